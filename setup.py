@@ -1,0 +1,5 @@
+"""Build of the compiled room, dnnext/kernels."""
+
+from setuptools import setup
+
+setup()
