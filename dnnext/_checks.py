@@ -1,0 +1,75 @@
+"""The sentences every room uses to refuse a value: which argument, what it was, what is allowed.
+
+Each check returns the value in the type the caller wants, or raises ValueError.
+"""
+
+import difflib
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_between", "check_choice", "check_count", "check_positive", "check_random_state"]
+
+
+def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
+    """A finite number above zero (or zero itself, if allowed) as float."""
+    return check_between(name, value, 0.0, math.inf, open_low=not allow_zero, open_high=True)
+
+
+def check_between(
+    name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+) -> float:
+    """A number in the interval from low to high as float; NaN and everything that is not a real number are refused."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    number = number and not math.isnan(value)
+    inside = number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+    if not inside:
+        if high == math.inf:
+            allowed = f"a finite number {'above' if open_low else 'of at least'} {low:g}"
+        else:
+            ends = (
+                f"{low:g}{' (not included)' if open_low else ''} and {high:g}{' (not included)' if open_high else ''}"
+            )
+            allowed = f"a number between {ends}"
+        raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+    return float(value)
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """A whole number of at least `minimum` as int."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}.")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """One of the given words."""
+    if not isinstance(value, str) or value not in choices:
+        near = difflib.get_close_matches(value, list(choices), 1) if isinstance(value, str) else []
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
+    return value
+
+
+def check_random_state(random_state: Any) -> np.random.SeedSequence:
+    """The one source of randomness, as a SeedSequence.
+
+    An int gives the same sequence everywhere; None draws fresh entropy; a Generator (or RandomState) is asked for one
+    number, so it moves on; a SeedSequence is taken as it is.
+    """
+    if random_state is None:
+        return np.random.SeedSequence()
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if isinstance(random_state, np.random.Generator):
+        return np.random.SeedSequence(int(random_state.integers(2**63)))
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.SeedSequence(int(random_state.randint(2**31)))
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
+        return np.random.SeedSequence(int(random_state))
+    raise ValueError(
+        f"random_state must be None, a whole number of at least 0, a numpy Generator or a SeedSequence, "
+        f"got {random_state!r}."
+    )

@@ -1,0 +1,162 @@
+"""The contract between the recipes and the place where the agents live.
+
+Design
+------
+Agents sit in contiguous blocks on ranks: rank r holds ``bounds[r] : bounds[r + 1]``. A rank keeps its own rows and,
+below them, the rows it hears of others (ghosts) in ascending global order. Because blocks are contiguous, the ghosts
+that come from one rank are contiguous too: one message per rank pair and round lands in place. The same mixing kernel
+then runs on ``local | ghost`` rows, so one process (no ghosts) and many ranks give the same bits.
+
+Sums over agents are gathered and added in agent order on every rank, never reduced by a tree whose shape depends on the
+number of ranks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext import _checks
+
+__all__ = ["ExchangePlan", "Runtime", "split_agents"]
+
+Array = NDArray[Any]
+
+
+def split_agents(n_agents: int, n_ranks: int) -> NDArray[np.int64]:
+    """Boundaries (n_ranks + 1,) of contiguous blocks whose sizes differ by at most one, larger blocks first.
+
+    Examples
+    --------
+    >>> split_agents(10, 4)
+    array([ 0,  3,  6,  8, 10])
+
+    Raises
+    ------
+    ValueError
+        If a rank would hold no agent.
+    """
+    n_agents, n_ranks = _checks.check_count("n_agents", n_agents), _checks.check_count("n_ranks", n_ranks)
+    if n_ranks > n_agents:
+        raise ValueError(
+            f"n_ranks must be at most n_agents, got {n_ranks} ranks for {n_agents} agents; start fewer ranks, or use "
+            "more agents."
+        )
+    size, rest = divmod(n_agents, n_ranks)
+    sizes = np.full(n_ranks, size, dtype=np.int64)
+    sizes[:rest] += 1
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+
+
+@dataclass(frozen=True, eq=False)
+class ExchangePlan:
+    """Who sends which rows to whom in one round, seen from one rank.
+
+    Attributes
+    ----------
+    n_local, n_ghost : int
+        Rows held here, and rows heard from other ranks.
+    ghosts : (n_ghost,) int64
+        Their global agent ids, ascending; ghost g is row ``n_local + g``.
+    peers : tuple of int
+        Ranks that may ever exchange with this one, ascending. The same for all rounds of one network, so a round in
+        which a peer is silent has a count of zero for it.
+    send_rows : (sum of send_counts,) int64
+        Local rows to send, peer after peer, ascending within a peer.
+    send_counts, recv_counts : (len(peers),) int64
+        Rows to each peer and from each peer; what comes from the peers fills the ghost rows in order.
+    key : str
+        Names the peers of *all* ranks (equal on every rank): a runtime may keep one communicator per key.
+    """
+
+    n_local: int
+    n_ghost: int
+    ghosts: NDArray[np.int64]
+    peers: tuple[int, ...]
+    send_rows: NDArray[np.int64]
+    send_counts: NDArray[np.int64]
+    recv_counts: NDArray[np.int64]
+    key: str
+
+
+class Runtime(ABC):
+    """Where the agents live.
+
+    Every rank runs the same program on its block of agents. All methods are collective: every rank calls them, in the
+    same order. A decision that ends a loop may use only what `sum_agents`, `max_agents` or `all_agents` returned.
+
+    Attributes
+    ----------
+    n_agents : int
+        Agents of the whole network.
+    bounds : (n_ranks + 1,) int64
+        Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
+    rank, n_ranks : int
+        This rank, and how many there are.
+    """
+
+    n_agents: int
+    bounds: NDArray[np.int64]
+    rank: int
+    n_ranks: int
+
+    @property
+    def agents(self) -> range:
+        """Global ids of the agents held here, a contiguous block."""
+        return range(int(self.bounds[self.rank]), int(self.bounds[self.rank + 1]))
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether other ranks hold some of the agents."""
+        return self.n_ranks > 1
+
+    @abstractmethod
+    def exchange(self, rows: Sequence[Array], plan: ExchangePlan) -> None:
+        """Fill ``array[n_local : n_local + n_ghost]`` of every array with the rows of the ranks that own them.
+
+        Parameters
+        ----------
+        rows : sequence of (at least n_local + n_ghost, ...) C-contiguous arrays of one dtype
+            Row i of all arrays together is ONE message row, ``[z_i | y_i | scalars_i]``. An array may end at n_local if
+            n_ghost is 0.
+        plan : ExchangePlan
+            Who sends which rows to whom.
+        """
+
+    @abstractmethod
+    def all_agents(self, values: Array) -> Array:
+        """Values (n_local, ...) of all ranks in agent order, (n_agents, ...), equal everywhere; do not write to it."""
+
+    @abstractmethod
+    def agree(self, name: str, value: Any) -> None:
+        """Compare a str, number, bool, None or tuple of those over the ranks.
+
+        Raises
+        ------
+        ValueError
+            On every rank, naming the field and a rank that differs.
+        """
+
+    def sum_agents(self, values: Array) -> Any:
+        """``sum_i values_i`` over all agents, added in agent order; values (n_local, ...) -> (...).
+
+        Floats are added and returned in float64, counts and flags in int64.
+        """
+        gathered = np.ascontiguousarray(self.all_agents(values))
+        return np.add.reduce(gathered, axis=0, dtype=np.float64 if gathered.dtype.kind == "f" else np.int64)
+
+    def max_agents(self, values: Array) -> Any:
+        """``max_i values_i`` over all agents; values (n_local, ...) -> (...). NaN wins over every number."""
+        return np.maximum.reduce(self.all_agents(values), axis=0)
+
+    def _check_local(self, values: Array) -> Array:
+        values = np.asarray(values)
+        if values.ndim == 0 or len(values) != len(self.agents):
+            raise ValueError(
+                f"values must have one entry for each of the {len(self.agents)} agents held here, "
+                f"got shape {values.shape}."
+            )
+        return values
