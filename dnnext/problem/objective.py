@@ -1,0 +1,341 @@
+"""The problem, ``U(w) = G(w) + r(w)`` with ``G = sum_i g_i``, and the part of it that the agents held here know."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext import _checks, kernels
+from dnnext.problem.losses import Loss
+from dnnext.problem.mlp import MLP
+from dnnext.problem.penalties import NoPenalty, Penalty
+from dnnext.problem.shards import Stack, check_shard, stack
+from dnnext.runtime import InProcess, Runtime
+
+__all__ = ["Problem"]
+
+Array = NDArray[Any]
+
+# Packed Gauss-Newton matrices of a group of agents stay below this many bytes (or hold one agent per thread).
+MEMORY_BUDGET = 64 * 2**20
+
+
+class Problem:
+    """What all agents minimise together, and the part of it that the agents held here know.
+
+    ``minimise U(w) = G(w) + r(w)``,  ``G(w) = sum_i g_i(w)``,
+    ``g_i(w) = (1/N) sum_{m in S_i} c_m loss(d_m, f(w; x_m))``,  ``N = sum of all c_m of all agents``.
+
+    Wherever a method takes weights `w`, these are one row per local agent, (n_local, P), or one row for all of them,
+    (P,) or (1, P).
+
+    Parameters
+    ----------
+    model : MLP
+        The network ``f(w; x)``.
+    loss : Loss
+        Convex in the raw output.
+    penalty : Penalty or None
+        ``r(w)``; bound to the model here. None is no penalty.
+    shards : sequence of (X_i, D_i) or (X_i, D_i, c_i)
+        The data of the agents held here, in agent order: X_i (rows, d), targets D_i (rows,) or (rows, Q), sample
+        weights c_i (rows,) >= 0 or None for ones. An agent without rows is a relay: its gradient is zero.
+    n_total : float, optional
+        ``N``, if it is not the sum of all sample weights.
+    runtime : Runtime, optional
+        Where the agents live; all of them here by default.
+    n_threads : int, default=1
+        Threads of the kernels; they change who computes, never what.
+    dtype : {"float64", "float32"}, default="float64"
+        Precision of data and iterates; losses are added up in float64.
+
+    Attributes
+    ----------
+    model, loss, penalty, runtime, n_threads, dtype
+        As above, the penalty bound.
+    x, target, weight, offsets : arrays
+        The stacked rows (M, d), (M, Q), (M,) or None; the rows of local agent i are ``offsets[i] : offsets[i + 1]``.
+    n_local, n_agents, n_params, n_samples : int
+        Agents held here, agents in all, ``P``, and ``M``.
+    agent_weight : (n_local,) float64
+        ``N_i``, the sum of the sample weights of each local agent.
+    n_total, scale : float
+        ``N`` and ``1/N``.
+
+    Raises
+    ------
+    ValueError
+        If a shard, the number of shards, n_total, n_threads or dtype is unfit; the sentence names agent and argument.
+
+    References
+    ----------
+    S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks, Neural Networks
+    91 (2017), section 2; here divided by N, so that doubling the data changes nothing.
+
+    Examples
+    --------
+    >>> from dnnext.problem import MLP, L2, Problem, SquaredError
+    >>> shards = [([[1.0]], [1.0]), ([[2.0]], [0.0])]
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), L2(alpha=1.0), shards)
+    >>> problem.local_values(np.array([1.0, 0.0])), problem.value(np.array([1.0, 0.0]))
+    (array([0., 1.]), 1.5)
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        loss: Loss,
+        penalty: Penalty | None,
+        shards: Sequence[Any],
+        *,
+        n_total: float | None = None,
+        runtime: Runtime | None = None,
+        n_threads: int = 1,
+        dtype: Any = "float64",
+    ) -> None:
+        self._args = (model, loss, penalty)
+        self.model, self.loss, self.dtype = model, loss, _check_dtype(dtype)
+        _check_parts(model, loss, penalty)
+        self.n_threads = _checks.check_count("n_threads", n_threads)
+        bound = NoPenalty() if penalty is None else penalty
+        self.penalty = bound.bind(model, dtype=self.dtype, n_threads=self.n_threads)
+        self.runtime = InProcess(len(shards)) if runtime is None else runtime
+        self.n_agents, self.n_local, self.n_params = self.runtime.n_agents, len(self.runtime.agents), model.n_params
+        data = self._gather(shards)
+        self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
+        self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
+        total = float(self.runtime.sum_agents(self.agent_weight)) if n_total is None else float(n_total)
+        if not (np.isfinite(total) and total > 0):
+            what = "the sum of all sample weights" if n_total is None else "n_total"
+            raise ValueError(f"{what} must be a positive number, got {total:g}; some agent must have data.")
+        self.n_total, self.scale = total, 1 / total
+
+    def with_shards(self, shards: Sequence[Any], *, n_total: float | None = None) -> Self:
+        """The same problem on other data: model, loss, penalty, runtime, threads and precision stay.
+
+        Parameters
+        ----------
+        shards, n_total
+            As for the class.
+        """
+        options: dict[str, Any] = {"runtime": self.runtime, "n_threads": self.n_threads, "dtype": self.dtype}
+        return type(self)(*self._args, shards, n_total=n_total, **options)
+
+    # What the local agents know.
+
+    def local_values(self, w: Array) -> NDArray[np.float64]:
+        """``g_i(w_i)`` of every local agent, without the penalty: (n_local,) float64."""
+        return self._loss_grad(self._rows(w), None)
+
+    def loss_grad(self, w: Array, out: Array) -> NDArray[np.float64]:
+        """``g_i(w_i)``, (n_local,) float64, and its gradient, written into out (n_local, P), in one pass."""
+        return self._loss_grad(self._rows(w), out)
+
+    def grad(self, w: Array, out: Array | None = None) -> Array:
+        """``grad g_i(w_i) = (1/N) sum_m c_m J_m' loss'(d_m, f(w_i; x_m))``: (n_local, P), zero for a relay."""
+        out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
+        self._loss_grad(self._rows(w), out)
+        return out
+
+    def raw_output(self, w: Array) -> Array:
+        """``f(w_i; x_m)``: the raw outputs of all local rows, (M, Q)."""
+        out = np.empty(self.target.shape, self.dtype)
+        layers, code = self.model.layers, self.model.activation_code
+        kernels.mlp_forward(out, self._rows(w), self.x, self.offsets, layers, code, self.n_threads)
+        return out
+
+    # What all agents together minimise; equal on every rank.
+
+    def value(self, w_bar: Array) -> float:
+        """``U(w_bar) = G(w_bar) + r(w_bar)`` over all agents; w_bar (P,)."""
+        return float(self.runtime.sum_agents(self.local_values(w_bar))) + self.penalty.value(w_bar)
+
+    def smooth_value_grad(self, w_bar: Array) -> tuple[float, Array]:
+        """``G(w_bar)`` and ``grad G(w_bar)`` (P,) over all agents, added up in float64 in agent order; w_bar (P,)."""
+        parts = np.empty((self.n_local, 1 + self.n_params))
+        grad = np.empty((self.n_local, self.n_params), self.dtype)
+        parts[:, 0] = self.loss_grad(w_bar, grad)
+        parts[:, 1:] = grad
+        total = self.runtime.sum_agents(parts)
+        return float(total[0]), total[1:].astype(self.dtype)
+
+    # The linearised network and its curvature: A_i = (1/N) sum_m c_m J_m' S_m S_m' J_m.
+
+    def root(self, w: Array) -> Array:
+        """``sqrt(c_m / N) S_m`` at ``f(w_i; x_m)``, so that ``A_i = sum_m J_m' root_m root_m' J_m``.
+
+        Returns
+        -------
+        (M, Q), the diagonal of a diagonal root, or (M, Q, R)
+        """
+        f = self.target if self.loss.is_quadratic else self.raw_output(w)
+        root = np.asarray(self.loss.curvature_root(f, self.target), dtype=self.dtype)
+        if root.ndim not in (2, 3) or root.shape[:2] != self.target.shape:
+            raise ValueError(
+                f"curvature_root of {self.loss!r} must return {self.target.shape} or {self.target.shape} + (R,), "
+                f"got {root.shape}."
+            )
+        share = np.sqrt(self._sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
+        return np.ascontiguousarray(root * share)
+
+    def jv(self, w: Array, v: Array, out: Array | None = None) -> Array:
+        """``J_m(w_i) v_i``: v (n_local, P) -> (M, Q)."""
+        out = np.empty(self.target.shape, self.dtype) if out is None else out
+        layers, code = self.model.layers, self.model.activation_code
+        kernels.mlp_jv(out, self._rows(w), self.x, v, self.offsets, layers, code, self.n_threads)
+        return out
+
+    def jtu(self, w: Array, u: Array, out: Array | None = None) -> Array:
+        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n_local, P)."""
+        out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
+        layers, code = self.model.layers, self.model.activation_code
+        kernels.mlp_jtu(out, self._rows(w), self.x, u, self.offsets, layers, code, self.n_threads)
+        return out
+
+    def gauss_newton(
+        self, w: Array, root: Array, blocks: Array | None = None, agents: slice = slice(None), out: Array | None = None
+    ) -> Array:
+        """The diagonal blocks of ``A_i = sum_m J_m' root_m root_m' J_m``, packed one after another.
+
+        Parameters
+        ----------
+        w : (n_local, P), (1, P) or (P,)
+        root : what `root` returned
+        blocks : (n_blocks + 1,) int64, optional
+            Boundaries that cut ``0 : P``; one block by default.
+        agents : slice, default all
+            The local agents wanted.
+        out : (agents, sum_b P_b^2), optional
+
+        Returns
+        -------
+        (agents, sum_b P_b^2)
+        """
+        first, last, step = agents.indices(self.n_local)
+        if step != 1:
+            raise ValueError(f"agents must be a slice of step 1, got {agents!r}.")
+        cuts, rows = self._blocks(blocks), self._rows(w)
+        lo, hi = self.offsets[first], self.offsets[max(first, last)]
+        if out is None:
+            out = np.empty((max(last - first, 0), int(np.sum(np.diff(cuts) ** 2))), self.dtype)
+        kernels.mlp_gauss_newton(
+            out, rows if len(rows) == 1 else rows[first:last], self.x[lo:hi], root[lo:hi],
+            self.offsets[first : max(first, last) + 1] - lo, self.model.layers, self.model.activation_code, cuts,
+            self.n_threads,
+        )  # fmt: skip
+        return out
+
+    def gauss_newton_product(
+        self, w: Array, root: Array, v: Array, blocks: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P)."""
+        out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
+        kernels.mlp_gauss_newton_product(
+            out, self._rows(w), self.x, root, v, self.offsets, self.model.layers, self.model.activation_code,
+            self._blocks(blocks), self.n_threads,
+        )  # fmt: skip
+        return out
+
+    def gauss_newton_diagonal(self, w: Array, root: Array) -> Array:
+        """The diagonal of every ``A_i``: (n_local, P)."""
+        return self.gauss_newton(w, root, np.arange(self.n_params + 1, dtype=np.int64))
+
+    def agent_groups(self, numbers_per_agent: int) -> list[slice]:
+        """Slices of the local agents, in order, whose work arrays fit 64 MB, each of at least n_threads agents.
+
+        Parameters
+        ----------
+        numbers_per_agent : int
+            Numbers of this problem's precision that one agent needs, say ``sum_b P_b^2``.
+        """
+        fit = MEMORY_BUDGET // max(1, numbers_per_agent * self.dtype.itemsize)
+        size = max(fit, self.n_threads)
+        return [slice(k, min(k + size, self.n_local)) for k in range(0, self.n_local, size)]
+
+    def __repr__(self) -> str:
+        return f"Problem({self.model!r}, {self.loss!r}, {self.penalty!r}, n_agents={self.n_agents}, N={self.n_total:g})"
+
+    # Inside.
+
+    def _gather(self, shards: Sequence[Any]) -> Stack:
+        """The shards checked and stacked; an unfit shard is refused on every rank, so that none waits for another."""
+        agents, trouble = list(self.runtime.agents), ""
+        checked = []
+        flags = np.zeros(self.n_local)
+        if len(shards) != self.n_local:
+            trouble = f"shards must hold one shard per agent held here ({self.n_local}), got {len(shards)}."
+            flags[:] = np.asarray(agents) + 1
+        else:
+            for i, (agent, shard) in enumerate(zip(agents, shards, strict=True)):
+                try:
+                    checked.append(check_shard(shard, agent, self.model, self.loss, self.dtype))
+                except ValueError as error:
+                    trouble, flags[i] = trouble or str(error), agent + 1
+        first = int(self.runtime.max_agents(flags))
+        if trouble:
+            raise ValueError(trouble)
+        if first:
+            raise ValueError(f"the shard of agent {first - 1}, held by another rank, is unfit; its rank says why.")
+        return stack(checked, self.model, self.dtype)
+
+    def _rows(self, w: Array) -> Array:
+        """w as (n_local, P) or (1, P), contiguous, in the precision of the problem."""
+        rows = np.ascontiguousarray(w, dtype=self.dtype)
+        rows = rows[None] if rows.ndim == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != self.n_params or len(rows) not in (1, self.n_local):
+            raise ValueError(
+                f"w must have shape ({self.n_local}, {self.n_params}), one row per agent, or ({self.n_params},), "
+                f"got {np.shape(w)}."
+            )
+        return rows
+
+    def _blocks(self, blocks: Array | None) -> NDArray[np.int64]:
+        """Block boundaries as int64, one block if None."""
+        if blocks is None:
+            return np.array([0, self.n_params], dtype=np.int64)
+        return np.ascontiguousarray(blocks, dtype=np.int64)
+
+    def _sample_scale(self) -> Array:
+        """``c_m / N``, (M,)."""
+        share: Array = np.full(self.n_samples, self.scale, self.dtype)
+        return share if self.weight is None else share * self.weight
+
+    def _loss_grad(self, rows: Array, out: Array | None) -> NDArray[np.float64]:
+        """Values of all local agents, gradients into out unless None; a loss without a kernel goes through NumPy."""
+        value, layers, code = np.empty(self.n_local), self.model.layers, self.model.activation_code
+        if self.loss.kernel is not None:
+            kernels.mlp_loss_grad(
+                value, out, rows, self.x, self.target, self.weight, self.offsets, layers, code, self.loss.kernel,
+                self.loss.param, self.scale, self.n_threads,
+            )  # fmt: skip
+            return value
+        f, share = self.raw_output(rows), self._sample_scale()
+        each = share * self.loss.value(f, self.target)
+        for i in range(self.n_local):
+            value[i] = np.sum(each[self.offsets[i] : self.offsets[i + 1]], dtype=np.float64)
+        if out is not None:
+            self.jtu(rows, np.ascontiguousarray(self.loss.grad(f, self.target) * share[:, None], self.dtype), out)
+        return value
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    """float64 or float32."""
+    try:
+        kind: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}.")
+    return kind
+
+
+def _check_parts(model: MLP, loss: Loss, penalty: Penalty | None) -> None:
+    """The objects are what they are taken for."""
+    parts = (("model", model, MLP), ("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None))))
+    for name, given, wanted in parts:
+        if not isinstance(given, wanted):
+            kind = name.capitalize() if name != "model" else "MLP"
+            raise ValueError(f"{name} must be an object of dnnext.problem.{kind}, got {given!r}.")
+    if loss.n_outputs not in (None, model.n_outputs):
+        raise ValueError(f"{loss!r} takes {loss.n_outputs} outputs, but {model!r} has {model.n_outputs}.")

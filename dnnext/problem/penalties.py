@@ -1,0 +1,390 @@
+"""Penalties of the weights; biases are never penalised.
+
+Every built-in is one choice of four arrays, ``r(w) = sum_p l1_p |w_p| + l2_p w_p^2 / 2 + sum_g strength_g ||w_g||``,
+so value, prox and subdifferential are written once. `alpha` is per sample (the scale of scikit-learn's Lasso).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext import _checks, kernels
+from dnnext.problem.mlp import MLP
+
+__all__ = ["L1", "L2", "PENALTIES", "ElasticNet", "GroupLasso", "NoPenalty", "Penalty", "SparseGroup", "make_penalty"]
+
+Array = NDArray[Any]
+Alpha = float | Sequence[float] | NDArray[np.floating[Any]]
+
+
+class Penalty(ABC):
+    """The contract of a penalty ``r(w)``, convex in the weights.
+
+    A penalty of your own is one subclass with `value` and `prox`; ``self.model.mask`` is 1 on weights and 0 on biases.
+
+    Attributes
+    ----------
+    model : MLP
+        The network it is bound to.
+    has_kernel : bool
+        Whether the arrays ``l1``, ``l2``, ``groups``, ``strength`` describe it to the kernels.
+
+    Examples
+    --------
+    >>> class Nonnegative(Penalty):
+    ...     "0 where every weight is >= 0, else infinite."
+    ...     def value(self, w):
+    ...         return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+    ...     def prox(self, v, s):
+    ...         return np.where(self.model.mask > 0, np.maximum(v, 0), v)
+    >>> Nonnegative().bind(MLP([2, 1])).prox(np.array([[-1.0, 2.0, -3.0]]), np.ones(1))
+    array([[ 0.,  2., -3.]])
+    """
+
+    has_kernel: ClassVar[bool] = False
+    model: MLP
+    n_threads: int = 1
+
+    def bind(self, model: MLP, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
+        """A copy that knows the network it penalises.
+
+        Parameters
+        ----------
+        model : MLP
+        dtype : {float64, float32}
+            Precision of the iterates, and of the arrays the kernels get.
+        n_threads : int
+            Threads of `prox`; they change who computes, never what.
+        """
+        bound = copy(self)
+        bound.model, bound.n_threads = model, n_threads
+        return bound
+
+    @abstractmethod
+    def value(self, w: Array) -> float:
+        """``r(w)`` of one row of weights (P,)."""
+
+    @abstractmethod
+    def prox(self, v: Array, s: Array) -> Array:
+        """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)`` of every row: v (A, P), s (A,) positive -> a new (A, P)."""
+
+    def subdiff_distance(self, w: Array, g: Array) -> float:
+        """How far ``-g`` is from the subdifferential: ``min ||g + q||`` over ``q`` in ``dr(w)``; w, g (P,).
+
+        Built-ins have it in closed form. Here is what `prox` alone can tell, ``||w - prox_r(w - g)||``: it is zero at
+        the same points and never larger.
+        """
+        ones = np.ones(1, dtype=w.dtype)
+        return float(np.linalg.norm(w - self.prox((w - g)[None], ones)[0]))
+
+    @property
+    def quadratic(self) -> Array | None:
+        """``(P,)`` the diagonal ``l2`` if ``r(w) = 1/2 sum_p l2_p w_p^2``, else None."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class _Terms(Penalty):
+    """A built-in penalty: ``r(w) = sum_p l1_p |w_p| + l2_p w_p^2 / 2 + sum_g strength_g ||w_g||``.
+
+    After `bind`: l1, l2 (P,); groups (n_groups, 2) int64, the columns of each group; strength (n_groups,) positive.
+    """
+
+    has_kernel = True
+    alpha: Alpha = 0.0
+    l1: Array
+    l2: Array
+    groups: NDArray[np.int64]
+    strength: Array
+
+    @abstractmethod
+    def _shares(self) -> tuple[float, float, float]:
+        """``(a, b, c)``: ``l1 = a alpha``, ``l2 = b alpha`` on weights, ``strength = c alpha sqrt|g|`` on groups."""
+
+    def bind(self, model: MLP, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
+        """A copy that holds its arrays for one network.
+
+        Raises
+        ------
+        ValueError
+            If alpha is negative, not finite, or neither one number nor one per layer, or l1_ratio is outside [0, 1].
+        """
+        bound = super().bind(model, dtype=dtype, n_threads=n_threads)
+        alpha = self._per_layer(model)[model.layer_of]
+        l1, l2, group = self._shares()
+        starts = model.groups[:, 0]
+        strength = group * alpha[starts] * np.sqrt(model.groups[:, 1] - starts)
+        bound.l1, bound.l2 = ((share * alpha * model.mask).astype(dtype) for share in (l1, l2))
+        bound.groups = np.ascontiguousarray(model.groups[strength > 0])
+        bound.strength = strength[strength > 0].astype(dtype)
+        return bound
+
+    def _per_layer(self, model: MLP) -> NDArray[np.float64]:
+        """``alpha`` of every layer."""
+        try:
+            alpha = np.asarray(self.alpha, dtype=np.float64)
+        except (TypeError, ValueError):
+            alpha = np.full(1, np.nan)
+        if alpha.shape not in ((), (model.n_layers,)) or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
+            raise ValueError(
+                f"alpha of {type(self).__name__} must be one finite number >= 0, or one per weight layer "
+                f"({model.n_layers} for {model!r}), got {self.alpha!r}."
+            )
+        return np.broadcast_to(alpha, (model.n_layers,))
+
+    def _check_bound(self) -> None:
+        if not hasattr(self, "l1"):
+            raise ValueError(f"{self!r} is not bound to a network: call penalty.bind(model), or take problem.penalty.")
+
+    def value(self, w: Array) -> float:
+        """``r(w)`` of one row of weights (P,), added up in float64."""
+        self._check_bound()
+        w = np.asarray(w, dtype=np.float64)
+        plain = np.sum(self.l1 * np.abs(w)) + 0.5 * np.sum(self.l2 * np.square(w))
+        return float(plain + np.sum(self.strength * self._group_norms(w)))
+
+    def prox(self, v: Array, s: Array) -> Array:
+        """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)``: v (A, P), s (A,) or a number -> a new (A, P).
+
+        Soft threshold by ``s l1``, block soft threshold by ``s strength``, division by ``1 + s l2``: exact in this
+        order.
+        """
+        self._check_bound()
+        terms = (np.ascontiguousarray(term, dtype=v.dtype) for term in (self.l1, self.l2, self.strength))
+        l1, l2, strength = terms
+        step = np.ascontiguousarray(np.broadcast_to(np.asarray(s, dtype=v.dtype), (len(v),)))
+        out = np.empty(v.shape, v.dtype)
+        kernels.penalty_prox(out, np.ascontiguousarray(v), step, l1, l2, self.groups, strength, self.n_threads)
+        return out
+
+    def subdiff_distance(self, w: Array, g: Array) -> float:
+        """``min ||g + q||`` over ``q`` in ``dr(w)``, in closed form; w, g (P,).
+
+        With ``h = g + l2 w``: ``h_p + l1_p sign(w_p) + strength_g w_p / ||w_g||`` where ``w_p != 0``,
+        ``max(0, |h_p| - l1_p)`` where ``w_p = 0``, and ``max(0, ||soft(h_g, l1_g)|| - strength_g)`` where a whole group
+        is zero.
+        """
+        self._check_bound()
+        w, g = np.asarray(w, dtype=np.float64), np.asarray(g, dtype=np.float64)
+        h = g + self.l2 * w
+        norms = self._group_norms(w)
+        sizes = self.groups[:, 1] - self.groups[:, 0]
+        inside = _columns(self.groups, sizes)
+        pull = np.zeros_like(h)
+        pull[inside] = np.repeat(np.divide(self.strength, norms, out=np.zeros_like(norms), where=norms > 0), sizes)
+        rest = np.where(w != 0, h + self.l1 * np.sign(w) + pull * w, np.maximum(np.abs(h) - self.l1, 0))
+        off = np.repeat(norms == 0, sizes)
+        soft = _norms_of_runs(rest[inside], sizes)[norms == 0]
+        rest[inside[off]] = 0
+        return float(np.hypot(np.linalg.norm(rest), np.linalg.norm(np.maximum(soft - self.strength[norms == 0], 0))))
+
+    @property
+    def quadratic(self) -> Array | None:
+        """``(P,)`` the diagonal ``l2`` if nothing else is penalised, else None."""
+        self._check_bound()
+        return None if self.l1.any() or len(self.strength) else self.l2
+
+    def _group_norms(self, w: Array) -> Array:
+        sizes = self.groups[:, 1] - self.groups[:, 0]
+        return _norms_of_runs(w[_columns(self.groups, sizes)], sizes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(alpha={self.alpha!r})"
+
+
+class NoPenalty(_Terms):
+    """``r(w) = 0``.
+
+    Examples
+    --------
+    >>> NoPenalty().bind(MLP([2, 1])).quadratic
+    array([0., 0., 0.])
+    """
+
+    def _shares(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, 0.0
+
+    def __repr__(self) -> str:
+        return "NoPenalty()"
+
+
+class L2(_Terms):
+    """``r(w) = 1/2 alpha ||w||^2`` over the weights, biases exempt.
+
+    Parameters
+    ----------
+    alpha : float or one per weight layer, default=1e-3
+        Strength per sample, >= 0.
+
+    Examples
+    --------
+    >>> L2(alpha=0.5).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    1.25
+    """
+
+    def __init__(self, alpha: Alpha = 1e-3) -> None:
+        self.alpha = alpha
+
+    def _shares(self) -> tuple[float, float, float]:
+        return 0.0, 1.0, 0.0
+
+
+class L1(_Terms):
+    """``r(w) = alpha ||w||_1`` over the weights, biases exempt.
+
+    Parameters
+    ----------
+    alpha : float or one per weight layer, default=1e-3
+        Strength per sample, >= 0.
+
+    Examples
+    --------
+    >>> L1(alpha=0.5).bind(MLP([2, 1])).prox(np.array([[1.0, -2.0, 7.0]]), np.ones(1))
+    array([[ 0.5, -1.5,  7. ]])
+    """
+
+    def __init__(self, alpha: Alpha = 1e-3) -> None:
+        self.alpha = alpha
+
+    def _shares(self) -> tuple[float, float, float]:
+        return 1.0, 0.0, 0.0
+
+
+class _Mixed(_Terms):
+    """A penalty with two parts, shared out by l1_ratio."""
+
+    def __init__(self, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -> None:
+        self.alpha, self.l1_ratio = alpha, l1_ratio
+
+    def _ratio(self) -> float:
+        return _checks.check_between(f"l1_ratio of {type(self).__name__}", self.l1_ratio, 0, 1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(alpha={self.alpha!r}, l1_ratio={self.l1_ratio!r})"
+
+
+class ElasticNet(_Mixed):
+    """``r(w) = alpha (l1_ratio ||w||_1 + (1 - l1_ratio)/2 ||w||^2)`` over the weights, biases exempt.
+
+    Parameters
+    ----------
+    alpha : float or one per weight layer, default=1e-3
+        Strength per sample, >= 0.
+    l1_ratio : float, default=0.5
+        Share of the l1 part, in [0, 1].
+
+    Examples
+    --------
+    >>> ElasticNet(alpha=1.0, l1_ratio=0.5).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    2.75
+    """
+
+    def _shares(self) -> tuple[float, float, float]:
+        ratio = self._ratio()
+        return ratio, 1 - ratio, 0.0
+
+
+class GroupLasso(_Terms):
+    """``r(w) = alpha sum_g sqrt|g| ||w_g||``, a group holds the outgoing weights of one unit, inputs included.
+
+    A zero group removes an input or a neuron.
+
+    Parameters
+    ----------
+    alpha : float or one per weight layer, default=1e-3
+        Strength per sample, >= 0.
+
+    References
+    ----------
+    M. Yuan, Y. Lin, Model selection and estimation in regression with grouped variables, JRSS B 68 (2006).
+
+    Examples
+    --------
+    >>> r = GroupLasso(alpha=0.5).bind(MLP([1, 4, 1]))
+    >>> r.value(np.array([1.0, 1.0, 1.0, 1.0, 7, 7, 7, 7, 0, 0, 0, 0, 7]))
+    2.0
+    """
+
+    def __init__(self, alpha: Alpha = 1e-3) -> None:
+        self.alpha = alpha
+
+    def _shares(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, 1.0
+
+
+class SparseGroup(_Mixed):
+    """``r(w) = alpha (l1_ratio ||w||_1 + (1 - l1_ratio) sum_g sqrt|g| ||w_g||)``, groups as in `GroupLasso`.
+
+    Parameters
+    ----------
+    alpha : float or one per weight layer, default=1e-3
+        Strength per sample, >= 0.
+    l1_ratio : float, default=0.5
+        Share of the l1 part, in [0, 1].
+
+    References
+    ----------
+    N. Simon, J. Friedman, T. Hastie, R. Tibshirani, A sparse-group lasso, J. Comput. Graph. Stat. 22 (2013).
+    S. Scardapane, D. Comminiello, A. Hussain, A. Uncini, Group sparse regularization for deep neural networks,
+    Neurocomputing 241 (2017), eq. 8.
+
+    Examples
+    --------
+    >>> SparseGroup(alpha=1.0).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    3.0
+    """
+
+    def _shares(self) -> tuple[float, float, float]:
+        ratio = self._ratio()
+        return ratio, 0.0, 1 - ratio
+
+
+PENALTIES: dict[str | None, type[Penalty]] = {
+    None: NoPenalty,
+    "l2": L2,
+    "l1": L1,
+    "elasticnet": ElasticNet,
+    "group": GroupLasso,
+    "sparse_group": SparseGroup,
+}
+
+
+def make_penalty(name: str | None, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -> Penalty:
+    """The penalty called `name`; those without `alpha` or `l1_ratio` ignore it.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> make_penalty("elasticnet", 0.1, 0.9)
+    ElasticNet(alpha=0.1, l1_ratio=0.9)
+    """
+    if name is None:
+        return NoPenalty()
+    if not isinstance(name, str) or name not in PENALTIES:
+        known = ", ".join(repr(key) for key in PENALTIES)
+        raise ValueError(f"penalty must be one of {known} or a Penalty object, got {name!r}.")
+    kind: Any = PENALTIES[name]
+    made: Penalty = kind(alpha, l1_ratio) if issubclass(kind, _Mixed) else kind(alpha)
+    return made
+
+
+def _columns(groups: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All columns of all groups, group after group."""
+    ends = np.cumsum(sizes)
+    return np.arange(sizes.sum()) - np.repeat(ends - sizes, sizes) + np.repeat(groups[:, 0], sizes)
+
+
+def _norms_of_runs(values: Array, sizes: NDArray[np.int64]) -> Array:
+    """The Euclidean norm of each run of `sizes` consecutive values, in float64."""
+    squares = np.square(values, dtype=np.float64)
+    return np.sqrt(np.add.reduceat(squares, np.cumsum(sizes) - sizes)) if len(sizes) else np.zeros(0)

@@ -1,0 +1,110 @@
+"""The data of the agents held here: checked shard by shard, stacked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext.problem.losses import Loss
+from dnnext.problem.mlp import MLP
+
+__all__ = ["Stack", "check_shard", "stack"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All rows of the local agents; the rows of agent i are ``offsets[i] : offsets[i + 1]`` (none: a relay)."""
+
+    x: Array  # (M, d)
+    target: Array  # (M, Q)
+    weight: Array | None  # (M,), None for ones
+    offsets: NDArray[np.int64]  # (n_local + 1,)
+
+    @property
+    def agent_weight(self) -> NDArray[np.float64]:
+        """``N_i = sum_m c_m`` of every local agent, (n_local,)."""
+        if self.weight is None:
+            return np.diff(self.offsets).astype(np.float64)
+        parts = zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        return np.array([np.sum(self.weight[a:b], dtype=np.float64) for a, b in parts], dtype=np.float64)
+
+
+def check_shard(shard: Any, agent: int, model: MLP, loss: Loss, dtype: Any) -> tuple[Array, Array, Array | None]:
+    """One agent's ``(x (rows, d), target (rows, Q), weight (rows,) or None)`` in the wanted precision.
+
+    Raises
+    ------
+    ValueError
+        If anything is of the wrong shape, not finite, or refused by the loss; the sentence names agent and argument.
+    """
+    if not isinstance(shard, (tuple, list)) or len(shard) not in (2, 3):
+        raise ValueError(
+            f"the shard of agent {agent} must be a pair (X, targets) or a triple (X, targets, sample weights), "
+            f"got {type(shard).__name__}{f' of length {len(shard)}' if isinstance(shard, (tuple, list)) else ''}."
+        )
+    x = _numbers(shard[0], f"X of agent {agent}", dtype)
+    if x.ndim != 2 or x.shape[1] != model.n_inputs:
+        raise ValueError(
+            f"X of agent {agent} must have shape (rows, {model.n_inputs}), one column per input of {model!r}, "
+            f"got {x.shape}."
+        )
+    target = _numbers(shard[1], f"the targets of agent {agent}", dtype)
+    if target.ndim == 1 and (model.n_outputs == 1 or target.size == 0):
+        target = target.reshape(len(target), model.n_outputs if target.size == 0 else 1)
+    if target.shape != (len(x), model.n_outputs):
+        one = f"({len(x)},) or " if model.n_outputs == 1 else ""
+        raise ValueError(
+            f"the targets of agent {agent} must have shape {one}({len(x)}, {model.n_outputs}), one row per row of X, "
+            f"got {target.shape}."
+        )
+    complaint = loss.check_target(target)
+    if complaint is not None:
+        raise ValueError(f"the targets of agent {agent} do not fit: {complaint}.")
+    return x, target, _check_weight(shard[2] if len(shard) == 3 else None, agent, len(x), dtype)
+
+
+def stack(shards: Sequence[tuple[Array, Array, Array | None]], model: MLP, dtype: Any) -> Stack:
+    """The checked shards one after another; without any sample weights `weight` is None."""
+    offsets = np.zeros(len(shards) + 1, dtype=np.int64)
+    offsets[1:] = np.cumsum([len(x) for x, _, _ in shards], dtype=np.int64)
+    x = np.concatenate([np.empty((0, model.n_inputs), dtype), *(x for x, _, _ in shards)])
+    target = np.concatenate([np.empty((0, model.n_outputs), dtype), *(d for _, d, _ in shards)])
+    weight = None
+    if any(c is not None for _, _, c in shards):
+        parts = [np.ones(len(x), dtype) if c is None else c for x, _, c in shards]
+        weight = np.concatenate([np.empty(0, dtype), *parts])
+    return Stack(x, target, weight, offsets)
+
+
+def _check_weight(values: Any, agent: int, n_rows: int, dtype: Any) -> Array | None:
+    """Sample weights (rows,), finite and >= 0, or None."""
+    if values is None:
+        return None
+    weight = _numbers(values, f"the sample weights of agent {agent}", dtype)
+    if weight.shape != (n_rows,):
+        raise ValueError(f"the sample weights of agent {agent} must have shape ({n_rows},), got {weight.shape}.")
+    if (weight < 0).any():
+        raise ValueError(f"the sample weights of agent {agent} must be >= 0, got {float(weight.min()):g}.")
+    return weight
+
+
+def _numbers(values: Any, what: str, dtype: Any) -> Array:
+    """The values as a finite array of the wanted precision."""
+    try:
+        raw = np.asarray(values)
+        if raw.dtype.kind == "c":
+            raise ValueError("complex")
+        with np.errstate(over="ignore"):
+            array: Array = raw.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be an array of real numbers, got {type(values).__name__} ({error}).") from None
+    if not np.isfinite(array).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{what} must be finite in {np.dtype(dtype)}, got {raw[where]} at {where}; remove or impute such rows."
+        )
+    return array
