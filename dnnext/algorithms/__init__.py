@@ -1,0 +1,20 @@
+"""The recipes, one file each, and the loop around them."""
+
+from dnnext.metrics import final_prox
+from dnnext.algorithms.base import Algorithm, ConvergenceWarning, Result, State
+from dnnext.algorithms.centralized import CentralizedSCA
+from dnnext.algorithms.dgd import DGD
+from dnnext.algorithms.gradient_tracking import GradientTracking
+from dnnext.algorithms.next import NEXT
+
+__all__ = [
+    "DGD",
+    "NEXT",
+    "Algorithm",
+    "CentralizedSCA",
+    "ConvergenceWarning",
+    "GradientTracking",
+    "Result",
+    "State",
+    "final_prox",
+]

@@ -1,0 +1,88 @@
+"""The alarm: notice divergence early, go back together, and never return a diverged model silently."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dnnext.problem import Problem
+    from dnnext.algorithms.base import Algorithm, State
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DISAGREEMENT = 0.25  # distance to the neighbours' mean relative to |z|, twice running
+MEAN_LOSS = 3.0  # times the largest mean loss of any agent at the start
+SAVE_EVERY = 10
+
+
+class Alarm:
+    """Watches every agent, keeps two saved iterations to go back to.
+
+    An agent raises its alarm when ``|z_i - sum_j c_ij z_j| / max(|z_i|, |w_i at the start|)`` of the first mixing round
+    exceeds 0.25 twice running (armed once it has been below; the start's norm is there because a strong penalty may
+    shrink all weights, which is no divergence), when its mean loss exceeds three times the largest mean loss at the start,
+    or when a number is not finite. All agents then return to the same saved iteration with ``y = grad`` and ten times
+    their tau: a reset of one agent alone would break ``mean y = mean grad``.
+    """
+
+    most = 3
+
+    def __init__(self, problem: Problem, s: State) -> None:
+        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s)))
+        self.size = _norms(s.w)
+        self.armed = np.zeros(len(s.w), bool)
+        self.above = np.zeros(len(s.w), int)
+        self.saved = [(s.w.copy(), s.tau.copy())]
+        self.heard: list[tuple[int, int, int]] = []
+
+    def raised(self, problem: Problem, s: State) -> Array:
+        """Which local agents raise the alarm after this iteration, (n_local,) bool."""
+        size = _norms(s.z)
+        far = ~(s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size))
+        self.above = np.where(self.armed & far, self.above + 1, 0)
+        self.armed |= ~far
+        high = mean_losses(problem, s) > self.ceiling
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1)) & np.isfinite(s.values)
+        raised: Array = (self.above >= 2) | high | ~finite
+        return raised
+
+    def save(self, s: State) -> None:
+        """Keep this iteration if it is due; the older of two is the one to go back to."""
+        if s.t % SAVE_EVERY == 0:
+            self.saved = [*self.saved[-1:], (s.w.copy(), s.tau.copy())]
+
+    def remember(self, agent: int, iteration: int, round_: int) -> None:
+        """Who raised the alarm, and when."""
+        self.heard.append((agent, iteration, round_))
+
+    def restore(self, problem: Problem, s: State, algorithm: Algorithm) -> None:
+        """All agents back to the older saved iteration, y = grad, ten times more careful than then."""
+        w, tau = self.saved[0]
+        s.restart(problem, w, tau)
+        algorithm.soften(s)
+        self.saved = [(w, s.tau.copy())]
+        self.armed[:] = False
+        self.above[:] = 0
+
+    def sentence(self, ended: bool) -> str:
+        """What happened, for a warning."""
+        agent, iteration, round_ = self.heard[-1]
+        times = "once" if len(self.heard) == 1 else f"{len(self.heard)} times"
+        end = "the run was stopped" if ended else "tau was raised tenfold each time and the run went on"
+        return (
+            f"The run began to diverge {times}, last at agent {agent} in iteration {iteration} (round {round_}); {end}"
+        )
+
+
+def mean_losses(problem: Problem, s: State) -> Array:
+    """Mean loss of every local agent's own rows, g_i(w_i) N / N_i, (n_local,); 0 for relays."""
+    own = problem.agent_weight
+    return np.divide(s.values * problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
+
+
+def _norms(rows: Array) -> Array:
+    norms: Array = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return norms

@@ -1,0 +1,89 @@
+"""How tau, the strength of the proximal term, is chosen: a number, or the secant rule that needs no tuning.
+
+# Design
+# The rule compares what the tracked gradient really did over one iteration with what the model said it would do. Their
+# distance per unit of movement, beta, is the curvature that the model misses; tau must dominate it. An agent hears its
+# neighbours' betas in the message that carries w and y anyway, so the rule costs one number per message.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import _checks
+
+if TYPE_CHECKING:
+    from dnnext.local import Surrogate
+    from dnnext.problem import Problem
+    from dnnext.algorithms.base import State
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Damping(ABC):
+    """Chooses tau_i: `start` before the first iteration, `update` after each."""
+
+    @abstractmethod
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """Set s.tau at the common start."""
+
+    @abstractmethod
+    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y."""
+
+
+class FixedTau(Damping):
+    """The same tau at every agent and iteration, on the scale of the objective's curvature."""
+
+    def __init__(self, tau: float) -> None:
+        _checks.check_positive("tau", tau)
+        self.tau = float(tau)
+
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        s.tau[:] = self.tau
+
+    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        return
+
+
+class SecantRule(Damping):
+    """tau_i = clip(max(c m_i, tau_i / d), 1e-4 b, 1e4 b), tau_i[0] = 10 b.
+
+    With s = w_i+ - w_i,  beta_i = |A (y_i+ - y_i) - kappa_i A_i s| / |s|  is the curvature that agent i's model missed
+    in this iteration, and m_i the largest of its beta now, its previous beta and the direct neighbours' previous betas.
+    c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
+    the objective by a number multiplies tau by it and changes no iterate.
+    """
+
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        s.unit = surrogate.curvature_scale(problem, s.w)
+        s.tau[:] = 10 * s.unit
+
+    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        step = s.w - s.w_old
+        length = np.linalg.norm(step.astype(np.float64), axis=1)
+        moved = length > 1e-12 * np.linalg.norm(s.w_old.astype(np.float64), axis=1)
+        misfit = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
+        model = surrogate.model_product(problem, s, s.w_old, step)
+        if model is not None:
+            misfit -= model
+        beta = np.linalg.norm(misfit, axis=1) / np.where(moved, length, 1)
+        largest = np.maximum(np.maximum(beta, s.beta), s.heard)
+        tau = np.clip(
+            np.maximum(surrogate.growth * largest, s.tau / surrogate.decay), 1e-4 * s.unit, 1e4 * s.unit
+        )
+        s.tau = np.where(moved, tau, s.tau)
+        s.beta = np.where(moved, beta, s.beta)
+
+
+def make_damping(tau: str | float | Damping) -> Damping:
+    """The rule that `tau` names: "auto", a positive number, or a Damping object."""
+    if isinstance(tau, Damping):
+        return tau
+    if isinstance(tau, str):
+        _checks.check_choice("tau", tau, ("auto",))
+        return SecantRule()
+    return FixedTau(tau)

@@ -1,0 +1,74 @@
+"""Decentralised gradient descent: the baseline without a tracker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnnext.local import FullLinearization
+from dnnext.algorithms.base import Algorithm, State
+from dnnext.algorithms.step_sizes import StepSize
+
+if TYPE_CHECKING:
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+
+class DGD(Algorithm):
+    """Proximal decentralised gradient descent with a diminishing step.
+
+    ``w_i <- prox_{a r}(sum_j c_ij w_j - a A grad_i)``, ``a = step[t]`` on the scale of the objective U [1]_, [2]_. A
+    constant step ends in a neighbourhood of a solution; a diminishing one approaches it slowly.
+
+    Parameters
+    ----------
+    step : "auto" or float
+        First step; "auto" is half the inverse of the curvature along the gradient at the start.
+    mu : float or None
+        ``step[t] = step[t-1] (1 - mu step[t-1])``; 0 is a constant step; None makes the step halve in about 100
+        iterations, ``mu = 0.01 / step``.
+
+    Raises
+    ------
+    ValueError
+        If step is not positive or mu is not in [0, 1 / step).
+
+    References
+    ----------
+    .. [1] A. Nedic, A. Ozdaglar, Distributed subgradient methods for multi-agent optimization, IEEE TAC 54 (2009).
+    .. [2] J. Zeng, W. Yin, On nonconvex decentralized gradient descent, IEEE TSP 66 (2018).
+
+    Examples
+    --------
+    >>> DGD(step=0.05, mu=0)
+    DGD(step=0.05, mu=0)
+    """
+
+    def __init__(self, step: str | float = "auto", mu: float | None = None) -> None:
+        if not isinstance(step, str):
+            StepSize(step, 0.0 if mu is None else mu)
+        elif step != "auto":
+            raise ValueError(f"step was {step!r}; it must be 'auto' or a positive number.")
+        self.first_step, self.mu = step, mu
+
+    def start(self, problem: Problem, s: State) -> None:
+        """tau = 1 / step[0], so that history and alarm speak of one thing."""
+        if isinstance(self.first_step, str):
+            s.unit = 2 * FullLinearization().curvature_scale(problem, s.w)
+            s.tau[:] = s.unit
+        else:
+            s.tau[:] = 1 / self.first_step
+
+    def step(self, problem: Problem, network: Network, s: State) -> None:
+        """One iteration."""
+        first = 1 / float(s.tau[0])
+        s.step = StepSize(first, 0.01 / first if self.mu is None else self.mu)(s.t)
+        push = s.step * problem.n_agents * s.grad
+        mixed = network.mix(s.w, t=s.t)
+        s.w_old, s.disagreement = s.w, mixed.disagreement
+        lengths = (0 * s.tau + s.step).astype(s.w.dtype)
+        s.w = problem.penalty.prox(mixed.arrays[0] - push, lengths)
+        s.values = problem.loss_grad(s.w, s.grad)
+        s.y = s.grad  # what the agent knows of the sum
+
+    def __repr__(self) -> str:
+        return f"DGD(step={self.first_step!r}, mu={self.mu!r})"

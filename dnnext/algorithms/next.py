@@ -1,0 +1,102 @@
+"""NEXT: in-network successive convex approximation with gradient tracking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dnnext.local import PartialLinearization, Surrogate
+from dnnext.algorithms.base import Algorithm, State
+from dnnext.algorithms.damping import Damping, make_damping
+from dnnext.algorithms.step_sizes import StepSize
+
+if TYPE_CHECKING:
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+
+class NEXT(Algorithm):
+    """Successive convex approximation over a network.
+
+    Every agent i repeats, with the doubly stochastic weights c_ij of the current graph ([1]_, Algorithm 1; [2]_,
+    Algorithm 2),
+
+    ``S.1  w_hat_i = argmin_v  model_i(v; w_i) + pi_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v),  pi_i = A y_i - grad_i``
+
+    ``     z_i = w_i + step (w_hat_i - w_i)``
+
+    ``S.2  w_i <- sum_j c_ij z_j``
+
+    ``S.3  y_i <- sum_j c_ij y_j + grad_i(new) - grad_i(old)``
+
+    Parameters
+    ----------
+    surrogate : Surrogate or None
+        The convex model; None is `PartialLinearization()`.
+    tau : "auto" or float
+        Strength of the proximal term; "auto" is the secant rule (`dnnext.algorithms.damping.SecantRule`).
+    step : "auto" or float
+        Step size in (0, 1]; "auto" is 1.
+    mu : float
+        Diminishing steps ``step[t] = step[t-1] (1 - mu step[t-1])``; 0 keeps the step.
+
+    Raises
+    ------
+    ValueError
+        For a value outside of what is stated here.
+
+    References
+    ----------
+    .. [1] P. Di Lorenzo, G. Scutari, NEXT: in-network nonconvex optimization, IEEE TSIPN 2 (2016).
+    .. [2] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dnnext.algorithms import NEXT
+    >>> from dnnext.network import Network, Topology
+    >>> from dnnext.problem import L2, MLP, Problem, SquaredError
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> shards = [(x[0::2], x[0::2] ** 2), (x[1::2], x[1::2] ** 2)]
+    >>> problem = Problem(MLP([1, 4, 1]), SquaredError(), L2(alpha=1e-4), shards=shards)
+    >>> result = NEXT().run(problem, Network(Topology.ring(2)), max_iter=30)
+    >>> bool(result.history["objective"][-1] < 0.5 * result.history["objective"][0])
+    True
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate | None = None,
+        tau: str | float | Damping = "auto",
+        step: str | float = "auto",
+        mu: float = 0.0,
+    ) -> None:
+        self.surrogate = PartialLinearization() if surrogate is None else surrogate
+        self.damping = make_damping(tau)
+        self.step_size = StepSize(_auto_is(1.0, step), mu)
+        if self.step_size.step > 1:
+            raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
+
+    def start(self, problem: Problem, s: State) -> None:
+        self.damping.start(problem, self.surrogate, s)
+
+    def step(self, problem: Problem, network: Network, s: State) -> None:
+        """One iteration of NEXT."""
+        s.step = self.step_size(s.t)
+        self.surrogate.best_response(problem, s, out=s.w_hat)  # S.1
+        np.subtract(s.w_hat, s.w, out=s.z)
+        s.z *= s.step
+        s.z += s.w
+        s.mix_w_y(network)  # S.2, one message
+        s.update_gradient(problem)  # S.3
+        self.damping.update(problem, self.surrogate, s)
+
+
+def _auto_is(default: float, value: str | float) -> float:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"step was {value!r}; it must be 'auto' or a positive number.")
+        return default
+    return float(value)

@@ -1,0 +1,48 @@
+"""Step sizes of the recipes: constant or diminishing."""
+
+from __future__ import annotations
+
+from dnnext import _checks
+
+
+class StepSize:
+    """A constant step, or ``step[t] = step[t-1] (1 - mu step[t-1])``, which diminishes but is not summable.
+
+    Parameters
+    ----------
+    step : float
+        First step, positive; NEXT allows at most 1.
+    mu : float
+        0 keeps the step constant; must stay below ``1 / step`` [1]_, eq. 20.
+
+    Raises
+    ------
+    ValueError
+        If step is not positive or mu is not in [0, 1 / step).
+
+    References
+    ----------
+    .. [1] P. Di Lorenzo, G. Scutari, NEXT: in-network nonconvex optimization, IEEE TSIPN 2 (2016).
+
+    Examples
+    --------
+    >>> law = StepSize(0.5, mu=0.1)
+    >>> [round(law(t), 4) for t in range(3)]
+    [0.5, 0.475, 0.4524]
+    """
+
+    def __init__(self, step: float, mu: float = 0.0) -> None:
+        _checks.check_positive("step", step)
+        if not 0 <= mu < 1 / step:
+            raise ValueError(f"mu was {mu}; with step = {step} it must lie in [0, {1 / step:g}). Choose a smaller mu.")
+        self.step, self.mu = float(step), float(mu)
+        self._known = [self.step]
+
+    def __call__(self, t: int) -> float:
+        """The step of iteration t = 0, 1, ..."""
+        if self.mu == 0:
+            return self.step
+        while len(self._known) <= t:
+            last = self._known[-1]
+            self._known.append(last * (1 - self.mu * last))
+        return self._known[t]

@@ -1,0 +1,5 @@
+"""How one agent improves its own copy: strongly convex models of its cost (surrogates) and the solvers behind them."""
+
+from dnnext.local.surrogates import FullLinearization, PartialLinearization, Surrogate
+
+__all__ = ["FullLinearization", "PartialLinearization", "Surrogate"]

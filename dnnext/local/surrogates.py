@@ -1,0 +1,215 @@
+"""Surrogates: the strongly convex model each agent minimises in step S.1.
+
+# Design
+# One formula covers them all (method of successive convex approximation; Scardapane & Di Lorenzo 2017, eq. 11-13;
+# the scaling kappa is SONATA's, Scutari & Sun 2019):
+#
+#   w_hat_i = argmin_v kappa_i [L_i(v) - L_i(w_i) - grad_i'(v - w_i)] + G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)
+#   L_i(v)  = (1/N) sum_m c_m loss(d_m, f(w_i; x_m) + J_m (v - w_i)),       G_i = A y_i
+#
+# A surrogate decides kappa, the weight blocks and the solver; the solver (solvers.py) sees a convex subproblem only.
+# The curvature root that a model was built from stays in the state (`s.root`), so that the rule which adapts tau
+# judges the model that was really used.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import _checks
+from dnnext.local import exact, solvers
+
+if TYPE_CHECKING:
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Surrogate(ABC):
+    """A strongly convex model of the whole cost, built from what one agent knows.
+
+    A subclass states two constants of the automatic rule for `tau` (`growth`: tau >= growth * curvature misfit;
+    `decay`: tau may shrink by this factor per iteration) and implements the three methods below.
+    """
+
+    growth: float
+    decay: float
+
+    @abstractmethod
+    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
+        """out_i = w_hat_i, the minimiser of agent i's model at s.w with s.y, s.grad and s.tau (step S.1)."""
+
+    @abstractmethod
+    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array | None:
+        """kappa_i A_i v_i, (n_local, P): the curvature of the model anchored at w along v; None where it is zero."""
+
+    @abstractmethod
+    def curvature_scale(self, problem: Problem, w: Array) -> float:
+        """b: the size of the curvature at the common start w (n_local, P), equal at every agent; the unit of tau."""
+
+
+class FullLinearization(Surrogate):
+    """Everything but the penalty is linearised (FL): a proximal gradient step along the tracked gradient.
+
+    ``w_hat_i = prox_{r / tau_i}(w_i - G_i / tau_i)`` with ``G_i = A y_i`` [1]_, eq. 13. Closed form for every penalty.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017).
+
+    Examples
+    --------
+    >>> from dnnext.local import FullLinearization
+    >>> FullLinearization()
+    FullLinearization()
+    """
+
+    growth = 3.0
+    decay = 1.2
+
+    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
+        tau = s.tau.astype(s.w.dtype)
+        out[...] = problem.penalty.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
+
+    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> None:
+        return None
+
+    def curvature_scale(self, problem: Problem, w: Array) -> float:
+        """b = |grad G(w + e) - grad G(w)| / |e| with e of length 1e-3 along the gradient."""
+        start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
+        slope = problem.smooth_value_grad(start)[1]
+        norm = float(np.linalg.norm(slope))
+        if norm == 0:
+            return 1.0
+        length = max(1e-3, np.sqrt(np.finfo(w.dtype).eps) * float(np.linalg.norm(start)))
+        moved = (start + (length / norm) * slope).astype(w.dtype)
+        e = moved.astype(np.float64) - start
+        change = problem.smooth_value_grad(moved)[1] - slope
+        return _positive(float(np.linalg.norm(change) / np.linalg.norm(e)))
+
+    def __repr__(self) -> str:
+        return "FullLinearization()"
+
+
+class PartialLinearization(Surrogate):
+    """The network is linearised, the convex loss is kept (PL): a damped Gauss-Newton model of the whole cost.
+
+    Agent i minimises, with ``A_i = (1/N) sum_m c_m J_m' H_m J_m`` its own generalised Gauss-Newton matrix,
+
+    ``kappa_i/2 (v - w_i)' A_i (v - w_i) + G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``
+
+    which is the model of [1]_, eq. 11-12, itself for the squared error, and one (prox-)Newton step on it for other
+    losses.
+
+    Parameters
+    ----------
+    kappa : "auto" or float
+        Weight of the own curvature. "auto" is ``N / N_i``, so that the own curvature stands for everyone's [2]_;
+        1 is the choice of [1]_.
+    exact : bool
+        Solve the convex subproblem with the true loss to 1e-10 instead (research; 2-3 times dearer).
+    inner_iter : int or None
+        Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps and 10 steps of conjugate gradients.
+    n_blocks : int
+        The weights are cut into this many blocks, each solved with the others fixed at w_i (Jacobi), on its own core;
+        only diagonal blocks of A_i are formed ([1]_, section 4).
+    solver : {"auto", "primal", "dual", "cg", "fista"}
+        How the subproblem is solved; "auto" takes the cheapest by the flop model of ``dnnext.local.solvers.choose``.
+
+    Raises
+    ------
+    ValueError
+        For a value outside of what is stated here.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017).
+    .. [2] G. Scutari, Y. Sun, Distributed nonconvex constrained optimization over time-varying digraphs, Math. Prog.
+       176 (2019).
+
+    Examples
+    --------
+    >>> from dnnext.local import PartialLinearization
+    >>> PartialLinearization(n_blocks=4)
+    PartialLinearization(n_blocks=4)
+    """
+
+    growth = 2.0
+    decay = 2.0
+
+    def __init__(
+        self,
+        kappa: str | float = "auto",
+        exact: bool = False,
+        inner_iter: int | None = None,
+        n_blocks: int = 1,
+        solver: str = "auto",
+    ) -> None:
+        if kappa != "auto":
+            _checks.check_positive("kappa", kappa)
+        if inner_iter is not None:
+            _checks.check_count("inner_iter", inner_iter)
+        _checks.check_count("n_blocks", n_blocks)
+        _checks.check_choice("solver", solver, ("auto", *solvers.SOLVERS))
+        self.kappa = kappa
+        self.exact = exact
+        self.inner_iter = inner_iter
+        self.n_blocks = n_blocks
+        self.solver = solver
+
+    def kappas(self, problem: Problem) -> Array:
+        """kappa_i (n_local,); 0 at agents without rows (relays)."""
+        own = problem.agent_weight
+        held = own > 0
+        value = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held) if self.kappa == "auto" else self.kappa
+        return np.where(held, value, 0.0)
+
+    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
+        s.root = self.scaled_root(problem, s.w)
+        sub = solvers.Subproblem(
+            problem,
+            w=s.w,
+            root=s.root,
+            slope=problem.n_agents * s.y,
+            tau=s.tau.astype(s.w.dtype),
+            blocks=solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks),
+            start=s.w_hat,
+            inner_iter=self.inner_iter,
+            tol=exact.TOLERANCE if self.exact else solvers.TOLERANCE,
+        )
+        if self.exact:
+            exact.best_response(sub, self.kappas(problem), self.solver, out)
+        else:
+            solvers.solve(sub, self.solver, out)
+
+    def scaled_root(self, problem: Problem, w: Array) -> Array:
+        """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""
+        root = problem.root(w)
+        by_row = np.repeat(np.sqrt(self.kappas(problem)), np.diff(problem.offsets)).astype(root.dtype)
+        root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
+        return root
+
+    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
+        blocks = solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks)
+        return problem.gauss_newton_product(w, s.root, v, blocks)
+
+    def curvature_scale(self, problem: Problem, w: Array) -> float:
+        """b = max_j kappa_j trace(A_j) / P."""
+        diagonal = problem.gauss_newton_diagonal(w, self.scaled_root(problem, w))
+        trace = diagonal.sum(axis=1, dtype=np.float64)
+        return _positive(float(problem.runtime.max_agents(trace)) / problem.n_params)
+
+    def __repr__(self) -> str:
+        defaults = {"kappa": "auto", "exact": False, "inner_iter": None, "n_blocks": 1, "solver": "auto"}
+        said = [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        return f"PartialLinearization({', '.join(said)})"
+
+
+def _positive(scale: float) -> float:
+    """The scale, or 1 where the cost is flat at the start and says nothing."""
+    return scale if scale > 0 else 1.0
