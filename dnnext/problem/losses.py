@@ -56,6 +56,11 @@ class Loss(ABC):
     is_quadratic: ClassVar[bool] = False
     n_outputs: int | None = None
 
+    def __init_subclass__(cls) -> None:
+        """A subclass that says value or grad anew is no longer what its parent's kernel computes."""
+        if "kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "grad"}):
+            cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
+
     @abstractmethod
     def value(self, f: Array, d: Array) -> Array:
         """``loss(d_m, f_m)`` of every row: f, d (M, Q) -> (M,), summed over the outputs in float64."""

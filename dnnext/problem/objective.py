@@ -105,11 +105,12 @@ class Problem:
         data = self._gather(shards)
         self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
         self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
-        total = float(self.runtime.sum_agents(self.agent_weight)) if n_total is None else float(n_total)
-        if not (np.isfinite(total) and total > 0):
-            what = "the sum of all sample weights" if n_total is None else "n_total"
-            raise ValueError(f"{what} must be a positive number, got {total:g}; some agent must have data.")
-        self.n_total, self.scale = total, 1 / total
+        summed = float(self.runtime.sum_agents(self.agent_weight))
+        what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
+        self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
+        self.scale = 1 / self.n_total
+        told = (repr(model), repr(loss), repr(bound), str(self.dtype), self.n_total)
+        self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", told)
 
     def with_shards(self, shards: Sequence[Any], *, n_total: float | None = None) -> Self:
         """The same problem on other data: model, loss, penalty, runtime, threads and precision stay.
@@ -183,6 +184,7 @@ class Problem:
         """``J_m(w_i) v_i``: v (n_local, P) -> (M, Q)."""
         out = np.empty(self.target.shape, self.dtype) if out is None else out
         layers, code = self.model.layers, self.model.activation_code
+        v = np.ascontiguousarray(v, self.dtype)
         kernels.mlp_jv(out, self._rows(w), self.x, v, self.offsets, layers, code, self.n_threads)
         return out
 
@@ -190,6 +192,7 @@ class Problem:
         """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n_local, P)."""
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
         layers, code = self.model.layers, self.model.activation_code
+        u = np.ascontiguousarray(u, self.dtype)
         kernels.mlp_jtu(out, self._rows(w), self.x, u, self.offsets, layers, code, self.n_threads)
         return out
 
@@ -231,6 +234,7 @@ class Problem:
     ) -> Array:
         """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P)."""
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
+        v = np.ascontiguousarray(v, self.dtype)
         kernels.mlp_gauss_newton_product(
             out, self._rows(w), self.x, root, v, self.offsets, self.model.layers, self.model.activation_code,
             self._blocks(blocks), self.n_threads,

@@ -49,6 +49,11 @@ class Penalty(ABC):
     model: MLP
     n_threads: int = 1
 
+    def __init_subclass__(cls) -> None:
+        """A subclass that says value or prox anew is no longer what its parent's arrays describe."""
+        if "has_kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "prox"}):
+            cls.has_kernel = False
+
     def bind(self, model: MLP, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
         """A copy that knows the network it penalises.
 
@@ -171,6 +176,8 @@ class _Terms(Penalty):
         is zero.
         """
         self._check_bound()
+        if not self.has_kernel:
+            return super().subdiff_distance(w, g)
         w, g = np.asarray(w, dtype=np.float64), np.asarray(g, dtype=np.float64)
         h = g + self.l2 * w
         norms = self._group_norms(w)
@@ -188,7 +195,7 @@ class _Terms(Penalty):
     def quadratic(self) -> Array | None:
         """``(P,)`` the diagonal ``l2`` if nothing else is penalised, else None."""
         self._check_bound()
-        return None if self.l1.any() or len(self.strength) else self.l2
+        return self.l2 if self.has_kernel and not self.l1.any() and not len(self.strength) else None
 
     def _group_norms(self, w: Array) -> Array:
         sizes = self.groups[:, 1] - self.groups[:, 0]

@@ -96,10 +96,10 @@ def _numbers(values: Any, what: str, dtype: Any) -> Array:
     """The values as a finite array of the wanted precision."""
     try:
         raw = np.asarray(values)
-        if raw.dtype.kind == "c":
-            raise ValueError("complex")
+        if raw.dtype.kind not in "biufO":
+            raise ValueError(f"dtype {raw.dtype}")
         with np.errstate(over="ignore"):
-            array: Array = raw.astype(dtype)
+            array: Array = raw.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be an array of real numbers, got {type(values).__name__} ({error}).") from None
     if not np.isfinite(array).all():
