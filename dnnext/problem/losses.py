@@ -166,6 +166,10 @@ class Logistic(Loss):
 
     With several outputs each is a label of its own and the losses are added.
 
+    References
+    ----------
+    D. R. Cox, The regression analysis of binary sequences, JRSS B 20 (1958).
+
     Examples
     --------
     >>> Logistic().value(np.array([[0.0], [1000.0]]), np.array([[1.0], [0.0]]))
@@ -201,6 +205,10 @@ class Softmax(Loss):
     """``loss(d, f) = log sum_q e^f_q - d'f``, cross-entropy of Q >= 2 classes, one-hot targets (M, Q).
 
     Rows of class probabilities serve as targets too.
+
+    References
+    ----------
+    J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs, Neurocomputing (1990).
 
     Examples
     --------
@@ -250,6 +258,10 @@ class SquaredHinge(Loss):
     """``loss(d, f) = sum_q 1/2 max(0, 1 - d_q f_q)^2``, targets -1 and 1.
 
     One output separates two classes; with one output per class it is the one-versus-all machine.
+
+    References
+    ----------
+    O. L. Mangasarian, A finite Newton method for classification, Optim. Methods Softw. 17 (2002).
 
     Examples
     --------

@@ -102,11 +102,13 @@ class _Terms(Penalty):
     """
 
     has_kernel = True
-    alpha: Alpha = 0.0
     l1: Array
     l2: Array
     groups: NDArray[np.int64]
     strength: Array
+
+    def __init__(self, alpha: Alpha = 1e-3) -> None:
+        self.alpha = alpha
 
     @abstractmethod
     def _shares(self) -> tuple[float, float, float]:
@@ -180,16 +182,14 @@ class _Terms(Penalty):
             return super().subdiff_distance(w, g)
         w, g = np.asarray(w, dtype=np.float64), np.asarray(g, dtype=np.float64)
         h = g + self.l2 * w
-        norms = self._group_norms(w)
-        sizes = self.groups[:, 1] - self.groups[:, 0]
-        inside = _columns(self.groups, sizes)
+        norms, sizes = self._group_norms(w), self.groups[:, 1] - self.groups[:, 0]
+        on, grouped = norms > 0, self._grouped()
         pull = np.zeros_like(h)
-        pull[inside] = np.repeat(np.divide(self.strength, norms, out=np.zeros_like(norms), where=norms > 0), sizes)
+        pull[grouped] = np.repeat(np.divide(self.strength, norms, out=np.zeros_like(norms), where=on), sizes)
         rest = np.where(w != 0, h + self.l1 * np.sign(w) + pull * w, np.maximum(np.abs(h) - self.l1, 0))
-        off = np.repeat(norms == 0, sizes)
-        soft = _norms_of_runs(rest[inside], sizes)[norms == 0]
-        rest[inside[off]] = 0
-        return float(np.hypot(np.linalg.norm(rest), np.linalg.norm(np.maximum(soft - self.strength[norms == 0], 0))))
+        off = np.maximum(self._group_norms(rest) - self.strength, 0)[~on]
+        rest[grouped] *= np.repeat(on, sizes)
+        return float(np.hypot(np.linalg.norm(rest), np.linalg.norm(off)))
 
     @property
     def quadratic(self) -> Array | None:
@@ -198,8 +198,15 @@ class _Terms(Penalty):
         return self.l2 if self.has_kernel and not self.l1.any() and not len(self.strength) else None
 
     def _group_norms(self, w: Array) -> Array:
-        sizes = self.groups[:, 1] - self.groups[:, 0]
-        return _norms_of_runs(w[_columns(self.groups, sizes)], sizes)
+        """``||w_g||`` of every group; a bias follows each weight matrix, so no group ends with the row."""
+        return np.sqrt(np.add.reduceat(np.square(w), self.groups.ravel())[::2])
+
+    def _grouped(self) -> NDArray[np.bool_]:
+        """(P,): whether a group holds this parameter."""
+        edges = np.zeros(self.model.n_params, dtype=np.int64)
+        edges[self.groups[:, 1]] -= 1
+        edges[self.groups[:, 0]] += 1
+        return np.cumsum(edges) > 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(alpha={self.alpha!r})"
@@ -213,6 +220,9 @@ class NoPenalty(_Terms):
     >>> NoPenalty().bind(MLP([2, 1])).quadratic
     array([0., 0., 0.])
     """
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
 
     def _shares(self) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
@@ -229,14 +239,15 @@ class L2(_Terms):
     alpha : float or one per weight layer, default=1e-3
         Strength per sample, >= 0.
 
+    References
+    ----------
+    A. E. Hoerl, R. W. Kennard, Ridge regression, Technometrics 12 (1970).
+
     Examples
     --------
     >>> L2(alpha=0.5).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
     1.25
     """
-
-    def __init__(self, alpha: Alpha = 1e-3) -> None:
-        self.alpha = alpha
 
     def _shares(self) -> tuple[float, float, float]:
         return 0.0, 1.0, 0.0
@@ -250,14 +261,15 @@ class L1(_Terms):
     alpha : float or one per weight layer, default=1e-3
         Strength per sample, >= 0.
 
+    References
+    ----------
+    R. Tibshirani, Regression shrinkage and selection via the lasso, JRSS B 58 (1996).
+
     Examples
     --------
     >>> L1(alpha=0.5).bind(MLP([2, 1])).prox(np.array([[1.0, -2.0, 7.0]]), np.ones(1))
     array([[ 0.5, -1.5,  7. ]])
     """
-
-    def __init__(self, alpha: Alpha = 1e-3) -> None:
-        self.alpha = alpha
 
     def _shares(self) -> tuple[float, float, float]:
         return 1.0, 0.0, 0.0
@@ -267,7 +279,8 @@ class _Mixed(_Terms):
     """A penalty with two parts, shared out by l1_ratio."""
 
     def __init__(self, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -> None:
-        self.alpha, self.l1_ratio = alpha, l1_ratio
+        super().__init__(alpha)
+        self.l1_ratio = l1_ratio
 
     def _ratio(self) -> float:
         return _checks.check_between(f"l1_ratio of {type(self).__name__}", self.l1_ratio, 0, 1)
@@ -285,6 +298,10 @@ class ElasticNet(_Mixed):
         Strength per sample, >= 0.
     l1_ratio : float, default=0.5
         Share of the l1 part, in [0, 1].
+
+    References
+    ----------
+    H. Zou, T. Hastie, Regularization and variable selection via the elastic net, JRSS B 67 (2005).
 
     Examples
     --------
@@ -318,9 +335,6 @@ class GroupLasso(_Terms):
     2.0
     """
 
-    def __init__(self, alpha: Alpha = 1e-3) -> None:
-        self.alpha = alpha
-
     def _shares(self) -> tuple[float, float, float]:
         return 0.0, 0.0, 1.0
 
@@ -339,7 +353,7 @@ class SparseGroup(_Mixed):
     ----------
     N. Simon, J. Friedman, T. Hastie, R. Tibshirani, A sparse-group lasso, J. Comput. Graph. Stat. 22 (2013).
     S. Scardapane, D. Comminiello, A. Hussain, A. Uncini, Group sparse regularization for deep neural networks,
-    Neurocomputing 241 (2017), eq. 8.
+    Neurocomputing 241 (2017).
 
     Examples
     --------
@@ -383,15 +397,3 @@ def make_penalty(name: str | None, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -
     kind: Any = PENALTIES[name]
     made: Penalty = kind(alpha, l1_ratio) if issubclass(kind, _Mixed) else kind(alpha)
     return made
-
-
-def _columns(groups: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All columns of all groups, group after group."""
-    ends = np.cumsum(sizes)
-    return np.arange(sizes.sum()) - np.repeat(ends - sizes, sizes) + np.repeat(groups[:, 0], sizes)
-
-
-def _norms_of_runs(values: Array, sizes: NDArray[np.int64]) -> Array:
-    """The Euclidean norm of each run of `sizes` consecutive values, in float64."""
-    squares = np.square(values, dtype=np.float64)
-    return np.sqrt(np.add.reduceat(squares, np.cumsum(sizes) - sizes)) if len(sizes) else np.zeros(0)
