@@ -1,0 +1,177 @@
+"""Eigenvalues that decide how fast a network agrees, and the mixing rounds that follow from them."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+__all__ = [
+    "CONTRACTION",
+    "Coefficients",
+    "Product",
+    "chebyshev",
+    "extreme_eigenvalues",
+    "round_outward",
+    "spectral_norm",
+]
+
+CONTRACTION = 0.25  # disagreement left after the mixing of one iteration
+DENSE = 300  # above this size sparse eigenvalues are faster
+EXACT_PRODUCT = 200  # up to this size the product of a schedule is followed exactly
+
+
+class Coefficients(NamedTuple):
+    """One round: ``v_new = scale C v + shift v + memory v_previous``."""
+
+    scale: float
+    shift: float
+    memory: float
+
+
+def extreme_eigenvalues(matrix: sp.csr_array, constant: float) -> tuple[float, float]:
+    """(smallest, largest) eigenvalue of a symmetric matrix besides that of the constant vector, ``S 1 = constant 1``.
+
+    The constant vector is moved to the mean of the other eigenvalues, where it cannot be mistaken for an end.
+    """
+    n = matrix.shape[0]
+    if n == 1:
+        return 0.0, 0.0
+    middle = (float(matrix.diagonal().sum()) - constant) / (n - 1)
+    if n > DENSE:
+        ends = _sparse_ends(matrix, constant - middle, middle)
+        if ends is not None:
+            return ends
+    spectrum = np.linalg.eigvalsh(matrix.toarray() - (constant - middle) / n)
+    return float(spectrum[0]), float(spectrum[-1])
+
+
+def _sparse_ends(matrix: sp.csr_array, shift: float, middle: float) -> tuple[float, float] | None:
+    """Lanczos from a fixed start; None where it does not converge."""
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+    n = matrix.shape[0]
+    start = np.random.default_rng(0).standard_normal(n)
+
+    def product(x: NDArray[Any]) -> NDArray[Any]:
+        x = x.ravel()
+        return np.asarray(matrix @ x - shift * x.mean())
+
+    scale = float(np.abs(matrix.data).max(initial=0.0))
+    if np.abs(product(start) - middle * start).max() <= 1e-13 * n * scale:
+        return middle, middle  # a multiple of the identity, as on a complete graph
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    options = {"v0": start, "ncv": min(64, n - 1), "tol": 1e-10, "maxiter": 300, "return_eigenvectors": False}
+    try:
+        low, high = (float(eigsh(operator, 1, which=end, **options)[0]) for end in ("SA", "LA"))
+    except ArpackError:
+        return None
+    return low, high
+
+
+def spectral_norm(matrix: sp.csr_array) -> float:
+    """``||C - 11'/A||_2`` of a doubly stochastic matrix that need not be symmetric."""
+    n = matrix.shape[0]
+    if n == 1:
+        return 0.0
+    gram = (matrix.T @ matrix).tocsr()  # (C - 11'/A)'(C - 11'/A) = C'C - 11'/A
+    return math.sqrt(max(extreme_eigenvalues(gram, 1.0)[1], 0.0))
+
+
+def round_outward(value: float, up: bool) -> float:
+    """Rounded to 1e-6 away from the centre of the spectrum, so that every machine shares one number.
+
+    A value that differs from a multiple of 1e-6 by less than 1e-10 is that multiple. An end that would reach 1 or -1
+    stays half-way inside: a very large connected graph still contracts.
+    """
+    sign = 1.0 if up else -1.0
+    outward = math.ceil(sign * value * 1e6 - 1e-4) / 1e6
+    if outward >= 1.0 and sign * value < 1.0 - 1e-12:
+        outward = 0.5 * (1.0 + sign * value)
+    return sign * outward + 0.0
+
+
+def chebyshev(lambda_2: float, lambda_n: float, bound: float = CONTRACTION) -> tuple[list[Coefficients], float]:
+    """The fewest Chebyshev rounds that contract disagreement to `bound`, and the contraction they reach.
+
+    With ``d = lambda_2 - lambda_n``, ``s = lambda_2 + lambda_n``, ``M = (2 C - s I) / d``, ``x = (2 - s) / d``:
+    ``a_0 = 1, a_1 = x, a_(k+1) = 2 x a_k - a_(k-1)``, ``v_1 = M v_0 / x`` and
+    ``v_(k+1) = (2 a_k / a_(k+1)) M v_k - (a_(k-1) / a_(k+1)) v_(k-1)``; K rounds contract to ``1 / a_K``.
+    If d = 0 (complete graph), one round is exact.
+
+    Parameters
+    ----------
+    lambda_2, lambda_n : float
+        Largest and smallest eigenvalue of C besides the 1, both inside (-1, 1).
+    bound : float
+        Wanted contraction.
+
+    Returns
+    -------
+    rounds : list of Coefficients
+        One ``(scale, shift, memory)`` per round.
+    contraction : float
+
+    References
+    ----------
+    K. Scaman et al., Optimal algorithms for smooth and strongly convex distributed optimization in networks, ICML
+    (2017), algorithm 2.
+
+    Examples
+    --------
+    >>> rounds, contraction = chebyshev(0.8, -0.2)
+    >>> len(rounds), round(contraction, 4)
+    (3, 0.1476)
+    """
+    d, s = lambda_2 - lambda_n, lambda_2 + lambda_n
+    rounds = [Coefficients(2.0 / (2.0 - s), -s / (2.0 - s), 0.0)]  # M / x, free of d
+    if d < 1e-12:
+        return rounds, 0.0
+    x = (2.0 - s) / d
+    before, now = 1.0, x
+    while now * bound < 1.0:
+        after = 2.0 * x * now - before
+        rounds.append(Coefficients(4.0 * now / (after * d), -2.0 * s * now / (after * d), -before / after))
+        before, now = now, after
+    return rounds, 1.0 / now
+
+
+class Product:
+    """Disagreement left by a product of mixing matrices, ``E = C_k ... C_1 - 11'/A``, followed round by round.
+
+    Up to 200 agents ``||E||_2`` is exact: column norms and a warm power iteration bound it from below, and only when
+    they allow it the norm itself is computed. Above, four seeded columns stand for it.
+    """
+
+    def __init__(self, n: int) -> None:
+        rng = np.random.default_rng(0)
+        self.exact = n <= EXACT_PRODUCT
+        self.e = np.eye(n) - 1.0 / n if self.exact else rng.standard_normal((n, 4))
+        if not self.exact:
+            self.e -= self.e.mean(axis=0)
+            self.e /= np.linalg.norm(self.e, axis=0)
+        self.probe = rng.standard_normal(n)
+
+    def multiply(self, mixing: sp.csr_array) -> None:
+        """One more round: ``E <- C E``."""
+        self.e = mixing @ self.e
+
+    def contracts(self, bound: float = CONTRACTION) -> bool:
+        """Whether the disagreement is at most `bound` times what it was."""
+        if float(np.linalg.norm(self.e, axis=0).max()) > bound:
+            return False
+        if not self.exact or float(np.linalg.norm(self.e)) <= bound:
+            return True
+        for _ in range(2):
+            image = self.e @ self.probe
+            length = float(np.linalg.norm(self.probe))
+            if float(np.linalg.norm(image)) > bound * length:
+                self.probe = self.e.T @ image
+                self.probe /= np.linalg.norm(self.probe)
+                return False
+            self.probe = self.e.T @ image
+            if not self.probe.any():
+                return True
+            self.probe /= np.linalg.norm(self.probe)
+        return float(np.linalg.norm(self.e, 2)) <= bound
