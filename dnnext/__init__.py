@@ -1,3 +1,33 @@
 """Decentralised training of neural networks: agents hold their own data and talk only to their neighbours."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load
+    from dnnext.network import Schedule, Topology
+
 __version__ = "0.1.0.dev0"
+
+__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "Schedule", "Topology", "load"]
+
+# Loaded on first use, so that `import dnnext` stays light: the estimators bring scikit-learn along.
+_HOMES = {
+    "DecentralizedMLPClassifier": "dnnext.estimators",
+    "DecentralizedMLPRegressor": "dnnext.estimators",
+    "Schedule": "dnnext.network",
+    "Topology": "dnnext.network",
+    "load": "dnnext.estimators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported from its room on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dnnext' has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,187 @@
+"""`dnnext train` and `dnnext predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tomllib
+import warnings
+
+import numpy as np
+
+from dnnext.cli import make_parser
+from dnnext.cli.table import check_columns, read_table, read_target, write_predictions
+
+
+def train(args):
+    """Train on a CSV file, say how well, write the model and the figure."""
+    args = _with_config(args)
+    if not args.target:
+        raise ValueError("--target is missing: name the column to predict.")
+    table = read_table(args.file)
+    owner = [args.agent_column] if args.agent_column else []
+    check_columns(table, [args.target], "--target")
+    check_columns(table, args.drop, "--drop")
+    check_columns(table, owner, "--agent-column")
+    task, y = read_target(table, args.target, args.task)
+    names = [name for name in table.names if name not in {args.target, *args.drop, *owner}]
+    if not names:
+        raise ValueError(f"{table.path}: no column is left to learn from.")
+    X = table.numbers(names)
+    agent = _owners(table, args.agent_column)
+    learn, test = _split(y, args.test_fraction, task, args.seed)
+    model = make_estimator(task, args)
+    print(f"{task} of {args.target!r} from {len(names)} columns, {len(learn)} rows to train on, {len(test)} to test on")
+    with notes_on_stderr():
+        model.fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
+    report(model, X, y, test)
+    model_notes = {"columns": names, "target": args.target, "task": task}
+    from dnnext.estimators.files import save
+
+    save(model, args.out, notes=model_notes)
+    print(f"model written to {args.out}")
+    if args.plot:
+        from dnnext.cli.figure import draw_run
+
+        draw_run(model.history_, args.plot, title=f"{args.target}: {model.n_agents_} agents")
+        print(f"figure written to {args.plot}")
+    return 130 if model.status_ == "interrupted" else 0
+
+
+def predict(args):
+    """Predictions for the rows of a CSV file, as CSV on standard output."""
+    import dnnext
+    from dnnext.estimators.files import read_notes
+
+    notes = read_notes(args.model)
+    with notes_on_stderr():
+        model = dnnext.load(args.model)
+    table = read_table(args.file)
+    names = notes.get("columns") or list(getattr(model, "feature_names_in_", table.names))
+    check_columns(table, names, f"an input of {args.model}")
+    X = table.numbers(names)
+    header, columns = [notes.get("target", "prediction")], [model.predict(X)]
+    if args.proba:
+        if not hasattr(model, "predict_proba"):
+            raise ValueError("--proba needs a classifier trained with loss log_loss; this model has no probabilities.")
+        header += [f"p({label})" for label in model.classes_]
+        columns += list(model.predict_proba(X).T)
+    write_predictions(sys.stdout, header, columns)
+
+
+def make_estimator(task, args):
+    """The estimator that the options ask for."""
+    from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+
+    kind = DecentralizedMLPClassifier if task == "classification" else DecentralizedMLPRegressor
+    return kind(
+        _hidden(args.hidden),
+        args.activation,
+        loss=args.loss,
+        penalty=None if args.penalty == "none" else args.penalty,
+        alpha=_number(args.alpha, "--alpha"),
+        n_agents=args.agents,
+        topology=args.topology,
+        algorithm=args.algorithm,
+        surrogate=args.surrogate,
+        partition=args.partition,
+        max_iter=args.max_iter,
+        tol=args.tol,
+        early_stopping=args.early_stopping,
+        n_jobs=args.jobs,
+        verbose=0 if args.quiet else 1,
+        random_state=args.seed,
+    )
+
+
+def report(model, X, y, test):
+    """How the run ended, and the score on the rows it has not seen."""
+    ends = {
+        "converged": "converged",
+        "early_stopping": "stopped by the validation score",
+        "interrupted": "interrupted: the best model so far is kept",
+    }
+    end = ends.get(model.status_, f"ended ({model.status_})")
+    print(f"{end} after {model.n_iter_} iterations, {model.n_agents_} agents, {model.history_['round'][-1]} rounds")
+    if len(test):
+        what = "accuracy" if hasattr(model, "classes_") else "R2"
+        worst = min(view.score(X[test], y[test]) for view in model.agents_)
+        print(f"test {what} {model.score(X[test], y[test]):.4f} (the worst agent's own view: {worst:.4f})")
+
+
+@contextlib.contextmanager
+def notes_on_stderr():
+    """Warnings as one line each on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                print(f"dnnext: note: {warning.message}", file=sys.stderr)
+
+
+def _owners(table, column):
+    if column is None:
+        return None
+    table.check_complete(column)
+    return np.array(table.column(column))
+
+
+def _split(y, fraction, task, seed):
+    """(rows to train on, rows to test on), stratified where every class has two rows."""
+    from sklearn.model_selection import train_test_split
+
+    if not 0 <= fraction < 1:
+        raise ValueError(f"--test-fraction must be in [0, 1), got {fraction}.")
+    rows = np.arange(len(y))
+    if fraction == 0:
+        return rows, rows[:0]
+    if len(y) < 4:
+        raise ValueError(f"{len(y)} rows are too few to keep some for testing; use --test-fraction 0.")
+    _, counts = np.unique(y, return_counts=True)
+    n_test = int(np.ceil(fraction * len(y)))
+    fits = task == "classification" and counts.min() > 1 and n_test >= len(counts) and len(y) - n_test >= len(counts)
+    learn, test = train_test_split(rows, test_size=n_test, random_state=seed, stratify=y if fits else None)
+    return np.sort(learn), np.sort(test)
+
+
+def _hidden(text):
+    try:
+        return tuple(int(n) for n in str(text).split(",") if n.strip())
+    except ValueError:
+        raise ValueError(f"--hidden must be whole numbers such as 20 or 30,10; got {text!r}.") from None
+
+
+def _number(text, option):
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a number or auto, got {text!r}.") from None
+
+
+def _with_config(args):
+    """The arguments, with those of the --config file below what the command line says."""
+    if not args.config:
+        return args
+    try:
+        with open(args.config, "rb") as file:
+            config = tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{args.config}: not valid TOML ({error}).") from None
+    words = []
+    for name, value in config.items():
+        key = name.replace("-", "_")
+        if key not in vars(args) or key in ("file", "config", "command", "words"):
+            raise ValueError(f"{args.config}: unknown option {name!r}; the options are those of `dnnext train --help`.")
+        option = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif key == "hidden" and isinstance(value, list):
+            words += [option, ",".join(map(str, value))]
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                words += [option, str(each)]
+    return make_parser().parse_args(["train", *words, *args.words[1:]])

@@ -1,0 +1,18 @@
+"""scikit-learn estimators over the layers below: check, build, run, expose.
+
+# Design:
+#   A package instead of one file, because one file would have 1500 lines. Read in this order:
+#   classifier, regressor   what is particular to each: targets, losses, predictions
+#   base                    fit, partial_fit, agents_: the story both share
+#   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
+#   choices                 parameters -> objects of the rooms below; what does not fit together is said here
+#   watch, online           looks during a run; one iteration at a time
+#   fitted, files           the fitted network and its folded coefficients; the model file
+#   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
+"""
+
+from dnnext.estimators.classifier import DecentralizedMLPClassifier
+from dnnext.estimators.files import load
+from dnnext.estimators.regressor import DecentralizedMLPRegressor
+
+__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "load"]

@@ -1,0 +1,341 @@
+"""What both estimators share: check, build, run, expose.
+
+# Design:
+#   fit   rows and parameters are checked -> a graph and an owner of every row -> Parts -> _train
+#   _train   Parts -> Problem, Network, Algorithm -> run -> _expose
+#   A subclass knows its targets only: `_learn_targets` (what y says), `_encode` (y -> codes), `_targets` (codes -> what
+#   the loss wants), `_score_raw`. One agent's view is the estimator itself with that agent's weights (`agents_`).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dnnext.algorithms import final_prox
+from dnnext.estimators import choices
+from dnnext.estimators.data import Moments, Parts, Seeds, network_moments
+from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units, unfold
+from dnnext.estimators.graph import make_graph, owners
+from dnnext.estimators.online import Progress, one_iteration
+from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
+from dnnext.estimators.watch import Watch
+from dnnext.network import Network
+from dnnext.problem import MLP, Problem
+from dnnext.runtime import InProcess
+
+
+class DecentralizedMLP(BaseEstimator):
+    """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
+
+    _kind = ""
+
+    # what a subclass knows about its targets
+
+    @abstractmethod
+    def _learn_targets(self, y, weight):
+        """Learn what y says (classes, shape); return the codes of y."""
+
+    @abstractmethod
+    def _encode(self, y, name):
+        """Codes of y after `_learn_targets`; ValueError for what was not seen."""
+
+    @abstractmethod
+    def _targets(self, codes):
+        """What the loss wants, (n, Q), before standardisation."""
+
+    @abstractmethod
+    def _score_raw(self, raw, codes):
+        """Score of raw outputs (n, Q), larger is better."""
+
+    # training
+
+    def fit(self, X, y, sample_weight=None, agent=None, eval_set=None):
+        """Train on rows that belong to agents.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+            Inputs. Sparse input is made dense: standardising it would fill it anyway.
+        y : array-like (n,), for the regressor also (n, Q)
+            Targets.
+        sample_weight : array-like (n,), optional
+            Weights >= 0; rows of weight zero count as absent.
+        agent : array-like (n,), optional
+            Which agent owns each row, any labels. Without it rows are spread by `partition`.
+        eval_set : (X, y), optional
+            Rows to score along the way (``history_["validation_score"]``), and to stop by with ``early_stopping=True``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a parameter or data outside of what is allowed, before any iteration.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the objective was still falling by more than 1 % per ten iterations, or the run had to be stopped.
+        """
+        choices.check_parameters(self, self._kind)
+        seeds = Seeds(self.random_state)
+        x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True)
+        evaluation = self._check_eval_set(eval_set)
+        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
+        owner = owners(graph, agent, codes, self.partition, seeds)
+        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
+        if self.early_stopping and evaluation is None:
+            parts, held = parts.hold_out(self.validation_fraction, seeds)
+            evaluation = held.x, held.y
+        self._graph = graph
+        return self._train(parts, seeds, evaluation)
+
+    def fit_agents(self, agents, eval_set=None):
+        """Train on one pair per agent; the number of agents follows.
+
+        Parameters
+        ----------
+        agents : sequence of (X_i, y_i) or (X_i, y_i, sample_weight_i)
+            The rows of agent i; no agent may be empty.
+        eval_set : (X, y), optional
+            As in `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an agent is empty or its arrays do not fit the others'.
+        """
+        X, y, sample_weight, agent = join_agents(agents)
+        return self.fit(X, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
+
+    def _partial_fit(self, X, y, sample_weight, agent):
+        """One iteration on these rows in place of the earlier ones; moments stay those of the first call."""
+        choices.check_parameters(self, self._kind)
+        if self.algorithm == "centralized":
+            raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
+        seeds = Seeds(self.random_state)
+        first = getattr(self, "_progress", None) is None
+        x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
+        if first:
+            self._graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
+        owner = owners(self._graph, agent, codes, self.partition, seeds)
+        parts = Parts.from_owner(x, codes, weight, owner, self._graph.n_agents)
+        moments = self._moments(parts, InProcess(parts.n_agents)) if first else self._network.moments
+        problem = self._problem(parts, moments)
+        if first:
+            self._progress = Progress.start(problem, self._start(problem.model, moments, seeds))
+        algorithm = choices.make_algorithm(self, problem.n_params, parts.n_rows)
+        network = Network(self._graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
+        history = {} if first else self.history_
+        result = one_iteration(algorithm, problem, network, self._progress, history)
+        return self._expose(problem, moments, parts, result, None)
+
+    def _train(self, parts, seeds, evaluation):
+        runtime = InProcess(parts.n_agents)
+        moments = self._moments(parts, runtime)
+        problem = self._problem(parts, moments)
+        network = Network(self._graph.topology, mixing_rounds=self.mixing_rounds, runtime=runtime)
+        algorithm = choices.make_algorithm(self, problem.n_params, parts.n_rows)
+        start = self._start(problem.model, moments, seeds)
+        watch = Watch(
+            problem,
+            score=None if evaluation is None else self._scorer(problem.model, moments, *evaluation),
+            patience=int(self.n_iter_no_change) if self.early_stopping else None,
+            tol=self.tol,
+            total=int(self.max_iter) if self.verbose else None,
+        )
+        watch.start(start)
+        result = algorithm.run(
+            problem,
+            network,
+            w0=start,
+            max_iter=int(self.max_iter),
+            tol=float(self.tol),
+            n_iter_no_change=int(self.n_iter_no_change),
+            monitor_every=int(self.monitor_every),
+            callbacks=[watch, *(self.callbacks or ())],
+            max_time=self.max_time,
+            random_state=seeds.integer("algorithm"),
+            warn=False,
+        )
+        return self._expose(problem, moments, parts, result, watch)
+
+    def _problem(self, parts, moments):
+        """The Problem of these parts, with the penalty's strength settled by their total weight."""
+        dtype = choices.make_dtype(self.dtype)
+        targets = self._targets(parts.y)
+        layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
+        model = MLP(layers, activation=self.activation)
+        n_total = float(parts.weight.sum())
+        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total, len(layers) - 1)
+        x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
+        cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
+        if np.all(parts.weight == 1):
+            shards = [(x[a:b], d[a:b]) for a, b in cuts]
+        else:
+            shards = [(x[a:b], d[a:b], parts.weight[a:b].astype(dtype)) for a, b in cuts]
+        return Problem(
+            model,
+            self._make_loss(),
+            penalty,
+            shards,
+            runtime=InProcess(parts.n_agents),
+            n_threads=choices.make_threads(self.n_jobs),
+            dtype=dtype,
+        )
+
+    def _make_loss(self):
+        return choices.make_loss(self.loss, self._kind, len(getattr(self, "classes_", ())))
+
+    def _moments(self, parts, runtime):
+        targets = self._targets(parts.y[:1])
+        if not self.standardize:
+            return Moments.none(parts.x.shape[1], targets.shape[1])
+        x_mean, x_scale = network_moments(parts.x, parts, runtime, "X")
+        if self._kind == "classifier":
+            return Moments(x_mean, x_scale, np.zeros(targets.shape[1]), np.ones(targets.shape[1]))
+        return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y"))
+
+    def _start(self, model, moments, seeds):
+        """The common first row: Glorot-uniform, or the fitted weights under warm_start."""
+        dtype = choices.make_dtype(self.dtype)
+        if not (self.warm_start and hasattr(self, "_network")):
+            return model.init(seeds.generator("weights"), dtype=dtype)
+        old = self._network.model
+        if old.layers != model.layers or old.activation != model.activation:
+            raise ValueError(
+                f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
+                "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
+            )
+        return unfold(model, self.coefs_, self.intercepts_, moments, dtype)
+
+    def _scorer(self, model, moments, x, codes):
+        return lambda row: self._score_raw(FittedNetwork(model, row, moments).raw(x), codes)
+
+    # results
+
+    def _expose(self, problem, moments, parts, result, watch):
+        w_bar, w, y = result.w_bar, result.w, result.y
+        if watch is not None and watch.patience is not None and watch.best is not None:
+            w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
+        n_agents = parts.n_agents
+        if len(w) != n_agents:  # the centralised method has one row
+            w, y = np.repeat(w, n_agents, axis=0), np.repeat(y, n_agents, axis=0) / n_agents
+        row, views = final_prox(problem, w_bar, w, y)
+        self._set_network(FittedNetwork(problem.model, np.array(row), moments))
+        self._agent_rows = np.array(views)
+        self._agent_samples = parts.n_rows.tolist()
+        self._progress = Progress.of(result.state) if result.state is not None and len(result.w) == n_agents else None
+        self.history_ = dict(result.history)
+        if watch is not None and watch.score is not None:
+            self.history_["validation_score"] = watch.column(self.history_["iteration"])
+            self.best_validation_score_ = watch.best_score
+        self.n_iter_ = int(result.n_iter)
+        self.converged_ = bool(result.converged or (watch is not None and watch.stopped))
+        self.status_ = "early_stopping" if watch is not None and watch.stopped else result.status
+        self.n_agents_ = n_agents
+        self.topology_ = self._graph.topology
+        self.n_outputs_ = problem.model.layers[-1]
+        if result.warning:
+            warnings.warn(result.warning, ConvergenceWarning, stacklevel=4)
+        return self
+
+    def _set_network(self, network):
+        self._network = network
+        self.coefs_, self.intercepts_ = network.fold()
+        self.active_inputs_ = active_inputs(network.model, network.row)
+        self.n_active_units_ = n_active_units(network.model, network.row)
+
+    @property
+    def agents_(self):
+        """Each agent's own fitted view, in graph order: an estimator of this class with that agent's weights.
+
+        Beside everything a fitted estimator has it carries `n_samples`, the rows of that agent, and `label`.
+        """
+        check_is_fitted(self)
+        if self._agent_rows is None:
+            raise AttributeError("one agent's view has no agents of its own.")
+        views = []
+        for row, n, label in zip(self._agent_rows, self._agent_samples, self._graph.labels, strict=True):
+            view = copy.copy(self)
+            view._set_network(FittedNetwork(self._network.model, row, self._network.moments))
+            view._agent_rows, view._progress = None, None
+            view.n_samples, view.label = n, label
+            views.append(view)
+        return views
+
+    def save(self, path):
+        """Write the fitted model to a file: npz arrays and a JSON header, no pickle. `dnnext.load` reads it."""
+        from dnnext.estimators.files import save
+
+        check_is_fitted(self)
+        save(self, path)
+
+    def _raw(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=np.float64, reset=False)
+        return self._network.raw(dense(X))
+
+    # checks
+
+    def _check_data(self, X, y, sample_weight, agent, reset, learn=True):
+        """(x, codes, weight, agent) of the rows that count: dense, finite, float64, weight > 0."""
+        x, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse=("csr", "csc", "coo"),
+            dtype=np.float64,
+            multi_output=self._kind == "regressor",
+            y_numeric=self._kind == "regressor",
+        )
+        x = dense(x)
+        weight, agent = check_weight(sample_weight, len(x)), check_agent(agent, len(x))
+        codes = self._learn_targets(y, weight) if learn else self._encode(y, "y")
+        weight = weight * self._class_weights(y)
+        keep = weight > 0
+        if keep.all():
+            return x, codes, weight, agent
+        return x[keep], codes[keep], weight[keep], None if agent is None else agent[keep]
+
+    def _class_weights(self, y):
+        return 1.0
+
+    def _check_eval_set(self, eval_set):
+        """(x, codes) of eval_set, or None."""
+        if eval_set is None:
+            return None
+        if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
+            raise ValueError(f"eval_set must be a pair (X, y), got {type(eval_set).__name__}.")
+        x, y = validate_data(
+            self,
+            *eval_set,
+            reset=False,
+            accept_sparse=("csr", "csc", "coo"),
+            dtype=np.float64,
+            multi_output=self._kind == "regressor",
+            y_numeric=self._kind == "regressor",
+        )
+        return dense(x), self._encode(y, "eval_set")
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,252 @@
+"""From an estimator's parameters to the objects that run: every value is checked here, before any data is touched.
+
+# Design:
+#   Two steps. `check_parameters` holds one line per parameter: what is allowed, in words, beside the test of it.
+#   The `make_*` functions then turn names into objects of the rooms below; an object passes through as it is. What
+#   does not fit together is a sentence that names both parameters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+import joblib
+import numpy as np
+
+from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
+from dnnext.local import FullLinearization, PartialLinearization, Surrogate
+from dnnext.problem import Huber, Logistic, Loss, Penalty, Softmax, SquaredError, SquaredHinge, make_penalty
+
+ACTIVATIONS = ("tanh", "logistic", "relu", "softplus", "identity")
+PENALTIES = ("l2", "l1", "elasticnet", "group", "sparse_group")
+PARTITIONS = ("iid", "label", "dirichlet")
+ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
+SOLVERS = ("auto", "primal", "dual", "cg", "fista")
+LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
+
+
+def _whole(least):
+    return lambda v: isinstance(v, Integral) and not isinstance(v, (bool, np.bool_)) and v >= least
+
+
+def _number(test):
+    return lambda v: isinstance(v, Real) and not isinstance(v, (bool, np.bool_)) and np.isfinite(v) and test(v)
+
+
+def _one_of(*names):
+    return lambda v: isinstance(v, str) and v in names
+
+
+def _either(*tests):
+    return lambda v: any(test(v) for test in tests)
+
+
+def _truth(v):
+    return isinstance(v, (bool, np.bool_))
+
+
+def _nothing(v):
+    return v is None
+
+
+def _sizes(v):
+    return _whole(1)(v) or (
+        isinstance(v, Iterable) and not isinstance(v, (str, bytes, dict)) and all(_whole(1)(n) for n in v)
+    )
+
+
+def _strengths(v):
+    return isinstance(v, (list, tuple, np.ndarray)) and len(v) > 0 and all(_number(lambda a: a >= 0)(a) for a in v)
+
+
+def _runs(v):
+    return callable(getattr(v, "run", None)) and not isinstance(v, type)
+
+
+def _functions(v):
+    return isinstance(v, (list, tuple)) and all(callable(f) for f in v)
+
+
+RULES = {
+    "hidden_layer_sizes": ("an integer >= 1 or a sequence of them (empty for a linear model)", _sizes),
+    "activation": (f"one of {ACTIVATIONS}", _one_of(*ACTIVATIONS)),
+    "penalty": (
+        f"None, one of {PENALTIES}, or a Penalty object",
+        _either(_nothing, _one_of(*PENALTIES), lambda v: isinstance(v, Penalty)),
+    ),
+    "alpha": (
+        "'auto' (5 / N), a number >= 0, or one number >= 0 per layer",
+        _either(_one_of("auto"), _number(lambda v: v >= 0), _strengths),
+    ),
+    "l1_ratio": ("a number in [0, 1]", _number(lambda v: 0 <= v <= 1)),
+    "n_agents": ("an integer >= 1", _whole(1)),
+    "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
+    "algorithm": (f"one of {ALGORITHMS} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
+    "surrogate": (
+        "'auto', 'partial', 'full' or a Surrogate object",
+        _either(_one_of("auto", "partial", "full"), lambda v: isinstance(v, Surrogate)),
+    ),
+    "tau": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
+    "step": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
+    "n_blocks": ("an integer >= 1", _whole(1)),
+    "solver": (f"one of {SOLVERS}", _one_of(*SOLVERS)),
+    "partition": (f"one of {PARTITIONS}", _one_of(*PARTITIONS)),
+    "standardize": ("True or False", _truth),
+    "max_iter": ("an integer >= 1", _whole(1)),
+    "tol": ("a number >= 0", _number(lambda v: v >= 0)),
+    "early_stopping": ("True or False", _truth),
+    "validation_fraction": ("a number strictly between 0 and 1", _number(lambda v: 0 < v < 1)),
+    "n_iter_no_change": ("an integer >= 1", _whole(1)),
+    "engine_options": ("None or a dict", _either(_nothing, lambda v: isinstance(v, dict))),
+    "max_time": ("None or a number of seconds > 0", _either(_nothing, _number(lambda v: v > 0))),
+    "monitor_every": ("an integer >= 1", _whole(1)),
+    "n_jobs": ("None, an integer >= 1, or -1 for all cores", _either(_nothing, lambda v: _whole(-64)(v) and v != 0)),
+    "warm_start": ("True or False", _truth),
+    "callbacks": ("None or a list of functions (state, metrics) -> bool", _either(_nothing, _functions)),
+    "verbose": ("True, False or an integer >= 0", _either(_truth, _whole(0))),
+}
+
+
+def check_parameters(estimator, kind):
+    """Every constructor parameter against its rule, then the pairs that must fit.
+
+    Raises
+    ------
+    ValueError
+        A sentence: the parameter, its value, what is allowed.
+    """
+    p = estimator.get_params(deep=False)
+    allowed = LOSSES[kind]
+    rules = dict(RULES)
+    if kind == "classifier":
+        rules["loss"] = (f"one of {allowed}", _one_of(*allowed))
+    else:
+        rules["loss"] = (
+            f"one of {allowed} or a Loss object",
+            _either(_one_of(*allowed), lambda v: isinstance(v, Loss)),
+        )
+    for name, (words, test) in rules.items():
+        if not test(p[name]):
+            raise ValueError(f"{name} must be {words}, got {p[name]!r}.")
+    make_dtype(p["dtype"])
+    _check_engine(p)
+    _check_pairs(p)
+
+
+def _check_engine(p):
+    if p["engine"] not in ("local", "mpi"):
+        raise ValueError(f"engine must be 'local' or 'mpi', got {p['engine']!r}.")
+    if p["engine"] == "mpi":
+        raise ValueError(
+            "engine is 'mpi', which this version does not have yet; use engine='local', "
+            "which holds all agents in one process and gives the same numbers."
+        )
+    if p["engine_options"]:
+        raise ValueError(
+            f"engine_options is {p['engine_options']!r}, but engine='local' has no options: leave it None."
+        )
+
+
+def _check_pairs(p):
+    usual = {"surrogate": "auto", "tau": "auto", "step": "auto", "n_blocks": 1, "solver": "auto"}
+    algorithm, surrogate = p["algorithm"], p["surrogate"]
+    if not isinstance(algorithm, str):
+        idle, why = list(usual), f"algorithm={algorithm!r} is an object that carries its own"
+    elif algorithm in ("gradient_tracking", "dgd"):
+        idle, why = ["surrogate", "tau", "n_blocks", "solver"], f"algorithm={algorithm!r} takes plain gradient steps"
+    elif surrogate == "full" or isinstance(surrogate, Surrogate):
+        idle, why = ["n_blocks", "solver"], f"surrogate={surrogate!r} does not take it (surrogate='partial' does)"
+    else:
+        return
+    for name in idle:
+        if type(p[name]) is not type(usual[name]) or p[name] != usual[name]:
+            raise ValueError(f"{name} is {p[name]!r}, but {why}: leave {name}={usual[name]!r}.")
+
+
+def make_dtype(name):
+    """np.float64 or np.float32."""
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        dtype = None
+    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)) or name is None:
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {name!r}.")
+    return dtype
+
+
+def make_hidden(sizes):
+    """hidden_layer_sizes as a tuple of ints."""
+    return (int(sizes),) if isinstance(sizes, Integral) else tuple(int(n) for n in sizes)
+
+
+def make_loss(name, kind, n_classes):
+    """Loss object. Classifier: one raw output for two classes, one per class beyond."""
+    if isinstance(name, Loss):
+        return name
+    if kind == "regressor":
+        return Huber() if name == "huber" else SquaredError()
+    if name == "squared_hinge":
+        return SquaredHinge()
+    return Logistic() if n_classes == 2 else Softmax()
+
+
+def make_penalty_object(name, alpha, l1_ratio, n_total, n_layers):
+    """Penalty object; alpha="auto" is 5 / N with N the sum of the sample weights."""
+    if isinstance(name, Penalty):
+        if not (isinstance(alpha, str) and alpha == "auto"):
+            raise ValueError(
+                f"alpha is {alpha!r}, but penalty={name!r} is an object that has its own strength: leave alpha='auto'."
+            )
+        return name
+    if isinstance(alpha, str):
+        alpha = 5.0 / n_total
+    elif isinstance(alpha, Real):
+        alpha = float(alpha)
+    elif len(alpha) != n_layers:
+        raise ValueError(f"alpha has {len(alpha)} values; one number, or one per layer ({n_layers} here), is allowed.")
+    else:
+        alpha = [float(a) for a in alpha]
+    return make_penalty(name, alpha=alpha, l1_ratio=float(l1_ratio))
+
+
+def choose_surrogate(n_params, n_rows):
+    """'full' if P > 5000 and the median number of local rows is below P / 2, else 'partial', whichever is faster."""
+    holders = n_rows[n_rows > 0]
+    return "full" if n_params > 5000 and np.median(holders) < n_params / 2 else "partial"
+
+
+def make_surrogate(surrogate, n_blocks, solver, n_params, n_rows):
+    """Surrogate object."""
+    if isinstance(surrogate, Surrogate):
+        return surrogate
+    if surrogate == "auto":
+        # a wish for blocks or a solver is a wish for partial linearisation
+        asked = n_blocks != 1 or solver != "auto"
+        surrogate = "partial" if asked else choose_surrogate(n_params, n_rows)
+    if surrogate == "full":
+        return FullLinearization()
+    return PartialLinearization(n_blocks=int(n_blocks), solver=solver)
+
+
+def make_algorithm(estimator, n_params, n_rows):
+    """Algorithm object for `run(problem, network)`."""
+    e = estimator
+    if not isinstance(e.algorithm, str):
+        return e.algorithm
+    if e.algorithm == "gradient_tracking":
+        return GradientTracking(step=e.step)
+    if e.algorithm == "dgd":
+        return DGD(step=e.step)
+    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, n_params, n_rows)
+    recipe = NEXT if e.algorithm == "next" else CentralizedSCA
+    return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
+
+
+def make_threads(n_jobs):
+    """Threads of the kernels. None: every core this process may use; OMP_NUM_THREADS, which joblib sets, counts."""
+    if n_jobs is None:
+        told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        return int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count()
+    return int(n_jobs) if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + int(n_jobs))

@@ -1,0 +1,360 @@
+"""Classification by a neural network that agents train together."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+
+from dnnext.estimators.base import DecentralizedMLP
+
+
+def _has_probabilities(estimator):
+    if estimator.loss == "squared_hinge":
+        raise AttributeError("loss='squared_hinge' has no probabilities; use loss='log_loss', or decision_function.")
+    return True
+
+
+class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
+    """A multilayer perceptron that classifies, trained by agents that keep their rows and talk to neighbours only.
+
+    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
+    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
+    tracked gradient of the others', then averages with its neighbours. No learning rate.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(20,)
+        Units of each hidden layer; an empty sequence is a linear model.
+    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity'}, default='tanh'
+        Activation of the hidden layers; the output is linear.
+    loss : {'auto', 'log_loss', 'squared_hinge'}, default='auto'
+        'auto' is 'log_loss': logistic for two classes, softmax beyond. 'squared_hinge' beyond two classes is
+        one-versus-all, and has no probabilities.
+    penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
+        Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
+    alpha : 'auto', float or one float per layer, default='auto'
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N.
+    l1_ratio : float, default=0.5
+        Share of the l1 part in 'elasticnet' and 'sparse_group'.
+    n_agents : int, default=8
+        Agents when neither `agent` nor a graph says; at most one per row.
+    topology : str, networkx graph, adjacency matrix, Topology or Schedule, default='erdos_renyi'
+        Who talks to whom. A graph given as an object is taken as it is: its nodes are the agents, labels in `agent`
+        are its node names (networkx) or 0..A-1, and a node without rows is a relay.
+    mixing : str or matrix, default='metropolis'
+        How neighbours are averaged: 'metropolis', 'max_degree', 'laplacian', their 'lazy_' variants, or, with an
+        adjacency matrix, a doubly stochastic matrix. A Topology or Schedule carries its own.
+    mixing_rounds : 'auto' or int, default='auto'
+        Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25, a number means plain rounds.
+    algorithm : {'next', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm, default='next'
+        The recipe.
+    surrogate : {'auto', 'partial', 'full'} or Surrogate, default='auto'
+        What an agent keeps of its own cost: the loss of the linearised network, or its gradient only. 'auto' is
+        'full' if P > 5000 and the median agent has fewer than P / 2 rows, else 'partial'.
+    tau : 'auto' or float, default='auto'
+        Proximal weight; 'auto' is the secant rule.
+    step : 'auto' or float, default='auto'
+        Step size; 'auto' is 1 for 'next'.
+    n_blocks : int, default=1
+        Blocks of weights solved in parallel inside an agent (partial surrogate).
+    solver : {'auto', 'primal', 'dual', 'cg', 'fista'}, default='auto'
+        Solver of the partial surrogate; 'auto' picks by counting flops.
+    partition : {'iid', 'label', 'dirichlet'}, default='iid'
+        How `fit(X, y)` spreads rows over agents when no `agent` is given.
+    standardize : bool, default=True
+        Scale inputs with moments taken over the whole network.
+    dtype : {'float64', 'float32'}, default='float64'
+        Precision of data and weights.
+    max_iter : int, default=200
+        Most iterations.
+    tol : float, default=1e-4
+        Stop when the objective falls by less than tol, relatively, over `n_iter_no_change` iterations.
+    early_stopping : bool, default=False
+        Hold out rows at every agent (or take `eval_set`), stop when their score stalls, keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of its rows an agent holds out, at most all but one.
+    n_iter_no_change : int, default=10
+        Iterations without progress before stopping.
+    engine : {'local'}, default='local'
+        Where agents live.
+    engine_options : dict or None, default=None
+        Options of the engine; the local one has none.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, multiplied into `sample_weight`; 'balanced' counts over the whole network.
+    max_time : float or None, default=None
+        Seconds of iterating after which to stop.
+    monitor_every : int, default=1
+        Iterations between measurements.
+    n_jobs : int or None, default=None
+        Threads. None is every core this process may use (OMP_NUM_THREADS counts); it changes no result.
+    warm_start : bool, default=False
+        Start `fit` from the fitted weights.
+    callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
+        Called every iteration; a true value ends the run.
+    verbose : int, default=0
+        Above 0: one line per measured iteration.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds graph, partition, starting weights and held-out rows.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights (n_in, n_out) and biases (n_out,) of each layer, acting on raw inputs; exact zeros are zeros.
+    agents_ : list
+        Each agent's own fitted view, with `n_samples` and `label`.
+    history_ : dict of ndarray
+        Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step,
+        bytes, seconds, and validation_score where there is one.
+    n_iter_ : int
+        Iterations done.
+    converged_ : bool
+        Whether a stopping rule ended the run.
+    status_ : str
+        What ended it: 'converged', 'early_stopping', 'max_iter', 'max_time', 'callback', 'interrupted', 'diverged'.
+    n_agents_, topology_ : int, Topology or Schedule
+        The network that was used.
+    active_inputs_ : ndarray of bool (d,)
+        Inputs with a weight that is not zero.
+    n_active_units_ : int
+        Hidden units with an outgoing weight that is not zero.
+    classes_ : ndarray
+        Labels, sorted; the union over agents.
+    n_outputs_ : int
+        Raw outputs of the network.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        As in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, for anything outside of what is stated here, before any iteration.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017).
+    .. [2] P. Di Lorenzo, G. Scutari, NEXT: in-network nonconvex optimization, IEEE TSIPN 2 (2016).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from dnnext import DecentralizedMLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = DecentralizedMLPClassifier(n_agents=5, topology="ring", max_iter=50, tol=1e-3, random_state=0).fit(X, y)
+    >>> clf.score(X, y) > 0.95
+    True
+    >>> len(clf.agents_), clf.agents_[0].n_samples
+    (5, 30)
+    """
+
+    _kind = "classifier"
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(20,),
+        activation="tanh",
+        *,
+        loss="auto",
+        penalty="l2",
+        alpha="auto",
+        l1_ratio=0.5,
+        n_agents=8,
+        topology="erdos_renyi",
+        mixing="metropolis",
+        mixing_rounds="auto",
+        algorithm="next",
+        surrogate="auto",
+        tau="auto",
+        step="auto",
+        n_blocks=1,
+        solver="auto",
+        partition="iid",
+        standardize=True,
+        dtype="float64",
+        max_iter=200,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        engine="local",
+        engine_options=None,
+        class_weight=None,
+        max_time=None,
+        monitor_every=1,
+        n_jobs=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.n_agents = n_agents
+        self.topology = topology
+        self.mixing = mixing
+        self.mixing_rounds = mixing_rounds
+        self.algorithm = algorithm
+        self.surrogate = surrogate
+        self.tau = tau
+        self.step = step
+        self.n_blocks = n_blocks
+        self.solver = solver
+        self.partition = partition
+        self.standardize = standardize
+        self.dtype = dtype
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.engine = engine
+        self.engine_options = engine_options
+        self.class_weight = class_weight
+        self.max_time = max_time
+        self.monitor_every = monitor_every
+        self.n_jobs = n_jobs
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None, agent=None):
+        """One iteration on these rows in place of those seen before; moments stay those of the first call.
+
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+        y : array-like (n,)
+        classes : array-like, optional
+            All labels that may ever come; needed at the first call unless `fit` came before.
+        sample_weight : array-like (n,), optional
+        agent : array-like (n,), optional
+            Labels known from the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For labels outside of classes, or classes that change.
+        """
+        first = getattr(self, "_progress", None) is None
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
+        if classes is None and first:
+            raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
+        if classes is not None:
+            classes = np.unique(classes)
+            if not first and not np.array_equal(classes, self.classes_):
+                raise ValueError(f"classes is {classes}, but earlier calls had {self.classes_}; they must not change.")
+            if len(classes) < 2:
+                raise ValueError(f"classes holds {len(classes)} label; there must be at least two.")
+            self.classes_ = classes
+        return self._partial_fit(X, y, sample_weight, agent)
+
+    def predict(self, X):
+        """The most likely label of every row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n,)
+        """
+        decided = self._decide(self._raw(X))
+        return self.classes_[decided]
+
+    def decision_function(self, X):
+        """Raw outputs: (n,) log-odds or margins of ``classes_[1]`` for two classes, (n, n_classes) beyond.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray
+        """
+        raw = self._raw(X)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X):
+        """Probability of every class; only with ``loss='log_loss'``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n, n_classes)
+        """
+        raw = self._raw(X)
+        return np.hstack([expit(-raw), expit(raw)]) if raw.shape[1] == 1 else softmax(raw, axis=1)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`, computed without leaving the log scale.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n, n_classes)
+        """
+        raw = self._raw(X)
+        return np.hstack([log_expit(-raw), log_expit(raw)]) if raw.shape[1] == 1 else log_softmax(raw, axis=1)
+
+    @staticmethod
+    def _decide(raw):
+        return (raw[:, 0] > 0).astype(np.intp) if raw.shape[1] == 1 else np.argmax(raw, axis=1)
+
+    def _learn_targets(self, y, weight):
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        present = np.unique(codes[weight > 0])
+        if len(present) < 2:
+            raise ValueError(
+                f"y holds one class only ({self.classes_[present].tolist()[0]!r}) in rows with a weight above zero; "
+                "a classifier needs at least two classes."
+            )
+        return codes
+
+    def _encode(self, y, name):
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"{name} holds the label {unknown.tolist()[0]!r}, which is not among the classes {self.classes_}."
+            )
+        return np.searchsorted(self.classes_, y)
+
+    def _targets(self, codes):
+        low = -1.0 if self.loss == "squared_hinge" else 0.0
+        if len(self.classes_) == 2:
+            return np.where(codes == 1, 1.0, low)[:, None]
+        targets = np.full((len(codes), len(self.classes_)), low)
+        targets[np.arange(len(codes)), codes] = 1.0
+        return targets
+
+    def _score_raw(self, raw, codes):
+        return float(np.mean(self._decide(raw) == codes))
+
+    def _class_weights(self, y):
+        return 1.0 if self.class_weight is None else compute_sample_weight(self.class_weight, y)

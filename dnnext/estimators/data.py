@@ -1,0 +1,207 @@
+"""Who holds which rows, and the moments all agents agree on before the first iteration.
+
+# Design:
+#   owner (n,) says which node of the graph holds each row; everything else follows from it. Rows are then stacked by
+#   agent, in their original order within an agent, so a Problem needs no further bookkeeping. A node without rows is
+#   a relay. Rows of weight zero are dropped first: they are "not there", for the partition and for the moments alike.
+#   Moments need two sums over agents (mean, then centred squares) and are control plane: Runtime.sum_agents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnext._checks import check_random_state
+
+DIRICHLET_CONCENTRATION = 0.5
+N_TARGET_BINS = 10
+
+
+class Seeds:
+    """Independent random streams of one fit: `random_state` becomes one entropy, each use a key below it.
+
+    Parameters
+    ----------
+    random_state : None, int, SeedSequence, numpy RandomState or Generator
+        None draws one entropy from the operating system.
+    """
+
+    KEYS = ("topology", "partition", "weights", "validation", "algorithm")
+
+    def __init__(self, random_state):
+        self.root = check_random_state(random_state)
+
+    def sequence(self, key, *below):
+        """SeedSequence of one use, e.g. ``sequence("validation", agent)``."""
+        spawn_key = (*self.root.spawn_key, self.KEYS.index(key), *below)
+        return np.random.SeedSequence(self.root.entropy, spawn_key=spawn_key)
+
+    def generator(self, key, *below):
+        """Generator of one use."""
+        return np.random.default_rng(self.sequence(key, *below))
+
+    def integer(self, key):
+        """A 32-bit seed of one use, for what takes an integer."""
+        return int(self.sequence(key).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows stacked by agent: those of agent i are ``offsets[i]:offsets[i + 1]``.
+
+    x (n, d) and y (n,) or (n, Q) as checked, weight (n,), offsets (A + 1,).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_owner(cls, x, y, weight, owner, n_agents):
+        """Stack the rows by owner, keeping their order within an agent."""
+        order = np.argsort(owner, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_agents))]).astype(np.int64)
+        return cls(x[order], y[order], weight[order], offsets)
+
+    @property
+    def n_agents(self):
+        """Number of agents, relays included."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_rows(self):
+        """Rows of every agent, (A,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def owner(self):
+        """The agent of every row, (n,)."""
+        return np.repeat(np.arange(self.n_agents), self.n_rows)
+
+    def agent_sums(self, values):
+        """Sum of values (n, ...) over the rows of each agent, (A, ...), in float64."""
+        sums = np.zeros((self.n_agents, *values.shape[1:]))
+        for i, (start, stop) in enumerate(zip(self.offsets[:-1], self.offsets[1:], strict=True)):
+            sums[i] = values[start:stop].sum(axis=0)
+        return sums
+
+    def take(self, keep):
+        """The parts that hold the rows where keep (n,) is true; agents stay, with fewer rows."""
+        return Parts.from_owner(self.x[keep], self.y[keep], self.weight[keep], self.owner[keep], self.n_agents)
+
+    def hold_out(self, fraction, seeds):
+        """(Parts to train on, Parts to score): each agent puts `fraction` of its rows aside, at most all but one."""
+        train = np.ones(len(self.x), dtype=bool)
+        for i, n in enumerate(self.n_rows):
+            n_out = min(int(np.ceil(fraction * n)), max(int(n) - 1, 0))
+            chosen = seeds.generator("validation", i).permutation(int(n))[:n_out]
+            train[self.offsets[i] + chosen] = False
+        if train.all():
+            raise ValueError(
+                "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
+                "use fewer agents, pass eval_set, or set early_stopping=False."
+            )
+        return self.take(train), self.take(~train)
+
+
+def spread_rows(how, y, n_agents, seeds):
+    """Owner of each row, (n,): how `fit(X, y)` spreads rows over agents when it is not told who owns what.
+
+    ``iid``: a random permutation cut into equal parts. ``label``: rows sorted by label (or target) cut into equal
+    parts, the hardest case. ``dirichlet``: for each label, shares of the agents drawn from Dirichlet(0.5); continuous
+    targets are first cut at their deciles. Every agent gets a row as long as there are enough.
+    """
+    n = len(y)
+    n_holders = min(n_agents, n)
+    rng = seeds.generator("partition")
+    shuffled = rng.permutation(n)
+    key = y if y.ndim == 1 else y[:, 0]
+    if how == "iid":
+        order = shuffled
+    elif how == "label":
+        order = shuffled[np.argsort(key[shuffled], kind="stable")]
+    else:
+        return _spread_dirichlet(_bins(key), n_holders, shuffled, rng)
+    owner = np.empty(n, dtype=np.int64)
+    for i, rows in enumerate(np.array_split(order, n_holders)):
+        owner[rows] = i
+    return owner
+
+
+def _bins(key):
+    """Labels as they are; more than N_TARGET_BINS different numbers are cut at their quantiles."""
+    values, codes = np.unique(key, return_inverse=True)
+    if np.issubdtype(key.dtype, np.integer) or len(values) <= N_TARGET_BINS:
+        return codes
+    cuts = np.quantile(key, np.linspace(0, 1, N_TARGET_BINS + 1)[1:-1])
+    return np.searchsorted(cuts, key)
+
+
+def _spread_dirichlet(codes, n_holders, shuffled, rng):
+    """Dirichlet shares per label; afterwards a holder without rows takes one from the largest."""
+    owner = np.empty(len(codes), dtype=np.int64)
+    for code in np.unique(codes):
+        rows = shuffled[codes[shuffled] == code]
+        shares = rng.dirichlet(np.full(n_holders, DIRICHLET_CONCENTRATION))
+        cuts = np.floor(np.cumsum(shares)[:-1] * len(rows) + 0.5).astype(np.int64)
+        for i, part in enumerate(np.split(rows, cuts)):
+            owner[part] = i
+    counts = np.bincount(owner, minlength=n_holders)
+    for i in np.flatnonzero(counts == 0):
+        largest = int(np.argmax(counts))
+        owner[shuffled[owner[shuffled] == largest][0]] = i
+        counts[largest] -= 1
+        counts[i] += 1
+    return owner
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Network-wide mean and scale of inputs (d,) and targets (Q,): x_std = (x - x_mean) / x_scale.
+
+    The mean is weighted, the scale the root of the weighted mean of centred squares; a constant column has scale 1.
+    """
+
+    x_mean: np.ndarray
+    x_scale: np.ndarray
+    y_mean: np.ndarray
+    y_scale: np.ndarray
+
+    @classmethod
+    def none(cls, n_inputs, n_outputs):
+        """Moments that change nothing."""
+        return cls(np.zeros(n_inputs), np.ones(n_inputs), np.zeros(n_outputs), np.ones(n_outputs))
+
+    def inputs(self, x):
+        """Standardised inputs."""
+        return (x - self.x_mean) / self.x_scale
+
+    def targets(self, y):
+        """Standardised targets."""
+        return (y - self.y_mean) / self.y_scale
+
+
+def network_moments(values, parts, runtime, name):
+    """(mean, scale) of the columns of values (n, k), each (k,), from two sums over agents.
+
+    mean = sum_m c_m v_m / sum_m c_m, scale = sqrt(sum_m c_m (v_m - mean)^2 / sum_m c_m); a column whose spread is
+    below what rounding alone can make counts as constant and gets scale 1.
+    """
+    weight = parts.weight[:, None]
+    total = float(runtime.sum_agents(parts.agent_sums(parts.weight)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = runtime.sum_agents(parts.agent_sums(weight * values)) / total
+        variance = runtime.sum_agents(parts.agent_sums(weight * (values - mean) ** 2)) / total
+    wrong = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(variance)))
+    if len(wrong):
+        raise ValueError(
+            f"{name} has values in column {wrong[0]} that are too large to standardise (their squares overflow): "
+            "rescale that column, or pass standardize=False."
+        )
+    eps = np.finfo(np.float64).eps
+    n = len(values)
+    constant = variance <= n * eps * variance + (n * eps * mean) ** 2
+    return mean, np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))

@@ -1,0 +1,254 @@
+"""Model files: arrays in an npz archive beside a JSON header. Nothing in them is ever executed.
+
+# Design:
+#   header   what it is (format, version, class), parameters that JSON can hold, labels, counts
+#   arrays   the weight row, every agent's row, moments, classes, history columns, the graph's edges and weights
+#   A parameter that is an object (a Penalty, a graph, a callback) cannot be held: its repr is, and `load` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+import scipy.sparse
+
+import dnnext
+from dnnext.estimators.data import Moments
+from dnnext.estimators.fitted import FittedNetwork
+from dnnext.estimators.graph import Graph
+from dnnext.estimators.online import Progress
+from dnnext.network import Topology
+from dnnext.problem import MLP
+
+FORMAT, VERSION = "dnnext model", 1
+COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")
+
+
+def save(estimator, path, notes=None):
+    """Write a fitted estimator to `path`; `notes` is a dict of JSON values kept beside it (see `read_notes`).
+
+    The file is written beside its place first and then moved, so a crash leaves no half file.
+
+    Raises
+    ------
+    ValueError
+        If class labels are neither text nor numbers.
+    """
+    params, objects = _split_params(estimator.get_params(deep=False))
+    network = estimator._network
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dnnext": dnnext.__version__,
+        "class": type(estimator).__name__,
+        "params": params,
+        "objects": objects,
+        "layers": list(network.model.layers),
+        "activation": network.model.activation,
+        "counts": {name: _plain(getattr(estimator, name)) for name in COUNTS if hasattr(estimator, name)},
+        "y_is_flat": getattr(estimator, "_y_is_flat", None),
+        "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
+        "notes": notes or {},
+    }
+    arrays = {"row": network.row}
+    arrays |= {f"moments.{name}": getattr(network.moments, name) for name in Moments.__dataclass_fields__}
+    arrays |= {f"history.{name}": column for name, column in estimator.history_.items()}
+    if hasattr(estimator, "classes_"):
+        arrays["classes"] = _without_objects(estimator.classes_)
+    if estimator._agent_rows is None:  # one agent's view
+        header["view"] = {"label": _plain(estimator.label), "n_samples": int(estimator.n_samples)}
+    else:
+        arrays["agents"] = estimator._agent_rows
+        header["agents"] = {"labels": [_plain(v) for v in estimator._graph.labels], "rows": estimator._agent_samples}
+    if isinstance(estimator.topology_, Topology):
+        mixing = estimator.topology_.mixing.tocoo()
+        arrays |= {"mixing.row": mixing.row, "mixing.column": mixing.col, "mixing.weight": mixing.data}
+        edges = scipy.sparse.coo_array(estimator.topology_.adjacency)
+        arrays |= {"edges.row": edges.row, "edges.column": edges.col}
+        header["topology"] = estimator.topology_.name
+    else:
+        header["schedule"] = repr(estimator.topology_)
+    if estimator._progress is not None:
+        arrays |= {f"progress.{name}": np.asarray(value) for name, value in vars(estimator._progress).items()}
+    _write(path, header, arrays)
+
+
+def load(path):
+    """The fitted estimator that `save` wrote to `path`.
+
+    Parameters
+    ----------
+    path : str or path
+        A file written by `DecentralizedMLPClassifier.save` or `DecentralizedMLPRegressor.save`.
+
+    Returns
+    -------
+    DecentralizedMLPClassifier or DecentralizedMLPRegressor
+
+    Raises
+    ------
+    ValueError
+        If the file is no model file, is damaged, or was written by a newer format.
+
+    Warns
+    -----
+    UserWarning
+        If a parameter was an object that a file cannot hold; predictions are the same, a new fit would not be.
+
+    Examples
+    --------
+    >>> import os, tempfile, dnnext
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = dnnext.DecentralizedMLPClassifier(n_agents=3, max_iter=30, tol=1e-2, random_state=0).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     clf.save(os.path.join(folder, "m.npz"))
+    ...     again = dnnext.load(os.path.join(folder, "m.npz"))
+    >>> bool((again.predict(X) == clf.predict(X)).all())
+    True
+    """
+    header, arrays = _read(path)
+    try:
+        return _rebuild(header, arrays)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is a damaged model file: {error!r}.") from error
+
+
+def read_notes(path):
+    """The notes that `save` kept beside the model."""
+    return _read(path)[0].get("notes", {})
+
+
+def _rebuild(header, arrays):
+    classes = {
+        "DecentralizedMLPClassifier": dnnext.DecentralizedMLPClassifier,
+        "DecentralizedMLPRegressor": dnnext.DecentralizedMLPRegressor,
+    }
+    if header["class"] not in classes:
+        raise ValueError(f"the model file holds a {header['class']!r}, which this version of dnnext does not know.")
+    estimator = classes[header["class"]](**{name: _revive(value) for name, value in header["params"].items()})
+    if header["objects"]:
+        told = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
+        warnings.warn(
+            f"The model was fitted with {told}, which a model file cannot hold: it predicts as before, but a new fit "
+            "would use the default instead.",
+            UserWarning,
+            stacklevel=4,
+        )
+    for name, value in header["counts"].items():
+        setattr(estimator, name, value)
+    if header["y_is_flat"] is not None:
+        estimator._y_is_flat = header["y_is_flat"]
+    if header["feature_names"]:
+        estimator.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+    if "classes" in arrays:
+        estimator.classes_ = arrays["classes"]
+    model = MLP(header["layers"], activation=header["activation"])
+    if arrays["row"].shape != (model.n_params,):
+        raise ValueError(f"the model file is damaged: {arrays['row'].shape} weights for {model!r}.")
+    moments = Moments(**_below(arrays, "moments"))
+    estimator._set_network(FittedNetwork(model, arrays["row"], moments))
+    estimator.history_ = _below(arrays, "history")
+    _revive_network(estimator, header, arrays)
+    return estimator
+
+
+def _revive_network(estimator, header, arrays):
+    """The graph, the agents' rows and what partial_fit goes on from."""
+    estimator.topology_ = None
+    if "topology" in header:
+        n = estimator.n_agents_
+        where = (arrays["mixing.row"], arrays["mixing.column"])
+        mixing = scipy.sparse.csr_array((arrays["mixing.weight"], where), shape=(n, n))
+        edges = (np.ones(len(arrays["edges.row"]), bool), (arrays["edges.row"], arrays["edges.column"]))
+        adjacency = scipy.sparse.csr_array(edges, shape=(n, n))
+        estimator.topology_ = Topology(adjacency, weights=mixing, name=header["topology"])
+    progress = _below(arrays, "progress")
+    plain = ("unit", "t", "fresh")
+    revived = {name: value.item() if name in plain else value for name, value in progress.items()}
+    estimator._progress = Progress(**revived) if revived and estimator.topology_ is not None else None
+    if "view" in header:
+        estimator._agent_rows = None
+        estimator.label, estimator.n_samples = header["view"]["label"], header["view"]["n_samples"]
+        return
+    estimator._agent_rows, estimator._agent_samples = arrays["agents"], header["agents"]["rows"]
+    estimator._graph = Graph(estimator.topology_, header["agents"]["labels"])
+
+
+def _write(path, header, arrays):
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    path = os.fspath(path)
+    handle, beside = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, header=text, **arrays)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _read(path):
+    name = os.fspath(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files") or "header" not in archive.files:
+                raise ValueError("it has no header")
+            header = json.loads(archive["header"].tobytes())
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise ValueError("its header is of another format")
+            if header.get("version", 0) <= VERSION:
+                return header, {key: archive[key] for key in archive.files if key != "header"}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{name!r} is not a complete dnnext model file: {error}.") from error
+    raise ValueError(
+        f"{name!r} has model format {header['version']}, this version of dnnext reads up to {VERSION}: update dnnext."
+    )
+
+
+def _below(arrays, prefix):
+    """{name: array} of the arrays called prefix.name."""
+    return {key.removeprefix(prefix + "."): value for key, value in arrays.items() if key.startswith(prefix + ".")}
+
+
+def _without_objects(classes):
+    if classes.dtype != object:
+        return classes
+    if all(isinstance(label, str) for label in classes):
+        return classes.astype(str)
+    raise ValueError(f"classes_ holds {classes[0]!r}; a model file can hold labels that are text or numbers only.")
+
+
+def _plain(value):
+    """A JSON value: numpy scalars become Python's, what JSON cannot hold becomes text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
+def _split_params(params):
+    """(parameters JSON can hold, reprs of those it cannot)."""
+    held, objects = {}, {}
+    for name, value in params.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, tuple):
+            value = {"tuple": [v.item() if isinstance(v, np.generic) else v for v in value]}
+        elif isinstance(value, dict):
+            value = {"pairs": [[_plain(k), _plain(v)] for k, v in value.items()]}
+        try:
+            json.dumps(value, allow_nan=False)
+            held[name] = value
+        except (TypeError, ValueError):
+            objects[name] = repr(value)
+    return held, objects
+
+
+def _revive(value):
+    if isinstance(value, dict):
+        return tuple(value["tuple"]) if "tuple" in value else dict(value["pairs"])
+    return value

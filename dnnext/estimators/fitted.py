@@ -1,0 +1,81 @@
+"""The fitted network: weights on standardised inputs, moments, and the same weights folded onto raw inputs.
+
+# Design:
+#   Predictions standardise first and then use the flat row: folding loses digits where a column's mean is far above
+#   its spread. coefs_ / intercepts_ are the folded copy people read, compare and export; 0 / scale keeps exact zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ROWS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """One weight row and the moments it was trained with.
+
+    Parameters
+    ----------
+    model : MLP
+        The network's shape.
+    row : ndarray (P,)
+        Weights on standardised inputs.
+    moments : Moments
+        Scaling of inputs and outputs.
+    """
+
+    model: object
+    row: np.ndarray
+    moments: object
+
+    def raw(self, x):
+        """Raw outputs (n, Q) for raw inputs (n, d), in units of the target."""
+        out = np.empty((len(x), self.model.layers[-1]))
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            inputs = np.ascontiguousarray(self.moments.inputs(x[rows]), dtype=self.row.dtype)
+            out[rows] = self.model.forward(self.row, inputs)
+        return out * self.moments.y_scale + self.moments.y_mean
+
+    def fold(self):
+        """(coefs, intercepts): lists of (n_in, n_out) and (n_out,) arrays that act on raw inputs.
+
+        First layer: W / x_scale, b - (x_mean / x_scale)' W. Last layer: W y_scale, b y_scale + y_mean.
+        """
+        layers = self.model.unpack(self.row)
+        coefs = [np.array(weight) for weight, _ in layers]
+        intercepts = [np.array(bias) for _, bias in layers]
+        m = self.moments
+        coefs[0] = (coefs[0] / m.x_scale[:, None]).astype(self.row.dtype)
+        intercepts[0] = (intercepts[0] - m.x_mean @ coefs[0]).astype(self.row.dtype)
+        coefs[-1] = (coefs[-1] * m.y_scale).astype(self.row.dtype)
+        intercepts[-1] = (intercepts[-1] * m.y_scale + m.y_mean).astype(self.row.dtype)
+        return coefs, intercepts
+
+
+def unfold(model, coefs, intercepts, moments, dtype):
+    """The flat row (P,) on standardised inputs of a network given on raw inputs: the inverse of `fold`.
+
+    It lets a warm start keep its weights although new data brought new moments.
+    """
+    weights = [np.array(weight, dtype=np.float64) for weight in coefs]
+    biases = [np.array(bias, dtype=np.float64) for bias in intercepts]
+    weights[-1] = weights[-1] / moments.y_scale
+    biases[-1] = (biases[-1] - moments.y_mean) / moments.y_scale
+    biases[0] = biases[0] + moments.x_mean @ weights[0]
+    weights[0] = weights[0] * moments.x_scale[:, None]
+    return model.pack(list(zip(weights, biases, strict=True))).astype(dtype)
+
+
+def active_inputs(model, row):
+    """Boolean (d,): inputs with at least one weight that is not exactly zero."""
+    return np.any(model.unpack(row)[0][0] != 0, axis=1)
+
+
+def n_active_units(model, row):
+    """Hidden units, over all hidden layers, with at least one outgoing weight that is not exactly zero."""
+    return int(sum(np.count_nonzero(np.any(weight != 0, axis=1)) for weight, _ in model.unpack(row)[1:]))

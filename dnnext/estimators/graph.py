@@ -1,0 +1,79 @@
+"""Which graph the agents form, and which of its nodes owns each row.
+
+# Design:
+#   A topology given by name grows to fit the data: one node per agent label, or min(n_agents, rows) nodes. A graph
+#   given as an object is taken as it is: its nodes are the agents, labels in `agent` are its node names (a networkx
+#   graph) or numbers 0..A-1 (anything else), and a node that owns no row is a relay. Nothing is matched by sorting:
+#   a cross-validation fold that misses a label must not rename the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from dnnext.estimators.data import spread_rows
+from dnnext.network import Schedule, Topology
+
+
+@dataclass(frozen=True)
+class Graph:
+    """topology (Topology or Schedule) and the agents' labels, one per node."""
+
+    topology: object
+    labels: list
+
+    @property
+    def n_agents(self):
+        """Number of nodes."""
+        return len(self.labels)
+
+
+def make_graph(topology, mixing, n_agents, agent, n_rows, seeds):
+    """Graph for the data: `agent` is None or checked labels, n_rows the rows that count."""
+    if isinstance(topology, str):
+        labels = list(range(min(int(n_agents), n_rows))) if agent is None else np.unique(agent).tolist()
+        return Graph(_named(topology, mixing, len(labels), seeds), labels)
+    if isinstance(topology, (Topology, Schedule)):
+        return Graph(topology, list(range(topology.n_agents)))
+    if hasattr(topology, "nodes") and hasattr(topology, "edges"):
+        return Graph(Topology.from_networkx(topology, weights=mixing), list(topology.nodes))
+    if scipy.sparse.issparse(topology) or isinstance(topology, np.ndarray):
+        net = Topology.from_adjacency(topology, weights=mixing)
+        return Graph(net, list(range(net.n_agents)))
+    raise ValueError(
+        f"topology is {topology!r}; it must be a name such as 'ring' or 'erdos_renyi', a networkx graph, "
+        "an adjacency matrix, a Topology or a Schedule."
+    )
+
+
+def _named(name, mixing, n_agents, seeds):
+    if not isinstance(mixing, str):
+        raise ValueError(
+            f"mixing is a {type(mixing).__name__}, but topology={name!r} is a name and its graph is drawn in fit: "
+            "pass a Topology built with weights=your matrix instead."
+        )
+    return Topology.from_name(name, n_agents, weights=mixing, random_state=seeds.integer("topology"))
+
+
+def owners(graph, agent, y, partition, seeds):
+    """The node of every row, (n,): from the labels, or spread by `partition`.
+
+    Raises
+    ------
+    ValueError
+        If a label is not a node of the graph.
+    """
+    if agent is None:
+        return spread_rows(partition, y, graph.n_agents, seeds)
+    node = {label: i for i, label in enumerate(graph.labels)}
+    unknown = [label for label in np.unique(agent).tolist() if label not in node]
+    if unknown:
+        nodes = f"{graph.labels[0]!r} to {graph.labels[-1]!r}" if graph.labels else "none"
+        raise ValueError(
+            f"agent holds the label {unknown[0]!r}, which is no node of the graph ({graph.n_agents} nodes, {nodes}): "
+            "labels must be node names."
+        )
+    return np.array([node[label] for label in agent.tolist()], dtype=np.int64)

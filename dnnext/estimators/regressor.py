@@ -1,0 +1,269 @@
+"""Regression by a neural network that agents train together."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+
+from dnnext.estimators.base import DecentralizedMLP
+
+
+class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
+    """A multilayer perceptron that regresses, trained by agents that keep their rows and talk to neighbours only.
+
+    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
+    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
+    tracked gradient of the others', then averages with its neighbours. No learning rate. One or many targets.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(20,)
+        Units of each hidden layer; an empty sequence is a linear model.
+    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity'}, default='tanh'
+        Activation of the hidden layers; the output is linear.
+    loss : {'auto', 'squared_error', 'huber'} or Loss, default='auto'
+        'auto' is 'squared_error', ``1/2 |d - f|^2``; 'huber' bends at 1.35 standard deviations of the target.
+    penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
+        Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
+    alpha : 'auto', float or one float per layer, default='auto'
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N.
+    l1_ratio : float, default=0.5
+        Share of the l1 part in 'elasticnet' and 'sparse_group'.
+    n_agents : int, default=8
+        Agents when neither `agent` nor a graph says; at most one per row.
+    topology : str, networkx graph, adjacency matrix, Topology or Schedule, default='erdos_renyi'
+        Who talks to whom. A graph given as an object is taken as it is: its nodes are the agents, labels in `agent`
+        are its node names (networkx) or 0..A-1, and a node without rows is a relay.
+    mixing : str or matrix, default='metropolis'
+        How neighbours are averaged: 'metropolis', 'max_degree', 'laplacian', their 'lazy_' variants, or, with an
+        adjacency matrix, a doubly stochastic matrix. A Topology or Schedule carries its own.
+    mixing_rounds : 'auto' or int, default='auto'
+        Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25, a number means plain rounds.
+    algorithm : {'next', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm, default='next'
+        The recipe.
+    surrogate : {'auto', 'partial', 'full'} or Surrogate, default='auto'
+        What an agent keeps of its own cost: the loss of the linearised network, or its gradient only. 'auto' is
+        'full' if P > 5000 and the median agent has fewer than P / 2 rows, else 'partial'.
+    tau : 'auto' or float, default='auto'
+        Proximal weight; 'auto' is the secant rule.
+    step : 'auto' or float, default='auto'
+        Step size; 'auto' is 1 for 'next'.
+    n_blocks : int, default=1
+        Blocks of weights solved in parallel inside an agent (partial surrogate).
+    solver : {'auto', 'primal', 'dual', 'cg', 'fista'}, default='auto'
+        Solver of the partial surrogate; 'auto' picks by counting flops.
+    partition : {'iid', 'label', 'dirichlet'}, default='iid'
+        How `fit(X, y)` spreads rows over agents when no `agent` is given.
+    standardize : bool, default=True
+        Scale inputs and targets with moments taken over the whole network.
+    dtype : {'float64', 'float32'}, default='float64'
+        Precision of data and weights.
+    max_iter : int, default=200
+        Most iterations.
+    tol : float, default=1e-4
+        Stop when the objective falls by less than tol, relatively, over `n_iter_no_change` iterations.
+    early_stopping : bool, default=False
+        Hold out rows at every agent (or take `eval_set`), stop when their score stalls, keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of its rows an agent holds out, at most all but one.
+    n_iter_no_change : int, default=10
+        Iterations without progress before stopping.
+    engine : {'local'}, default='local'
+        Where agents live.
+    engine_options : dict or None, default=None
+        Options of the engine; the local one has none.
+    max_time : float or None, default=None
+        Seconds of iterating after which to stop.
+    monitor_every : int, default=1
+        Iterations between measurements.
+    n_jobs : int or None, default=None
+        Threads. None is every core this process may use (OMP_NUM_THREADS counts); it changes no result.
+    warm_start : bool, default=False
+        Start `fit` from the fitted weights.
+    callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
+        Called every iteration; a true value ends the run.
+    verbose : int, default=0
+        Above 0: one line per measured iteration.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds graph, partition, starting weights and held-out rows.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights (n_in, n_out) and biases (n_out,) of each layer, acting on raw inputs; exact zeros are zeros.
+    agents_ : list
+        Each agent's own fitted view, with `n_samples` and `label`.
+    history_ : dict of ndarray
+        Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step,
+        bytes, seconds, and validation_score where there is one.
+    n_iter_ : int
+        Iterations done.
+    converged_ : bool
+        Whether a stopping rule ended the run.
+    status_ : str
+        What ended it: 'converged', 'early_stopping', 'max_iter', 'max_time', 'callback', 'interrupted', 'diverged'.
+    n_agents_, topology_ : int, Topology or Schedule
+        The network that was used.
+    active_inputs_ : ndarray of bool (d,)
+        Inputs with a weight that is not zero.
+    n_active_units_ : int
+        Hidden units with an outgoing weight that is not zero.
+    n_outputs_ : int
+        Raw outputs of the network.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        As in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, for anything outside of what is stated here, before any iteration.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017).
+    .. [2] P. Di Lorenzo, G. Scutari, NEXT: in-network nonconvex optimization, IEEE TSIPN 2 (2016).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from dnnext import DecentralizedMLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> reg = DecentralizedMLPRegressor((10,), n_agents=5, topology="ring", max_iter=60, tol=1e-3, random_state=0)
+    >>> reg.fit(X, y).score(X, y) > 0.5
+    True
+    >>> len(reg.agents_), reg.agents_[0].n_samples
+    (5, 89)
+    """
+
+    _kind = "regressor"
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(20,),
+        activation="tanh",
+        *,
+        loss="auto",
+        penalty="l2",
+        alpha="auto",
+        l1_ratio=0.5,
+        n_agents=8,
+        topology="erdos_renyi",
+        mixing="metropolis",
+        mixing_rounds="auto",
+        algorithm="next",
+        surrogate="auto",
+        tau="auto",
+        step="auto",
+        n_blocks=1,
+        solver="auto",
+        partition="iid",
+        standardize=True,
+        dtype="float64",
+        max_iter=200,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        engine="local",
+        engine_options=None,
+        max_time=None,
+        monitor_every=1,
+        n_jobs=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.n_agents = n_agents
+        self.topology = topology
+        self.mixing = mixing
+        self.mixing_rounds = mixing_rounds
+        self.algorithm = algorithm
+        self.surrogate = surrogate
+        self.tau = tau
+        self.step = step
+        self.n_blocks = n_blocks
+        self.solver = solver
+        self.partition = partition
+        self.standardize = standardize
+        self.dtype = dtype
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.engine = engine
+        self.engine_options = engine_options
+        self.max_time = max_time
+        self.monitor_every = monitor_every
+        self.n_jobs = n_jobs
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def partial_fit(self, X, y, sample_weight=None, agent=None):
+        """One iteration on these rows in place of those seen before; moments stay those of the first call.
+
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+        y : array-like (n,) or (n, Q)
+        sample_weight : array-like (n,), optional
+        agent : array-like (n,), optional
+            Labels known from the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For targets of another width than before.
+        """
+        return self._partial_fit(X, y, sample_weight, agent)
+
+    def predict(self, X):
+        """Predicted targets.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n,) or (n, Q), as y was in `fit`
+        """
+        raw = self._raw(X)
+        return raw[:, 0] if self._y_is_flat else raw
+
+    def _learn_targets(self, y, weight):
+        self._y_is_flat = y.ndim == 1
+        return np.asarray(y, dtype=np.float64)
+
+    def _encode(self, y, name):
+        if not hasattr(self, "_network"):
+            return self._learn_targets(y, None)
+        return np.asarray(y, dtype=np.float64)
+
+    def _targets(self, codes):
+        return codes[:, None] if codes.ndim == 1 else codes
+
+    def _score_raw(self, raw, codes):
+        return float(r2_score(self._targets(codes), raw))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

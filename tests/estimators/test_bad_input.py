@@ -1,0 +1,180 @@
+"""Every wrong argument is a sentence that names it, said before any iteration."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_iris, load_linnerud
+
+from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
+from dnnext.local import FullLinearization
+from dnnext.network import Topology
+from dnnext.problem import L2
+
+X, Y = load_iris(return_X_y=True)
+
+
+def refuse(name, kind=DecentralizedMLPClassifier, data=(X, Y), fit=None, **params):
+    def bomb(state, metrics):
+        raise AssertionError("an iteration was run")
+
+    estimator = kind(**{"callbacks": [bomb], **params})
+    with pytest.raises(ValueError, match=name) as caught:
+        estimator.fit(*data, **(fit or {}))
+
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_layer_sizes", 0),
+        ("hidden_layer_sizes", (3, -1)),
+        ("hidden_layer_sizes", "20"),
+        ("activation", "swish"),
+        ("loss", "huber"),
+        ("penalty", "l0"),
+        ("alpha", -1.0),
+        ("alpha", float("nan")),
+        ("alpha", [1e-3, 1e-3, 1e-3]),
+        ("l1_ratio", 1.5),
+        ("n_agents", 0),
+        ("n_agents", 2.5),
+        ("topology", "donut"),
+        ("topology", 3),
+        ("mixing_rounds", 0),
+        ("algorithm", "adam"),
+        ("surrogate", "half"),
+        ("tau", 0.0),
+        ("tau", "big"),
+        ("step", -0.1),
+        ("step", 2.0),
+        ("n_blocks", 0),
+        ("solver", "qr"),
+        ("partition", "random"),
+        ("standardize", "yes"),
+        ("dtype", "float16"),
+        ("dtype", None),
+        ("max_iter", 0),
+        ("tol", -1),
+        ("early_stopping", 1),
+        ("validation_fraction", 1.0),
+        ("n_iter_no_change", 0),
+        ("engine", "ray"),
+        ("engine_options", {"timeout": 60}),
+        ("max_time", 0),
+        ("monitor_every", 0),
+        ("n_jobs", 0),
+        ("warm_start", None),
+        ("callbacks", [3]),
+        ("verbose", -1),
+        ("random_state", -1),
+    ],
+)
+def test_parameter(name, value):
+    params = {name: value}
+    sentence = refuse(name, **({"callbacks": value} if name == "callbacks" else params))
+    assert str(value) in sentence or repr(value) in sentence or name == "alpha"
+
+
+def test_mixing_name_and_matrix():
+    refuse("weights", mixing="mean")
+    refuse("mixing", mixing=np.eye(3))
+    path = nx.path_graph(3)
+    refuse("doubly stochastic|sum", topology=nx.to_scipy_sparse_array(path), mixing=np.ones((3, 3)))
+
+
+def test_disconnected_graph():
+    refuse("connected", topology=nx.disjoint_union(nx.path_graph(3), nx.path_graph(3)))
+    refuse("connected", topology=scipy.sparse.csr_array(np.eye(4)[[1, 0, 3, 2]]))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"algorithm": "dgd", "tau": 1.0}, "tau is 1.0"),
+        ({"algorithm": "gradient_tracking", "n_blocks": 2}, "n_blocks is 2"),
+        ({"algorithm": NEXT(), "step": 0.5}, "step is 0.5"),
+        ({"surrogate": "full", "solver": "cg"}, "solver is 'cg'"),
+        ({"surrogate": FullLinearization(), "n_blocks": 2}, "n_blocks is 2"),
+        ({"penalty": L2(1e-3), "alpha": 1e-3}, "alpha is 0.001"),
+    ],
+)
+def test_parameters_that_do_not_fit_together(params, words):
+    refuse(words, **params)
+
+
+def test_data():
+    hole = X.copy()
+    hole[3, 1] = np.nan
+    refuse("NaN", data=(hole, Y))
+    hole[3, 1] = np.inf
+    refuse("infinity", data=(hole, Y))
+    refuse("inconsistent numbers of samples", data=(X, Y[:-1]))
+    refuse("one class only", data=(X, np.zeros(len(X))))
+    refuse("one class only", fit={"sample_weight": (Y == 1).astype(float)})
+    refuse("Unknown label type", data=(X, np.linspace(0, 1, len(X))))
+    refuse("too large to standardise", data=(X * 1e200, Y))
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\)"),
+        ({"sample_weight": -np.ones(150)}, "sample_weight is -1.0 in row 0"),
+        ({"sample_weight": np.zeros(150)}, "zero in every row"),
+        ({"agent": np.zeros(3)}, r"agent has shape \(3,\)"),
+        ({"agent": [None] + ["a"] * 149}, "agent has no label in row 0"),
+        ({"agent": np.array([1] + ["a"] * 149, dtype=object)}, "agent mixes labels"),
+        ({"eval_set": X}, "eval_set must be a pair"),
+        ({"eval_set": (X, Y + 1)}, "eval_set holds the label 3"),
+        ({"eval_set": (X[:, :2], Y)}, "features"),
+    ],
+)
+def test_what_comes_beside_the_data(fit, words):
+    refuse(words, fit=fit)
+
+
+def test_labels_that_are_no_nodes():
+    graph = nx.relabel_nodes(nx.path_graph(3), dict(enumerate("abc")))
+    refuse("label 'd', which is no node", topology=graph, fit={"agent": np.array(list("abd") * 50)})
+    refuse("label 4, which is no node", topology=Topology.ring(4), fit={"agent": np.arange(150) % 8})
+
+
+def test_regressor():
+    refuse("loss", DecentralizedMLPRegressor, loss="log_loss")
+    inputs, targets = load_linnerud(return_X_y=True)
+    refuse("NaN", DecentralizedMLPRegressor, data=(inputs, np.where(targets > 150, np.nan, targets)))
+
+
+@pytest.mark.parametrize(
+    ("agents", "words"),
+    [
+        ([], "agents is empty"),
+        ([(X, Y), X], r"agents\[1\] must be"),
+        ([(X, Y), (X[:0], Y[:0])], r"agents\[1\] is empty"),
+        ([(X, Y), (X[:, :2], Y)], r"agents\[1\] has shape \(150, 2\)"),
+        ([(X, Y), (X, Y[:3])], r"y of agents\[1\]"),
+    ],
+)
+def test_fit_agents(agents, words):
+    with pytest.raises(ValueError, match=words):
+        DecentralizedMLPClassifier().fit_agents(agents)
+
+
+def test_partial_fit():
+    clf = DecentralizedMLPClassifier(n_agents=2)
+    with pytest.raises(ValueError, match="classes must hold all labels"):
+        clf.partial_fit(X, Y)
+    clf.partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="label 3"):
+        clf.partial_fit(X, Y + 3)
+    with pytest.raises(ValueError, match="must not change"):
+        clf.partial_fit(X, Y, classes=[0, 1])
+    with pytest.raises(ValueError, match="no node of the graph"):
+        clf.partial_fit(X, Y, agent=np.full(150, 9))
+    with pytest.raises(ValueError, match="centralized"):
+        DecentralizedMLPClassifier(algorithm="centralized").partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="class_weight"):
+        DecentralizedMLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])

@@ -1,0 +1,106 @@
+"""Partitions, shards, moments, seeds."""
+
+import numpy as np
+import pytest
+
+from dnnext.estimators.data import Moments, Parts, Seeds, network_moments, spread_rows
+from dnnext.runtime import InProcess
+
+
+def rows(n=57, d=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.integers(0, 4, n), rng.uniform(0.1, 2, n)
+
+
+def test_streams_depend_on_seed_and_use_and_nothing_else():
+    one, same, other = Seeds(3), Seeds(3), Seeds(4)
+    assert one.integer("topology") == same.integer("topology")
+    assert len({one.integer("topology"), other.integer("topology"), one.integer("weights")}) == 3
+    assert one.generator("validation", 1).random() != one.generator("validation", 2).random()
+
+
+@pytest.mark.parametrize("how", ["iid", "label", "dirichlet"])
+@pytest.mark.parametrize("n_agents", [1, 2, 5, 57, 80])
+def test_every_row_has_an_owner_and_every_agent_a_row(how, n_agents):
+    _, y, _ = rows()
+    owner = spread_rows(how, y, n_agents, Seeds(0))
+    assert owner.shape == y.shape
+    assert np.array_equal(np.unique(owner), np.arange(min(n_agents, 57)))
+    assert np.array_equal(owner, spread_rows(how, y, n_agents, Seeds(0)))
+
+
+@pytest.mark.parametrize("how", ["iid", "label"])
+def test_equal_parts(how):
+    _, y, _ = rows()
+    counts = np.bincount(spread_rows(how, y, 5, Seeds(0)))
+    assert counts.max() - counts.min() <= 1
+
+
+def test_label_parts_are_sorted_and_skewed_parts_are_skewed():
+    _, y, _ = rows()
+    owner = spread_rows("label", y, 5, Seeds(0))
+    tops = [y[owner == i].max() for i in range(5)]
+    assert all(y[owner == i].min() >= tops[i - 1] for i in range(1, 5))
+    y = np.repeat(np.arange(4), 200)
+    skewed = spread_rows("dirichlet", y, 5, Seeds(0))
+    shares = np.array([np.bincount(y[skewed == i], minlength=4) for i in range(5)]) / 200
+    assert shares.std() > 3 * 0.5 / np.sqrt(200)
+
+
+def test_continuous_targets_are_cut_at_deciles():
+    y = np.random.default_rng(0).normal(size=(300, 2))
+    owner = spread_rows("dirichlet", y, 6, Seeds(1))
+    means = [y[owner == i, 0].mean() for i in range(6)]
+    assert np.std(means) > 0.1
+
+
+def test_parts_keep_order_within_an_agent():
+    x, y, weight = rows(8)
+    owner = np.array([2, 0, 2, 0, 3, 3, 0, 2])
+    parts = Parts.from_owner(x, y, weight, owner, 5)
+    assert parts.offsets.tolist() == [0, 3, 3, 6, 8, 8]
+    assert np.array_equal(parts.x[:3], x[[1, 3, 6]])
+    assert np.array_equal(parts.owner, np.sort(owner))
+
+
+def test_hold_out_leaves_a_row_at_every_agent():
+    x, y, weight = rows(20)
+    owner = np.array([0] + [1] * 2 + [2] * 17)
+    train, held = Parts.from_owner(x, y, weight, owner, 4).hold_out(0.5, Seeds(0))
+    assert train.n_rows.tolist() == [1, 1, 8, 0]
+    assert held.n_rows.tolist() == [0, 1, 9, 0]
+    assert len(np.unique(np.concatenate([train.x, held.x]), axis=0)) == 20
+
+
+def test_nothing_to_hold_out_is_said():
+    x, y, weight = rows(3)
+    with pytest.raises(ValueError, match="early_stopping=True needs an agent with at least two rows"):
+        Parts.from_owner(x, y, weight, np.arange(3), 3).hold_out(0.5, Seeds(0))
+
+
+@pytest.mark.parametrize("n_agents", [1, 4])
+def test_moments_are_those_of_the_pooled_rows(n_agents):
+    x, y, weight = rows()
+    x[:, 1] = 7.1
+    x[:, 2] = 1e9 + 1e-3 * x[:, 2]
+    parts = Parts.from_owner(x, y, weight, spread_rows("label", y, n_agents, Seeds(0)), n_agents + 1)
+    mean, scale = network_moments(parts.x, parts, InProcess(n_agents + 1), "X")
+    wanted = np.average(x, axis=0, weights=weight)
+    np.testing.assert_allclose(mean, wanted, rtol=1e-14)
+    spread = np.sqrt(np.average((x - wanted) ** 2, axis=0, weights=weight))
+    np.testing.assert_allclose(scale[0], spread[0], rtol=1e-13)
+    assert scale[1] == 1
+    np.testing.assert_allclose(scale[2], spread[2], rtol=1e-3)
+
+
+def test_moments_that_overflow_are_refused_by_column():
+    x, y, weight = rows()
+    x[:, 2] *= 1e200
+    parts = Parts.from_owner(x, y, weight, np.zeros(len(x), int), 1)
+    with pytest.raises(ValueError, match="X has values in column 2 that are too large"):
+        network_moments(parts.x, parts, InProcess(1), "X")
+
+
+def test_no_moments_change_nothing():
+    x, _, _ = rows()
+    assert np.array_equal(Moments.none(3, 1).inputs(x), x)
