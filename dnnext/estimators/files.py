@@ -195,21 +195,29 @@ def _write(path, header, arrays):
 
 
 def _read(path):
+    """(header, arrays) of a model file."""
     name = os.fspath(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files") or "header" not in archive.files:
-                raise ValueError("it has no header")
-            header = json.loads(archive["header"].tobytes())
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise ValueError("its header is of another format")
-            if header.get("version", 0) <= VERSION:
-                return header, {key: archive[key] for key in archive.files if key != "header"}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{name!r} is not a complete dnnext model file: {error}.") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = [member.removesuffix(".npy") for member in archive.namelist()]
+                if "header" not in members:
+                    raise ValueError("it has no header")
+                header = json.loads(_array(archive, "header").tobytes())
+                if not isinstance(header, dict) or header.get("format") != FORMAT:
+                    raise ValueError("its header is of another format")
+                if header.get("version", 0) <= VERSION:
+                    return header, {member: _array(archive, member) for member in members if member != "header"}
+        except (ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{name!r} is not a complete dnnext model file: {error}.") from error
     raise ValueError(
         f"{name!r} has model format {header['version']}, this version of dnnext reads up to {VERSION}: update dnnext."
     )
+
+
+def _array(archive, member):
+    with archive.open(member + ".npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _below(arrays, prefix):
