@@ -31,7 +31,7 @@ class Penalty(ABC):
     model : MLP
         The network it is bound to.
     has_kernel : bool
-        Whether the arrays ``l1``, ``l2``, ``groups``, ``strength`` describe it to the kernels.
+        Whether the arrays ``l1``, ``l2`` (P,), ``groups`` and ``strength`` (n_groups,) describe it to the kernels.
 
     Examples
     --------
@@ -48,6 +48,10 @@ class Penalty(ABC):
     has_kernel: ClassVar[bool] = False
     model: MLP
     n_threads: int = 1
+    l1: Array
+    l2: Array
+    groups: NDArray[np.int64]
+    strength: Array
 
     def __init_subclass__(cls) -> None:
         """A subclass that says value or prox anew is no longer what its parent's arrays describe."""
@@ -83,8 +87,8 @@ class Penalty(ABC):
         Built-ins have it in closed form. Here is what `prox` alone can tell, ``||w - prox_r(w - g)||``: it is zero at
         the same points and never larger.
         """
-        ones = np.ones(1, dtype=w.dtype)
-        return float(np.linalg.norm(w - self.prox((w - g)[None], ones)[0]))
+        moved = w - self.prox((w - g)[None], np.ones(1, dtype=w.dtype))[0]
+        return float(np.sqrt(np.sum(np.square(moved, dtype=np.float64))))
 
     @property
     def quadratic(self) -> Array | None:
@@ -102,10 +106,6 @@ class _Terms(Penalty):
     """
 
     has_kernel = True
-    l1: Array
-    l2: Array
-    groups: NDArray[np.int64]
-    strength: Array
 
     def __init__(self, alpha: Alpha = 1e-3) -> None:
         self.alpha = alpha
@@ -153,8 +153,8 @@ class _Terms(Penalty):
         """``r(w)`` of one row of weights (P,), added up in float64."""
         self._check_bound()
         w = np.asarray(w, dtype=np.float64)
-        plain = np.sum(self.l1 * np.abs(w)) + 0.5 * np.sum(self.l2 * np.square(w))
-        return float(plain + np.sum(self.strength * self._group_norms(w)))
+        plain = np.sum(self.l1 * np.abs(w) + 0.5 * self.l2 * np.square(w))
+        return float(plain + np.sum(self.strength * self._group_norms(w)) if len(self.groups) else plain)
 
     def prox(self, v: Array, s: Array) -> Array:
         """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)``: v (A, P), s (A,) or a number -> a new (A, P).
@@ -163,11 +163,12 @@ class _Terms(Penalty):
         order.
         """
         self._check_bound()
-        terms = (np.ascontiguousarray(term, dtype=v.dtype) for term in (self.l1, self.l2, self.strength))
-        l1, l2, strength = terms
-        step = np.ascontiguousarray(np.broadcast_to(np.asarray(s, dtype=v.dtype), (len(v),)))
-        out = np.empty(v.shape, v.dtype)
-        kernels.penalty_prox(out, np.ascontiguousarray(v), step, l1, l2, self.groups, strength, self.n_threads)
+        v, out, step = np.ascontiguousarray(v), np.empty(v.shape, v.dtype), np.empty(len(v), v.dtype)
+        step[:] = s
+        l1, l2, strength = self.l1, self.l2, self.strength
+        if l1.dtype != v.dtype:
+            l1, l2, strength = (term.astype(v.dtype) for term in (l1, l2, strength))
+        kernels.penalty_prox(out, v, step, l1, l2, self.groups, strength, self.n_threads)
         return out
 
     def subdiff_distance(self, w: Array, g: Array) -> float:
@@ -189,7 +190,7 @@ class _Terms(Penalty):
         rest = np.where(w != 0, h + self.l1 * np.sign(w) + pull * w, np.maximum(np.abs(h) - self.l1, 0))
         off = np.maximum(self._group_norms(rest) - self.strength, 0)[~on]
         rest[grouped] *= np.repeat(on, sizes)
-        return float(np.hypot(np.linalg.norm(rest), np.linalg.norm(off)))
+        return float(np.sqrt(np.sum(np.square(rest)) + np.sum(np.square(off))))
 
     @property
     def quadratic(self) -> Array | None:

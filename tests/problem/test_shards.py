@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dnnext.problem import L2, MLP, ElasticNet, Logistic, Problem, Softmax, SquaredError, SquaredHinge
+from dnnext.runtime import Runtime
 
 X, D = np.ones((4, 3)), np.ones((4, 2))
 NAN, INF = np.where(np.eye(4, 3), np.nan, 1.0), np.where(np.eye(4, 2), np.inf, 1.0)
@@ -91,3 +92,41 @@ def test_a_loss_with_its_own_number_of_outputs():
     assert Problem(MLP([3, 2]), Pair(), None, [(X, D)]).n_samples == 4
     with pytest.raises(ValueError, match=r"Pair\(\) takes 2 outputs, but MLP\(\[3, 1\]"):
         Problem(MLP([3, 1]), Pair(), None, [(X, C)])
+
+
+class Part(Runtime):
+    """The first two of three agents; what the rank of the third tells is given."""
+
+    n_agents, bounds, rank, n_ranks = 3, np.array([0, 2, 3]), 0, 2
+
+    def __init__(self, flag):
+        self.flag, self.told = flag, []
+
+    def all_agents(self, values):
+        other = np.full((1, *np.shape(values)[1:]), self.flag, dtype=np.asarray(values).dtype)
+        return np.concatenate([values, other])
+
+    def exchange(self, rows, plan):
+        raise AssertionError("a problem sends nothing to neighbours")
+
+    def agree(self, name, value):
+        self.told.append((name, value))
+
+
+def test_an_unfit_shard_of_another_rank_is_refused_here_too():
+    with pytest.raises(ValueError, match="the shard of agent 2, held by another rank, is unfit"):
+        Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=Part(flag=3.0))
+    with pytest.raises(ValueError, match="X of agent 1 must be finite"):
+        Problem(MLP([3, 2]), SquaredError(), None, [(X, D), (NAN, D)], runtime=Part(flag=0.0))
+
+
+def test_a_part_of_the_agents_is_held_here():
+    runtime = Part(flag=0.0)
+    problem = Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=runtime)
+    assert (problem.n_local, problem.n_agents, problem.n_total) == (2, 3, 8)
+    assert runtime.told == [
+        (
+            "the problem (model, loss, penalty, dtype, n_total)",
+            ("MLP([3, 2], activation='tanh')", "SquaredError()", "NoPenalty()", "float64", 8.0),
+        )
+    ]
