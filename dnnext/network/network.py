@@ -240,7 +240,7 @@ class Network:
         self._load(arrays, scalars, rounds)
         lanes, exchanged = self._lanes, self.runtime.is_distributed
         heard: Array | None = None
-        disagreement = np.zeros(self.n_local)
+        disagreement: NDArray[np.float64] | None = None
         for k, (local, c) in enumerate(rounds):
             if exchanged:
                 self.runtime.exchange([*[lane.rows for lane in lanes], self._scalars], local.plan)
@@ -258,11 +258,10 @@ class Network:
             heard = np.zeros((self.n_local, self._scalars.shape[1] or 1), dtype=arrays[0].dtype)
         elif self._fixed is None:
             heard[heard == -np.inf] = 0.0
-        return Mixed(
-            tuple([lane.finish(len(rounds)) for lane in lanes]),
-            heard[:, 0] if self._one_scalar else heard,
-            disagreement,
-        )
+        if disagreement is None:  # a single agent
+            disagreement = np.zeros(self.n_local)
+        mixed = tuple([lane.finish(len(rounds)) for lane in lanes])
+        return Mixed(mixed, heard[:, 0] if self._one_scalar else heard, disagreement)
 
     def _load(self, arrays: tuple[Array, ...], scalars: Array | None, rounds: Rounds) -> None:
         """Check the message, set up buffers where it is a new kind, and put it at the start of the lanes."""

@@ -7,8 +7,8 @@ below them, the rows it hears of others (ghosts) in ascending global order. Beca
 that come from one rank are contiguous too: one message per rank pair and round lands in place. The same mixing kernel
 then runs on ``local | ghost`` rows, so one process (no ghosts) and many ranks give the same bits.
 
-Sums over agents are gathered and added in agent order on every rank, never reduced by a tree whose shape depends on the
-number of ranks.
+Sums over agents are gathered in agent order and added on every rank by the same rule, never reduced by a tree whose
+shape depends on the number of ranks.
 """
 
 from abc import ABC, abstractmethod
@@ -141,9 +141,10 @@ class Runtime(ABC):
         """
 
     def sum_agents(self, values: Array) -> Any:
-        """``sum_i values_i`` over all agents, added in agent order; values (n_local, ...) -> (...).
+        """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).
 
-        Floats are added and returned in float64, counts and flags in int64.
+        The values are gathered in agent order and added the same way everywhere. Floats are added and
+        returned in float64, counts and flags in int64.
         """
         gathered = np.ascontiguousarray(self.all_agents(values))
         return np.add.reduce(gathered, axis=0, dtype=np.float64 if gathered.dtype.kind == "f" else np.int64)

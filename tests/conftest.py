@@ -1,0 +1,18 @@
+"""Fixtures for all rooms."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def lockstep():
+    """run(n_agents, n_ranks, program): ranks that are threads of this process, see tests/runtime/lockstep.py."""
+    name = "dnnext_tests_lockstep"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "runtime" / "lockstep.py")
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name].run
