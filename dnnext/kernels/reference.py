@@ -12,20 +12,29 @@ Conventions shared by every kernel
     n_threads changes who computes, never what: results are equal bit for bit
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]  # float64 or float32, one of the two in all arrays of a call
+Values = NDArray[np.float64]
+Index = NDArray[Any]  # int64; csr_mix takes int32 too
+Layers = Sequence[int]
 
 ACTIVATIONS = {"identity": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
 LOSSES = {"squared_error": 0, "huber": 1, "logistic": 2, "softmax": 3, "squared_hinge": 4}
 
 
-def _sigmoid(z):
+def _sigmoid(z: Array) -> Array:
     e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
+    value: Array = np.where(z >= 0, 1, e) / (1 + e)
+    return value
 
 
-def _activate(z, code):
+def _activate(z: Array, code: int) -> Array:
     """phi(z), elementwise."""
     if code == 0:
         return z
@@ -38,20 +47,21 @@ def _activate(z, code):
     return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
 
-def _slope(a, code):
+def _slope(a: Array, code: int) -> Array:
     """phi'(z) written with a = phi(z), elementwise."""
-    if code == 0:
-        return np.ones_like(a)
+    slope: Array = np.ones_like(a)
     if code == 1:
-        return 1 - a * a
-    if code == 2:
-        return a * (1 - a)
-    if code == 3:
-        return (a > 0).astype(a.dtype)
-    return -np.expm1(-a)
+        slope = 1 - a * a
+    elif code == 2:
+        slope = a * (1 - a)
+    elif code == 3:
+        slope = (a > 0).astype(a.dtype)
+    elif code == 4:
+        slope = -np.expm1(-a)
+    return slope
 
 
-def _unpack(row, layers):
+def _unpack(row: Array, layers: Layers) -> Iterator[tuple[Array, Array]]:
     """Views (W_1, b_1), (W_2, b_2), ... of one flat row."""
     start = 0
     for n_in, n_out in pairwise(layers):
@@ -60,13 +70,13 @@ def _unpack(row, layers):
         start = stop + n_out
 
 
-def _agents(w, offsets):
+def _agents(w: Array, offsets: Index) -> Iterator[tuple[int, Array, slice]]:
     """(agent, its row of w, its rows of data) in agent order."""
     for i in range(len(offsets) - 1):
         yield i, w[0] if len(w) == 1 else w[i], slice(offsets[i], offsets[i + 1])
 
 
-def _activations(row, x, layers, activation):
+def _activations(row: Array, x: Array, layers: Layers, activation: int) -> list[Array]:
     """[x, a_1, ..., a_L-1, f]: the input of every layer and the raw output."""
     a = [x]
     for k, (weight, bias) in enumerate(_unpack(row, layers)):
@@ -75,7 +85,7 @@ def _activations(row, x, layers, activation):
     return a
 
 
-def _deltas(row, a, u, layers, activation):
+def _deltas(row: Array, a: list[Array], u: Array, layers: Layers, activation: int) -> list[Array]:
     """u backwards: delta_k = (delta_k+1 W_k+1') * phi'(z_k), one array per layer, first layer first."""
     weights = [weight for weight, _ in _unpack(row, layers)]
     deltas = [u]
@@ -84,7 +94,7 @@ def _deltas(row, a, u, layers, activation):
     return deltas
 
 
-def loss_value_grad(value, delta, f, target, loss, param):
+def loss_value_grad(value: Values, delta: Array, f: Array, target: Array, loss: int, param: float) -> None:
     """value (M,) and delta (M, Q): loss(target, f) of every row and its derivative in the raw output f.
 
     squared_error 1/2 |f - d|^2; huber sum_q (r^2/2 if |r| <= param else param (|r| - param/2)), r = f - d;
@@ -114,13 +124,29 @@ def loss_value_grad(value, delta, f, target, loss, param):
         value[...] = 0.5 * np.sum(np.square(gap, dtype=np.float64), axis=1)
 
 
-def mlp_forward(out, w, x, offsets, layers, activation, n_threads=1):
+def mlp_forward(
+    out: Array, w: Array, x: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None:
     """out (M, Q) = f(w_i; x_m), the raw network output."""
     for _, row, rows in _agents(w, offsets):
         out[rows] = _activations(row, x[rows], layers, activation)[-1]
 
 
-def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale, n_threads=1):
+def mlp_loss_grad(
+    value: Values,
+    grad: Array | None,
+    w: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    n_threads: int = 1,
+) -> None:
     """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)) and grad_i = its gradient in w_i.
 
     value (A,) float64, grad (A, P) or None for the value alone, weight c (M,) or None for ones.
@@ -132,10 +158,13 @@ def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation
         c = np.ones(len(each), x.dtype) if weight is None else weight[rows]
         value[i] = scale * np.sum(c * each)
         if grad is not None:
-            mlp_jtu(grad[i : i + 1], row[None], x[rows], delta * (scale * c)[:, None], [0, len(c)], layers, activation)
+            u = delta * (scale * c)[:, None]
+            mlp_jtu(grad[i : i + 1], row[None], x[rows], u, np.array([0, len(c)]), layers, activation)
 
 
-def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
+def mlp_jv(
+    out: Array, w: Array, x: Array, v: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None:
     """out (M, Q) = J_m(w_i) v_i, the directional derivative of the raw output; v (A, P)."""
     for i, row, rows in _agents(w, offsets):
         a = _activations(row, x[rows], layers, activation)
@@ -148,7 +177,9 @@ def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
         out[rows] = tangent
 
 
-def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
+def mlp_jtu(
+    out: Array, w: Array, x: Array, u: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None:
     """out (A, P) = sum_m J_m(w_i)' u_m, backpropagation of u (M, Q)."""
     for i, row, rows in _agents(w, offsets):
         a = _activations(row, x[rows], layers, activation)
@@ -158,22 +189,34 @@ def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
             bias[...] = delta.sum(axis=0)
 
 
-def mlp_jacobian(out, w, x, root, layers, activation, n_threads=1):
+def mlp_jacobian(
+    out: Array, w: Array, x: Array, root: Array, layers: Layers, activation: int, n_threads: int = 1
+) -> None:
     """out (M R, P): the rows S_m' J_m of ONE agent, w (1, P); R = Q for root (M, Q) = diag(S) and root (M, Q, R)."""
     a = _activations(w[0], x, layers, activation)
     full = root if root.ndim == 3 else root[:, :, None] * np.eye(root.shape[1], dtype=root.dtype)
-    by_row = out.reshape(len(x), full.shape[2], -1)
+    by_row = out.reshape(len(x), full.shape[2], w.shape[1])
     for r in range(full.shape[2]):
         start = 0
         deltas = _deltas(w[0], a, np.ascontiguousarray(full[:, :, r]), layers, activation)
         for a_k, delta in zip(a, deltas, strict=False):
             stop = start + a_k.shape[1] * delta.shape[1]
-            by_row[:, r, start:stop] = (a_k[:, :, None] * delta[:, None, :]).reshape(len(x), -1)
+            by_row[:, r, start:stop] = (a_k[:, :, None] * delta[:, None, :]).reshape(len(x), stop - start)
             by_row[:, r, stop : stop + delta.shape[1]] = delta
             start = stop + delta.shape[1]
 
 
-def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_threads=1):
+def mlp_gauss_newton(
+    out: Array,
+    w: Array,
+    x: Array,
+    root: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    blocks: Index,
+    n_threads: int = 1,
+) -> None:
     """out (A, sum_b P_b^2): the diagonal blocks of sum_m J_m' S_m S_m' J_m, packed; each block full and symmetric."""
     for i, row, rows in _agents(w, offsets):
         n_rows = rows.stop - rows.start
@@ -183,7 +226,18 @@ def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_thr
             out[i, place] = (j[:, cut].T @ j[:, cut]).ravel()
 
 
-def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, blocks, n_threads=1):
+def mlp_gauss_newton_product(
+    out: Array,
+    w: Array,
+    x: Array,
+    root: Array,
+    v: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    blocks: Index,
+    n_threads: int = 1,
+) -> None:
     """out (A, P): block b of row i = (J_b' S S' J_b) v_b; with one block this is J' S S' J v. v (A, P)."""
     for i, row, rows in _agents(w, offsets):
         n_rows = rows.stop - rows.start
@@ -193,7 +247,7 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
             out[i, cut] = j[:, cut].T @ (j[:, cut] @ v[i, cut])
 
 
-def _packed(blocks):
+def _packed(blocks: Index) -> Iterator[tuple[slice, slice]]:
     """(place of the packed block matrix, columns of the block) for every block."""
     start = 0
     for lo, hi in pairwise(blocks):
@@ -201,10 +255,11 @@ def _packed(blocks):
         start += (hi - lo) ** 2
 
 
-def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
+def spd_solve(out: Array, status: Index, b: Array, diag: Array, rhs: Array, blocks: Index, n_threads: int = 1) -> None:
     """out (A, P): block by block (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten.
 
-    status (A,) int64: 0, or 1 + the first block of this agent that is not positive definite (its out is then 0).
+    status (A,) int64: 0, or 1 + the first block of this agent that is not positive definite or has no finite solution;
+    the solution of such a block is 0.
     out may be rhs itself.
     """
     for i in range(len(out)):
@@ -213,13 +268,17 @@ def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
             size = cut.stop - cut.start
             try:
                 factor = np.linalg.cholesky(b[i, place].reshape(size, size) + np.diag(diag[i, cut]))
-                out[i, cut] = np.linalg.solve(factor.T, np.linalg.solve(factor, rhs[i, cut]))
+                solution = np.linalg.solve(factor.T, np.linalg.solve(factor, rhs[i, cut]))
             except np.linalg.LinAlgError:
-                status[i] = status[i] or k + 1
-                out[i, cut] = 0
+                solution = np.full(size, np.nan)
+            sound = bool(np.all(np.isfinite(solution)))
+            out[i, cut] = solution if sound else 0
+            status[i] = status[i] or (0 if sound else k + 1)
 
 
-def penalty_prox(out, v, s, l1, l2, groups, strength, n_threads=1):
+def penalty_prox(
+    out: Array, v: Array, s: Array, l1: Array, l2: Array, groups: Index, strength: Array, n_threads: int = 1
+) -> None:
     """out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u),  r(u) = sum_p l1_p |u_p| + l2_p u_p^2/2 + sum_g strength_g |u_g|.
 
     Soft threshold by s l1, block soft threshold by s strength, division by 1 + s l2: exact in this order when l2 is
@@ -236,7 +295,18 @@ def penalty_prox(out, v, s, l1, l2, groups, strength, n_threads=1):
     out[...] = soft / (1 + step * l2)
 
 
-def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_threads=1):
+def csr_mix(
+    out: Array,
+    rows: Array,
+    indptr: Index,
+    indices: Index,
+    data: Array,
+    previous: Array | None,
+    scale: float,
+    shift: float,
+    memory: float,
+    n_threads: int = 1,
+) -> None:
     """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k over row i in stored order.
 
     out (n_local, L); rows (n_local + n_ghost, L): own rows first; previous (n_local, L) or None (memory unused).
@@ -250,7 +320,7 @@ def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_
         out[i] = total if previous is None else total + memory * previous[i]
 
 
-def block_product(out, b, v, blocks, n_threads=1):
+def block_product(out: Array, b: Array, v: Array, blocks: Index, n_threads: int = 1) -> None:
     """out (A, P): out_i = B_i v_i for packed block-diagonal B_i; b (A, sum_b P_b^2), v (A, P), out is not v."""
     for i in range(len(out)):
         for place, cut in _packed(blocks):
@@ -258,12 +328,28 @@ def block_product(out, b, v, blocks, n_threads=1):
             out[i, cut] = b[i, place].reshape(size, size) @ v[i, cut]
 
 
-def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_iter, tol, n_threads=1):
+def descent_solve(
+    v: Array,
+    n_done: Index,
+    b: Array,
+    tau: Array,
+    w: Array,
+    g: Array,
+    l1: Array,
+    l2: Array,
+    groups: Index,
+    strength: Array,
+    blocks: Index,
+    n_iter: int,
+    tol: float,
+    n_threads: int = 1,
+) -> None:
     """v_i = argmin_u 1/2 (u - w_i)'(B_i + tau_i I)(u - w_i) + g_i'(u - w_i) + r(u), r as in penalty_prox.
 
-    B_i is block-diagonal. Block coordinate descent from v (warm start): exact on single coordinates, one proximal step of length
-    1 / (trace(B_gg) + tau_i) on each group g; at most n_iter sweeps, until no coordinate of a sweep moved by more than
-    tol max(1, |v|_max). v (A, P) in and out; n_done (A,) int64: sweeps taken, the largest over the blocks.
+    B_i is block-diagonal. Block coordinate descent from v (warm start): exact on single coordinates, one proximal step
+    of length 1 / (trace(B_gg) + tau_i) on each group g (none where that is not positive); at most n_iter sweeps, until
+    no coordinate of a sweep moved by more than tol max(1, |v|_max). v (A, P) in and out; n_done (A,) int64: sweeps
+    taken, the largest over the blocks.
     b (A, sum_b P_b^2), tau (A,), w, g (A, P); groups never cross a block boundary.
     """
     for i in range(len(v)):
@@ -289,6 +375,8 @@ def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_i
                 for p in order:
                     part = parts[p]
                     length = np.trace(m[part, part]) + tau[i]
+                    if not length > 0:
+                        continue
                     old = x[part].copy()
                     target = old - (q[part] + tau[i] * (old - wi[part]) + gi[part]) / length
                     new = np.empty((1, len(old)), v.dtype)

@@ -1,0 +1,132 @@
+/* base.h: reals, short vectors, products and threads, shared by all kernels. */
+
+#if DNN_DOUBLE
+typedef double real;
+typedef int64_t real_bits;
+#define REAL_EPSILON DBL_EPSILON
+#else
+typedef float real;
+typedef int32_t real_bits;
+#define REAL_EPSILON FLT_EPSILON
+#endif
+
+#if DNN_LEVEL == 2
+#define VECTOR_BYTES 64
+#elif DNN_LEVEL == 1
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+/* A short vector of any alignment. Loops over vectors end in one zero-padded vector, so that every element goes
+ * through the same instructions wherever it stands. */
+typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(__alignof__(real)), may_alias));
+enum { LANES = VECTOR_BYTES / sizeof(real) };
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vector load(const real *p) { return *(const vector *)p; }
+INLINE void store(real *p, vector v) { *(vector *)p = v; }
+
+INLINE vector load_part(const real *p, int64_t n)
+{
+    vector v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+}
+
+INLINE void store_part(real *p, vector v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+
+INLINE real sum_lanes(vector v)
+{
+    real total = 0;
+    for (int l = 0; l < LANES; l++) total += v[l];
+    return total;
+}
+
+/* sum_i a_i b_i. Shapes: (n), (n). Aliasing: any. Serial. */
+static real dot(const real *a, const real *b, int64_t n)
+{
+    vector s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        s0 += load(a + i) * load(b + i);
+        s1 += load(a + i + LANES) * load(b + i + LANES);
+        s2 += load(a + i + 2 * LANES) * load(b + i + 2 * LANES);
+        s3 += load(a + i + 3 * LANES) * load(b + i + 3 * LANES);
+    }
+    for (; i + LANES <= n; i += LANES) s0 += load(a + i) * load(b + i);
+    if (i < n) s1 += load_part(a + i, n - i) * load_part(b + i, n - i);
+    return sum_lanes((s0 + s1) + (s2 + s3));
+}
+
+/* y += c x. Shapes: (n), (n). Aliasing: y is not x. Serial. */
+static void axpy(real *restrict y, real c, const real *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += c * x[i];
+}
+
+INLINE int64_t min_index(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max_index(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE real max_real(real a, real b) { return a > b ? a : b; } /* b if either is NaN */
+INLINE int64_t square(int64_t a) { return a * a; }
+INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Bytes rounded up to whole cache lines, so that arrays cut from one workspace start aligned. */
+INLINE size_t lines(int64_t n, size_t size) { return ((size_t)n * size + 63) / 64 * 64; }
+
+INLINE void *carve(char **work, int64_t n, size_t size)
+{
+    void *place = *work;
+    *work += lines(n, size);
+    return place;
+}
+
+/* Row-major products on Fortran BLAS. C (n, m) has row length m; a, b row lengths as given.
+ *   nn: C = A (n, k) B (k, m) + keep C      nt: C = A (n, k) B (m, k)' + keep C      tn: C = A (k, n)' B (k, m) + keep C
+ * Aliasing: none. Serial: the BLAS runs on the calling thread. */
+typedef void (*gemm_function)(
+    char *, char *, int *, int *, int *, real *, real *, int *, real *, int *, real *, real *, int *);
+
+INLINE void gemm(const dnn_blas *blas, char ta, char tb, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
+    const real *b, int64_t ldb, real keep, real *c, int64_t ldc)
+{
+    int m_ = (int)m, n_ = (int)n, k_ = (int)k, lda_ = (int)lda, ldb_ = (int)ldb, ldc_ = (int)ldc;
+    real one = 1;
+    ((gemm_function)blas->gemm)(
+        &ta, &tb, &m_, &n_, &k_, &one, (real *)a, &lda_, (real *)b, &ldb_, &keep, c, &ldc_);
+}
+
+static void product_nn(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m,
+    real keep)
+{
+    gemm(blas, 'N', 'N', m, n, k, b, m, a, k, keep, c, m);
+}
+
+static void product_nt(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m,
+    real keep)
+{
+    gemm(blas, 'T', 'N', m, n, k, b, k, a, k, keep, c, m);
+}
+
+static void product_tn(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t k, int64_t n, int64_t m,
+    real keep)
+{
+    gemm(blas, 'N', 'T', m, n, k, b, m, a, n, keep, c, m);
+}
+
+/* Threads worth waking for so much work: each must get 100 microseconds. */
+INLINE int team_size(int threads, double microseconds)
+{
+    double worth = microseconds / 100;
+    return worth < 2 ? 1 : worth < threads ? (int)worth : threads;
+}
+
+INLINE int thread_number(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}

@@ -1,0 +1,109 @@
+/* dispatch.c: which tables exist, and checks of integer arguments; compiled once. */
+#include "dnnext.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+extern const dnn_table dnn_f64_baseline, dnn_f32_baseline;
+#ifdef DNN_X86_LEVELS
+extern const dnn_table dnn_f64_v3, dnn_f32_v3, dnn_f64_v4, dnn_f32_v4;
+
+static int supported(int level)
+{
+    __builtin_cpu_init();
+    int v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (level == DNN_V3) return v3;
+    return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512cd");
+}
+#endif
+
+const dnn_table *dnn_kernels(int precision, int level)
+{
+    if (level == DNN_BASELINE) return precision == DNN_F64 ? &dnn_f64_baseline : &dnn_f32_baseline;
+#ifdef DNN_X86_LEVELS
+    if (level == DNN_V3 && supported(level)) return precision == DNN_F64 ? &dnn_f64_v3 : &dnn_f32_v3;
+    if (level == DNN_V4 && supported(level)) return precision == DNN_F64 ? &dnn_f64_v4 : &dnn_f32_v4;
+#endif
+    return NULL;
+}
+
+int dnn_has_openmp(void)
+{
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+int dnn_max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+const char *dnn_compiler(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "unknown";
+#endif
+}
+
+int64_t dnn_check_cuts(const int64_t *cuts, int64_t n, int64_t end)
+{
+    if (n < 1 || cuts[0] != 0) return 0;
+    for (int64_t k = 1; k < n; k++)
+        if (cuts[k] < cuts[k - 1]) return k;
+    return cuts[n - 1] == end ? -1 : n - 1;
+}
+
+int64_t dnn_check_groups(const int64_t *groups, int64_t n, int64_t params)
+{
+    int64_t end = 0;
+    for (int64_t g = 0; g < n; g++) {
+        if (groups[2 * g] < end || groups[2 * g + 1] <= groups[2 * g] || groups[2 * g + 1] > params) return g;
+        end = groups[2 * g + 1];
+    }
+    return -1;
+}
+
+int64_t dnn_check_nested(const int64_t *groups, int64_t n, const int64_t *blocks, int64_t n_blocks)
+{
+    int64_t b = 0;
+    for (int64_t g = 0; g < n; g++) {
+        while (b < n_blocks && blocks[b + 1] <= groups[2 * g]) b++;
+        if (b == n_blocks || groups[2 * g + 1] > blocks[b + 1]) return g;
+    }
+    return -1;
+}
+
+int64_t dnn_check_csr(const dnn_csr *csr, int64_t n_columns, int64_t n_stored)
+{
+    int64_t before = 0, stop = 0;
+    for (int64_t i = 0; i <= csr->n_rows; i++) {
+        stop = csr->indptr64 ? csr->indptr64[i] : csr->indptr32[i];
+        if (stop < before || stop > n_stored || (i == 0 && stop != 0)) return i;
+        before = stop;
+    }
+    for (int64_t k = 0; k < stop; k++) {
+        int64_t column = csr->indices64 ? csr->indices64[k] : csr->indices32[k];
+        if (column < 0 || column >= n_columns) return csr->n_rows + 1 + k;
+    }
+    return -1;
+}
+
+int64_t dnn_packed_size(const int64_t *blocks, int64_t n_blocks)
+{
+    int64_t total = 0;
+    for (int64_t b = 0; b < n_blocks; b++) total += (blocks[b + 1] - blocks[b]) * (blocks[b + 1] - blocks[b]);
+    return total;
+}

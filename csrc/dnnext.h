@@ -1,0 +1,124 @@
+/* dnnext.h: the whole C interface of dnnext, on one page.
+ *
+ * One text, many instances. Every kernel is compiled for double and for float and, on x86-64, for three levels of the
+ * instruction set; dnn_kernels() returns the table of one instance. Arrays of reals are `void *`: double in the tables
+ * of dnn_f64, float in those of dnn_f32, both called `real` below. All arrays are dense, in C order.
+ *
+ * Letters: A agents, P parameters, M rows of all agents together, d inputs, Q raw outputs.
+ * The rows of agent i are offsets[i] .. offsets[i + 1] - 1. Flat layout of w: for each layer the weights
+ * (inputs x outputs), then the biases. `blocks` (n_blocks + 1) cuts 0 .. P - 1; block matrices are packed one after
+ * another, S = sum_b P_b^2 numbers per agent.
+ *
+ * Laws. Nothing here allocates, prints or keeps state. `threads` changes who computes, never a bit of the result.
+ * BLAS and LAPACK come as function pointers and must run on the calling thread. `work` is dnn_*_work() bytes, aligned
+ * to 64. Outputs come first and, unless said otherwise, overlap nothing.
+ */
+#ifndef DNNEXT_H
+#define DNNEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_ACTIVATIONS };
+enum { DNN_SQUARED_ERROR, DNN_HUBER, DNN_LOG_LOSS, DNN_SOFTMAX, DNN_SQUARED_HINGE, DNN_LOSSES };
+enum { DNN_MAX_LAYERS = 64 };
+
+typedef void (*dnn_function)(void);
+
+typedef struct { /* Fortran BLAS and LAPACK of the table's precision, 32-bit integers */
+    dnn_function gemm, syrk, potrf, potrs;
+} dnn_blas;
+
+typedef struct { /* the agents' networks and rows */
+    int64_t agents, params;
+    const int64_t *offsets; /* (A + 1) */
+    const int64_t *layers;  /* (n_layers + 1): d, h_1, ..., Q */
+    int64_t n_layers;       /* weight matrices */
+    int activation;
+    int64_t w_step; /* P, or 0: all agents share one row of w */
+    const void *w;  /* (A, P), or (1, P) */
+    const void *x;  /* (M, d) */
+    const dnn_blas *blas;
+} dnn_mlp;
+
+typedef struct { /* S_m of the generalised Gauss-Newton matrix sum_m J_m' S_m S_m' J_m */
+    const void *root; /* (M, Q): diagonals; (M, Q, columns): full */
+    int64_t columns;  /* R: Q for diagonals */
+    int diagonal;
+} dnn_root;
+
+typedef struct { /* r(u) = sum_p l1_p |u_p| + l2_p u_p^2 / 2 + sum_g strength_g |u_g| */
+    const void *l1, *l2; /* (P) */
+    const int64_t *groups; /* (n_groups, 2): start, stop, disjoint, increasing */
+    const void *strength; /* (n_groups) */
+    int64_t n_groups;
+} dnn_penalty;
+
+typedef struct { /* a sparse matrix of n_rows rows; exactly one of the index widths is set, the other is NULL */
+    int64_t n_rows;
+    const int64_t *indptr64, *indices64;
+    const int32_t *indptr32, *indices32;
+    const void *data;
+} dnn_csr;
+
+typedef struct {
+    const char *level; /* "baseline", "x86-64-v3", "x86-64-v4" */
+
+    /* name                    what it computes                                     file */
+    void (*loss_value_grad)(/* loss(target_m, f_m) and its derivative in f           losses.c */
+        double *value, void *delta, const void *f, const void *target, int64_t rows, int64_t outputs, int loss,
+        double param);
+    void (*mlp_forward)(/*     f(w_i; x_m)                                           mlp.c */
+        void *out, const dnn_mlp *mlp, int threads, void *work);
+    void (*mlp_loss_grad)(/*   scale sum_m c_m loss(d_m, f(w_i; x_m)), its gradient  mlp.c */
+        double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight, int loss, double param,
+        double scale, int threads, void *work);
+    void (*mlp_jv)(/*          J_m(w_i) v_i                                          mlp.c */
+        void *out, const dnn_mlp *mlp, const void *v, int threads, void *work);
+    void (*mlp_jtu)(/*         sum_m J_m(w_i)' u_m                                   mlp.c */
+        void *out, const dnn_mlp *mlp, const void *u, int threads, void *work);
+    void (*mlp_jacobian)(/*    S_m' J_m of one agent                                 gauss_newton.c */
+        void *out, const dnn_mlp *mlp, const dnn_root *root, int threads, void *work);
+    void (*mlp_gauss_newton)(/* diagonal blocks of sum_m J_m' S_m S_m' J_m           gauss_newton.c */
+        void *out, const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads,
+        void *work);
+    void (*mlp_gauss_newton_product)(/* those blocks times v_i                       gauss_newton.c */
+        void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v, const int64_t *blocks, int64_t n_blocks,
+        int threads, void *work);
+    void (*block_product)(/*   B_i v_i, B_i block-diagonal                           solve.c */
+        void *out, const void *b, const void *v, int64_t agents, const int64_t *blocks, int64_t n_blocks, int threads);
+    void (*spd_solve)(/*       (B_i + diag) out_i = rhs_i by Cholesky                solve.c */
+        void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents, const int64_t *blocks,
+        int64_t n_blocks, const dnn_blas *blas, int threads);
+    void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */
+        void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,
+        const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
+        int threads, void *work);
+    void (*penalty_prox)(/*    argmin_u |u - v_i|^2 / 2 + s_i r(u)                   prox.c */
+        void *out, const void *v, const void *s, const dnn_penalty *penalty, int64_t agents, int64_t params,
+        int threads);
+    void (*csr_mix)(/*         scale C rows + shift rows + memory previous           mix.c */
+        void *out, const void *rows, const dnn_csr *csr, const void *previous, double scale, double shift,
+        double memory, int64_t columns, int threads);
+
+    size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
+    size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
+} dnn_table;
+
+enum { DNN_F64, DNN_F32 };
+enum { DNN_BASELINE, DNN_V3, DNN_V4, DNN_LEVELS };
+
+/* The table of one precision and level, or NULL if it was not compiled or this processor lacks the instructions. */
+const dnn_table *dnn_kernels(int precision, int level);
+int dnn_has_openmp(void);
+int dnn_max_threads(void);
+const char *dnn_compiler(void);
+
+/* Integer arguments, checked before a kernel trusts them: -1 if sound, else the first place that is not. */
+int64_t dnn_check_cuts(const int64_t *cuts, int64_t n, int64_t end); /* 0 = cuts[0] <= ... <= cuts[n - 1] = end */
+int64_t dnn_check_groups(const int64_t *groups, int64_t n, int64_t params); /* disjoint, increasing, within 0 .. P */
+int64_t dnn_check_nested(const int64_t *groups, int64_t n, const int64_t *blocks, int64_t n_blocks);
+int64_t dnn_check_csr(const dnn_csr *csr, int64_t n_columns, int64_t n_stored); /* row pointers, then columns */
+int64_t dnn_packed_size(const int64_t *blocks, int64_t n_blocks); /* S */
+
+#endif

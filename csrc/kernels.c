@@ -1,0 +1,67 @@
+/* kernels.c: all kernels of one instance. A file of units/ says which: DNN_DOUBLE (1 or 0), DNN_LEVEL, DNN_NAME. */
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "dnnext.h"
+
+/* After the system's headers, so that only code of this library is compiled for the level. */
+#if DNN_LEVEL == 1 && defined(__clang__)
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#elif DNN_LEVEL == 2 && defined(__clang__)
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#elif DNN_LEVEL == 1
+#pragma GCC target("arch=x86-64-v3")
+#elif DNN_LEVEL == 2
+#pragma GCC target("arch=x86-64-v4,prefer-vector-width=512")
+#endif
+
+#include "base.h"
+
+#include "elementary.h"
+#include "losses.c"
+#include "mlp.c"
+
+#include "gauss_newton.c"
+
+#include "solve.c"
+#include "prox.c"
+#include "descent.c"
+#include "mix.c"
+
+#if DNN_LEVEL == 0
+#define DNN_LEVEL_NAME "baseline"
+#elif DNN_LEVEL == 1
+#define DNN_LEVEL_NAME "x86-64-v3"
+#else
+#define DNN_LEVEL_NAME "x86-64-v4"
+#endif
+
+extern const dnn_table DNN_NAME;
+const dnn_table DNN_NAME = {
+    .level = DNN_LEVEL_NAME,
+    .loss_value_grad = loss_value_grad,
+    .mlp_forward = mlp_forward,
+    .mlp_loss_grad = mlp_loss_grad,
+    .mlp_jv = mlp_jv,
+    .mlp_jtu = mlp_jtu,
+    .mlp_jacobian = mlp_jacobian,
+    .mlp_gauss_newton = mlp_gauss_newton,
+    .mlp_gauss_newton_product = mlp_gauss_newton_product,
+    .block_product = block_product,
+    .spd_solve = spd_solve,
+    .descent_solve = descent_solve,
+    .penalty_prox = penalty_prox,
+    .csr_mix = csr_mix,
+    .mlp_work = mlp_work,
+    .descent_work = descent_work,
+};
+
+#if defined(__clang__) && DNN_LEVEL > 0
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,92 @@
+# What the doors share: the C interface, the arguments of one call, their checks.
+from libc.stdint cimport int32_t, int64_t
+
+from dnnext.kernels._arrays cimport Arrays
+
+cdef extern from "dnnext.h" nogil:
+    ctypedef void (*dnn_function)()
+    enum:
+        DNN_ACTIVATIONS
+        DNN_LOSSES
+        DNN_MAX_LAYERS
+        DNN_LEVELS
+    ctypedef struct dnn_blas:
+        dnn_function gemm, syrk, potrf, potrs
+    ctypedef struct dnn_mlp:
+        int64_t agents, params, n_layers, w_step
+        const int64_t *offsets
+        const int64_t *layers
+        int activation
+        const void *w
+        const void *x
+        const dnn_blas *blas
+    ctypedef struct dnn_root:
+        const void *root
+        int64_t columns
+        int diagonal
+    ctypedef struct dnn_penalty:
+        const void *l1
+        const void *l2
+        const int64_t *groups
+        const void *strength
+        int64_t n_groups
+    ctypedef struct dnn_csr:
+        int64_t n_rows
+        const int64_t *indptr64
+        const int64_t *indices64
+        const int32_t *indptr32
+        const int32_t *indices32
+        const void *data
+    ctypedef struct dnn_table:
+        const char *level
+        void (*loss_value_grad)(
+            double *, void *, const void *, const void *, int64_t, int64_t, int, double) noexcept nogil
+        void (*mlp_forward)(void *, const dnn_mlp *, int, void *) noexcept nogil
+        void (*mlp_loss_grad)(
+            double *, void *, const dnn_mlp *, const void *, const void *, int, double, double, int, void *) noexcept nogil
+        void (*mlp_jv)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
+        void (*mlp_jtu)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
+        void (*mlp_jacobian)(void *, const dnn_mlp *, const dnn_root *, int, void *) noexcept nogil
+        void (*mlp_gauss_newton)(
+            void *, const dnn_mlp *, const dnn_root *, const int64_t *, int64_t, int, void *) noexcept nogil
+        void (*mlp_gauss_newton_product)(
+            void *, const dnn_mlp *, const dnn_root *, const void *, const int64_t *, int64_t, int, void *) noexcept nogil
+        void (*block_product)(void *, const void *, const void *, int64_t, const int64_t *, int64_t, int) noexcept nogil
+        void (*spd_solve)(
+            void *, int64_t *, void *, const void *, const void *, int64_t, const int64_t *, int64_t,
+            const dnn_blas *, int) noexcept nogil
+        void (*descent_solve)(
+            void *, int64_t *, const void *, const void *, const void *, const void *, const dnn_penalty *, int64_t,
+            const int64_t *, int64_t, int64_t, double, int, void *) noexcept nogil
+        void (*penalty_prox)(void *, const void *, const void *, const dnn_penalty *, int64_t, int64_t, int) noexcept nogil
+        void (*csr_mix)(
+            void *, const void *, const dnn_csr *, const void *, double, double, double, int64_t, int) noexcept nogil
+        size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
+        size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
+
+cdef struct Call:
+    Arrays arrays
+    dnn_mlp mlp
+    dnn_root root
+    dnn_penalty penalty
+    dnn_csr csr
+    int64_t layers[DNN_MAX_LAYERS + 1]
+    int64_t one_agent[2]            # offsets when none are given
+    int64_t rows, n_blocks, packed
+    const int64_t *blocks
+    int threads
+    void *work
+
+cdef int begin(Call *c, object n_threads) except -1
+cdef void end(Call *c) noexcept
+cdef const dnn_table *table_of(const Call *c) noexcept nogil
+cdef const dnn_blas *blas_of(const Call *c) noexcept nogil
+cdef int make_room(Call *c, size_t size) except -1
+cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7
+cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
+cdef int take_root(Call *c, object root) except -1
+cdef int take_blocks(Call *c, object blocks, int64_t params) except -1
+cdef int take_penalty(
+    Call *c, object l1, object l2, object groups, object strength, int64_t params, bint nested) except -1
+cdef int take_csr(
+    Call *c, object indptr, object indices, object data, int64_t n_rows, int64_t n_columns) except -1

@@ -1,0 +1,10 @@
+from typing import TypedDict
+
+class Info(TypedDict):
+    openmp: bool
+    max_threads: int
+    cpu_path: str
+    cpu_paths: list[str]
+    compiler: str
+
+def info() -> Info: ...

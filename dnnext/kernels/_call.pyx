@@ -1,0 +1,219 @@
+"""The arguments of one kernel call: tables of the C kernels, descriptions, checks."""
+
+# Design: a call takes its arrays into one struct on the stack (_arrays), describes them to C (csrc/dnnext.h), makes room
+# for the work and calls the table of its precision without the GIL. Nothing is copied or converted: a wrong dtype is an
+# error. The doors themselves are in _mlp.pyx and _rows.pyx; only this module is linked to csrc.
+
+import os
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free
+from scipy.linalg cimport cython_blas, cython_lapack
+
+from dnnext.kernels._arrays cimport ANY, INDEX, INT64, REAL, give_back, letter, take
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+cdef extern from "dnnext.h" nogil:
+    const dnn_table *dnn_kernels(int precision, int level)
+    int dnn_has_openmp()
+    int dnn_max_threads()
+    const char *dnn_compiler()
+    int64_t dnn_check_cuts(const int64_t *, int64_t, int64_t)
+    int64_t dnn_check_groups(const int64_t *, int64_t, int64_t)
+    int64_t dnn_check_nested(const int64_t *, int64_t, const int64_t *, int64_t)
+    int64_t dnn_check_csr(const dnn_csr *, int64_t, int64_t)
+    int64_t dnn_packed_size(const int64_t *, int64_t)
+
+cdef const dnn_table *tables[2]
+cdef dnn_blas blas[2]
+
+
+cdef int choose_level() except -1:
+    """The best level this processor runs, or the one that DNNEXT_CPU names."""
+    cdef const dnn_table *table
+    names = {}
+    for level in range(DNN_LEVELS):
+        table = dnn_kernels(0, level)
+        if table != NULL:
+            names[table.level.decode()] = level
+    asked = os.environ.get("DNNEXT_CPU") or list(names)[len(names) - 1]
+    if asked not in names:
+        raise ImportError(f"DNNEXT_CPU must be one of {', '.join(names)} on this machine, but it was {asked!r}.")
+    tables[0], tables[1] = dnn_kernels(0, names[asked]), dnn_kernels(1, names[asked])
+    return 0
+
+
+choose_level()
+blas[0].gemm, blas[0].syrk = <dnn_function> cython_blas.dgemm, <dnn_function> cython_blas.dsyrk
+blas[1].gemm, blas[1].syrk = <dnn_function> cython_blas.sgemm, <dnn_function> cython_blas.ssyrk
+blas[0].potrf, blas[0].potrs = <dnn_function> cython_lapack.dpotrf, <dnn_function> cython_lapack.dpotrs
+blas[1].potrf, blas[1].potrs = <dnn_function> cython_lapack.spotrf, <dnn_function> cython_lapack.spotrs
+
+
+def info():
+    """How the kernels were compiled and run: openmp, max_threads, cpu_path, cpu_paths, compiler.
+
+    >>> from dnnext import kernels
+    >>> sorted(kernels.info())
+    ['compiler', 'cpu_path', 'cpu_paths', 'max_threads', 'openmp']
+    """
+    paths = [dnn_kernels(0, level).level.decode() for level in range(DNN_LEVELS) if dnn_kernels(0, level) != NULL]
+    return {
+        "openmp": bool(dnn_has_openmp()),
+        "max_threads": dnn_max_threads(),
+        "cpu_path": tables[0].level.decode(),
+        "cpu_paths": paths,
+        "compiler": dnn_compiler().decode(),
+    }
+
+
+cdef int begin(Call *c, object n_threads) except -1:
+    c.arrays.n, c.arrays.real, c.work = 0, 0, NULL
+    c.threads = integer("n_threads", n_threads, 1, 1024)
+    return 0
+
+
+cdef void end(Call *c) noexcept:
+    free(c.work)
+    give_back(&c.arrays)
+
+
+cdef const dnn_table *table_of(const Call *c) noexcept nogil:
+    return tables[0 if c.arrays.real == b"d" else 1]
+
+
+cdef const dnn_blas *blas_of(const Call *c) noexcept nogil:
+    return &blas[0 if c.arrays.real == b"d" else 1]
+
+
+cdef int make_room(Call *c, size_t size) except -1:
+    c.work = aligned_alloc(64, size if size else 64)
+    if c.work == NULL:
+        raise MemoryError(f"{size} bytes of work space for {c.threads} threads are not to be had: use fewer threads.")
+    return 0
+
+
+cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7:
+    """An integer argument within its bounds."""
+    cdef int64_t number
+    try:
+        number = value.__index__()
+    except (AttributeError, TypeError, OverflowError):
+        raise ValueError(f"{name} must be an integer from {least} to {most}, but it was {value!r}.") from None
+    if number < least or number > most:
+        raise ValueError(f"{name} must be an integer from {least} to {most}, but it was {number}.")
+    return number
+
+
+cdef int take_layers(Call *c, object layers) except -1:
+    cdef int64_t n = len(layers), k, params = 0
+    if n < 2 or n > DNN_MAX_LAYERS + 1:
+        raise ValueError(f"layers must hold 2 to {DNN_MAX_LAYERS + 1} sizes (d, h_1, ..., Q), but it was {layers!r}.")
+    for k in range(n):
+        c.layers[k] = integer("every size in layers", layers[k], 1, 2**31 - 1)
+        if k:
+            params += (c.layers[k - 1] + 1) * c.layers[k]
+        if params > 2**31 - 1:
+            raise ValueError(f"layers must give fewer than 2^31 parameters, but it was {layers!r}.")
+    c.mlp.layers, c.mlp.n_layers, c.mlp.params = c.layers, n - 1, params
+    return 0
+
+
+cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1:
+    """Check networks and rows, and describe them to C; without offsets all rows are one agent's."""
+    cdef Py_buffer *view
+    take_layers(c, layers)
+    c.mlp.activation = <int> integer("activation", activation, 0, DNN_ACTIVATIONS - 1)
+    view = take(&c.arrays, x, "x", REAL, False, 2, ANY, c.layers[0])
+    c.mlp.x, c.rows = view.buf, view.shape[0]
+    c.one_agent[0], c.one_agent[1] = 0, c.rows
+    c.mlp.offsets, c.mlp.agents = c.one_agent, 1
+    if offsets is not None:
+        view = take(&c.arrays, offsets, "offsets", INT64, False, 1, ANY)
+        c.mlp.offsets, c.mlp.agents = <const int64_t *> view.buf, view.shape[0] - 1
+    if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
+        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, but it was {offsets!r}.")
+    view = take(&c.arrays, w, "w", REAL, False, 2, ANY, c.mlp.params)
+    c.mlp.w, c.mlp.w_step = view.buf, c.mlp.params
+    if view.shape[0] == 1:
+        c.mlp.w_step = 0
+    elif view.shape[0] != c.mlp.agents:
+        raise ValueError(
+            f"w must have one row for each of the {c.mlp.agents} agents of offsets, or one for all, but it had "
+            f"{view.shape[0]}."
+        )
+    c.mlp.blas = blas_of(c)
+    return 0
+
+
+cdef int take_root(Call *c, object root) except -1:
+    cdef Py_buffer *view
+    cdef int64_t outputs = c.layers[c.mlp.n_layers]
+    c.root.diagonal = getattr(root, "ndim", 2) != 3
+    if c.root.diagonal:
+        view = take(&c.arrays, root, "root", REAL, False, 2, c.rows, outputs)
+        c.root.columns = outputs
+    else:
+        view = take(&c.arrays, root, "root", REAL, False, 3, c.rows, outputs, ANY)
+        c.root.columns = view.shape[2]
+    c.root.root = view.buf
+    return 0
+
+
+cdef int take_blocks(Call *c, object blocks, int64_t params) except -1:
+    cdef Py_buffer *view = take(&c.arrays, blocks, "blocks", INT64, False, 1, ANY)
+    c.blocks, c.n_blocks = <const int64_t *> view.buf, view.shape[0] - 1
+    if dnn_check_cuts(c.blocks, view.shape[0], params) != -1:
+        raise ValueError(f"blocks must rise from 0 to the {params} parameters, but it was {blocks!r}.")
+    c.packed = dnn_packed_size(c.blocks, c.n_blocks)
+    return 0
+
+
+cdef int take_penalty(
+    Call *c, object l1, object l2, object groups, object strength, int64_t params, bint nested
+) except -1:
+    """The terms of r(u); `nested`: groups must keep within the blocks that were taken before."""
+    cdef Py_buffer *view
+    c.penalty.l1 = take(&c.arrays, l1, "l1", REAL, False, 1, params).buf
+    c.penalty.l2 = take(&c.arrays, l2, "l2", REAL, False, 1, params).buf
+    view = take(&c.arrays, groups, "groups", INT64, False, 2, ANY, 2)
+    c.penalty.groups, c.penalty.n_groups = <const int64_t *> view.buf, view.shape[0]
+    c.penalty.strength = take(&c.arrays, strength, "strength", REAL, False, 1, c.penalty.n_groups).buf
+    bad = dnn_check_groups(c.penalty.groups, c.penalty.n_groups, params)
+    if bad != -1:
+        raise ValueError(
+            f"groups must be non-empty, disjoint, increasing ranges (start, stop) within 0 and {params}, but group "
+            f"{bad} was {tuple(groups[bad].tolist())}."
+        )
+    if nested:
+        bad = dnn_check_nested(c.penalty.groups, c.penalty.n_groups, c.blocks, c.n_blocks)
+        if bad != -1:
+            raise ValueError(f"groups must not cross a boundary of blocks, but {tuple(groups[bad].tolist())} did.")
+    return 0
+
+
+cdef int take_csr(
+    Call *c, object indptr, object indices, object data, int64_t n_rows, int64_t n_columns
+) except -1:
+    cdef dnn_csr *csr = &c.csr
+    indptr_ = take(&c.arrays, indptr, "indptr", INDEX, False, 1, n_rows + 1)
+    indices_ = take(&c.arrays, indices, "indices", INDEX, False, 1)
+    csr.data = take(&c.arrays, data, "data", REAL, False, 1, indices_.shape[0]).buf
+    csr.n_rows = n_rows
+    csr.indptr64, csr.indptr32, csr.indices64, csr.indices32 = NULL, NULL, NULL, NULL
+    if letter(indptr_) != letter(indices_):
+        raise ValueError(f"indptr and indices must be both int64 or both int32, not {indptr.dtype}, {indices.dtype}.")
+    if letter(indptr_) == b"q":
+        csr.indptr64, csr.indices64 = <int64_t *> indptr_.buf, <int64_t *> indices_.buf
+    else:
+        csr.indptr32, csr.indices32 = <int32_t *> indptr_.buf, <int32_t *> indices_.buf
+    bad = dnn_check_csr(csr, n_columns, indices_.shape[0])
+    if bad != -1:
+        place = f"indptr[{bad}]" if bad <= n_rows else f"indices[{bad - n_rows - 1}]"
+        raise ValueError(
+            f"indptr must rise from 0 to at most {indices_.shape[0]} and indices lie in 0 .. {n_columns - 1}, but "
+            f"{place} does not."
+        )
+    return 0

@@ -1,0 +1,53 @@
+from dnnext.kernels.reference import Array, Index, Layers, Values
+
+def loss_value_grad(value: Values, delta: Array, f: Array, target: Array, loss: int, param: float) -> None: ...
+def mlp_forward(
+    out: Array, w: Array, x: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None: ...
+def mlp_loss_grad(
+    value: Values,
+    grad: Array | None,
+    w: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    n_threads: int = 1,
+) -> None: ...
+def mlp_jv(
+    out: Array, w: Array, x: Array, v: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None: ...
+def mlp_jtu(
+    out: Array, w: Array, x: Array, u: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
+) -> None: ...
+def mlp_jacobian(
+    out: Array, w: Array, x: Array, root: Array, layers: Layers, activation: int, n_threads: int = 1
+) -> None: ...
+def mlp_gauss_newton(
+    out: Array,
+    w: Array,
+    x: Array,
+    root: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    blocks: Index,
+    n_threads: int = 1,
+) -> None: ...
+def mlp_gauss_newton_product(
+    out: Array,
+    w: Array,
+    x: Array,
+    root: Array,
+    v: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    blocks: Index,
+    n_threads: int = 1,
+) -> None: ...

@@ -1,0 +1,144 @@
+"""Doors to csrc/losses.c, mlp.c and gauss_newton.c; reference.py says what each kernel computes."""
+
+from dnnext.kernels._arrays cimport DOUBLE, REAL, take
+from dnnext.kernels._call cimport (
+    DNN_LOSSES, Call, begin, end, integer, make_room, table_of, take_blocks, take_mlp, take_root,
+)
+
+
+def loss_value_grad(value, delta, f, target, loss, param):
+    """value_m = loss(target_m, f_m) and delta_m = its derivative in f_m."""
+    cdef Call c
+    cdef int code = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
+    cdef double param_ = param
+    begin(&c, 1)
+    try:
+        f_ = take(&c.arrays, f, "f", REAL, False, 2)
+        rows, outputs = f_.shape[0], f_.shape[1]
+        target_ = take(&c.arrays, target, "target", REAL, False, 2, rows, outputs)
+        delta_ = take(&c.arrays, delta, "delta", REAL, True, 2, rows, outputs)
+        value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, rows)
+        if outputs < 1:
+            raise ValueError("f must have at least one output, but it had none.")
+        with nogil:
+            table_of(&c).loss_value_grad(
+                <double *> value_.buf, delta_.buf, f_.buf, target_.buf, rows, outputs, code, param_)
+    finally:
+        end(&c)
+
+
+def mlp_forward(out, w, x, offsets, layers, activation, n_threads=1):
+    """out_m = f(w_i; x_m)."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, c.layers[c.mlp.n_layers])
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        with nogil:
+            table_of(&c).mlp_forward(out_.buf, &c.mlp, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale, n_threads=1):
+    """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)) and grad_i = its gradient in w_i."""
+    cdef Call c
+    cdef void *grad_ = NULL
+    cdef void *weight_ = NULL
+    cdef int code = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
+    cdef double param_ = param, scale_ = scale
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        target_ = take(&c.arrays, target, "target", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers])
+        if weight is not None:
+            weight_ = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
+        if grad is not None:
+            grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, c.mlp.agents, c.mlp.params).buf
+        value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, c.mlp.agents)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        with nogil:
+            table_of(&c).mlp_loss_grad(
+                <double *> value_.buf, grad_, &c.mlp, target_.buf, weight_, code, param_, scale_, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
+    """out_m = J_m(w_i) v_i."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        v_ = take(&c.arrays, v, "v", REAL, False, 2, c.mlp.agents, c.mlp.params)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, c.layers[c.mlp.n_layers])
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        with nogil:
+            table_of(&c).mlp_jv(out_.buf, &c.mlp, v_.buf, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
+    """out_i = sum_m J_m(w_i)' u_m."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        u_ = take(&c.arrays, u, "u", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers])
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        with nogil:
+            table_of(&c).mlp_jtu(out_.buf, &c.mlp, u_.buf, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_jacobian(out, w, x, root, layers, activation, n_threads=1):
+    """out = the rows S_m' J_m(w) of one agent."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, None, layers, activation)
+        take_root(&c, root)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows * c.root.columns, c.mlp.params)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        with nogil:
+            table_of(&c).mlp_jacobian(out_.buf, &c.mlp, &c.root, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_threads=1):
+    """out_i = the diagonal blocks of sum_m J_m' S_m S_m' J_m, packed."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        take_root(&c, root)
+        take_blocks(&c, blocks, c.mlp.params)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.packed)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        with nogil:
+            table_of(&c).mlp_gauss_newton(out_.buf, &c.mlp, &c.root, c.blocks, c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, blocks, n_threads=1):
+    """out_i = the blocks of sum_m J_m' S_m S_m' J_m times those of v_i."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        take_root(&c, root)
+        take_blocks(&c, blocks, c.mlp.params)
+        v_ = take(&c.arrays, v, "v", REAL, False, 2, c.mlp.agents, c.mlp.params)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        with nogil:
+            table_of(&c).mlp_gauss_newton_product(
+                out_.buf, &c.mlp, &c.root, v_.buf, c.blocks, c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)

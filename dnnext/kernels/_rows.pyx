@@ -1,0 +1,115 @@
+"""Doors to csrc/solve.c, descent.c, prox.c and mix.c; reference.py says what each kernel computes."""
+
+from libc.stdint cimport int64_t
+
+from dnnext.kernels._arrays cimport ANY, INT64, REAL, overlap, take
+from dnnext.kernels._call cimport (
+    Call, begin, blas_of, end, integer, make_room, table_of, take_blocks, take_csr, take_penalty,
+)
+
+
+def block_product(out, b, v, blocks, n_threads=1):
+    """out_i = B_i v_i for packed block-diagonal B_i."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        v_ = take(&c.arrays, v, "v", REAL, False, 2)
+        take_blocks(&c, blocks, v_.shape[1])
+        b_ = take(&c.arrays, b, "b", REAL, False, 2, v_.shape[0], c.packed)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, v_.shape[0], v_.shape[1])
+        if overlap(out_, v_) or overlap(out_, b_):
+            raise ValueError("out must not share memory with v or b, but it did: give it an array of its own.")
+        with nogil:
+            table_of(&c).block_product(
+                out_.buf, b_.buf, v_.buf, v_.shape[0], c.blocks, c.n_blocks, c.threads)
+    finally:
+        end(&c)
+
+
+def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
+    """(B_i + diag(diag_i)) out_i = rhs_i block by block; b is overwritten."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        rhs_ = take(&c.arrays, rhs, "rhs", REAL, False, 2)
+        agents, params = rhs_.shape[0], rhs_.shape[1]
+        take_blocks(&c, blocks, params)
+        b_ = take(&c.arrays, b, "b", REAL, True, 2, agents, c.packed)
+        diag_ = take(&c.arrays, diag, "diag", REAL, False, 2, agents, params)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, agents, params)
+        status_ = take(&c.arrays, status, "status", INT64, True, 1, agents)
+        if overlap(out_, diag_) or (overlap(out_, rhs_) and out_.buf != rhs_.buf):
+            raise ValueError("out may be rhs itself, but must not share other memory with rhs or diag, and it did.")
+        with nogil:
+            table_of(&c).spd_solve(
+                out_.buf, <int64_t *> status_.buf, b_.buf, diag_.buf, rhs_.buf, agents, c.blocks, c.n_blocks,
+                blas_of(&c), c.threads)
+    finally:
+        end(&c)
+
+
+def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_iter, tol, n_threads=1):
+    """v_i = argmin_u 1/2 (u - w_i)'(B_i + tau_i I)(u - w_i) + g_i'(u - w_i) + r(u)."""
+    cdef Call c
+    cdef double tol_ = tol
+    cdef int64_t sweeps = integer("n_iter", n_iter, 0, 2**62)
+    begin(&c, n_threads)
+    try:
+        v_ = take(&c.arrays, v, "v", REAL, True, 2)
+        agents, params = v_.shape[0], v_.shape[1]
+        take_blocks(&c, blocks, params)
+        take_penalty(&c, l1, l2, groups, strength, params, True)
+        done_ = take(&c.arrays, n_done, "n_done", INT64, True, 1, agents)
+        b_ = take(&c.arrays, b, "b", REAL, False, 2, agents, c.packed)
+        tau_ = take(&c.arrays, tau, "tau", REAL, False, 1, agents)
+        w_ = take(&c.arrays, w, "w", REAL, False, 2, agents, params)
+        g_ = take(&c.arrays, g, "g", REAL, False, 2, agents, params)
+        if overlap(v_, w_) or overlap(v_, g_):
+            raise ValueError("v must not share memory with w or g, but it did: start from a copy.")
+        make_room(&c, table_of(&c).descent_work(c.blocks, c.n_blocks, c.threads))
+        with nogil:
+            table_of(&c).descent_solve(
+                v_.buf, <int64_t *> done_.buf, b_.buf, tau_.buf, w_.buf, g_.buf, &c.penalty, agents, c.blocks,
+                c.n_blocks, sweeps, tol_, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def penalty_prox(out, v, s, l1, l2, groups, strength, n_threads=1):
+    """out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u)."""
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        v_ = take(&c.arrays, v, "v", REAL, False, 2)
+        agents, params = v_.shape[0], v_.shape[1]
+        s_ = take(&c.arrays, s, "s", REAL, False, 1, agents)
+        take_penalty(&c, l1, l2, groups, strength, params, False)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, agents, params)
+        if overlap(out_, v_) and out_.buf != v_.buf:
+            raise ValueError("out may be v itself, but must not share only a part of its memory, and it did.")
+        with nogil:
+            table_of(&c).penalty_prox(out_.buf, v_.buf, s_.buf, &c.penalty, agents, params, c.threads)
+    finally:
+        end(&c)
+
+
+def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_threads=1):
+    """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k in stored order."""
+    cdef Call c
+    cdef void *previous_ = NULL
+    cdef double scale_ = scale, shift_ = shift, memory_ = memory
+    begin(&c, n_threads)
+    try:
+        rows_ = take(&c.arrays, rows, "rows", REAL, False, 2)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, ANY, rows_.shape[1])
+        n_local, columns = out_.shape[0], out_.shape[1]
+        if n_local > rows_.shape[0] or overlap(out_, rows_):
+            raise ValueError("rows must begin with the rows of out and share no memory with out, but did not.")
+        take_csr(&c, indptr, indices, data, n_local, rows_.shape[0])
+        if previous is not None:
+            previous_ = take(&c.arrays, previous, "previous", REAL, False, 2, n_local, columns).buf
+        with nogil:
+            table_of(&c).csr_mix(
+                out_.buf, rows_.buf, &c.csr, previous_, scale_, shift_, memory_, columns, c.threads)
+    finally:
+        end(&c)
