@@ -7,7 +7,7 @@
 #   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
 #   choices                 parameters -> objects of the rooms below; what does not fit together is said here
 #   watch, online           looks during a run; one iteration at a time
-#   fitted, files           the fitted network and its folded coefficients; the model file
+#   fitted, files, exports  the fitted network and its folded coefficients; the model file; other libraries' models
 #   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
 """
 

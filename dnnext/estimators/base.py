@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dnnext.algorithms import final_prox
 from dnnext.estimators import choices
 from dnnext.estimators.data import Moments, Parts, Seeds, network_moments
+from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.online import Progress, one_iteration
@@ -31,7 +32,7 @@ from dnnext.problem import MLP, Problem
 from dnnext.runtime import InProcess
 
 
-class DecentralizedMLP(BaseEstimator):
+class DecentralizedMLP(Exports, BaseEstimator):
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
@@ -126,22 +127,23 @@ class DecentralizedMLP(BaseEstimator):
         choices.check_parameters(self, self._kind)
         if self.algorithm == "centralized":
             raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
-        seeds = Seeds(self.random_state)
-        first = getattr(self, "_progress", None) is None
+        seeds, progress = Seeds(self.random_state), getattr(self, "_progress", None)
+        first = progress is None
         x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
-        if first:
-            self._graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
-        owner = owners(self._graph, agent, codes, self.partition, seeds)
-        parts = Parts.from_owner(x, codes, weight, owner, self._graph.n_agents)
+        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds) if first else self._graph
+        owner = owners(graph, agent, codes, self.partition, seeds)
+        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
         moments = self._moments(parts, InProcess(parts.n_agents)) if first else self._network.moments
-        problem = self._problem(parts, moments)
+        problem = self._problem(parts, moments, seen=0.0 if first else progress.seen)
         if first:
-            self._progress = Progress.start(problem, self._start(problem.model, moments, seeds))
+            progress = Progress.start(problem, self._start(problem.model, moments, seeds))
+        elif problem.model != self._network.model:
+            raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
         algorithm = choices.make_algorithm(self, problem.n_params, parts.n_rows)
-        network = Network(self._graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
-        history = {} if first else self.history_
-        result = one_iteration(algorithm, problem, network, self._progress, history)
-        return self._expose(problem, moments, parts, result, None)
+        network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
+        result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
+        self._graph = graph
+        return self._expose(problem, moments, parts, result, None, seen=progress.seen)
 
     def _train(self, parts, seeds, evaluation):
         runtime = InProcess(parts.n_agents)
@@ -173,13 +175,13 @@ class DecentralizedMLP(BaseEstimator):
         )
         return self._expose(problem, moments, parts, result, watch)
 
-    def _problem(self, parts, moments):
-        """The Problem of these parts, with the penalty's strength settled by their total weight."""
+    def _problem(self, parts, moments, seen=0.0):
+        """The Problem of these parts; alpha="auto" counts their weight and what was `seen` before."""
         dtype = choices.make_dtype(self.dtype)
         targets = self._targets(parts.y)
         layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
         model = MLP(layers, activation=self.activation)
-        n_total = float(parts.weight.sum())
+        n_total = float(parts.weight.sum()) + seen
         penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total, len(layers) - 1)
         x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
         cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
@@ -227,7 +229,7 @@ class DecentralizedMLP(BaseEstimator):
 
     # results
 
-    def _expose(self, problem, moments, parts, result, watch):
+    def _expose(self, problem, moments, parts, result, watch, seen=0.0):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.patience is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
@@ -238,7 +240,9 @@ class DecentralizedMLP(BaseEstimator):
         self._set_network(FittedNetwork(problem.model, np.array(row), moments))
         self._agent_rows = np.array(views)
         self._agent_samples = parts.n_rows.tolist()
-        self._progress = Progress.of(result.state) if result.state is not None and len(result.w) == n_agents else None
+        self._progress = None
+        if result.state is not None and len(result.state.w) == n_agents:
+            self._progress = Progress.of(result.state, seen + problem.n_total)
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
             self.history_["validation_score"] = watch.column(self.history_["iteration"])

@@ -170,7 +170,7 @@ def _revive_network(estimator, header, arrays):
         adjacency = scipy.sparse.csr_array(edges, shape=(n, n))
         estimator.topology_ = Topology(adjacency, weights=mixing, name=header["topology"])
     progress = _below(arrays, "progress")
-    plain = ("unit", "t", "fresh")
+    plain = ("unit", "t", "seen", "fresh")
     revived = {name: value.item() if name in plain else value for name, value in progress.items()}
     estimator._progress = Progress(**revived) if revived and estimator.topology_ is not None else None
     if "view" in header:

@@ -25,13 +25,14 @@ class Progress:
     disagreement: np.ndarray
     unit: float
     t: int
+    seen: float = 0.0
     fresh: bool = False
 
     @classmethod
-    def of(cls, state):
-        """The lasting part of a State."""
-        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name != "fresh"}
-        return cls(**{name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()})
+    def of(cls, state, seen=0.0):
+        """The lasting part of a State, and the sample weight seen so far."""
+        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in ("seen", "fresh")}
+        return cls(**{name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}, seen=seen)
 
     @classmethod
     def start(cls, problem, row):
@@ -66,7 +67,11 @@ def one_iteration(algorithm, problem, network, progress, history):
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         if progress.fresh:
             algorithm.start(problem, s)
+        moved = not progress.fresh and not np.array_equal(s.grad, progress.grad)
         algorithm.step(problem, network, s)
+        if moved and hasattr(algorithm, "damping"):
+            # the secant rule compares gradients of one cost; across a change of rows they say nothing of curvature
+            s.tau, s.beta, s.heard = progress.tau.copy(), progress.beta.copy(), progress.heard.copy()
         s.t += 1
         seconds = time.perf_counter() - begin
         wrong = np.flatnonzero(~(np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1))))

@@ -27,7 +27,8 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
-        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N.
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N,
+        in `partial_fit` with N all that was seen so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
