@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 COLUMNS = (
-    "iteration", "round", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step", "bytes", "seconds"
+    "iteration", "round", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step", "bytes",
+    "seconds",
 )  # fmt: skip
 
 
@@ -95,7 +96,9 @@ def smoothness(problem: Problem, w_bar: Array, n_iter: int = 20) -> float:
     return float(problem.runtime.sum_agents(size))
 
 
-def final_prox(problem: Problem, w_bar: Array, w: Array | None = None, y: Array | None = None) -> tuple[Array, Array | None]:
+def final_prox(
+    problem: Problem, w_bar: Array, w: Array | None = None, y: Array | None = None
+) -> tuple[Array, Array | None]:
     """One proximal gradient step from w_bar, which turns small weights into exact zeros.
 
     ``prox_{s r}(w_bar - s grad G(w_bar))`` with ``s = 1 / sum_i lambda_max(A_i)``, halved until U does not rise; the

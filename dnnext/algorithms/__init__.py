@@ -1,11 +1,11 @@
 """The recipes, one file each, and the loop around them."""
 
-from dnnext.metrics import final_prox
 from dnnext.algorithms.base import Algorithm, ConvergenceWarning, Result, State
 from dnnext.algorithms.centralized import CentralizedSCA
 from dnnext.algorithms.dgd import DGD
 from dnnext.algorithms.gradient_tracking import GradientTracking
 from dnnext.algorithms.next import NEXT
+from dnnext.metrics import final_prox
 
 __all__ = [
     "DGD",

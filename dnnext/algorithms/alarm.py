@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from dnnext.problem import Problem
     from dnnext.algorithms.base import Algorithm, State
+    from dnnext.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,9 +22,9 @@ class Alarm:
 
     An agent raises its alarm when ``|z_i - sum_j c_ij z_j| / max(|z_i|, |w_i at the start|)`` of the first mixing round
     exceeds 0.25 twice running (armed once it has been below; the start's norm is there because a strong penalty may
-    shrink all weights, which is no divergence), when its mean loss exceeds three times the largest mean loss at the start,
-    or when a number is not finite. All agents then return to the same saved iteration with ``y = grad`` and ten times
-    their tau: a reset of one agent alone would break ``mean y = mean grad``.
+    shrink all weights, which is no divergence), when its mean loss exceeds three times the largest mean loss at the
+    start, or when a number is not finite. All agents then return to the same saved iteration with ``y = grad`` and ten
+    times their tau: a reset of one agent alone would break ``mean y = mean grad``.
     """
 
     most = 3

@@ -199,6 +199,7 @@ class Algorithm(ABC):
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits)
         with one_blas_thread():
+            network.round = network.bytes = 0
             s = State.at(problem, starting_weights(problem, w0, random_state))
             self.start(problem, s)
             result = _Run(self, problem, network, s, limits, callbacks).loop()
@@ -311,8 +312,8 @@ class _Run:
         if status in ("diverged", "interrupted") and self.best is not None:
             w_bar = self.best[1]
         return Result(
-            w=s.w, y=s.y, w_bar=w_bar, history=self.history.arrays(), n_iter=s.t, converged=status == "converged",
-            status=status, warning=self.warning(status), state=s,
+            w=s.w.copy(), y=s.y.copy(), w_bar=w_bar, history=self.history.arrays(), n_iter=s.t,
+            converged=status == "converged", status=status, warning=self.warning(status), state=s,
         )  # fmt: skip
 
     def warning(self, status: str) -> str | None:
@@ -320,7 +321,9 @@ class _Run:
         if status == "interrupted":
             return f"The run was interrupted after {self.s.t} iterations; the best model so far is kept."
         if self.alarm.heard:
-            kept = "the best model so far is kept. Choose a larger tau or a smaller step." if status == "diverged" else ""
+            kept = (
+                "the best model so far is kept. Choose a larger tau or a smaller step." if status == "diverged" else ""
+            )
             return self.alarm.sentence(status == "diverged") + (f"; {kept}" if kept else ".")
         objective, iteration = self.history["objective"], self.history["iteration"]
         if status == "max_iter" and self.limits.tol > 0 and iteration[-1] >= 10:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnnext.network import Network, Topology
-from dnnext.problem import Problem
 from dnnext.algorithms.base import Result
 from dnnext.algorithms.next import NEXT
+from dnnext.network import Network, Topology
+from dnnext.problem import Problem
 
 
 class CentralizedSCA(NEXT):
@@ -39,9 +39,11 @@ class CentralizedSCA(NEXT):
     """
 
     def run(self, problem: Problem, network: Network, *args: Any, **kwargs: Any) -> Result:
+        """Minimise the pooled problem; arguments as for `Algorithm.run`."""
         if problem.runtime.is_distributed:
             raise ValueError(
-                "CentralizedSCA pools the data, but the shards live on several ranks. Use engine='local' for this baseline."
+                "CentralizedSCA pools the data, but the shards live on several ranks. Use engine='local' for this "
+                "baseline."
             )
         shard = (problem.x, problem.target, problem.weight)
         pooled = Problem(

@@ -16,9 +16,9 @@ import numpy as np
 from dnnext import _checks
 
 if TYPE_CHECKING:
+    from dnnext.algorithms.base import State
     from dnnext.local import Surrogate
     from dnnext.problem import Problem
-    from dnnext.algorithms.base import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -43,10 +43,11 @@ class FixedTau(Damping):
         self.tau = float(tau)
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """tau_i = tau."""
         s.tau[:] = self.tau
 
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
-        return
+        """Nothing: tau stays."""
 
 
 class SecantRule(Damping):
@@ -59,10 +60,12 @@ class SecantRule(Damping):
     """
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """tau_i = 10 b; b is remembered as s.unit."""
         s.unit = surrogate.curvature_scale(problem, s.w)
         s.tau[:] = 10 * s.unit
 
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """The rule above; an agent that did not move keeps its tau and beta."""
         step = s.w - s.w_old
         length = np.linalg.norm(step.astype(np.float64), axis=1)
         moved = length > 1e-12 * np.linalg.norm(s.w_old.astype(np.float64), axis=1)
@@ -72,9 +75,7 @@ class SecantRule(Damping):
             misfit -= model
         beta = np.linalg.norm(misfit, axis=1) / np.where(moved, length, 1)
         largest = np.maximum(np.maximum(beta, s.beta), s.heard)
-        tau = np.clip(
-            np.maximum(surrogate.growth * largest, s.tau / surrogate.decay), 1e-4 * s.unit, 1e4 * s.unit
-        )
+        tau = np.clip(np.maximum(surrogate.growth * largest, s.tau / surrogate.decay), 1e-4 * s.unit, 1e4 * s.unit)
         s.tau = np.where(moved, tau, s.tau)
         s.beta = np.where(moved, beta, s.beta)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnnext.local import FullLinearization
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.step_sizes import StepSize
+from dnnext.local import FullLinearization
 
 if TYPE_CHECKING:
     from dnnext.network import Network

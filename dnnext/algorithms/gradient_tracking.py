@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnnext import _checks
-from dnnext.local import FullLinearization
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import FixedTau, SecantRule
+from dnnext.local import FullLinearization
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -21,9 +21,9 @@ class GradientTracking(Algorithm):
 
     With ``a`` the step on the scale of the objective U and ``prox = prox_{a r}``,
 
-    ``form="atc":     w_i <- sum_j c_ij prox(w_j - a A y_j)``       (adapt, then combine [1]_; NEXT with full linearisation)
+    ``form="atc":     w_i <- sum_j c_ij prox(w_j - a A y_j)``    (adapt, then combine [1]_; NEXT, fully linearised)
 
-    ``form="diging":  w_i <- prox(sum_j c_ij w_j - a A y_i)``       (combine while adapting [2]_)
+    ``form="diging":  w_i <- prox(sum_j c_ij w_j - a A y_i)``    (combine while adapting [2]_)
 
     and ``y_i <- sum_j c_ij y_j + grad_i(new) - grad_i(old)`` in both.
 
@@ -62,6 +62,7 @@ class GradientTracking(Algorithm):
         self.damping = SecantRule() if isinstance(step, str) else FixedTau(1 / step)
 
     def start(self, problem: Problem, s: State) -> None:
+        """tau = 1 / a at the start."""
         self.damping.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dnnext.local import PartialLinearization, Surrogate
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.step_sizes import StepSize
+from dnnext.local import PartialLinearization, Surrogate
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -80,6 +80,7 @@ class NEXT(Algorithm):
             raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
 
     def start(self, problem: Problem, s: State) -> None:
+        """tau at the common start."""
         self.damping.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:

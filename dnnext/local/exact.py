@@ -87,4 +87,4 @@ class _ConvexModel:
             if not high.any():
                 break
             length = np.where(high, length / 2, length)
-        return length.astype(v.dtype)
+        return np.asarray(length, dtype=v.dtype)

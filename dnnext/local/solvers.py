@@ -137,15 +137,15 @@ def primal(sub: Subproblem, out: Array) -> None:
             out[agents] = sub.start[agents]
             kernels.descent_solve(
                 out[agents], np.zeros(len(b), np.int64), b, sub.tau[agents], centre[agents],
-                np.ascontiguousarray(sub.slope[agents]), penalty.l1, penalty.l2, penalty.groups, penalty.strength, sub.blocks,
-                sub.inner_iter or DESCENT_SWEEPS, sub.tol, problem.n_threads,
+                np.ascontiguousarray(sub.slope[agents]), penalty.l1, penalty.l2, penalty.groups, penalty.strength,
+                sub.blocks, sub.inner_iter or DESCENT_SWEEPS, sub.tol, problem.n_threads,
             )  # fmt: skip
         else:
             _fista(sub, agents, _formed(b, sub), out[agents])
 
 
 def _cholesky(sub: Subproblem, agents: slice, b: Array, out: Array) -> None:
-    """out = c - (B + tau I + l2)^-1 (slope + l2 c); where rounding leaves B indefinite, tau is doubled until it is not."""
+    """out = c - (B + tau I + l2)^-1 (slope + l2 c); where rounding leaves B indefinite, tau is doubled."""
     assert sub.centre is not None
     problem, centre = sub.problem, sub.centre[agents]
     l2 = np.asarray(problem.penalty.quadratic, dtype=b.dtype)
@@ -175,7 +175,6 @@ def dual(sub: Subproblem, out: Array) -> None:
         If the penalty is not quadratic.
     """
     assert sub.centre is not None
-    problem = sub.problem
     l2 = _quadratic(sub, "dual")
     q = -(sub.slope + l2 * sub.centre)
     for i in range(len(sub.w)):
@@ -296,15 +295,15 @@ def _largest_eigenvalue(product: Callable[[Array], Array], like: Array, n_iter: 
 
 def _dot(u: Array, v: Array) -> Array:
     """u_i'v_i of every row, added in float64."""
-    return np.einsum("ij,ij->i", u, v, dtype=np.float64)
+    return np.asarray(np.einsum("ij,ij->i", u, v, dtype=np.float64))
 
 
 def _quadratic(sub: Subproblem, solver: str) -> Array:
     l2 = sub.problem.penalty.quadratic
     if l2 is None:
         raise ValueError(
-            f"solver was {solver!r}, which solves quadratic subproblems, but the penalty {sub.problem.penalty!r} is not "
-            "quadratic. Use solver='primal', 'fista' or 'auto'."
+            f"solver was {solver!r}, which solves quadratic subproblems, but the penalty {sub.problem.penalty!r} "
+            "is not quadratic. Use solver='primal', 'fista' or 'auto'."
         )
     return np.asarray(l2, dtype=sub.slope.dtype)
 

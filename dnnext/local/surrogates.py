@@ -72,11 +72,13 @@ class FullLinearization(Surrogate):
     decay = 1.2
 
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
+        """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
         tau = s.tau.astype(s.w.dtype)
         out[...] = problem.penalty.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> None:
-        return None
+        """None: the model has no curvature of its own."""
+        return
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
         """b = |grad G(w + e) - grad G(w)| / |e| with e of length 1e-3 along the gradient."""
@@ -113,7 +115,7 @@ class PartialLinearization(Surrogate):
     exact : bool
         Solve the convex subproblem with the true loss to 1e-10 instead (research; 2-3 times dearer).
     inner_iter : int or None
-        Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps and 10 steps of conjugate gradients.
+        Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps, 10 steps of conjugate gradients.
     n_blocks : int
         The weights are cut into this many blocks, each solved with the others fixed at w_i (Jacobi), on its own core;
         only diagonal blocks of A_i are formed ([1]_, section 4).
@@ -166,10 +168,13 @@ class PartialLinearization(Surrogate):
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
         own = problem.agent_weight
         held = own > 0
-        value = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held) if self.kappa == "auto" else self.kappa
+        value = (
+            np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held) if self.kappa == "auto" else self.kappa
+        )
         return np.where(held, value, 0.0)
 
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
+        """The minimiser of the model above by the chosen solver; s.root is the curvature root it used."""
         s.root = self.scaled_root(problem, s.w)
         sub = solvers.Subproblem(
             problem,
@@ -195,6 +200,7 @@ class PartialLinearization(Surrogate):
         return root
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
+        """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
         blocks = solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks)
         return problem.gauss_newton_product(w, s.root, v, blocks)
 

@@ -99,10 +99,18 @@ def test_full_linearisation_without_penalty_is_atc_gradient_tracking(make_proble
     tau, c, w0 = 4.0, topology.mixing.toarray(), problem.model.init(1)
     trace, tracked = [], []
     NEXT(FullLinearization(), tau=tau).run(
-        problem, Network(topology, mixing_rounds=1), w0=w0, max_iter=200, callbacks=[lambda s, m: trace.append(s.w.copy())]
+        problem,
+        Network(topology, mixing_rounds=1),
+        w0=w0,
+        max_iter=200,
+        callbacks=[lambda s, m: trace.append(s.w.copy())],
     )
     GradientTracking(step=1 / tau).run(
-        problem, Network(topology, mixing_rounds=1), w0=w0, max_iter=200, callbacks=[lambda s, m: tracked.append(s.w.copy())]
+        problem,
+        Network(topology, mixing_rounds=1),
+        w0=w0,
+        max_iter=200,
+        callbacks=[lambda s, m: tracked.append(s.w.copy())],
     )
     w = np.tile(w0, (5, 1))
     grad = problem.grad(w)
@@ -121,7 +129,11 @@ def test_diging_combines_while_adapting(make_problem):
     topology, a = Topology.ring(5), 0.05
     c, w0, trace = topology.mixing.toarray(), problem.model.init(1), []
     GradientTracking(step=a, form="diging").run(
-        problem, Network(topology, mixing_rounds=1), w0=w0, max_iter=50, callbacks=[lambda s, m: trace.append(s.w.copy())]
+        problem,
+        Network(topology, mixing_rounds=1),
+        w0=w0,
+        max_iter=50,
+        callbacks=[lambda s, m: trace.append(s.w.copy())],
     )
     w = np.tile(w0, (5, 1))
     grad = problem.grad(w)
@@ -150,7 +162,9 @@ class _Scaled(SquaredError):
         return np.sqrt(self.factor) * super().curvature_root(f, d)
 
 
-@pytest.mark.parametrize("surrogate", [FullLinearization(), PartialLinearization(), PartialLinearization(solver="fista")])
+@pytest.mark.parametrize(
+    "surrogate", [FullLinearization(), PartialLinearization(), PartialLinearization(solver="fista")]
+)
 def test_scaling_the_objective_changes_no_iterate(make_problem, surrogate):
     penalty = L2 if surrogate.growth == 3 or surrogate.solver == "auto" else L1
     runs = []
