@@ -32,6 +32,13 @@ class Families:
     def path(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """A line: agent i hears i - 1 and i + 1.
 
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         Examples
         --------
         >>> from dnnext.network import Topology
@@ -44,6 +51,13 @@ class Families:
     @classmethod
     def ring(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """A circle: agent i hears i - 1 and i + 1 modulo A.
+
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Examples
         --------
@@ -60,6 +74,16 @@ class Families:
 
         A prime number of agents gives a single line. `periodic` joins opposite borders (a torus).
 
+        Parameters
+        ----------
+        rows : int
+            Rows, or the number of agents if `cols` is not given.
+        cols : int, optional
+        periodic : bool
+            Whether opposite borders are joined.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         Examples
         --------
         >>> from dnnext.network import Topology
@@ -75,6 +99,14 @@ class Families:
     def torus(cls, rows: int, cols: int | None = None, *, weights: Any = "metropolis") -> Self:
         """A grid whose opposite borders meet.
 
+        Parameters
+        ----------
+        rows : int
+            Rows, or the number of agents if `cols` is not given.
+        cols : int, optional
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         Examples
         --------
         >>> from dnnext.network import Topology
@@ -86,6 +118,13 @@ class Families:
     @classmethod
     def star(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """Agent 0 hears everyone, everyone hears agent 0.
+
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Examples
         --------
@@ -100,6 +139,13 @@ class Families:
     def complete(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """Everyone hears everyone; Metropolis weights then average exactly in one round.
 
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         Examples
         --------
         >>> from dnnext.network import Topology
@@ -112,6 +158,13 @@ class Families:
     @classmethod
     def hypercube(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """Agents whose numbers differ in one bit hear each other; n_agents is a power of two.
+
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Raises
         ------
@@ -137,6 +190,13 @@ class Families:
     def exponential(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
         """Agent i hears i - 2^k and i + 2^k modulo A for every k: few hops at degree about 2 log2 A.
 
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         References
         ----------
         B. Ying et al., Exponential graph is provably efficient for decentralized deep training, NeurIPS (2021),
@@ -156,6 +216,17 @@ class Families:
         cls, n_agents: int, p: float | None = None, *, random_state: Any = None, weights: Any = "metropolis"
     ) -> Self:
         """Every pair is an edge with probability ``p`` (default ``max(0.3, 2 ln A / A)``, at most 1); connected.
+
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        p : float, optional
+            Probability of an edge.
+        random_state : None, int or Generator
+            The same int gives the same graph everywhere.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Raises
         ------
@@ -184,6 +255,17 @@ class Families:
 
         The default radius is 1.5 times the one where such graphs become connected, ``sqrt(ln A / (pi A))``.
 
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        radius : float, optional
+            The side of the square is 1.
+        random_state : None, int or Generator
+            The same int gives the same graph everywhere.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         Raises
         ------
         ValueError
@@ -207,6 +289,19 @@ class Families:
         cls, n_agents: int, k: int = 4, p: float = 0.2, *, random_state: Any = None, weights: Any = "metropolis"
     ) -> Self:
         """A small world: a ring of the `k` nearest neighbours (k even), each edge rewired with probability `p`.
+
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        k : int
+            Neighbours on the ring, even.
+        p : float
+            Probability that an edge is rewired.
+        random_state : None, int or Generator
+            The same int gives the same graph everywhere.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Raises
         ------
@@ -238,6 +333,17 @@ class Families:
     ) -> Self:
         """Hubs: each newcomer joins `m` agents, drawn in proportion to their degree. Connected by construction.
 
+        Parameters
+        ----------
+        n_agents : int
+            At least 1.
+        m : int
+            Edges of a newcomer.
+        random_state : None, int or Generator
+            The same int gives the same graph everywhere.
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
+
         References
         ----------
         A.-L. Barabási, R. Albert, Emergence of scaling in random networks, Science 286 (1999).
@@ -255,6 +361,12 @@ class Families:
     @classmethod
     def from_networkx(cls, graph: Any, *, weights: Any = "metropolis") -> Self:
         """Any undirected networkx graph; agent i is the i-th of ``graph.nodes``, edge attributes are ignored.
+
+        Parameters
+        ----------
+        graph : networkx graph
+        weights : str, callable or (A, A) matrix
+            As in `Topology`.
 
         Raises
         ------

@@ -147,7 +147,10 @@ class Network:
     @property
     def topology(self) -> Topology:
         """The graph; for a schedule every edge that may ever be active."""
-        return self._graph if self.schedule is None else self.schedule.union  # type: ignore[return-value]
+        if self._graph is not None:
+            return self._graph
+        assert self.schedule is not None
+        return self.schedule.union
 
     @property
     def is_static(self) -> bool:
@@ -171,6 +174,7 @@ class Network:
         graph.check_contracts()
         count = graph.mixing_rounds if automatic else int(self.mixing_rounds)
         rounds, self.contraction = [PLAIN] * count, graph.sigma_2**count
+        self.runtime.agree("lambda_2 and lambda_n", (graph.lambda_2, graph.lambda_n))
         if automatic and graph.is_symmetric:
             rounds, self.contraction = chebyshev(graph.lambda_2, graph.lambda_n)
         self.rounds_per_mix = count
