@@ -35,7 +35,7 @@ class CentralizedSCA(NEXT):
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> problem = Problem(MLP([1, 3, 1]), SquaredError(), L2(alpha=1e-4), shards=[(x, x**2), (-x, x**2)])
     >>> CentralizedSCA().run(problem, Network(Topology.ring(2)), max_iter=5).w.shape
-    (1, 13)
+    (1, 10)
     """
 
     def run(self, problem: Problem, network: Network, *args: Any, **kwargs: Any) -> Result:

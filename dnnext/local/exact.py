@@ -75,7 +75,7 @@ class _ConvexModel:
         ends = np.concatenate([[0.0], np.cumsum(self.by_row * each)])
         loss = np.array([ends[b] - ends[a] for a, b in zip(problem.offsets[:-1], problem.offsets[1:], strict=True)])
         penalty = np.array([problem.penalty.value(row) for row in v])
-        return loss + np.sum(sub.slope * d, axis=1) + 0.5 * sub.tau * np.sum(d * d, axis=1) + penalty
+        return np.asarray(loss + np.sum(sub.slope * d, axis=1) + 0.5 * sub.tau * np.sum(d * d, axis=1) + penalty)
 
     def line_search(self, v: Array, step: Array, active: Array) -> Array:
         """The first of 1, 1/2, 1/4, ... that does not raise the model, agent by agent; 0 where the agent has ended."""
