@@ -16,7 +16,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 SKLEARN_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
-ONNX_ACTIVATIONS = {"identity": None, "logistic": "Sigmoid", "relu": "Relu", "softplus": "Softplus", "tanh": "Tanh"}
+ONNX_ACTIVATIONS = {"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
 OPSET = 17
 
 
@@ -53,13 +53,13 @@ class Exports:
         activation = self._network.model.activation
         if activation not in SKLEARN_ACTIVATIONS:
             raise ValueError(
-                f"activation is {activation!r}, which scikit-learn's MLP does not have ({', '.join(SKLEARN_ACTIVATIONS)} "
-                "can be handed over); use to_onnx or to_torch_state_dict."
+                f"activation is {activation!r}, which scikit-learn's MLP does not have; it takes one of "
+                f"{', '.join(SKLEARN_ACTIVATIONS)}. Use to_onnx or to_torch_state_dict."
             )
         if self.loss == "squared_hinge":
             raise ValueError(
-                "loss is 'squared_hinge', whose outputs are no probabilities, but MLPClassifier would show them as such; "
-                "use to_onnx or to_torch_state_dict."
+                "loss is 'squared_hinge', whose outputs are no probabilities, but MLPClassifier would show them as "
+                "such. Use to_onnx or to_torch_state_dict."
             )
         hidden = tuple(int(n) for n in self._network.model.layers[1:-1])
         family = MLPClassifier if self._kind == "classifier" else MLPRegressor
@@ -68,8 +68,8 @@ class Exports:
         mlp.intercepts_ = [bias.astype(np.float64) for bias in self.intercepts_]
         mlp.n_layers_, mlp.n_outputs_ = len(self.coefs_) + 1, self.n_outputs_
         mlp.n_iter_, mlp.t_, mlp.n_features_in_ = self.n_iter_, 0, self.n_features_in_
-        if len(self.history_.get("objective", ())):
-            mlp.loss_ = mlp.best_loss_ = float(self.history_["objective"][-1])
+        losses = [float(u) for u in self.history_["objective"]]
+        mlp.loss_curve_, mlp.loss_, mlp.best_loss_, mlp._no_improvement_count = losses, losses[-1], min(losses), 0
         if hasattr(self, "feature_names_in_"):
             mlp.feature_names_in_ = self.feature_names_in_
         mlp.out_activation_ = "identity"
@@ -82,8 +82,8 @@ class Exports:
     def to_torch_state_dict(self):
         """The weights as the state dict of a ``torch.nn.Sequential`` of Linear and activation modules, in turn.
 
-        Layer k is module 2 k: ``{"0.weight": (n_out, n_in), "0.bias": (n_out,), "2.weight": ...}``, acting on raw inputs
-        in the estimator's dtype. The outputs are raw: log-odds, logits, margins or targets.
+        Layer k is module 2 k: ``{"0.weight": (n_out, n_in), "0.bias": (n_out,), "2.weight": ...}``, acting on raw
+        inputs in the estimator's dtype. The outputs are raw: log-odds, logits, margins or targets.
 
         Returns
         -------
@@ -115,9 +115,9 @@ class Exports:
     def to_onnx(self, path=None):
         """The network as an ONNX model (opset 17), standardisation included.
 
-        The input is ``X`` (n, d) in the estimator's dtype. A regressor has one output, ``variable`` (n, Q); a classifier
-        has ``label`` (n,) and ``probabilities`` (n, n_classes), or ``scores`` with the raw margins in their place under
-        ``loss='squared_hinge'``.
+        The input is ``X`` (n, d) in the estimator's dtype. A regressor has one output, ``variable`` (n, Q); a
+        classifier has ``label`` (n,) and ``probabilities`` (n, n_classes), or ``scores`` with the raw margins in their
+        place under ``loss='squared_hinge'``.
 
         Parameters
         ----------
@@ -194,13 +194,20 @@ class _OnnxWriter:
         network = self.estimator._network
         moments = network.moments
         layers = network.model.unpack(network.row)
-        kind = ONNX_ACTIVATIONS[network.model.activation]
         now = self.node("Div", self.node("Sub", "X", self.constant(moments.x_mean)), self.constant(moments.x_scale))
         for k, (weight, bias) in enumerate(layers):
             now = self.node("Gemm", now, self.constant(weight), self.constant(bias))
-            if kind is not None and k < len(layers) - 1:
-                now = self.node(kind, now)
+            if k < len(layers) - 1:
+                now = self.activate(now, network.model.activation)
         return now
+
+    def activate(self, now, activation):
+        """phi(now); softplus as max(0, z) + log(1 + exp(-|z|)), because onnxruntime's own has no double precision."""
+        if activation == "softplus":
+            tail = self.node("Exp", self.node("Neg", self.node("Abs", now)))
+            tail = self.node("Log", self.node("Add", tail, self.constant(1.0)))
+            return self.node("Add", self.node("Relu", now), tail)
+        return now if activation == "identity" else self.node(ONNX_ACTIVATIONS[activation], now)
 
     def variable(self):
         moments = self.estimator._network.moments
