@@ -11,8 +11,10 @@ Sums over agents are gathered in agent order and added on every rank by the same
 shape depends on the number of ranks.
 """
 
+import builtins
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 
-__all__ = ["ExchangePlan", "Runtime", "split_agents"]
+__all__ = ["AgentsLost", "ExchangePlan", "Runtime", "split_agents"]
 
 Array = NDArray[Any]
 
@@ -82,6 +84,22 @@ class ExchangePlan:
     key: str
 
 
+class AgentsLost(RuntimeError):
+    """Ranks that died or fell silent, and their agents with them.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        The ranks that are gone; empty if all answer but wait for different things.
+    agents : tuple of int
+        Global ids of the agents they held.
+    """
+
+    def __init__(self, sentence: str, ranks: Sequence[int] = (), agents: Sequence[int] = ()) -> None:
+        super().__init__(sentence)
+        self.ranks, self.agents = tuple(ranks), tuple(agents)
+
+
 class Runtime(ABC):
     """Where the agents live.
 
@@ -96,12 +114,15 @@ class Runtime(ABC):
         Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
     rank, n_ranks : int
         This rank, and how many there are.
+    bytes_wire : int
+        Bytes that this rank has handed over to reach other ranks: messages and sums alike.
     """
 
     n_agents: int
     bounds: NDArray[np.int64]
     rank: int
     n_ranks: int
+    bytes_wire: int = 0
 
     @property
     def agents(self) -> range:
@@ -131,6 +152,9 @@ class Runtime(ABC):
         """Values (n_local, ...) of all ranks in agent order, (n_agents, ...), equal everywhere; do not write to it."""
 
     @abstractmethod
+    def all_ranks(self, text: str) -> list[str]:
+        """The texts of all ranks, in rank order, equal everywhere."""
+
     def agree(self, name: str, value: Any) -> None:
         """Compare a str, number, bool, None or tuple of those over the ranks.
 
@@ -139,6 +163,41 @@ class Runtime(ABC):
         ValueError
             On every rank, naming the field and a rank that differs.
         """
+        told = self.all_ranks(repr(value))
+        for rank, other in enumerate(told):
+            if other != told[0]:
+                raise ValueError(
+                    f"{name} must be equal on all ranks, got {other} on rank {rank} and {told[0]} on rank 0."
+                )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block of work without messages that may fail on some ranks only: its error is then raised on all.
+
+        Raises
+        ------
+        ValueError, TypeError, OSError, RuntimeError
+            On every rank, what the first rank that failed said, and which it was.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        if not self.is_distributed:
+            if failure is not None:
+                raise failure
+            return
+        mine = "" if failure is None else f"{type(failure).__name__} {failure}"
+        for rank, text in enumerate(self.all_ranks(mine)):
+            if text:
+                name, _, sentence = text.partition(" ")
+                kind = getattr(builtins, name) if name in ("ValueError", "TypeError", "OSError") else RuntimeError
+                raise kind(f"rank {rank}: {sentence}") from failure
+
+    def close(self) -> None:
+        """Give back what the runtime holds; it cannot be used afterwards. Collective."""
+        return
 
     def sum_agents(self, values: Array) -> Any:
         """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).

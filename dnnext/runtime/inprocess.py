@@ -43,8 +43,9 @@ class InProcess(Runtime):
         """The values themselves."""
         return self._check_local(values)
 
-    def agree(self, name: str, value: Any) -> None:
-        """Nothing to do: one process agrees with itself."""
+    def all_ranks(self, text: str) -> list[str]:
+        """The text itself."""
+        return [text]
 
     def __repr__(self) -> str:
         return f"InProcess({self.n_agents})"
