@@ -1,0 +1,88 @@
+"""Imports point only downwards, and heavy or optional packages stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dnnext
+
+PACKAGE = Path(dnnext.__file__).parent
+
+# Rooms from the top to the bottom; a module may import its own line and the lines below.
+ROOMS = (
+    ("cli", "display", "__main__"),
+    ("model_selection",),
+    ("estimators",),
+    ("algorithms", "metrics", "callbacks", "checkpoint"),
+    ("local",),
+    ("problem",),
+    ("network",),
+    ("runtime",),
+    ("kernels",),
+    ("_checks",),
+)
+FLOOR = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
+
+# Third-party packages that only some rooms may import, anywhere in their text.
+ONLY = {
+    "sklearn": {"estimators", "cli", "model_selection", "display"},
+    "matplotlib": {"display", "cli"},
+    "mpi4py": {"runtime/mpi.py", "cli"},
+}
+
+
+def modules():
+    """(path relative to the package, tree) of every Python file but the lazy front door."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE)
+        if str(name) != "__init__.py":
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree):
+    """Full names of everything that a file imports, at any depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(name):
+    """The room of dnnext that a dotted name leads to, or None for the front door itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOOR else None
+
+
+@pytest.mark.parametrize(
+    ("name", "tree"), list(modules()), ids=lambda value: str(value) if isinstance(value, Path) else ""
+)
+def test_imports_point_downwards(name, tree):
+    own = name.parts[0].removesuffix(".py")
+    assert own in FLOOR, f"{name} is in no room: give it a line in ROOMS"
+    for target in imported(tree):
+        if target.split(".")[0] != "dnnext":
+            continue
+        room = room_of(target)
+        if room is None:
+            assert FLOOR[own] >= FLOOR["estimators"] or target == "dnnext.__version__", f"{name} imports {target}"
+        else:
+            assert FLOOR[room] <= FLOOR[own], f"{name} ({own}) imports {target}, which lies above it"
+
+
+@pytest.mark.parametrize(("package", "rooms"), ONLY.items())
+def test_guests_stay_in_their_rooms(package, rooms):
+    for name, tree in modules():
+        if any(target.split(".")[0] == package for target in imported(tree)):
+            assert name.parts[0].removesuffix(".py") in rooms or str(name) in rooms, f"{name} imports {package}"
+
+
+def test_importing_dnnext_is_light():
+    heavy = ("sklearn", "matplotlib", "mpi4py", "networkx", "rich", "onnx")
+    code = f"import sys, dnnext; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
