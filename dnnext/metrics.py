@@ -15,8 +15,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 COLUMNS = (
     "iteration", "round", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step", "bytes",
-    "seconds",
+    "bytes_wire", "seconds",
 )  # fmt: skip
+
+COUNTS = ("iteration", "round", "bytes", "bytes_wire")
 
 
 class History:
@@ -41,7 +43,7 @@ class History:
     def arrays(self) -> dict[str, Array]:
         """Columns as arrays; counts are integers."""
         return {
-            name: np.asarray(column, dtype=np.int64 if name in ("iteration", "round", "bytes") else np.float64)
+            name: np.asarray(column, dtype=np.int64 if name in COUNTS else np.float64)
             for name, column in self.rows.items()
         }
 
@@ -56,8 +58,8 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     """One row of the history (all but seconds) and the w_bar it belongs to.
 
     objective U(w_bar); stationarity |w_bar - prox_r(w_bar - grad G(w_bar))|; disagreement (1/A) sum |w_i - w_bar|^2;
-    tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau: mean over agents; bytes: directed edges x row bytes x
-    rounds.
+    tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau, step: means over agents; bytes: directed edges x row
+    bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks so far, sums and measures included.
     """
     n_agents = problem.n_agents
     w_bar = mean_over_agents(problem, s.w)
@@ -65,8 +67,11 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     response = problem.penalty.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     apart = s.w.astype(np.float64) - w_bar
     astray = n_agents * s.y.astype(np.float64) - slope
-    per_agent = np.stack([np.sum(apart * apart, axis=1), np.sum(astray * astray, axis=1), s.tau], axis=1)
-    disagreement, tracking_error, tau = problem.runtime.sum_agents(per_agent) / n_agents
+    step, wire = np.broadcast_to(s.step, s.tau.shape), np.zeros(len(s.tau))
+    wire[0] = problem.runtime.bytes_wire
+    per_agent = np.stack([np.sum(apart * apart, axis=1), np.sum(astray * astray, axis=1), s.tau, step, wire], axis=1)
+    total = problem.runtime.sum_agents(per_agent)
+    disagreement, tracking_error, tau, mean_step, _ = total / n_agents
     row = {
         "iteration": s.t,
         "round": network.round,
@@ -75,8 +80,9 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
         "disagreement": float(disagreement),
         "tracking_error": float(tracking_error),
         "tau": float(tau),
-        "step": float(s.step),
+        "step": float(mean_step if np.ndim(s.step) else s.step),
         "bytes": network.bytes,
+        "bytes_wire": int(total[-1]),
     }
     return row, w_bar
 

@@ -67,6 +67,21 @@ class Alarm:
         self.armed[:] = False
         self.above[:] = 0
 
+    def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """What later alarms depend on: arrays of the local agents, and plain numbers."""
+        agents = {"alarm.size": self.size, "alarm.armed": self.armed, "alarm.above": self.above}
+        for k, (w, tau) in enumerate(self.saved):
+            agents |= {f"alarm.{k}.w": w, f"alarm.{k}.tau": tau}
+        return agents, {"alarm.ceiling": self.ceiling, "alarm.heard": [list(each) for each in self.heard]}
+
+    def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
+        """Go on from what `lasting` returned."""
+        self.size, self.armed = np.array(agents["alarm.size"]), np.array(agents["alarm.armed"])
+        self.above, self.ceiling = np.array(agents["alarm.above"]), float(numbers["alarm.ceiling"])
+        kept = [k for k in range(2) if f"alarm.{k}.w" in agents]
+        self.saved = [(np.array(agents[f"alarm.{k}.w"]), np.array(agents[f"alarm.{k}.tau"])) for k in kept]
+        self.heard = [(int(agent), int(t), int(round_)) for agent, t, round_ in numbers["alarm.heard"]]
+
     def sentence(self, ended: bool) -> str:
         """What happened, for a warning."""
         agent, iteration, round_ = self.heard[-1]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import FixedTau, SecantRule
@@ -67,7 +65,7 @@ class GradientTracking(Algorithm):
 
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration: a proximal gradient step and a mixing of w and y, in the order of `form`."""
-        s.step = float(np.mean(1 / s.tau))
+        s.step = 1 / s.tau
         if self.form == "atc":
             self.surrogate.best_response(problem, s, out=s.z)
             s.mix_w_y(network)

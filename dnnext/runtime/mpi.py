@@ -73,16 +73,16 @@ class OverMPI(Runtime):
     OverMPI(10): rank 1 of 4 holds agents 3 to 5
     """
 
-    def __init__(
-        self, n_agents: int, *, comm: Any = None, bounds: Any = None, timeout: float = 600.0
-    ) -> None:
+    def __init__(self, n_agents: int, *, comm: Any = None, bounds: Any = None, timeout: float = 600.0) -> None:
         self.n_agents = _checks.check_count("n_agents", n_agents)
         self.timeout = _checks.check_positive("timeout", timeout)
         comm = MPI.COMM_WORLD if comm is None else comm
         self.rank, self.n_ranks = comm.rank, comm.size
         self.bounds = split_agents(n_agents, comm.size) if bounds is None else np.asarray(bounds, dtype=np.int64)
-        if self.bounds.shape != (comm.size + 1,) or self.bounds[[0, -1]].tolist() != [0, n_agents] or np.any(
-            np.diff(self.bounds) < 1
+        if (
+            self.bounds.shape != (comm.size + 1,)
+            or self.bounds[[0, -1]].tolist() != [0, n_agents]
+            or np.any(np.diff(self.bounds) < 1)
         ):
             raise ValueError(
                 f"bounds must rise from 0 to {n_agents} with at least one agent on each of {comm.size} ranks, "

@@ -16,7 +16,8 @@ from dnnext.problem import L1
 
 X, Y = load_iris(return_X_y=True)
 QUICK = {"max_iter": 15, "tol": 0.0, "n_agents": 4, "topology": "ring", "random_state": 0}
-COLUMNS = ["iteration", "round", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step", "bytes"]
+COLUMNS = ["iteration", "round", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step"]
+COLUMNS += ["bytes", "bytes_wire"]
 
 
 def classifier(**options):

@@ -1,0 +1,48 @@
+"""Ctrl-C and the batch system's request to end, heard after the iteration that is under way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """While it is open, SIGINT and SIGTERM set `is_asked`; a second one ends the iteration itself.
+
+    All ranks can then end after the same iteration, with a state that a checkpoint can hold. An MPI launcher hands
+    Ctrl-C on as SIGTERM, and batch systems send it before they kill: once the run has ended, a SIGTERM is sent again
+    to the handler that was there before. Outside of the main thread nothing is caught.
+
+    Examples
+    --------
+    >>> with Interruption() as interruption:
+    ...     signal.raise_signal(signal.SIGINT)
+    ...     interruption.is_asked
+    True
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._terminate = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._terminate:
+            signal.raise_signal(signal.SIGTERM)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._terminate |= number == signal.SIGTERM
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True

@@ -1,0 +1,206 @@
+"""The loop around the recipes: measures, alarm, callbacks, the reason to end.
+
+# Design
+# Decisions use only numbers that `sum_agents` or `max_agents` returned, so every rank takes the same one: first all
+# hear of an alarm, of the clock and of Ctrl-C in one vote; then the quiet ones measure and ask the callbacks, whose
+# wish is voted on too. A snapshot taken by a callback holds all that the next iteration depends on.
+# A callback may have two more methods: `begin(run)` before the first iteration and `end(run, status)` after the last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import metrics
+from dnnext.algorithms.alarm import Alarm
+from dnnext.algorithms.interruption import Interruption
+from dnnext.algorithms.state import Callback, Limits, Result, Snapshot, State
+from dnnext.runtime import AgentsLost
+
+if TYPE_CHECKING:
+    from dnnext.algorithms.base import Algorithm
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Run:
+    """One run of a recipe: its history, its alarm and the reason it ended."""
+
+    def __init__(
+        self, algorithm: Algorithm, problem: Problem, network: Network, s: State, limits: Limits,
+        callbacks: Sequence[Callback],
+    ) -> None:  # fmt: skip
+        self.algorithm, self.problem, self.network, self.s = algorithm, problem, network, s
+        self.limits, self.callbacks = limits, callbacks
+        self.alarm = Alarm(problem, s)
+        self.history = metrics.History()
+        self.best: tuple[float, Array] | None = None
+        self.seconds = 0.0
+        self.is_whole = True  # the state is that of a finished iteration
+
+    def loop(self) -> Result:
+        """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
+        if not self.history.rows:
+            self.measure()
+        objective = self.history["objective"][0]
+        if not np.isfinite(objective):
+            raise ValueError(
+                f"The objective at the start was {objective}: the data or w0 are too large in scale for "
+                f"{self.problem.dtype}. Rescale the data."
+            )
+        self.network.runtime.agree("the number of callbacks", len(self.callbacks))
+        with Interruption() as interruption:
+            self.tell("begin", self)
+            status = self.iterate_until_end(interruption)
+            self.tell("end", self, status)
+        return self.result(status)
+
+    def tell(self, hook: str, *args: Any) -> None:
+        """Call the hook of every callback that has it."""
+        for callback in self.callbacks:
+            getattr(callback, hook, lambda *_: None)(*args)
+
+    def iterate_until_end(self, interruption: Interruption) -> str:
+        """Iterations until there is a reason to end."""
+        try:
+            while self.s.t < self.limits.max_iter:
+                status = self.iterate(interruption)
+                if status:
+                    return status
+        except KeyboardInterrupt:
+            return "interrupted"
+        except AgentsLost as loss:
+            sentence = f"{loss} in iteration {self.s.t + 1}, round {self.network.round + 1}."
+            raise AgentsLost(sentence, loss.ranks, loss.agents) from loss
+        return "max_iter"
+
+    def iterate(self, interruption: Interruption) -> str:
+        """One iteration and what follows it; the reason to end, or ''."""
+        s, limits = self.s, self.limits
+        begin = time.perf_counter()
+        self.is_whole = False
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is the alarm's business
+            self.algorithm.step(self.problem, self.network, s)
+        s.t += 1
+        self.seconds += time.perf_counter() - begin
+        late = limits.max_time is not None and self.seconds > limits.max_time
+        agent, is_late, is_asked = self.vote(self.alarm.raised(self.problem, s), late, interruption.is_asked)
+        if agent is not None:
+            status = self.tame(agent)
+            self.is_whole = True
+            return "interrupted" if is_asked else status
+        self.alarm.save(s)
+        self.is_whole = True
+        if s.t % limits.monitor_every == 0 or s.t == limits.max_iter:
+            self.measure()
+        status = self.ask()
+        if is_asked:
+            return "interrupted"
+        return status or ("max_time" if is_late else "")
+
+    def vote(self, raised: Array, late: bool, asked: bool) -> tuple[int | None, bool, bool]:
+        """(first agent with an alarm or None, out of time?, interrupted?): the same answer on every rank."""
+        agents = self.network.runtime.agents
+        votes = np.zeros((len(agents), 3))
+        votes[:, 0] = np.where(raised, self.network.n_agents - np.asarray(agents), 0)
+        votes[:, 1], votes[:, 2] = late, asked
+        alarm, is_late, is_asked = self.network.runtime.max_agents(votes)
+        return (self.network.n_agents - int(alarm) if alarm else None), bool(is_late), bool(is_asked)
+
+    def ask(self) -> str:
+        """The callbacks and the stopping rules: the reason to end, or ''."""
+        wants_end = False
+        for callback in self.callbacks:
+            wants_end = bool(callback(self.s, self.history.last)) or wants_end
+        converged = self.has_converged()
+        if self.callbacks or (self.limits.tol > 0 and self.history.last["iteration"] == self.s.t):
+            votes = np.zeros((self.problem.n_local, 2))
+            votes[:, 0], votes[:, 1] = wants_end, converged
+            wants_end, converged = map(bool, self.network.runtime.max_agents(votes))
+        return "callback" if wants_end else ("converged" if converged else "")
+
+    def tame(self, agent: int) -> str:
+        """After an alarm: back to the saved iteration, more carefully; 'diverged' after the third."""
+        self.alarm.remember(agent, self.s.t, self.network.round)
+        self.alarm.restore(self.problem, self.s, self.algorithm)
+        return "diverged" if len(self.alarm.heard) >= self.alarm.most else ""
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands after this iteration; the arrays are the run's own, copy or write them at once."""
+        agents, numbers = self.s.lasting()
+        alarm_agents, alarm_numbers = self.alarm.lasting()
+        shared = {f"history.{name}": column for name, column in self.history.arrays().items()}
+        if self.best is not None:
+            shared |= {"best.objective": np.array(self.best[0]), "best.w": self.best[1]}
+        numbers |= {"round": self.network.round, "bytes": self.network.bytes, "seconds": self.seconds}
+        return Snapshot(agents | alarm_agents, shared, numbers | alarm_numbers)
+
+    def resume(self, saved: Snapshot) -> None:
+        """Go on from a snapshot; its arrays are copied."""
+        self.s.resume(saved.agents, saved.numbers)
+        self.alarm.resume(saved.agents, saved.numbers)
+        for name, column in saved.shared.items():
+            if name.startswith("history."):
+                self.history.rows[name.removeprefix("history.")] = column.tolist()
+        if "best.w" in saved.shared:
+            self.best = float(saved.shared["best.objective"]), np.array(saved.shared["best.w"])
+        self.network.round, self.network.bytes = int(saved.numbers["round"]), int(saved.numbers["bytes"])
+        self.seconds = float(saved.numbers["seconds"])
+
+    def measure(self) -> None:
+        """One row of the history; its cost is not part of `seconds`."""
+        row, w_bar = metrics.measure(self.problem, self.network, self.s)
+        row["seconds"] = self.seconds
+        self.history.append(row)
+        if self.best is None or row["objective"] < self.best[0]:
+            self.best = row["objective"], w_bar
+
+    def has_converged(self) -> bool:
+        """The stopping rules on tol and on stationarity, judged at measured iterations."""
+        limits, rows = self.limits, self.history
+        if limits.tol <= 0 or rows.last["iteration"] != self.s.t:
+            return False
+        first = rows["stationarity"][0]
+        if rows["stationarity"][-1] <= 1e-6 * first:
+            return True
+        before = [u for t, u in zip(rows["iteration"], rows["objective"], strict=True)
+                  if t <= self.s.t - limits.n_iter_no_change]  # fmt: skip
+        if not before:
+            return False
+        return bool(min(before) - min(rows["objective"]) < limits.tol * abs(min(before)))
+
+    def result(self, status: str) -> Result:
+        """The last model; the best one measured where the run diverged or was interrupted."""
+        s, problem = self.s, self.problem
+        w_bar = metrics.mean_over_agents(problem, s.w)
+        if status in ("diverged", "interrupted") and self.best is not None:
+            w_bar = self.best[1]
+        return Result(
+            w=s.w.copy(), y=s.y.copy(), w_bar=w_bar, history=self.history.arrays(), n_iter=s.t,
+            converged=status == "converged", status=status, warning=self.warning(status), state=s,
+        )  # fmt: skip
+
+    def warning(self, status: str) -> str | None:
+        """The sentence a user should read, if any."""
+        if status == "interrupted":
+            return f"The run was interrupted after {self.s.t} iterations; the best model so far is kept."
+        if self.alarm.heard:
+            kept = (
+                "the best model so far is kept. Choose a larger tau or a smaller step." if status == "diverged" else ""
+            )
+            return self.alarm.sentence(status == "diverged") + (f"; {kept}" if kept else ".")
+        objective, iteration = self.history["objective"], self.history["iteration"]
+        if status == "max_iter" and self.limits.tol > 0 and iteration[-1] >= 10:
+            earlier = max(k for k, t in enumerate(iteration) if t <= iteration[-1] - 10)
+            if objective[earlier] - objective[-1] > 0.01 * abs(objective[earlier]):
+                return (
+                    f"The objective was still falling by more than 1 % per ten iterations after max_iter={self.s.t} "
+                    "iterations. Increase max_iter."
+                )
+        return None

@@ -1,0 +1,142 @@
+"""The agents' numbers, where a run stands, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Callback = Callable[["State", dict[str, float]], "bool | None"]
+
+# The rest of a state is made anew by every iteration.
+LASTING = ("w", "w_hat", "z", "y", "grad", "values", "tau", "beta", "heard", "disagreement")
+
+
+class ConvergenceWarning(UserWarning):
+    """A run ended before it converged, or had to be tamed on the way."""
+
+
+@dataclass
+class State:
+    """The local agents' numbers, one row each (n_local, P), and where the run stands.
+
+    w weights, w_hat best response, z after the step, y tracker, grad own gradient, values own cost g_i(w_i) (n_local,),
+    tau (n_local,), beta: curvature that the model missed, heard: the neighbours' largest beta, disagreement: of the
+    first mixing round, relative; unit: b, the scale of tau; step: the last step size, or one per agent; t: iterations
+    done; root: the curvature root of the last model.
+    """
+
+    w: Array
+    w_hat: Array
+    z: Array
+    y: Array
+    grad: Array
+    values: Array
+    tau: Array
+    beta: Array
+    heard: Array
+    disagreement: Array
+    w_old: Array
+    y_old: Array
+    spare: Array
+    unit: float = 1.0
+    step: float | Array = 1.0
+    t: int = 0
+    root: Array | None = None
+
+    @classmethod
+    def at(cls, problem: Problem, w: Array) -> State:
+        """The start: y_i = grad_i at the given w (n_local, P)."""
+        w = np.array(w, dtype=problem.dtype, order="C")
+        grad = np.empty_like(w)
+        values = problem.loss_grad(w, grad)
+        n = len(w)
+        return cls(
+            w=w, w_hat=w.copy(), z=w.copy(), y=grad.copy(), grad=grad, values=values, tau=np.ones(n), beta=np.zeros(n),
+            heard=np.zeros(n), disagreement=np.zeros(n), w_old=w, y_old=grad, spare=np.empty_like(w),
+        )  # fmt: skip
+
+    def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
+        """Go on from the lasting part of another state, see `lasting`."""
+        for name in LASTING:
+            setattr(self, name, np.array(agents[name]))
+        self.unit, self.t = float(numbers["unit"]), int(numbers["t"])
+
+    def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """What the next iteration depends on: arrays of the local agents, and plain numbers."""
+        return {name: getattr(self, name) for name in LASTING}, {"unit": float(self.unit), "t": int(self.t)}
+
+    def mix_w_y(self, network: Network) -> None:
+        """w_i <- sum_j c_ij z_j and y_i <- sum_j c_ij y_j in one message that carries beta along."""
+        mixed = network.mix(self.z, self.y, scalars=self.beta, t=self.t)
+        self.w_old, self.y_old = self.w, self.y
+        self.w, self.y = mixed.arrays
+        self.heard, self.disagreement = mixed.heard, mixed.disagreement
+
+    def update_gradient(self, problem: Problem) -> None:
+        """grad_i <- grad g_i(w_i), y_i <- y_i + grad_i(new) - grad_i(old)."""
+        self.values = problem.loss_grad(self.w, self.spare)
+        self.y += self.spare
+        self.y -= self.grad
+        self.grad, self.spare = self.spare, self.grad
+
+    def restart(self, problem: Problem, w: Array, tau: Array) -> None:
+        """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
+        self.w = w.copy()
+        self.w_hat[...] = w
+        self.values = problem.loss_grad(self.w, self.grad)
+        self.y = self.grad.copy()
+        self.tau = tau.copy()
+        self.beta[:] = 0
+        self.heard[:] = 0
+
+
+@dataclass
+class Snapshot:
+    """All that the next iteration depends on, and the history so far.
+
+    agents: arrays with one entry per local agent; shared: arrays equal on every rank; numbers: plain values, equal on
+    every rank, that JSON can hold.
+    """
+
+    agents: dict[str, Array]
+    shared: dict[str, Array]
+    numbers: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends (see `Algorithm.run`)."""
+
+    max_iter: int
+    tol: float
+    n_iter_no_change: int
+    monitor_every: int
+    max_time: float | None
+
+
+@dataclass
+class Result:
+    """What a run returns.
+
+    w, y (n_local, P): the local agents' weights and trackers; w_bar (P,): their mean over all agents, equal on every
+    rank; history: equal-length arrays; n_iter: iterations done; converged: whether a stopping rule ended the run;
+    status: "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged"; warning: a sentence, or None.
+    """
+
+    w: Array
+    y: Array
+    w_bar: Array
+    history: dict[str, Array]
+    n_iter: int
+    converged: bool
+    status: str
+    warning: str | None = None
+    state: State | None = field(default=None, repr=False)
