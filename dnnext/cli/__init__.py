@@ -84,7 +84,7 @@ def _add_demo(commands, shared):
         "--data", choices=("digits", "breast_cancer", "wine"), default="digits", help="(default: %(default)s)"
     )
     _add_network(p, agents=10)
-    p.add_argument("--max-iter", type=int, default=60, help="most iterations (default: %(default)s)")
+    p.add_argument("--max-iter", type=int, default=100, help="most iterations (default: %(default)s)")
     p.add_argument("--dir", default=".", help="where the model and the figure go (default: here)")
     p.set_defaults(command="demo:demo")
 

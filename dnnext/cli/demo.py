@@ -40,38 +40,32 @@ def demo(args):
         f"{net.n_edges} links, spectral gap {net.spectral_gap:.3f}; {history['round'][-1]} rounds, "
         f"{history['bytes'][-1] / 1e6:.1f} MB sent in all"
     )
-    score = together.score(X_test, y_test)
-    views = [view.score(X_test, y_test) for view in together.agents_]
     pooled, alone = _pooled(X, y, X_test, y_test, args.seed), _alone(X, y, agent, X_test, y_test, args)
+    views = [view.score(X_test, y_test) for view in together.agents_]
     print("\ntest accuracy")
-    for words, value, note in (
-        (
-            f"{args.agents} agents, dnnext: rows stay where they are",
-            score,
-            f"views {min(views):.4f} to {max(views):.4f}",
-        ),
-        ("all rows in one place, scikit-learn's MLPClassifier", pooled, ""),
-        (f"one agent alone, on its own {np.sum(agent == 0)} rows", alone, ""),
-    ):
-        print(f"  {words:52s} {value:.4f}  {note}".rstrip())
-    model_path, figure_path = (os.path.join(args.dir, name) for name in ("dnnext-demo.npz", "dnnext-demo.png"))
-    together.save(model_path)
-    print(f"\nmodel written to {model_path}")
-    if importlib.util.find_spec("matplotlib") is None:
-        print("no figure: matplotlib is not installed (pip install 'dnnext[plot]')")
-    else:
-        from dnnext.cli.figure import draw_run
-
-        draw_run(
-            together.history_,
-            figure_path,
-            title=f"{args.data}: {args.agents} agents, {args.topology.replace('_', '-')} graph",
-            score_name="test accuracy",
-            references=[("all rows pooled, scikit-learn", pooled), ("one agent alone", alone)],
-        )
-        print(f"figure written to {figure_path}")
+    print(f"  {together.score(X_test, y_test):.4f}  {args.agents} agents: rows stay put, only weights travel (dnnext)")
+    print(f"  {min(views):.4f}  the same, the worst agent's own copy")
+    print(f"  {pooled:.4f}  all rows in one place, scikit-learn's MLPClassifier")
+    print(f"  {alone:.4f}  one agent alone, on its own {np.sum(agent == 0)} rows\n")
+    references = [("all rows in one place, scikit-learn", pooled), ("one agent alone", alone)]
+    _write(together, args, references)
     print(f"{time.perf_counter() - begin:.1f} s")
     return 130 if together.status_ == "interrupted" else 0
+
+
+def _write(together, args, references):
+    """The model file, and the figure where matplotlib is."""
+    model, figure = (os.path.join(args.dir, name) for name in ("dnnext-demo.npz", "dnnext-demo.png"))
+    together.save(model)
+    print(f"model written to {model}")
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no figure: matplotlib is not installed (pip install 'dnnext[plot]')")
+        return
+    from dnnext.cli.figure import draw_run
+
+    title = f"{args.data}: {args.agents} agents, {args.topology.replace('_', '-')} graph"
+    draw_run(together.history_, figure, title=title, score_name="test accuracy", references=references)
+    print(f"figure written to {figure}")
 
 
 def _owners(y, args):

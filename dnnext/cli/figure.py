@@ -48,7 +48,7 @@ def draw_run(history, path, title="", score_name="validation score", references=
 def _draw_objective(ax, history):
     iteration = history["iteration"]
     ax.plot(iteration, history["objective"], color=BLUE, label="objective U")
-    apart = history["disagreement"] > 0
+    apart = (history["disagreement"] > 0) & (iteration > 0)  # all agents start at one point
     ax.plot(iteration[apart], history["disagreement"][apart], color=ORANGE, ls="--", label="disagreement")
     ax.set(yscale="log", xlabel="iteration")
     ax.legend(frameon=False, fontsize=9)
@@ -59,7 +59,10 @@ def _draw_score(ax, history, score_name, references):
     ax.plot(history["iteration"], history["validation_score"], color=BLUE, lw=2, label="the network")
     for (name, value), color, style in zip(references, (GREEN, ORANGE, GREY), ("--", ":", "-."), strict=False):
         ax.axhline(value, color=color, ls=style, label=f"{name}: {value:.3f}")
-    ax.set(xlabel="iteration", ylabel=score_name)
+    values = [*history["validation_score"][1:], *(value for _, value in references)]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = 0.1 * (high - low) + 1e-3
+    ax.set(xlabel="iteration", ylabel=score_name, ylim=(low - room, high + room))  # the untrained start is left out
     ax.legend(frameon=False, fontsize=9, loc="lower right")
     _clean(ax)
 

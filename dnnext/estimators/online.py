@@ -61,7 +61,7 @@ def one_iteration(algorithm, problem, network, progress, history):
     """
     last = {name: column[-1] for name, column in history.items()}
     network.round = int(last.get("round", 0))
-    bytes_before, seconds_before = int(last.get("bytes", 0)) - network.bytes, float(last.get("seconds", 0.0))
+    seconds_before = float(last.get("seconds", 0.0))
     s = progress.state_on(problem)
     begin = time.perf_counter()
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
@@ -81,7 +81,8 @@ def one_iteration(algorithm, problem, network, progress, history):
                 "the last model is kept. Choose a larger tau."
             )
         row, w_bar = metrics.measure(problem, network, s)
-    row["bytes"] = row["bytes"] + bytes_before
+    for name in row.keys() & {"bytes", "bytes_wire"}:  # a new Network counts from zero
+        row[name] = row[name] + int(last.get(name, 0))
     row["seconds"] = seconds_before + seconds
     joined = {name: np.append(history.get(name, np.empty(0, np.asarray(v).dtype)), v) for name, v in row.items()}
     return Result(w=s.w, y=s.y, w_bar=w_bar, history=joined, n_iter=s.t, converged=False, status="max_iter", state=s)

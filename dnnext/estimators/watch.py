@@ -68,7 +68,7 @@ class Watch:
         words = [f"iteration {iteration:4d}/{self.total}"]
         words += [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
         if iteration in self.scores:
-            words.append(f"validation score {self.scores[iteration]:.4f}")
+            words.append(f"score {self.scores[iteration]:.4f}")
         return "  ".join([*words, f"{time.perf_counter() - self.started:.1f} s"])
 
     def column(self, iterations):

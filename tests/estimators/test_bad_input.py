@@ -138,7 +138,7 @@ def test_what_comes_beside_the_data(fit, words):
 
 def test_labels_that_are_no_nodes():
     graph = nx.relabel_nodes(nx.path_graph(3), dict(enumerate("abc")))
-    refuse("label 'd', which is no node", topology=graph, fit={"agent": np.array(list("abd") * 50)})
+    refuse("label 'z', which is no node", topology=graph, fit={"agent": np.array(list("abz") * 50)})
     refuse("label 4, which is no node", topology=Topology.ring(4), fit={"agent": np.arange(150) % 8})
 
 

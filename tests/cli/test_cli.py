@@ -1,0 +1,238 @@
+"""The command line as a user meets it: what it prints, writes, and how mistakes end."""
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+import dnnext
+from dnnext.cli import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, names, *columns):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
+
+
+def iris_file(path="iris.csv"):
+    X, y = load_iris(return_X_y=True)
+    write(path, ["sl", "sw", "pl", "pw", "kind"], *X.T, np.array(["setosa", "versicolor", "virginica"])[y])
+    return X, y
+
+
+def refused(capsys, *words):
+    assert main(list(words)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("dnnext: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_train_then_predict(here, capsys):
+    X, y = iris_file()
+    assert main(["train", "iris.csv", "--target", "kind", "--agents", "4", "--topology", "ring", "--out", "m.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "classification of 'kind' from 4 columns, 112 rows to train on, 38 to test on" in out
+    assert "iteration    1/200" in out
+    accuracy = float(out.split("test accuracy ")[1].split()[0])
+    assert accuracy > 0.9
+    write("new.csv", ["pw", "extra", "sl", "pl", "sw"], X[:, 3], y, X[:, 0], X[:, 2], X[:, 1])
+    assert main(["predict", "m.npz", "new.csv"]) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["kind"]
+    assert np.mean([row[0] for row in rows[1:]] == np.array(["setosa", "versicolor", "virginica"])[y]) > 0.9
+    assert main(["predict", "m.npz", "new.csv", "--proba"]) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["kind", "p(setosa)", "p(versicolor)", "p(virginica)"]
+    assert sum(map(float, rows[1][1:])) == pytest.approx(1)
+
+
+def test_regression_figure_and_agents_by_column(here, capsys):
+    X, y = load_diabetes(return_X_y=True)
+    write("d.csv", [*(f"x{k}" for k in range(10)), "site", "y"], *X.T, ["north", "south"] * 221, y)
+    words = ["--agent-column", "site", "--plot", "run.png", "--quiet", "--hidden", "5", "--max-iter", "30"]
+    assert main(["train", "d.csv", "--target", "y", "--tol", "1e-3", *words]) == 0
+    out = capsys.readouterr().out
+    assert "regression of 'y' from 10 columns" in out
+    assert "2 agents" in out
+    assert "iteration " not in out
+    assert float(out.split("test R2 ")[1].split()[0]) > 0.2
+    assert (here / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert [view.label for view in dnnext.load("model.npz").agents_] == ["north", "south"]
+
+
+def test_numbers_as_classes_stay_numbers(here, capsys):
+    X, y = load_breast_cancer(return_X_y=True)
+    write("b.csv", [*(f"x{k}" for k in range(30)), "y"], *X.T, y)
+    assert main(["train", "b.csv", "--target", "y", "--quiet", "--max-iter", "10", "--tol", "0"]) == 0
+    capsys.readouterr()
+    main(["predict", "model.npz", "b.csv"])
+    assert set(capsys.readouterr().out.split()) == {"y", "0", "1"}
+
+
+def test_options_from_a_file(here, capsys):
+    iris_file()
+    (here / "run.toml").write_text(
+        'target = "kind"\nagents = 3\nhidden = [5, 4]\nmax-iter = 9\nquiet = true\ntol = 0\n'
+    )
+    assert main(["train", "iris.csv", "--config", "run.toml", "--agents", "8", "--out", "m.npz"]) == 0
+    model = dnnext.load("m.npz")
+    assert (model.n_agents_, model.hidden_layer_sizes, model.n_iter_) == (8, (5, 4), 9)
+    (here / "run.toml").write_text("colour = 1\n")
+    assert "unknown option 'colour'" in refused(capsys, "train", "iris.csv", "--config", "run.toml")
+    (here / "run.toml").write_text("target = \n")
+    assert "not valid TOML" in refused(capsys, "train", "iris.csv", "--config", "run.toml")
+
+
+BAD_FILES = {
+    "missing value": ("a,b,y\n1,2,0\n3,,1\n5,6,0\n7,8,1\n", "column 'b' has a missing value (in line 3)"),
+    "missing values": (
+        "a,b,y\n1,NA,0\n3,nan,1\n5,6,0\n7,8,1\n",
+        "column 'b' has 2 missing values (the first in line 2)",
+    ),
+    "missing target value": ("a,b,y\n1,2,0\n3,4,\n5,6,0\n7,8,1\n", "column 'y' has a missing value (in line 3)"),
+    "text column": ("a,b,y\n1,red,0\n3,blue,1\n5,red,0\n7,red,1\n", "column 'b' holds text ('red' in line 2)"),
+    "infinite": ("a,b,y\n1,inf,0\n3,1,1\n5,2,0\n7,1,1\n", "column 'b' is inf in line 2"),
+    "no target": ("a,b,z\n1,2,0\n3,4,1\n", "no column 'y' (--target)"),
+    "one class": ("a,b,y\n1,2,yes\n3,4,yes\n5,6,yes\n7,8,yes\n", "the target 'y' has one class only (yes)"),
+    "one number": ("a,b,y\n1,2,3\n3,4,3\n5,6,3\n7,8,3\n", "the target 'y' has one class only (3)"),
+    "no header": ("1,2,0\n3,4,1\n", "first line must hold the names"),
+    "no rows": ("a,b,y\n", "no rows below the header"),
+    "empty": ("", "the file is empty"),
+    "ragged": ("a,b,y\n1,2,0\n3,4\n", "line 3 has 2 cells, the header has 3"),
+    "twice": ("a,a,y\n1,2,0\n3,4,1\n", "the column name 'a' comes 2 times"),
+    "nameless": ("a,,y\n1,2,0\n3,4,1\n", "a column has no name"),
+    "only the target": ("y\n0\n1\n0\n1\n", "no column is left to learn from"),
+    "quotes": ('a,b,y\n"1,2,0\n', "not valid CSV"),
+    "few rows": ("a,y\n1,0\n2,1\n", "2 rows are too few"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_files_are_one_sentence(here, capsys, case):
+    text, sentence = BAD_FILES[case]
+    (here / "f.csv").write_text(text)
+    assert sentence in refused(capsys, "train", "f.csv", "--target", "y")
+    assert sorted(os.listdir()) == ["f.csv"]
+
+
+def test_other_mistakes_are_one_sentence(here, capsys):
+    iris_file()
+    train = ["train", "iris.csv", "--target", "kind"]
+    assert "none.csv: No such file" in refused(capsys, "train", "none.csv", "--target", "y")
+    assert "--target is missing" in refused(capsys, "train", "iris.csv")
+    assert "topology" in refused(capsys, *train, "--topology", "donut")
+    assert "--hidden" in refused(capsys, *train, "--hidden", "big")
+    assert "--alpha" in refused(capsys, *train, "--alpha", "big")
+    assert "alpha must be" in refused(capsys, *train, "--alpha", "-1")
+    assert "penalty" in refused(capsys, *train, "--penalty", "l7")
+    assert "--test-fraction" in refused(capsys, *train, "--test-fraction", "1.5")
+    assert "regression is impossible" in refused(capsys, *train, "--task", "regression")
+    assert "no column 'zip' (--drop)" in refused(capsys, *train, "--drop", "zip")
+    assert "no column 'site' (--agent-column)" in refused(capsys, *train, "--agent-column", "site")
+    assert "not a complete dnnext model file" in refused(capsys, "predict", "iris.csv", "iris.csv")
+    (here / "binary.csv").write_bytes(bytes(range(256)))
+    assert "UTF-8" in refused(capsys, "train", "binary.csv", "--target", "y")
+    assert "must end in one of" in refused(capsys, *train, "--quiet", "--max-iter", "2", "--plot", "run.xyz")
+
+
+def test_a_new_file_that_lacks_a_column(here, capsys):
+    iris_file()
+    main(
+        ["train", "iris.csv", "--target", "kind", "--quiet", "--max-iter", "2", "--tol", "0", "--loss", "squared_hinge"]
+    )
+    write("new.csv", ["sl", "sw", "pl"], [1], [2], [3])
+    capsys.readouterr()
+    assert "no column 'pw' (an input of model.npz)" in refused(capsys, "predict", "model.npz", "new.csv")
+    assert "no probabilities" in refused(capsys, "predict", "model.npz", "iris.csv", "--proba")
+
+
+def test_debug_shows_the_traceback(here):
+    with pytest.raises(FileNotFoundError):
+        main(["train", "none.csv", "--target", "y", "--debug"])
+
+
+def test_unknown_words_are_exit_code_2(capsys):
+    for words in (["fly"], [], ["train"], ["topology", "ring", "many"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_separators_and_a_byte_order_mark(here, capsys):
+    X, y = load_iris(return_X_y=True)
+    lines = ["a;b;c;d;y", *(";".join(map(str, [*row, label])) for row, label in zip(X, y, strict=True))]
+    (here / "f.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert main(["train", "f.csv", "--target", "y", "--quiet", "--max-iter", "3", "--tol", "0"]) == 0
+    assert "from 4 columns" in capsys.readouterr().out
+
+
+def test_topology(capsys):
+    assert main(["topology", "ring", "6"]) == 0
+    out = capsys.readouterr().out
+    assert "ring, 6 agents, 6 links" in out
+    assert "degree           2 to 2" in out
+    assert "spectral gap     0.333333" in out
+    assert "0  o # . . . #" in out
+    assert "donut" in refused(capsys, "topology", "donut", "4")
+    assert "n_agents" in refused(capsys, "topology", "ring", "0")
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for word in ("dnnext", "numpy", "scipy", "scikit-learn", "blas", "MPI"):
+        assert word in out
+
+
+def test_demo(here, capsys):
+    assert main(["demo", "--data", "wine", "--agents", "5", "--max-iter", "8", "--dir", "out"]) == 0
+    out = capsys.readouterr().out
+    assert "wine: 124 rows to train on, 54 to test on, 13 inputs, 3 classes; 5 agents" in out
+    for words in ("iteration    8/8", "rows stay put", "scikit-learn's MLPClassifier", "one agent alone"):
+        assert words in out
+    assert sorted(os.listdir("out")) == ["dnnext-demo.npz", "dnnext-demo.png"]
+    assert dnnext.load("out/dnnext-demo.npz").n_agents_ == 5
+    assert "--agents" in refused(capsys, "demo", "--agents", "0")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_leaves_a_model(here):
+    iris_file()
+    words = ["train", "iris.csv", "--target", "kind", "--max-iter", "1000000", "--tol", "0", "--out", "m.npz"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dnnext", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        seen = [run.stdout.readline() for _ in range(6)]
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+        run.wait()
+    assert seen[1].startswith("iteration")
+    assert run.returncode == 130
+    assert "interrupted: the best model so far is kept" in out
+    assert "Traceback" not in err
+    assert dnnext.load("m.npz").status_ == "interrupted"
+
+
+def test_import_is_light(tmp_path):
+    code = "import sys, dnnext; print([m for m in ('sklearn', 'matplotlib', 'mpi4py', 'networkx') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert run.stdout.strip() == "[]"
