@@ -140,8 +140,12 @@ setup(
         ],
         build_dir="build/cython",
         compiler_directives={
-            "language_level": 3, "embedsignature": True, "binding": True, "boundscheck": False, "wraparound": False,
-        },  # fmt: skip
+            "language_level": 3,
+            "embedsignature": True,
+            "binding": True,
+            "boundscheck": False,
+            "wraparound": False,
+        },
     ),
     cmdclass={"build_ext": BuildKernels},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},

@@ -35,13 +35,39 @@ INLINE vector load_part(const real *p, int64_t n)
     return v;
 }
 
+/* c v, rounded on its own. The compiler may fuse a product into the sum that follows, and need not choose alike in two
+ * places; an empty statement between them leaves it no choice. */
+INLINE vector rounded_product(real c, vector v)
+{
+    vector p = c * v;
+#if defined(__x86_64__)
+    __asm__("" : "+v"(p));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(p));
+#else
+    __asm__("" : "+m"(p));
+#endif
+    return p;
+}
+
+/* The last n elements before `end`, zeros before them; reads the LANES elements before `end`. */
+INLINE vector load_end(const real *end, int64_t n)
+{
+    typedef real_bits lanes __attribute__((vector_size(VECTOR_BYTES), may_alias));
+    lanes number;
+    for (int l = 0; l < LANES; l++) number[l] = l;
+    return (vector)((lanes)load(end - LANES) & (number >= (real_bits)(LANES - n)));
+}
+
 INLINE void store_part(real *p, vector v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
 
 INLINE real sum_lanes(vector v)
 {
-    real total = 0;
-    for (int l = 0; l < LANES; l++) total += v[l];
-    return total;
+    real s[LANES];
+    memcpy(s, &v, sizeof s);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) s[l] += s[l + half];
+    return s[0];
 }
 
 /* sum_i a_i b_i. Shapes: (n), (n). Aliasing: any. Serial. */
@@ -56,8 +82,35 @@ static real dot(const real *a, const real *b, int64_t n)
         s3 += load(a + i + 3 * LANES) * load(b + i + 3 * LANES);
     }
     for (; i + LANES <= n; i += LANES) s0 += load(a + i) * load(b + i);
-    if (i < n) s1 += load_part(a + i, n - i) * load_part(b + i, n - i);
+    if (i < n && n >= LANES)
+        s1 += load_end(a + n, n - i) * load_end(b + n, n - i);
+    else if (i < n)
+        s1 += load_part(a + i, n - i) * load_part(b + i, n - i);
     return sum_lanes((s0 + s1) + (s2 + s3));
+}
+
+/* out = B v. Shapes: out (n), b (n, m), v (m). Aliasing: out is neither b nor v. Serial. Four rows share each load of v. */
+static void matrix_vector(real *restrict out, const real *restrict b, const real *restrict v, int64_t n, int64_t m)
+{
+    int64_t p = 0;
+    for (; p + 4 <= n; p += 4, b += 4 * m) {
+        vector s[4] = {{0}}, t[4] = {{0}};
+        int64_t i = 0;
+        for (; i + 2 * LANES <= m; i += 2 * LANES)
+            for (int r = 0; r < 4; r++) {
+                s[r] += load(b + r * m + i) * load(v + i);
+                t[r] += load(b + r * m + i + LANES) * load(v + i + LANES);
+            }
+        for (; i + LANES <= m; i += LANES)
+            for (int r = 0; r < 4; r++) s[r] += load(b + r * m + i) * load(v + i);
+        for (int r = 0; r < 4 && i < m; r++)
+            if (m >= LANES)
+                t[r] += load_end(b + r * m + m, m - i) * load_end(v + m, m - i);
+            else
+                t[r] += load_part(b + r * m + i, m - i) * load_part(v + i, m - i);
+        for (int r = 0; r < 4; r++) out[p + r] = sum_lanes(s[r] + t[r]);
+    }
+    for (; p < n; p++, b += m) out[p] = dot(b, v, m);
 }
 
 /* y += c x. Shapes: (n), (n). Aliasing: y is not x. Serial. */

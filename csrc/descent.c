@@ -67,7 +67,7 @@ static int64_t descend_block(const descent *d, const dnn_penalty *penalty, int64
     const real *strength = penalty->strength;
     int64_t done = 0;
     for (int64_t p = 0; p < d->n; p++) d->step[p] = d->v[p] - d->w[p];
-    for (int64_t p = 0; p < d->n; p++) d->q[p] = dot(d->b + p * d->n, d->step, d->n);
+    matrix_vector(d->q, d->b, d->step, d->n, d->n);
     while (done < n_iter) {
         real moved = 0, size = 1;
         int64_t group = first;

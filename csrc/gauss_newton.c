@@ -214,6 +214,7 @@ static void curve_agent(const curvature *c, const room *r, real *jacobian, int64
     int64_t end = mlp->offsets[agent + 1];
     real *out = c->out + agent * c->packed;
     if (thread == 0) memset(out, 0, (size_t)c->packed * sizeof(real));
+    wait_for(team); /* an agent without rows has no other barrier */
     for (int64_t first = mlp->offsets[agent]; first < end; first += held) {
         int64_t n = min_index(held, end - first), turn = 0;
         for (int64_t g = 0; g < n; g += group)

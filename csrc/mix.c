@@ -1,4 +1,4 @@
-/* mix.c: neighbours' rows, weighted and added up. */
+/* mix.c: neighbours' rows, weighted and added up; products are rounded before they are added, on every path. */
 
 enum { MIX_VECTORS = 8, MIX_BAND = 4096 };
 
@@ -17,16 +17,18 @@ INLINE void mix_strip(real *out, const real *rows, const dnn_csr *csr, int64_t i
         real weight = ((const real *)csr->data)[k];
         for (int j = 0; j < n; j++) {
             vector v = part && j == n - 1 ? load_part(row + j * LANES, last) : load(row + j * LANES);
-            total[j] += weight * v;
+            total[j] += rounded_product(weight, v);
         }
     }
     for (int j = 0; j < n; j++) {
         int cut = part && j == n - 1;
         const real *own = rows + i * stride + j * LANES;
-        vector result = scale * total[j];
-        result += shift * (cut ? load_part(own, last) : load(own));
-        if (previous)
-            result += memory * (cut ? load_part(previous + j * LANES, last) : load(previous + j * LANES));
+        vector result = rounded_product(scale, total[j]);
+        result += rounded_product(shift, cut ? load_part(own, last) : load(own));
+        if (previous) {
+            const real *past = previous + j * LANES;
+            result += rounded_product(memory, cut ? load_part(past, last) : load(past));
+        }
         if (cut)
             store_part(out + j * LANES, result, last);
         else

@@ -12,7 +12,8 @@ static void block_product(void *out_, const void *b_, const void *v_, int64_t ag
         real *out = (real *)out_ + i * params;
         for (int64_t k = 0; k < n_blocks; k++) {
             int64_t lo = blocks[k], size = blocks[k + 1] - lo;
-            for (int64_t p = 0; p < size; p++, b += size) out[lo + p] = dot(b, v + lo, size);
+            matrix_vector(out + lo, b, v + lo, size, size);
+            b += size * size;
         }
     }
 }

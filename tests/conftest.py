@@ -1,10 +1,18 @@
 """Fixtures for all rooms."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Few examples, none of them timed, nothing written to disk; the same ones every time where CI is set.
+settings.register_profile(
+    "dnnext", max_examples=25, deadline=None, database=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("dnnext")
 
 
 @pytest.fixture(scope="session")

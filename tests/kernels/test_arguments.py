@@ -1,0 +1,223 @@
+"""Wrong arguments are a ValueError that names the argument, what it was and what is allowed; nothing is touched."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dnnext import kernels
+from dnnext.kernels import reference
+
+NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_arguments_are_the_twins(name):
+    mine, twin = inspect.signature(getattr(kernels, name)), inspect.signature(getattr(reference, name))
+    assert list(mine.parameters) == list(twin.parameters)
+    assert [p.default for p in mine.parameters.values()] == [p.default for p in twin.parameters.values()]
+    assert getattr(kernels, name).__doc__
+
+
+def test_every_twin_has_a_kernel():
+    public = [n for n, f in inspect.getmembers(reference, inspect.isfunction) if not n.startswith("_")]
+    assert set(public) - {"pairwise"} == set(NAMES)
+
+
+@pytest.fixture
+def good(network):
+    """Right arguments of every kernel by name."""
+    p = network(0, (3, 4, 2), (5, 0, 2))
+    net = {"offsets": p.offsets, "layers": p.layers, "activation": 1}
+    blocks = np.array([0, 10, p.params])
+    packed = int(np.sum(np.diff(blocks) ** 2))
+    b = np.concatenate([np.eye(size).ravel() for size in np.diff(blocks)])[None].repeat(3, 0)
+    rows, status = np.empty((3, p.params)), np.empty(3, np.int64)
+    penalty = {
+        "l1": np.ones(p.params), "l2": np.ones(p.params), "groups": np.array([[0, 4], [6, 9]]), "strength": np.ones(2),
+    }  # fmt: skip
+    mlp, wide = {"w": p.w, "x": p.x}, np.empty((p.n, 2))
+    root = {"root": p.u, "blocks": blocks}
+    csr = {
+        "indptr": np.array([0, 1, 1, 3]),
+        "indices": np.array([0, 4, 1]),
+        "data": np.ones(3),
+        "previous": rows.copy(),
+    }
+    return {
+        "loss_value_grad": {
+            "value": np.empty(p.n), "delta": wide, "f": p.u, "target": p.target, "loss": 0, "param": 1.0,
+        },
+        "mlp_forward": {"out": wide, **mlp, **net},
+        "mlp_loss_grad": {
+            "value": np.empty(3), "grad": rows, **mlp, "target": p.target, "weight": p.weight, **net, "loss": 0,
+            "param": 1.0, "scale": 1.0,
+        },
+        "mlp_jv": {"out": wide, **mlp, "v": p.v, **net},
+        "mlp_jtu": {"out": rows, **mlp, "u": p.u, **net},
+        "mlp_jacobian": {
+            "out": np.empty((p.n * 2, p.params)), "w": p.w[:1], "x": p.x, "root": p.u, "layers": p.layers,
+            "activation": 1,
+        },
+        "mlp_gauss_newton": {"out": np.empty((3, packed)), **mlp, **root, **net},
+        "mlp_gauss_newton_product": {"out": rows, **mlp, **root, "v": p.v, **net},
+        "block_product": {"out": rows, "b": b, "v": p.v, "blocks": blocks},
+        "spd_solve": {"out": rows, "status": status, "b": b, "diag": p.v**2, "rhs": p.v.copy(), "blocks": blocks},
+        "descent_solve": {
+            "v": rows, "n_done": status, "b": b, "tau": np.ones(3), "w": p.v, "g": p.v.copy(), **penalty,
+            "blocks": blocks, "n_iter": 2, "tol": 0.0,
+        },
+        "penalty_prox": {"out": rows, "v": p.v, "s": np.ones(3), **penalty},
+        "csr_mix": {"out": rows, "rows": np.ones((5, p.params)), **csr, "scale": 1.0, "shift": 0.0, "memory": 1.0},
+    }  # fmt: skip
+
+
+OUTPUTS = {"out", "value", "grad", "delta", "status", "n_done"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_right_arguments_pass(good, name):
+    getattr(kernels, name)(**good[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_wrong_array_is_named(good, name):
+    """Every array argument in turn: an axis too many, a wrong length, a wrong type, not in C order, not an array."""
+    for argument, array in good[name].items():
+        if not isinstance(array, np.ndarray):
+            continue
+        wrong = [
+            array[..., None, None],
+            array.astype(np.complex128),
+            array.astype(object),
+            array.tolist(),
+            3,
+            "text",
+            None,
+        ]
+        wrong.append(array.astype(array.dtype.newbyteorder()))
+        if array.dtype.kind == "i":
+            wrong += [array.astype(float), array.astype(np.int16)]
+        if array.ndim > 1 and min(array.shape) > 1:
+            wrong.append(np.asfortranarray(array))
+        if argument == "indices":
+            wrong.append(array.astype(np.int32))
+        for bad in wrong:
+            if bad is None and argument in ("weight", "grad", "previous"):
+                continue
+            with pytest.raises(ValueError, match=argument):
+                getattr(kernels, name)(**{**good[name], argument: bad})
+        longer = np.zeros((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
+        if argument not in ("indices", "data"):
+            with pytest.raises(ValueError, match=r"must"):  # may name the argument that it no longer fits
+                getattr(kernels, name)(**{**good[name], argument: longer})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_is_refused(good, name):
+    real = [k for k, v in good[name].items() if isinstance(v, np.ndarray) and v.dtype == np.float64 and k != "value"]
+    for argument in real:
+        with pytest.raises(ValueError, match=r"like the other arrays of this call|float64"):
+            getattr(kernels, name)(**{**good[name], argument: good[name][argument].astype(np.float32)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_must_be_writeable(good, name):
+    written = OUTPUTS | ({"b"} if name == "spd_solve" else {"v"} if name == "descent_solve" else set())
+    for argument in written & set(good[name]):
+        frozen = good[name][argument].copy()
+        frozen.flags.writeable = False
+        with pytest.raises(ValueError, match=f"{argument} must be a writeable.*read-only"):
+            getattr(kernels, name)(**{**good[name], argument: frozen})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "bad", "sentence"),
+    [
+        ("mlp_forward", "layers", (3,), "layers must hold 2 to 65 sizes"),
+        ("mlp_forward", "layers", (3, 0, 2), "every size in layers must be an integer from 1"),
+        ("mlp_forward", "layers", (3, 4.5, 2), "every size in layers must be an integer"),
+        ("mlp_forward", "layers", (3, 2**20, 2**20, 2), "fewer than 2\\^31 parameters"),
+        ("mlp_forward", "activation", 9, "activation must be an integer from 0 to 4, but it was 9"),
+        ("mlp_loss_grad", "loss", -1, "loss must be an integer from 0 to 4, but it was -1"),
+        ("mlp_loss_grad", "loss", "softmax", "loss must be an integer from 0 to 4, but it was 'softmax'"),
+        ("mlp_forward", "n_threads", 0, "n_threads must be an integer from 1 to 1024, but it was 0"),
+        ("mlp_forward", "offsets", np.array([0, 5, 4, 7]), "offsets must rise from 0 to the 7 rows of x"),
+        ("mlp_forward", "offsets", np.array([1, 5, 5, 7]), "offsets must rise"),
+        ("mlp_forward", "offsets", np.array([0, 5, 5, 8]), "offsets must rise"),
+        ("mlp_forward", "offsets", np.array([], np.int64), "offsets must rise"),
+        ("mlp_forward", "w", np.ones((2, 26)), "w must have one row for each of the 3 agents"),
+        ("mlp_gauss_newton", "blocks", np.array([0, 10, 25]), "blocks must rise from 0 to the 26 parameters"),
+        ("spd_solve", "blocks", np.array([0, 30, 26]), "blocks must rise"),
+        ("penalty_prox", "groups", np.array([[0, 4], [3, 9]]), "group 1 was \\(3, 9\\)"),
+        ("penalty_prox", "groups", np.array([[0, 4], [6, 27]]), "group 1 was \\(6, 27\\)"),
+        ("penalty_prox", "groups", np.array([[-1, 4], [6, 9]]), "group 0 was \\(-1, 4\\)"),
+        ("penalty_prox", "groups", np.array([[0, 4], [6, 6]]), "group 1 was \\(6, 6\\)"),
+        ("descent_solve", "groups", np.array([[0, 4], [6, 11]]), "cross a boundary of blocks, but \\(6, 11\\) did"),
+        ("descent_solve", "n_iter", -1, "n_iter must be an integer from 0"),
+        ("csr_mix", "indices", np.array([0, 5, 1]), "indices\\[1\\] does not"),
+        ("csr_mix", "indices", np.array([-1, 4, 1]), "indices\\[0\\] does not"),
+        ("csr_mix", "indptr", np.array([0, 2, 1, 3]), "indptr\\[2\\] does not"),
+        ("csr_mix", "indptr", np.array([0, 1, 1, 4]), "indptr\\[3\\] does not"),
+    ],
+)
+def test_sentences(good, name, argument, bad, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        getattr(kernels, name)(**{**good[name], argument: bad})
+
+
+def test_shared_memory_is_refused_where_it_would_harm(good):
+    for name, output, argument in [
+        ("csr_mix", "out", "rows"), ("block_product", "out", "v"), ("descent_solve", "v", "w"),
+        ("spd_solve", "out", "diag"),
+    ]:  # fmt: skip
+        arguments = good[name]
+        same = arguments[argument]
+        with pytest.raises(ValueError, match=r"shares?"):
+            getattr(kernels, name)(**{**arguments, output: same[: len(arguments[output])]})
+    memory = np.ones((4, 26))
+    for name, argument in (("penalty_prox", "v"), ("spd_solve", "rhs")):
+        with pytest.raises(ValueError, match="share"):
+            getattr(kernels, name)(**{**good[name], "out": memory[1:], argument: memory[:-1]})
+
+
+def test_refusals_release_their_arrays(good):
+    """A refused call must leave no buffer locked: the array can still be resized."""
+    x = np.ones((7, 3))
+    with pytest.raises(ValueError, match="out"):
+        kernels.mlp_forward(**{**good["mlp_forward"], "x": x, "out": np.ones(3)})
+    x.resize((2, 3), refcheck=False)
+
+
+def test_info():
+    info = kernels.info()
+    assert info["cpu_path"] in info["cpu_paths"]
+    assert info["cpu_paths"][0] == "baseline"
+    assert info["max_threads"] >= 1
+    assert re.match(r"(gcc|clang) \d+", info["compiler"])
+
+
+def test_missing_compiled_modules_are_an_import_error():
+    code = "import sys; sys.modules['dnnext.kernels._call'] = None; import dnnext.kernels"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: The compiled kernels of dnnext are missing" in result.stderr
+
+
+def test_import_is_light():
+    code = (
+        "import sys, dnnext, dnnext.kernels; "
+        "print([m for m in ('sklearn', 'matplotlib', 'mpi4py', 'networkx') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_stubs_name_what_is_compiled():
+    for module in ("_call", "_mlp", "_rows"):
+        compiled = importlib.import_module(f"dnnext.kernels.{module}")
+        stub = importlib.resources.files("dnnext.kernels").joinpath(f"{module}.pyi").read_text()
+        for name in re.findall(r"^def (\w+)", stub, re.M):
+            assert callable(getattr(compiled, name))

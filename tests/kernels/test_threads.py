@@ -1,0 +1,150 @@
+"""No bit depends on the number of threads, on the neighbours in memory, or on how agents are split."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from dnnext import kernels
+
+DTYPES = [np.float64, np.float32]
+# Enough work for every thread: many equal agents, few agents, one that holds nearly all rows, and none at all.
+SHARES = [(4000,) * 5, (30000,), (15000, 9000), (20000, 10, 0, 7), (0, 0)]
+
+
+def bits(name, outputs, arguments):
+    """The same outputs from 1, 2 and 3 threads."""
+    results = []
+    for n_threads in (1, 2, 3):
+        out = [np.full_like(o, 7) for o in outputs]
+        getattr(kernels, name)(*out, *arguments, n_threads=n_threads)
+        results.append(out)
+    for other in results[1:]:
+        for mine, its in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(mine, its)
+    return results[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", SHARES)
+@pytest.mark.parametrize("layers", [(9, 13, 2), (5, 8, 7, 3), (70, 4)])
+def test_mlp_kernels(network, layers, rows, dtype):
+    p = network(0, layers, rows, dtype)
+    net = (p.offsets, p.layers, p.activation)
+    value, grad = np.empty(p.agents), np.empty((p.agents, p.params), dtype)
+    bits("mlp_loss_grad", [value, grad], (p.w, p.x, p.target, p.weight, *net, p.loss, 1.0, 0.5))
+    bits("mlp_forward", [p.u], (p.w, p.x, *net))
+    bits("mlp_jv", [p.u], (p.w, p.x, p.v, *net))
+    bits("mlp_jtu", [grad], (p.w, p.x, p.u, *net))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [(700,) * 5, (2000,), (1500, 0, 40), (0,)])
+@pytest.mark.parametrize("blocks", [(0, 361), (0, 40, 41, 42, 300, 361), range(362)], ids=["one", "some", "all"])
+def test_gauss_newton(network, rows, blocks, dtype):
+    p = network(0, (9, 30, 2), rows, dtype)
+    assert p.params == 362
+    blocks = np.array([*blocks, 362])
+    out = np.empty((p.agents, int(np.sum(np.diff(blocks) ** 2))), dtype)
+    tail = (p.offsets, p.layers, p.activation, blocks)
+    bits("mlp_gauss_newton", [out], (p.w, p.x, p.u, *tail))
+    bits("mlp_gauss_newton_product", [p.v], (p.w, p.x, p.real(p.n, 2, 2), p.v, *tail))
+    one = p.real(p.n * 2, p.params)
+    bits("mlp_jacobian", [one], (p.w[:1], p.x, p.u, p.layers, p.activation))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("agents", [1, 2, 7])
+@pytest.mark.parametrize("blocks", [(0, 500), (0, 150, 151, 400, 500), range(501)], ids=["one", "some", "all"])
+def test_solves(agents, blocks, dtype):
+    rng, blocks = np.random.default_rng(0), np.array(blocks)
+    b = np.concatenate([np.eye(size).ravel() for size in np.diff(blocks)])
+    b = (b + 1e-3 * rng.random((agents, len(b)))).astype(dtype)
+    v = rng.standard_normal((agents, 500)).astype(dtype)
+    bits("block_product", [v], (b, v, blocks))
+    first = None
+    for n_threads in (1, 2, 3):
+        out, status, worn = np.empty_like(v), np.empty(agents, np.int64), b.copy()
+        kernels.spd_solve(out, status, worn, np.full_like(v, 40), v, blocks, n_threads)
+        first = out if first is None else first
+        np.testing.assert_array_equal(out, first)
+    penalty = (np.full(500, 0.1, dtype), np.full(500, 0.1, dtype), np.empty((0, 2), np.int64), np.empty(0, dtype))
+    for n_threads in (1, 2, 3):
+        out, done = v.copy(), np.empty(agents, np.int64)
+        kernels.descent_solve(out, done, b, np.ones(agents, dtype), v, v, *penalty, blocks, 30, 0.0, n_threads)
+        first = (out, done) if n_threads == 1 else first
+        np.testing.assert_array_equal(out, first[0])
+        np.testing.assert_array_equal(done, first[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [9000, 20011])
+def test_rows(columns, dtype):
+    rng = np.random.default_rng(0)
+    matrix = sp.random_array((40, 44), density=0.2, format="csr", rng=rng)
+    rows = rng.standard_normal((44, columns)).astype(dtype)
+    csr = (matrix.indptr, matrix.indices, matrix.data.astype(dtype))
+    bits("csr_mix", [rows[:40]], (rows, *csr, None, 1.0, 0.0, 0.0))
+    groups = np.arange(0, columns, 7)[:-1, None] + [0, 5]
+    flat = np.full(columns, 0.1, dtype)
+    strength = np.full(len(groups), 0.4, dtype)
+    bits("penalty_prox", [rows], (rows, np.ones(44, dtype), flat, flat, groups, strength))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_column_mixes_the_same_wherever_it_stands(dtype):
+    rng = np.random.default_rng(0)
+    matrix = sp.random_array((6, 6), density=0.7, format="csr", rng=rng)
+    csr = (matrix.indptr, matrix.indices, matrix.data.astype(dtype))
+    column, previous = rng.standard_normal((2, 6, 1)).astype(dtype)
+    for n in range(1, 150):
+        out = np.empty((6, n), dtype)
+        copies = np.repeat(column, n, axis=1), np.repeat(previous, n, axis=1)
+        kernels.csr_mix(out, copies[0], *csr, copies[1], 1.3, -0.3, -0.7)
+        first = out[:, :1] if n == 1 else first  # noqa: F821
+        np.testing.assert_array_equal(out, np.repeat(first, n, axis=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_agent_computes_the_same_alone(network, dtype):
+    p = network(0, (9, 13, 2), (300, 0, 1, 2000), dtype)
+    grad, value = np.empty((4, p.params), dtype), np.empty(4)
+    tail = (p.layers, p.activation, p.loss, 1.0, 0.5)
+    kernels.mlp_loss_grad(value, grad, p.w, p.x, p.target, None, p.offsets, *tail)
+    for i in range(4):
+        rows = slice(p.offsets[i], p.offsets[i + 1])
+        alone, one = np.empty((1, p.params), dtype), np.empty(1)
+        offsets = np.array([0, rows.stop - rows.start])
+        kernels.mlp_loss_grad(one, alone, p.w[i : i + 1], p.x[rows], p.target[rows], None, offsets, *tail)
+        np.testing.assert_array_equal(alone[0], grad[i])
+        assert one[0] == value[i]
+
+
+@pytest.mark.parametrize("path", [path for path in kernels.info()["cpu_paths"] if path != kernels.info()["cpu_path"]])
+def test_other_cpu_paths(path):
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", f"{here}/test_threads.py"]
+    environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1"}
+    files = [str(here / name) for name in ("test_twins.py", "test_elementary.py", "test_threads.py")]
+    selection = ["-k", "not other_cpu_paths and not solves and not gauss_newton_"]
+    result = subprocess.run(
+        [*command, *selection, *files],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=here.parents[1],
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_unknown_cpu_path_is_named():
+    environment = {**os.environ, "DNNEXT_CPU": "pentium"}
+    command = [sys.executable, "-c", "import dnnext.kernels"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "DNNEXT_CPU must be one of" in result.stderr
+    assert "pentium" in result.stderr
