@@ -89,16 +89,11 @@ class DecentralizedMLP(Exports, BaseEstimator):
         """
         choices.check_parameters(self, self._kind)
         seeds = Seeds(self.random_state)
-        x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True)
-        evaluation = self._check_eval_set(eval_set)
-        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
-        owner = owners(graph, agent, codes, self.partition, seeds)
-        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
-        if self.early_stopping and evaluation is None:
-            parts, held = parts.hold_out(self.validation_fraction, seeds)
-            evaluation = held.x, held.y
-        self._graph = graph
-        return self._train(parts, seeds, evaluation)
+        parts, graph, evaluation = self._prepare(X, y, sample_weight, agent, eval_set, seeds)
+        moments = self._moments(parts, InProcess(parts.n_agents))
+        problem = self._problem(parts, moments)
+        del parts  # the problem has its own, standardised copy
+        return self._train(problem, graph, moments, seeds, evaluation)
 
     def fit_agents(self, agents, eval_set=None):
         """Train on one pair per agent; the number of agents follows.
@@ -139,18 +134,26 @@ class DecentralizedMLP(Exports, BaseEstimator):
             progress = Progress.start(problem, self._start(problem.model, moments, seeds))
         elif problem.model != self._network.model:
             raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
-        algorithm = choices.make_algorithm(self, problem.n_params, parts.n_rows)
+        algorithm = choices.make_algorithm(self, problem)
         network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
         result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
-        self._graph = graph
-        return self._expose(problem, moments, parts, result, None, seen=progress.seen)
+        return self._expose(problem, graph, moments, result, None, seen=progress.seen)
 
-    def _train(self, parts, seeds, evaluation):
-        runtime = InProcess(parts.n_agents)
-        moments = self._moments(parts, runtime)
-        problem = self._problem(parts, moments)
-        network = Network(self._graph.topology, mixing_rounds=self.mixing_rounds, runtime=runtime)
-        algorithm = choices.make_algorithm(self, problem.n_params, parts.n_rows)
+    def _prepare(self, X, y, sample_weight, agent, eval_set, seeds):
+        """(Parts to train on, Graph, rows to score or None)."""
+        x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True)
+        evaluation = self._check_eval_set(eval_set)
+        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
+        owner = owners(graph, agent, codes, self.partition, seeds)
+        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
+        if self.early_stopping and evaluation is None:
+            parts, held = parts.hold_out(self.validation_fraction, seeds)
+            evaluation = held.x, held.y
+        return parts, graph, evaluation
+
+    def _train(self, problem, graph, moments, seeds, evaluation):
+        network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
+        algorithm = choices.make_algorithm(self, problem)
         start = self._start(problem.model, moments, seeds)
         watch = Watch(
             problem,
@@ -173,7 +176,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
             random_state=seeds.integer("algorithm"),
             warn=False,
         )
-        return self._expose(problem, moments, parts, result, watch)
+        return self._expose(problem, graph, moments, result, watch)
 
     def _problem(self, parts, moments, seen=0.0):
         """The Problem of these parts; alpha="auto" counts their weight and what was `seen` before."""
@@ -229,17 +232,17 @@ class DecentralizedMLP(Exports, BaseEstimator):
 
     # results
 
-    def _expose(self, problem, moments, parts, result, watch, seen=0.0):
+    def _expose(self, problem, graph, moments, result, watch, seen=0.0):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.patience is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
-        n_agents = parts.n_agents
+        n_agents = problem.n_agents
         if len(w) != n_agents:  # the centralised method has one row
             w, y = np.repeat(w, n_agents, axis=0), np.repeat(y, n_agents, axis=0) / n_agents
         row, views = final_prox(problem, w_bar, w, y)
         self._set_network(FittedNetwork(problem.model, np.array(row), moments))
         self._agent_rows = np.array(views)
-        self._agent_samples = parts.n_rows.tolist()
+        self._graph, self._agent_samples = graph, np.diff(problem.offsets).tolist()
         self._progress = None
         if result.state is not None and len(result.state.w) == n_agents:
             self._progress = Progress.of(result.state, seen + problem.n_total)
@@ -251,7 +254,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
         self.converged_ = bool(result.converged or (watch is not None and watch.stopped))
         self.status_ = "early_stopping" if watch is not None and watch.stopped else result.status
         self.n_agents_ = n_agents
-        self.topology_ = self._graph.topology
+        self.topology_ = graph.topology
         self.n_outputs_ = problem.model.layers[-1]
         if result.warning:
             warnings.warn(result.warning, ConvergenceWarning, stacklevel=4)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from numbers import Integral, Real
 
 import joblib
@@ -52,9 +51,7 @@ def _nothing(v):
 
 
 def _sizes(v):
-    return _whole(1)(v) or (
-        isinstance(v, Iterable) and not isinstance(v, (str, bytes, dict)) and all(_whole(1)(n) for n in v)
-    )
+    return _whole(1)(v) or (isinstance(v, (list, tuple, np.ndarray)) and all(_whole(1)(n) for n in v))
 
 
 def _strengths(v):
@@ -230,7 +227,7 @@ def make_surrogate(surrogate, n_blocks, solver, n_params, n_rows):
     return PartialLinearization(n_blocks=int(n_blocks), solver=solver)
 
 
-def make_algorithm(estimator, n_params, n_rows):
+def make_algorithm(estimator, problem):
     """Algorithm object for `run(problem, network)`."""
     e = estimator
     if not isinstance(e.algorithm, str):
@@ -239,7 +236,8 @@ def make_algorithm(estimator, n_params, n_rows):
         return GradientTracking(step=e.step)
     if e.algorithm == "dgd":
         return DGD(step=e.step)
-    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, n_params, n_rows)
+    n_rows = np.diff(problem.offsets)
+    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, problem.n_params, n_rows)
     recipe = NEXT if e.algorithm == "next" else CentralizedSCA
     return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
 

@@ -208,7 +208,7 @@ def _read(path):
                     raise ValueError("its header is of another format")
                 if header.get("version", 0) <= VERSION:
                     return header, {member: _array(archive, member) for member in members if member != "header"}
-        except (ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{name!r} is not a complete dnnext model file: {error}.") from error
     raise ValueError(
         f"{name!r} has model format {header['version']}, this version of dnnext reads up to {VERSION}: update dnnext."
