@@ -24,8 +24,8 @@ COUNTS = ("iteration", "round", "bytes", "bytes_wire")
 class History:
     """Rows of measures, in order; `arrays` turns them into a dict of equal-length arrays."""
 
-    def __init__(self) -> None:
-        self.rows: dict[str, list[float]] = {}
+    def __init__(self, columns: dict[str, Array] | None = None) -> None:
+        self.rows: dict[str, list[float]] = {name: column.tolist() for name, column in (columns or {}).items()}
 
     @property
     def last(self) -> dict[str, float]:
@@ -102,6 +102,7 @@ def smoothness(problem: Problem, w_bar: Array, n_iter: int = 20) -> float:
     return float(problem.runtime.sum_agents(size))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def final_prox(
     problem: Problem, w_bar: Array, w: Array | None = None, y: Array | None = None
 ) -> tuple[Array, Array | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from dnnext import _checks
-from dnnext.algorithms.loop import Run
+from dnnext.algorithms.loop import Run, check_snapshot
 from dnnext.algorithms.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Algorithm(ABC):
         random_state: Any = 0,
         warn: bool = True,
         resume: Snapshot | None = None,
+        notes: dict[str, Any] | None = None,
     ) -> Result:
         """Minimise the problem over the network.
 
@@ -84,6 +85,8 @@ class Algorithm(ABC):
         resume : Snapshot or None
             Go on where another run stood, instead of w0 (see `dnnext.checkpoint`): the same numbers come out as without
             the break.
+        notes : dict or None
+            Values that JSON can hold, kept in checkpoints for whoever resumes.
 
         Returns
         -------
@@ -96,12 +99,14 @@ class Algorithm(ABC):
         """
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits)
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the alarm looks at what comes out
             network.round = network.bytes = 0
+            if resume is not None:
+                check_snapshot(problem, resume)
             s = State.at(problem, starting_weights(problem, w0, random_state) if resume is None else resume.agents["w"])
             if resume is None:
                 self.start(problem, s)
-            run = Run(self, problem, network, s, limits, callbacks)
+            run = Run(self, problem, network, s, limits, callbacks, notes)
             if resume is not None:
                 run.resume(resume)
             result = run.loop()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PAUSE = 1.0  # seconds: a launcher may hand on the same Ctrl-C twice
 
 
 class Interruption:
-    """While it is open, SIGINT and SIGTERM set `is_asked`; a second one ends the iteration itself.
+    """While it is open, SIGINT and SIGTERM set `is_asked`; a second Ctrl-C ends the iteration itself.
 
     All ranks can then end after the same iteration, with a state that a checkpoint can hold. An MPI launcher hands
     Ctrl-C on as SIGTERM, and batch systems send it before they kill: once the run has ended, a SIGTERM is sent again
@@ -27,7 +29,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.is_asked = False
-        self._terminate = False
+        self._terminate, self._heard = False, 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -43,6 +45,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._terminate |= number == signal.SIGTERM
-        if self.is_asked:
+        now = time.monotonic()
+        if self.is_asked and number == signal.SIGINT and now > self._heard + PAUSE:
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_asked, self._heard = True, now

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,15 +35,16 @@ class Run:
 
     def __init__(
         self, algorithm: Algorithm, problem: Problem, network: Network, s: State, limits: Limits,
-        callbacks: Sequence[Callback],
+        callbacks: Sequence[Callback], notes: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.algorithm, self.problem, self.network, self.s = algorithm, problem, network, s
-        self.limits, self.callbacks = limits, callbacks
+        self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
         self.alarm = Alarm(problem, s)
         self.history = metrics.History()
         self.best: tuple[float, Array] | None = None
         self.seconds = 0.0
         self.is_whole = True  # the state is that of a finished iteration
+        self.is_resumed = False
 
     def loop(self) -> Result:
         """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
@@ -74,6 +76,8 @@ class Run:
                 if status:
                     return status
         except KeyboardInterrupt:
+            if self.network.runtime.is_distributed:  # the others are still at it
+                raise
             return "interrupted"
         except AgentsLost as loss:
             sentence = f"{loss} in iteration {self.s.t + 1}, round {self.network.round + 1}."
@@ -139,19 +143,27 @@ class Run:
         if self.best is not None:
             shared |= {"best.objective": np.array(self.best[0]), "best.w": self.best[1]}
         numbers |= {"round": self.network.round, "bytes": self.network.bytes, "seconds": self.seconds}
-        return Snapshot(agents | alarm_agents, shared, numbers | alarm_numbers)
+        saved = Snapshot(agents | alarm_agents, shared, numbers | alarm_numbers)
+        for callback in self.callbacks:
+            if hasattr(callback, "lasting"):
+                saved.add(type(callback).__name__, callback.lasting())
+        return saved
 
     def resume(self, saved: Snapshot) -> None:
         """Go on from a snapshot; its arrays are copied."""
+        self.is_resumed = True
         self.s.resume(saved.agents, saved.numbers)
         self.alarm.resume(saved.agents, saved.numbers)
-        for name, column in saved.shared.items():
-            if name.startswith("history."):
-                self.history.rows[name.removeprefix("history.")] = column.tolist()
+        self.history = metrics.History(saved.below("history").shared)
         if "best.w" in saved.shared:
             self.best = float(saved.shared["best.objective"]), np.array(saved.shared["best.w"])
         self.network.round, self.network.bytes = int(saved.numbers["round"]), int(saved.numbers["bytes"])
         self.seconds = float(saved.numbers["seconds"])
+        if self.network.runtime.rank == 0:
+            self.network.runtime.bytes_wire += int(self.history["bytes_wire"][-1])
+        for callback in self.callbacks:
+            if hasattr(callback, "resume"):
+                callback.resume(saved.below(type(callback).__name__))
 
     def measure(self) -> None:
         """One row of the history; its cost is not part of `seconds`."""
@@ -204,3 +216,32 @@ class Run:
                     "iterations. Increase max_iter."
                 )
         return None
+
+
+def data_marks(problem: Problem) -> Array:
+    """A fingerprint of every local agent's rows, (n_local, 2) uint64: a run goes on with its own data only."""
+    marks = np.zeros((problem.n_local, 2), dtype=np.uint64)
+    for i, rows in enumerate(map(slice, problem.offsets[:-1], problem.offsets[1:])):
+        digest = hashlib.sha256()
+        for array in (problem.x, problem.target, problem.weight):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
+        marks[i] = np.frombuffer(digest.digest()[:16], dtype=np.uint64)
+    return marks
+
+
+def check_snapshot(problem: Problem, saved: Snapshot) -> None:
+    """The snapshot is of this problem, or a sentence on every rank."""
+    with problem.runtime.together():
+        w, wanted = saved.agents["w"], (problem.n_local, problem.n_params)
+        if w.shape != wanted or w.dtype != problem.dtype:
+            raise ValueError(
+                f"the checkpoint holds weights {w.shape} {w.dtype}, but the problem has {wanted} {problem.dtype}; "
+                "resume with the layers and the dtype it was written with."
+            )
+        if "data" in saved.agents:
+            other = np.flatnonzero((saved.agents["data"] != data_marks(problem)).any(axis=1))
+            if len(other):
+                raise ValueError(
+                    f"the rows of agent {problem.runtime.agents[other[0]]} are not those the checkpoint was "
+                    "written with; resume with the same data in the same order."
+                )

@@ -110,6 +110,20 @@ class Snapshot:
     shared: dict[str, Array]
     numbers: dict[str, Any]
 
+    def add(self, name: str, other: Snapshot) -> None:
+        """Take another snapshot in, its entries as ``name.entry``."""
+        self.agents |= {f"{name}.{key}": value for key, value in other.agents.items()}
+        self.shared |= {f"{name}.{key}": value for key, value in other.shared.items()}
+        self.numbers |= {f"{name}.{key}": value for key, value in other.numbers.items()}
+
+    def below(self, name: str) -> Snapshot:
+        """The entries ``name.entry`` as a snapshot of their own; empty if there are none."""
+        start = f"{name}."
+        return Snapshot(*[
+            {key.removeprefix(start): value for key, value in part.items() if key.startswith(start)}
+            for part in (self.agents, self.shared, self.numbers)
+        ])  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -1,0 +1,215 @@
+"""Checkpoints: a run written down while it goes on, so that another can continue it with the same numbers.
+
+Design
+------
+* A checkpoint is a folder. Each rank writes its own agents into one file, ``000007-agents-00000-00002.npz``: beside its
+  place first, then moved, so that no half file ever bears the name. The number in front counts checkpoints.
+* A checkpoint is whole when all agents have their file; only then is the one before the previous removed. There are
+  always two, and a crash in the middle of writing leaves the previous one.
+* A file holds arrays (npz, no pickle) and a JSON header: what every agent needs, and what all agents share. Any number
+  of ranks can read what any other number wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext.algorithms.state import Snapshot
+
+if TYPE_CHECKING:
+    from dnnext.runtime import Runtime
+
+__all__ = ["notes_of", "read", "read_archive", "write", "write_archive"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FORMAT, VERSION = "dnnext checkpoint", 1
+NAME = re.compile(r"(\d{6,})-agents-(\d{5,})-(\d{5,})\.npz")
+
+
+def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, notes: dict[str, Any]) -> None:
+    """Add a checkpoint to the folder `path`, and remove all but this and the one before. Collective.
+
+    Parameters
+    ----------
+    path : str or path
+        A folder; it is made if it is missing.
+    snapshot : Snapshot
+        Where the run stands on this rank.
+    runtime : Runtime
+        Whose agents they are.
+    notes : dict
+        Values JSON can hold, for whoever resumes.
+
+    Raises
+    ------
+    OSError
+        On every rank, if one of them cannot write; earlier checkpoints are left alone.
+    """
+    folder, own = Path(path), runtime.agents
+    with runtime.together():
+        folder.mkdir(parents=True, exist_ok=True)
+        seen = max([number for number, *_ in _files(folder)], default=0)
+    number = 1 + int(runtime.max_agents(np.full(len(own), seen)))
+    header = {
+        "format": FORMAT, "version": VERSION, "n_agents": runtime.n_agents, "agents": [own.start, own.stop],
+        "numbers": snapshot.numbers, "notes": notes,
+    }  # fmt: skip
+    arrays = {f"agents.{name}": array for name, array in snapshot.agents.items()}
+    arrays |= {f"shared.{name}": array for name, array in snapshot.shared.items()}
+    file = folder / f"{number:06d}-agents-{own.start:05d}-{own.stop - 1:05d}.npz"
+    with runtime.together():
+        try:
+            write_archive(file, header, arrays)
+        except OSError as error:
+            kept = f"; checkpoint {seen} is still there" if seen else ""
+            sentence = f"checkpoint {number} could not be written to {folder}: {error.strerror or error}{kept}"
+            raise OSError(error.errno, sentence) from error
+    for old, first, _, name in _files(folder):
+        if old < number - 1 and first in own:
+            (folder / name).unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
+    """The newest whole checkpoint in the folder `path`, for the agents held here. Collective.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder that `write` (or the callback `Checkpoint`) filled.
+    runtime : Runtime
+        Where the agents live now: any number of ranks.
+
+    Raises
+    ------
+    ValueError
+        On every rank, if there is no whole checkpoint, a file is damaged or foreign, or it is of another network.
+    """
+    own = runtime.agents
+    with runtime.together():
+        whole = _covering(Path(path), own.start, own.stop)
+    common = set.intersection(*[set(json.loads(text)) for text in runtime.all_ranks(json.dumps(sorted(whole)))])
+    if not common:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds no checkpoint with all {runtime.n_agents} agents. Every rank must see the "
+            "files of its agents: on several machines without a shared disk, start the same number of ranks on the "
+            "same machines."
+        )
+    with runtime.together():
+        parts = [_checked(file, runtime.n_agents) for file in whole[max(common)]]
+        agents = {}
+        for name in [name for name in parts[0][1] if name.startswith("agents.")]:
+            joined = np.concatenate([arrays[name] for _, arrays in parts])
+            skip = own.start - parts[0][0]["agents"][0]
+            agents[name.removeprefix("agents.")] = joined[skip : skip + len(own)]
+        header, arrays = parts[0]
+        shared = {n.removeprefix("shared."): array for n, array in arrays.items() if n.startswith("shared.")}
+    return Snapshot(agents, shared, header["numbers"])
+
+
+def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
+    """(number of agents, notes) of the newest checkpoint whose files this process can see.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or its file is damaged or foreign.
+    """
+    files = _files(Path(path))
+    if not files:
+        raise ValueError(f"{os.fspath(path)!r} is a folder without a dnnext checkpoint.")
+    header, _ = read_archive(Path(path) / files[-1][3], FORMAT, VERSION)
+    return int(header["n_agents"]), dict(header["notes"])
+
+
+def write_archive(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """One npz file with a JSON header: written beside its place, flushed to the disk, then moved there."""
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    handle, beside = tempfile.mkstemp(dir=Path(path).absolute().parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, header=text, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tuple[dict[str, Any], dict[str, Array]]:
+    """(header, arrays) of a file that `write_archive` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another format, damaged, or of a newer version.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            members = [member.removesuffix(".npy") for member in archive.namelist()]
+            if "header" not in members:
+                raise ValueError("it has no header")
+            arrays = {member: _array(archive, member) for member in members}
+        header = json.loads(arrays.pop("header").tobytes())
+        if not isinstance(header, dict) or header.get("format") != format_:
+            raise ValueError("its header is of another format")
+    except (ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{name!r} is not a complete {format_} file: {error}.") from error
+    if header.get("version", 0) > version:
+        raise ValueError(
+            f"{name!r} has {format_} format {header['version']}, this version of dnnext reads up to {version}: update "
+            "dnnext."
+        )
+    return header, arrays
+
+
+def _array(archive: zipfile.ZipFile, member: str) -> Array:
+    with archive.open(member + ".npy") as file:
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()  # to the end, where the checksum is compared
+    return array
+
+
+def _files(folder: Path) -> list[tuple[int, int, int, str]]:
+    """(number, first agent, last agent, name) of every checkpoint file, oldest first."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{os.fspath(folder)!r} is a file; a checkpoint is a folder.")
+    if not folder.exists():
+        return []
+    matches = [NAME.fullmatch(name) for name in os.listdir(folder)]
+    return sorted([(int(m[1]), int(m[2]), int(m[3]), m[0]) for m in matches if m])
+
+
+def _covering(folder: Path, start: int, stop: int) -> dict[int, list[Path]]:
+    """For every checkpoint that has all agents start : stop, the files that hold them, in agent order."""
+    if not folder.exists():
+        raise ValueError(f"there is no checkpoint at {os.fspath(folder)!r}.")
+    covering: dict[int, list[Path]] = {}
+    reached: dict[int, int] = {}
+    for number, first, last, name in _files(folder):
+        if last >= start and first < stop and first <= reached.get(number, start):
+            covering.setdefault(number, []).append(folder / name)
+            reached[number] = last + 1
+    return {number: files for number, files in covering.items() if reached[number] >= stop}
+
+
+def _checked(file: Path, n_agents: int) -> tuple[dict[str, Any], dict[str, Array]]:
+    try:
+        header, arrays = read_archive(file, FORMAT, VERSION)
+        held = header["n_agents"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{error} Remove it to go on from the checkpoint before.") from error
+    if held != n_agents:
+        raise ValueError(f"{os.fspath(file)!r} is of a network of {held} agents, not of {n_agents}.")
+    return header, arrays

@@ -1,0 +1,332 @@
+"""A run that was cut and resumed gives the same bits; what cannot be resumed is a sentence, and nothing is lost."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import dnnext.checkpoint
+from dnnext import checkpoint
+from dnnext.algorithms import DGD, NEXT, GradientTracking
+from dnnext.algorithms.interruption import Interruption
+from dnnext.callbacks import Checkpoint, EarlyStopping, History, Progress
+from dnnext.local import FullLinearization
+from dnnext.network import Network, Schedule, Topology
+from dnnext.problem import L1, L2, MLP, Problem, SquaredError
+from dnnext.runtime import InProcess
+
+RING = Topology.ring(6)
+
+
+def make_shards(n_agents=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal((10 + i % 3, 3)), rng.standard_normal((10 + i % 3, 1))) for i in range(n_agents)]
+
+
+def make_problem(runtime=None, penalty=None, seed=0, layers=(3, 4, 1), **options):
+    runtime = InProcess(6) if runtime is None else runtime
+    shards = [make_shards(seed=seed)[i] for i in runtime.agents]
+    return Problem(MLP(layers), SquaredError(), L2(alpha=1e-2) if penalty is None else penalty, shards,
+                   runtime=runtime, **options)  # fmt: skip
+
+
+def assert_same(result, other):
+    np.testing.assert_array_equal(result.w, other.w)
+    np.testing.assert_array_equal(result.y, other.y)
+    np.testing.assert_array_equal(result.w_bar, other.w_bar)
+    assert result.n_iter == other.n_iter
+    assert result.status == other.status
+    for name in set(other.history) - {"seconds", "bytes_wire"}:
+        np.testing.assert_array_equal(result.history[name], other.history[name], err_msg=name)
+
+
+class Stop(Exception):
+    pass
+
+
+def killed_at(t):
+    def callback(state, metrics):
+        if state.t == t:
+            raise Stop
+
+    return callback
+
+
+ALGORITHMS = [NEXT(), NEXT(FullLinearization()), NEXT(step=0.5, mu=0.05), GradientTracking(), DGD()]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("penalty", [L2(alpha=1e-2), L1(alpha=1e-2)], ids=["l2", "l1"])
+@pytest.mark.parametrize("graph", [RING, Schedule.link_failures(RING, p=0.3, random_state=0)], ids=["ring", "failing"])
+def test_a_killed_run_goes_on_with_the_same_bits(tmp_path, algorithm, penalty, graph):
+    problem = make_problem(penalty=penalty)
+    whole = algorithm.run(problem, Network(graph), max_iter=37, warn=False)
+    with pytest.raises(Stop):
+        algorithm.run(problem, Network(graph), max_iter=37, callbacks=[Checkpoint(tmp_path, every=11), killed_at(29)])
+    saved = checkpoint.read(tmp_path, problem.runtime)
+    assert saved.numbers["t"] == 22
+    assert_same(algorithm.run(problem, Network(graph), max_iter=37, resume=saved, warn=False), whole)
+
+
+def test_an_alarm_before_the_break_is_remembered(tmp_path):
+    problem, algorithm = make_problem(), NEXT(FullLinearization(), tau=0.05)
+    whole = algorithm.run(problem, Network(RING), max_iter=60, warn=False)
+    assert "diverge" in whole.warning
+    with pytest.raises(Stop):
+        algorithm.run(problem, Network(RING), max_iter=60, callbacks=[Checkpoint(tmp_path, every=7), killed_at(45)])
+    again = algorithm.run(
+        problem, Network(RING), max_iter=60, resume=checkpoint.read(tmp_path, problem.runtime), warn=False
+    )
+    assert_same(again, whole)
+    assert again.warning == whole.warning
+
+
+def test_single_precision(tmp_path):
+    problem = make_problem(dtype="float32")
+    whole = NEXT().run(problem, Network(RING), max_iter=20)
+    with pytest.raises(Stop):
+        NEXT().run(problem, Network(RING), max_iter=20, callbacks=[Checkpoint(tmp_path, every=5), killed_at(14)])
+    assert_same(NEXT().run(problem, Network(RING), max_iter=20, resume=checkpoint.read(tmp_path, InProcess(6))), whole)
+
+
+def test_another_number_of_ranks_may_go_on(tmp_path, lockstep):
+    whole = NEXT().run(make_problem(), Network(RING), max_iter=30)
+
+    def until_killed(runtime):
+        callbacks = [Checkpoint(tmp_path, every=8), killed_at(20)]
+        with pytest.raises(Stop):
+            NEXT().run(make_problem(runtime), Network(RING, runtime=runtime), max_iter=30, callbacks=callbacks)
+
+    def go_on(runtime):
+        saved = checkpoint.read(tmp_path, runtime)
+        return NEXT().run(make_problem(runtime), Network(RING, runtime=runtime), max_iter=30, resume=saved)
+
+    lockstep(6, 3, until_killed)
+    assert len(list(tmp_path.glob("*.npz"))) == 6
+    for n_ranks in (2, 4):
+        parts = lockstep(6, n_ranks, go_on)
+        np.testing.assert_array_equal(np.concatenate([part.w for part in parts]), whole.w)
+    assert_same(go_on(InProcess(6)), whole)
+
+
+def test_the_end_of_a_run_is_written_and_can_be_lengthened(tmp_path):
+    problem, network = make_problem(), Network(RING)
+    NEXT().run(problem, network, max_iter=15, callbacks=[Checkpoint(tmp_path, every=100)])
+    longer = NEXT().run(problem, network, max_iter=30, resume=checkpoint.read(tmp_path, problem.runtime))
+    assert_same(longer, NEXT().run(problem, network, max_iter=30))
+
+
+def test_two_checkpoints_are_kept_and_a_new_run_comes_after_an_old_one(tmp_path):
+    problem, network = make_problem(), Network(RING)
+    for _ in range(2):
+        NEXT().run(problem, network, max_iter=20, callbacks=[Checkpoint(tmp_path / "deep" / "run", every=4)])
+    names = sorted(path.name for path in (tmp_path / "deep" / "run").iterdir())
+    assert names == ["000009-agents-00000-00005.npz", "000010-agents-00000-00005.npz"]
+
+
+def test_early_stopping_remembers_over_the_break(tmp_path):
+    problem = make_problem()
+    stop = {"patience": 12, "tol": 5e-3}
+    whole = NEXT().run(problem, Network(RING), max_iter=500, callbacks=[EarlyStopping(**stop)])
+    assert whole.status == "callback"
+    assert whole.n_iter > 25
+    kill = killed_at(whole.n_iter - 4)
+    callbacks = [EarlyStopping(**stop), Checkpoint(tmp_path, every=6), kill]
+    with pytest.raises(Stop):
+        NEXT().run(problem, Network(RING), max_iter=500, callbacks=callbacks)
+    saved = checkpoint.read(tmp_path, problem.runtime)
+    assert_same(
+        NEXT().run(problem, Network(RING), max_iter=500, callbacks=[EarlyStopping(**stop)], resume=saved), whole
+    )
+
+
+@pytest.fixture
+def written(tmp_path):
+    problem = make_problem()
+    callbacks = [Checkpoint(tmp_path / "run", every=10)]
+    NEXT().run(problem, Network(RING), max_iter=20, callbacks=callbacks, notes={"who": "test"})
+    return tmp_path / "run"
+
+
+def newest(folder):
+    return sorted(folder.glob("*.npz"))[-1]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "foreign", "text", "other npz"])
+def test_a_damaged_file_is_named_and_the_one_before_still_there(written, damage):
+    file = newest(written)
+    data = bytearray(file.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0xFF
+    new = {"truncated": data[:-100], "empty": b"", "flipped": data, "text": b"hello\n"}
+    if damage in new:
+        file.write_bytes(bytes(new[damage]))
+    elif damage == "foreign":
+        checkpoint.write_archive(file, {"format": "something else"}, {})
+    else:
+        np.savez(file, a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"000002-agents.*not a complete dnnext checkpoint.*Remove it to go on"):
+        checkpoint.read(written, InProcess(6))
+    file.unlink()
+    assert checkpoint.read(written, InProcess(6)).numbers["t"] == 10
+
+
+def test_pickles_are_never_read(written):
+    file = newest(written)
+    header = checkpoint.read_archive(file, checkpoint.FORMAT, 1)[0]
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(file, header=text, **{"agents.w": np.array([{"a": 1}], dtype=object)})
+    with pytest.raises(ValueError, match="not a complete dnnext checkpoint"):
+        checkpoint.read(written, InProcess(6))
+
+
+def test_an_unfinished_checkpoint_is_passed_over(written, lockstep):
+    lockstep(6, 2, lambda runtime: checkpoint.write(written, checkpoint.read(written, runtime), runtime, {}))
+    newest(written).unlink()  # the second rank never came to write its own
+    assert checkpoint.read(written, InProcess(6)).numbers["t"] == 20
+
+
+def test_places_without_a_checkpoint(tmp_path, written):
+    with pytest.raises(ValueError, match="there is no checkpoint at"):
+        checkpoint.read(tmp_path / "nowhere", InProcess(6))
+    with pytest.raises(ValueError, match="is a file; a checkpoint is a folder"):
+        checkpoint.read(newest(written), InProcess(6))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no checkpoint with all 6 agents"):
+        checkpoint.read(tmp_path / "empty", InProcess(6))
+    with pytest.raises(ValueError, match="folder without a dnnext checkpoint"):
+        checkpoint.notes_of(tmp_path / "empty")
+    with pytest.raises(ValueError, match="of a network of 6 agents, not of 5"):
+        checkpoint.read(written, InProcess(5))
+    assert checkpoint.notes_of(written) == (6, {"who": "test"})
+
+
+def test_a_newer_format_asks_for_an_update(written):
+    header, arrays = checkpoint.read_archive(newest(written), checkpoint.FORMAT, 1)
+    checkpoint.write_archive(newest(written), {**header, "version": 2}, arrays)
+    with pytest.raises(ValueError, match="update dnnext"):
+        checkpoint.read(written, InProcess(6))
+
+
+def test_other_data_or_another_model_is_refused(written):
+    saved = checkpoint.read(written, InProcess(6))
+    with pytest.raises(ValueError, match="the rows of agent 0 are not those"):
+        NEXT().run(make_problem(seed=1), Network(RING), max_iter=30, resume=saved)
+    with pytest.raises(ValueError, match=r"holds weights \(6, 21\) float64, but the problem has \(6, 26\)"):
+        NEXT().run(make_problem(layers=(3, 5, 1)), Network(RING), max_iter=30, resume=saved)
+
+
+class FullDisk:
+    """A file that takes some bytes and then says what a full disk says."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_a_full_disk_ends_the_run_on_every_rank_and_loses_nothing(tmp_path, monkeypatch, lockstep, n_ranks):
+    def run(runtime):
+        callbacks = [Checkpoint(tmp_path, every=5), lambda s, m: s.t == 12 and fill()]
+        NEXT().run(make_problem(runtime), Network(RING, runtime=runtime), max_iter=30, callbacks=callbacks)
+
+    def fill():
+        real = os.fdopen
+        monkeypatch.setattr(dnnext.checkpoint.os, "fdopen", lambda handle, mode: FullDisk(real(handle, mode), 3000))
+        return False
+
+    def failing(runtime):
+        with pytest.raises(
+            OSError, match=r"checkpoint 3 could not be written to .*No space left.*checkpoint 2 is still"
+        ):
+            run(runtime)
+        return True
+
+    if n_ranks == 1:
+        assert failing(InProcess(6))
+    else:
+        assert lockstep(6, n_ranks, failing) == [True] * n_ranks
+    monkeypatch.undo()
+    assert checkpoint.read(tmp_path, InProcess(6)).numbers["t"] == 10
+    assert not list(tmp_path.glob("*.part"))
+
+
+INTERRUPTED = """
+    import signal, sys
+    from dnnext.algorithms import NEXT
+    from dnnext.callbacks import Checkpoint
+    from dnnext.network import Network, Topology
+    from dnnext.problem import L2, MLP, Problem, SquaredError
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shards = [(rng.standard_normal((10, 3)), rng.standard_normal((10, 1))) for _ in range(4)]
+    problem = Problem(MLP([3, 4, 1]), SquaredError(), L2(alpha=1e-2), shards)
+    def hit(state, metrics):
+        if state.t == 7:
+            signal.raise_signal({signal})
+    callbacks = [hit, Checkpoint({folder!r}, every=1000)]
+    result = NEXT().run(problem, Network(Topology.ring(4)), max_iter=10**9, callbacks=callbacks, warn=False)
+    print(result.status, result.n_iter)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("signal.SIGINT", 0), ("signal.SIGTERM", -signal.SIGTERM)])
+def test_ctrl_c_and_the_batch_system_leave_a_checkpoint(tmp_path, name, code):
+    text = textwrap.dedent(INTERRUPTED).format(signal=name, folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ("interrupted 8\n" if code == 0 else "")
+    assert checkpoint.read(tmp_path, InProcess(4)).numbers["t"] == 8
+
+
+def test_handlers_of_signals_are_put_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interruption() as interruption:
+        assert not interruption.is_asked
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_progress_prints_each_measured_iteration_once(capsys):
+    NEXT().run(make_problem(), Network(RING), max_iter=4, monitor_every=2, callbacks=[Progress()])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("/")[0] for line in lines] == ["iteration    0", "iteration    2", "iteration    4"]
+
+
+def test_history_keeps_columns_of_ones_own():
+    history = History(largest=lambda s, m: float(np.abs(s.w).max()))
+    result = NEXT().run(make_problem(), Network(RING), max_iter=5, callbacks=[history])
+    assert history.rows["iteration"] == [1, 2, 3, 4, 5]
+    assert history.rows["largest"][-1] == np.abs(result.w).max()
+
+
+def test_mistakes_with_callbacks_are_sentences():
+    with pytest.raises(ValueError, match="every must be a whole number"):
+        Checkpoint("x", every=0)
+    with pytest.raises(ValueError, match="monitor is 'loss'; this run measures iteration"):
+        NEXT().run(make_problem(), Network(RING), max_iter=2, callbacks=[EarlyStopping("loss")])
+    with pytest.raises(ValueError, match="mode must be one of"):
+        EarlyStopping(mode="down")
+    with pytest.raises(ValueError, match="largest must be a function"):
+        History(largest=3)
