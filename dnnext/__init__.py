@@ -4,20 +4,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dnnext.display import ConvergenceDisplay, SparsityDisplay, TopologyDisplay
     from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load
+    from dnnext.model_selection import regularization_path
     from dnnext.network import Schedule, Topology
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "Schedule", "Topology", "load"]
+__all__ = [
+    "ConvergenceDisplay",
+    "DecentralizedMLPClassifier",
+    "DecentralizedMLPRegressor",
+    "Schedule",
+    "SparsityDisplay",
+    "Topology",
+    "TopologyDisplay",
+    "load",
+    "regularization_path",
+]
 
 # Loaded on first use, so that `import dnnext` stays light: the estimators bring scikit-learn along.
 _HOMES = {
+    "ConvergenceDisplay": "dnnext.display",
     "DecentralizedMLPClassifier": "dnnext.estimators",
     "DecentralizedMLPRegressor": "dnnext.estimators",
     "Schedule": "dnnext.network",
+    "SparsityDisplay": "dnnext.display",
     "Topology": "dnnext.network",
+    "TopologyDisplay": "dnnext.display",
     "load": "dnnext.estimators",
+    "regularization_path": "dnnext.model_selection",
 }
 
 

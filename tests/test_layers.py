@@ -13,8 +13,7 @@ PACKAGE = Path(dnnext.__file__).parent
 
 # Rooms from the top to the bottom; a module may import its own line and the lines below.
 ROOMS = (
-    ("cli", "display", "__main__"),
-    ("model_selection",),
+    ("cli", "display", "model_selection", "__main__"),
     ("estimators",),
     ("algorithms", "metrics", "callbacks", "checkpoint"),
     ("local",),

@@ -22,15 +22,17 @@ class Alarm:
 
     An agent raises its alarm when ``|z_i - sum_j c_ij z_j| / max(|z_i|, |w_i at the start|)`` of the first mixing round
     exceeds 0.25 twice running (armed once it has been below; the start's norm is there because a strong penalty may
-    shrink all weights, which is no divergence), when its mean loss exceeds three times the largest mean loss at the
-    start, or when a number is not finite. All agents then return to the same saved iteration with ``y = grad`` and ten
-    times their tau: a reset of one agent alone would break ``mean y = mean grad``.
+    shrink all weights, which is no divergence), when its mean loss exceeds three times the largest sum of mean loss and
+    penalty at the start (a warm start under a stronger penalty trades one for the other), or when a number is not
+    finite. All agents then return to the same saved iteration with ``y = grad`` and ten times their tau: a reset of one
+    agent alone would break ``mean y = mean grad``.
     """
 
     most = 3
 
     def __init__(self, problem: Problem, s: State) -> None:
-        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s)))
+        penalty = np.array([problem.penalty.value(row) for row in s.w])
+        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s) + penalty))
         self.size = _norms(s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)

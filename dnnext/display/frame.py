@@ -1,0 +1,90 @@
+"""The house style: one column wide, eight-point type, colours that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+
+COLUMN = 3.5  # inches
+
+# Okabe and Ito's palette without its yellow, which is too pale on white; line styles tell runs apart in grey print
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)))
+FAINT = "0.85"
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.4,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+}
+
+
+def pyplot():
+    """matplotlib.pyplot.
+
+    Raises
+    ------
+    ImportError
+        A sentence, if matplotlib is not installed.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise ImportError("the displays need matplotlib: pip install 'dnnext[plot]'.") from None
+    return plt
+
+
+@contextmanager
+def drawing(ax=None, n_panels=1, height=2.5, width=COLUMN, ratios=None):
+    """(figure, axes (n_panels,)) to draw on: the caller's axes, or a new figure in the house style.
+
+    Parameters
+    ----------
+    ax : Axes, sequence of n_panels Axes, or None
+    n_panels : int
+        Panels, one below the other, with a common x axis.
+    height, width : float
+        Inches of a new figure.
+    ratios : sequence of float or None
+        Relative heights of the panels.
+
+    Raises
+    ------
+    ValueError
+        If the number of axes is not the number of panels.
+    """
+    plt = pyplot()
+    if ax is not None:
+        axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        if len(axes) != n_panels:
+            raise ValueError(f"ax must be {n_panels} matplotlib Axes, one per panel, got {len(axes)}.")
+        yield axes[0].figure, axes
+        return
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            n_panels, 1, sharex=True, squeeze=False, figsize=(width, height), layout="constrained", height_ratios=ratios
+        )
+        yield figure, axes[:, 0]
+
+
+def shade_of(color):
+    """Black or white, whichever reads better on a colour (r, g, b, ...)."""
+    red, green, blue = color[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
+
+
+def count(n, one, many=None):
+    """'1 agent', '2 agents'."""
+    return f"{n} {one if n == 1 else many or one + 's'}"

@@ -1,0 +1,209 @@
+"""Fits along the strength of the penalty, each from the one before."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing, check_array, indexable
+
+N_ALPHAS = 12
+SPAN = (0.1, 30.0)  # of 5 / N, the default strength
+
+
+@dataclass(frozen=True)
+class RegularizationPath:
+    """Score and sparsity of every strength in every fold.
+
+    Attributes
+    ----------
+    alphas : ndarray (n_alphas,)
+        Strengths per sample, ascending: the order in which they were fitted.
+    scores : ndarray (n_alphas, n_folds)
+        Score on the held-out rows, larger is better.
+    n_active_inputs, n_active_units, n_nonzero : ndarray of int (n_alphas, n_folds)
+        Inputs and hidden units in use, and weights (biases aside) that are not exactly zero.
+    n_inputs, n_units, n_weights : int
+        How many there are.
+    n_iter : ndarray of int (n_alphas, n_folds)
+        Iterations of each fit.
+    score_name : str
+    """
+
+    alphas: np.ndarray
+    scores: np.ndarray
+    n_active_inputs: np.ndarray
+    n_active_units: np.ndarray
+    n_nonzero: np.ndarray
+    n_inputs: int
+    n_units: int
+    n_weights: int
+    n_iter: np.ndarray
+    score_name: str = "score"
+
+    @property
+    def mean_score(self):
+        """Mean over folds, (n_alphas,)."""
+        return self.scores.mean(axis=1)
+
+    @property
+    def score_error(self):
+        """Standard error of the mean over folds, (n_alphas,); 0 for a single fold."""
+        n_folds = self.scores.shape[1]
+        return np.zeros(len(self.alphas)) if n_folds == 1 else self.scores.std(axis=1, ddof=1) / np.sqrt(n_folds)
+
+    @property
+    def best_alpha(self):
+        """The strength with the best mean score; the largest of equals."""
+        mean = self.mean_score
+        return float(self.alphas[len(mean) - 1 - int(np.argmax(mean[::-1]))])
+
+    @property
+    def sparsest_alpha(self):
+        """The largest strength whose mean score is within one standard error of the best."""
+        mean = self.mean_score
+        best = int(np.searchsorted(self.alphas, self.best_alpha))
+        return float(self.alphas[np.flatnonzero(mean >= mean[best] - self.score_error[best])[-1]])
+
+    def plot(self, ax=None):
+        """Draw score and sparsity; the `RegularizationPathDisplay`."""
+        from dnnext.display import RegularizationPathDisplay
+
+        return RegularizationPathDisplay.from_path(self, ax=ax)
+
+
+def regularization_path(
+    estimator, X, y, alphas=None, *, cv=None, scoring=None, sample_weight=None, agent=None, n_jobs=None, verbose=0
+):
+    """Fit along growing strengths of the penalty, each fit starting from the weights of the one before.
+
+    The path goes from dense to sparse: all-zero weights are a stationary point of every network, so a path that came
+    from the sparse end would never leave it. Folds run in parallel.
+
+    Parameters
+    ----------
+    estimator : DecentralizedMLPClassifier or DecentralizedMLPRegressor
+        Not changed; its `alpha` and `warm_start` are ignored.
+    X, y : array-like (n, d), (n,) or (n, Q)
+    alphas : array-like, optional
+        Strengths > 0, in any order; None is 12 values from 0.1 to 30 times 5 / N, evenly spaced in the logarithm.
+    cv : int, splitter or iterable, optional
+        As in scikit-learn; None is 5 folds, stratified for a classifier.
+    scoring : str or callable, optional
+        As in scikit-learn; None is the estimator's `score`.
+    sample_weight, agent : array-like (n,), optional
+        As in `fit`; split along with the rows.
+    n_jobs : int, optional
+        Folds at a time; -1 is all cores. Each then keeps to its share of the cores.
+    verbose : int
+        Passed to joblib.
+
+    Returns
+    -------
+    RegularizationPath
+
+    Raises
+    ------
+    ValueError
+        If there is no penalty to vary, or a strength is not above zero.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, with the number of fits that were cut short by `max_iter` or had to be tamed.
+
+    References
+    ----------
+    I. Lemhadri et al., LassoNet: a neural network with feature sparsity, JMLR 22 (2021), section 3: paths from dense to
+    sparse.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from dnnext import DecentralizedMLPClassifier, regularization_path
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = DecentralizedMLPClassifier((5,), penalty="group", n_agents=3, tol=1e-2, random_state=0)
+    >>> path = regularization_path(clf, X, y, alphas=[1e-2, 1e-1], cv=2)
+    >>> path.scores.shape, int(path.n_active_inputs.max())
+    ((2, 2), 4)
+    """
+    if estimator.penalty is None or not isinstance(estimator.penalty, str):
+        raise ValueError(
+            f"estimator.penalty is {estimator.penalty!r}; a path needs a penalty given by its name, such as 'group' or "
+            "'l1', whose alpha can be varied."
+        )
+    X, y, sample_weight, agent = indexable(X, y, sample_weight, agent)
+    splits = list(check_cv(5 if cv is None else cv, y, classifier=is_classifier(estimator)).split(X, y))
+    alphas = check_alphas(alphas, len(splits[0][0]))
+    scorer = check_scoring(estimator, scoring=scoring)
+    work = clone(estimator).set_params(warm_start=True, random_state=one_seed(estimator.random_state))
+    rows = joblib.Parallel(n_jobs=n_jobs, verbose=verbose)(
+        joblib.delayed(fit_fold)(clone(work), X, y, sample_weight, agent, train, test, alphas, scorer)
+        for train, test in splits
+    )
+    table = np.array([fold for fold, _ in rows])  # (folds, alphas, 6)
+    scores, inputs, units, weights, n_iter, cut = np.moveaxis(table, 2, 0).transpose(0, 2, 1)
+    if cut.any():
+        warnings.warn(
+            f"{int(cut.sum())} of the {cut.size} fits ended before they converged. Increase max_iter.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return RegularizationPath(
+        alphas, scores, inputs.astype(int), units.astype(int), weights.astype(int), *rows[0][1],
+        n_iter=n_iter.astype(int), score_name=name_of_score(scoring, estimator),
+    )  # fmt: skip
+
+
+def fit_fold(estimator, X, y, sample_weight, agent, train, test, alphas, scorer):
+    """([score; inputs, units, weights in use; iterations, warned] per strength, [inputs, units, weights in all])."""
+    parts = [None if v is None else _safe_indexing(v, train) for v in (X, y, sample_weight, agent)]
+    held_x, held_y = _safe_indexing(X, test), _safe_indexing(y, test)
+    rows = []
+    for alpha in alphas:
+        estimator.set_params(alpha=float(alpha))
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            estimator.fit(parts[0], parts[1], sample_weight=parts[2], agent=parts[3])
+        cut = any(issubclass(w.category, ConvergenceWarning) for w in heard)
+        for other in (w for w in heard if not issubclass(w.category, ConvergenceWarning)):
+            warnings.warn(other.message, stacklevel=2)
+        nonzero = sum(int(np.count_nonzero(weight)) for weight in estimator.coefs_)
+        used = int(estimator.active_inputs_.sum()), estimator.n_active_units_, nonzero
+        rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, cut])
+    sizes = [len(estimator.coefs_[0]), sum(len(w) for w in estimator.coefs_[1:]), sum(w.size for w in estimator.coefs_)]
+    return rows, sizes
+
+
+def check_alphas(alphas, n_rows):
+    """Ascending strengths, (n_alphas,)."""
+    if alphas is None:
+        return np.geomspace(*SPAN, N_ALPHAS) * 5 / n_rows
+    alphas = np.unique(check_array(alphas, ensure_2d=False, dtype=np.float64, input_name="alphas"))
+    if alphas.ndim != 1 or not np.all(alphas > 0):
+        raise ValueError(
+            f"alphas must hold numbers above zero, got {alphas.min()}; a path without penalty has no zeros."
+        )
+    return alphas
+
+
+def one_seed(random_state):
+    """An integer, so that every fit of a fold draws the same graph, partition and start."""
+    from dnnext.estimators.data import Seeds
+
+    return Seeds(random_state).integer("algorithm")
+
+
+def name_of_score(scoring, estimator):
+    """How a figure calls the score."""
+    if isinstance(scoring, str):
+        return scoring.replace("_", " ")
+    if scoring is not None:
+        return "score"
+    return "accuracy" if is_classifier(estimator) else "$R^2$"
