@@ -23,7 +23,7 @@ EPILOG = """examples:
 """
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 for a failure of dnnext, 2 for a mistake of the user, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(words)
