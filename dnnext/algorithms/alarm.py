@@ -32,6 +32,7 @@ class Alarm:
 
     def __init__(self, problem: Problem, s: State) -> None:
         penalty = np.array([problem.penalty.value(row) for row in s.w])
+        penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
         self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s) + penalty))
         self.size = _norms(s.w)
         self.armed = np.zeros(len(s.w), bool)
