@@ -86,6 +86,37 @@ static int64_t descend_block(const descent *d, const dnn_penalty *penalty, int64
     return done;
 }
 
+/* One call of descent_solve. */
+typedef struct {
+    real *v;
+    const real *b, *tau, *w, *g;
+    const dnn_penalty *penalty;
+    const int64_t *blocks;
+    int64_t n_blocks, packed, n_iter;
+    real tol;
+    char *work;
+    size_t room;
+} descents;
+
+/* Blocks first .. stop - 1 of one agent; returns the largest number of sweeps. Serial. */
+static int64_t descend_blocks(const descents *c, int64_t agent, int64_t first, int64_t stop, int thread)
+{
+    const dnn_penalty *penalty = c->penalty;
+    char *work = c->work + 2 * c->room * (size_t)thread;
+    const real *place = c->b + agent * c->packed + dnn_packed_size(c->blocks, first);
+    int64_t sweeps = 0, group = 0, next;
+    for (int64_t k = first; k < stop; k++) {
+        int64_t lo = c->blocks[k], n = c->blocks[k + 1] - lo, at = agent * c->blocks[c->n_blocks] + lo;
+        while (group < penalty->n_groups && penalty->groups[2 * group] < lo) group++;
+        for (next = group; next < penalty->n_groups && penalty->groups[2 * next] < lo + n;) next++;
+        descent d = {c->v + at, (real *)work, (real *)(work + c->room), place, c->w + at, c->g + at,
+            (const real *)penalty->l1 + lo, (const real *)penalty->l2 + lo, c->tau[agent], n};
+        sweeps = max_index(sweeps, descend_block(&d, penalty, lo, group, next, c->n_iter, c->tol));
+        place += n * n;
+    }
+    return sweeps;
+}
+
 /* v_i = argmin_u 1/2 (u - w_i)'(B_i + tau_i I)(u - w_i) + g_i'(u - w_i) + r(u), from v_i on; n_done_i: sweeps taken.
  * Shapes: v, w, g (A, P), n_done, tau (A), b (A, S); no group crosses a block and none is empty. Aliasing: none.
  * Agents are parallel, or the blocks of one agent after another. */
@@ -93,31 +124,19 @@ static void descent_solve(void *v, int64_t *n_done, const void *b, const void *t
     const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
     int threads, void *work)
 {
-    int64_t params = blocks[n_blocks], packed = dnn_packed_size(blocks, n_blocks);
-    int64_t most = largest_block(blocks, n_blocks);
-    size_t room_bytes = lines(most, sizeof(real));
-    int team = team_size(threads, (double)(agents * packed) * (double)n_iter * 0.1e-3), whole = agents >= team;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(team) if (team > 1 && whole)
+    descents c = {v, b, tau, w, g, penalty, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), n_iter, (real)tol, work,
+        lines(largest_block(blocks, n_blocks), sizeof(real))};
+    int team = team_size(threads, (double)(agents * c.packed) * (double)n_iter * 0.1e-3);
+    if (team == 1 || agents >= team) {
+        FOR_EACH(i, agents, n_done[i] = descend_blocks(&c, i, 0, n_blocks, thread))
+        return;
+    }
     for (int64_t i = 0; i < agents; i++) {
-        int64_t sweeps = 0;
-        int outer = thread_number();
-#pragma omp parallel num_threads(team) if (team > 1 && !whole)
-        {
-            char *room = (char *)work + 2 * room_bytes * (size_t)(whole ? outer : thread_number());
-            int64_t passed = 0, first = 0;
-            const real *place = (const real *)b + i * packed;
-#pragma omp for schedule(static) reduction(max : sweeps)
-            for (int64_t k = 0; k < n_blocks; k++) {
-                int64_t lo = blocks[k], at = i * params + lo, stop;
-                for (; passed < k; passed++) place += square(blocks[passed + 1] - blocks[passed]);
-                while (first < penalty->n_groups && penalty->groups[2 * first] < lo) first++;
-                for (stop = first; stop < penalty->n_groups && penalty->groups[2 * stop] < blocks[k + 1];) stop++;
-                descent d = {(real *)v + at, (real *)room, (real *)(room + room_bytes), place, (const real *)w + at,
-                    (const real *)g + at, (const real *)penalty->l1 + lo, (const real *)penalty->l2 + lo,
-                    ((const real *)tau)[i], blocks[k + 1] - lo};
-                sweeps = max_index(sweeps, descend_block(&d, penalty, lo, first, stop, n_iter, (real)tol));
-            }
-        }
+        int64_t sweeps = 0, parts = min_index(n_blocks, 8 * team);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team) reduction(max : sweeps)
+        for (int64_t p = 0; p < parts; p++)
+            sweeps = max_index(sweeps,
+                descend_blocks(&c, i, p * n_blocks / parts, (p + 1) * n_blocks / parts, thread_number()));
         n_done[i] = sweeps;
     }
 }

@@ -86,6 +86,13 @@ static void jacobian_rows(const room *r, const dnn_mlp *mlp, const dnn_root *roo
     }
 }
 
+static void jacobian_of_group(real *out, const house *h, int64_t first, int64_t n, int thread)
+{
+    room r = room_of(h, thread);
+    real *place = out + first * h->root->columns * h->mlp->params;
+    jacobian_rows(&r, h->mlp, h->root, weights_of(h->mlp, 0), first, n, place);
+}
+
 /* out (M R, P) = rows S_m' J_m of the only agent. Shapes: w (1, P), x (M, d). Aliasing: none. Groups are parallel. */
 static void mlp_jacobian(void *out, const dnn_mlp *mlp, const dnn_root *root, int threads, void *work)
 {
@@ -93,16 +100,7 @@ static void mlp_jacobian(void *out, const dnn_mlp *mlp, const dnn_root *root, in
     int64_t group = jacobian_group(mlp, root), rows = rows_of(mlp, 0), groups = ceil_div(rows, group);
     double numbers = (double)(rows * root->columns) * (double)mlp->params;
     int team = team_size(threads, guess_work(mlp) * 0.4 + numbers * 1e-3);
-#pragma omp parallel num_threads(team) if (team > 1)
-    {
-        room r = room_of(&h, thread_number());
-#pragma omp for schedule(static)
-        for (int64_t g = 0; g < groups; g++) {
-            int64_t first = g * group, n = min_index(group, rows - first);
-            real *place = (real *)out + first * root->columns * mlp->params;
-            jacobian_rows(&r, mlp, root, weights_of(mlp, 0), mlp->offsets[0] + first, n, place);
-        }
-    }
+    FOR_EACH(g, groups, jacobian_of_group(out, &h, g * group, min_index(group, rows - g * group), thread))
 }
 
 /* One tile of a block: C[a .. , c .. ] += J[:, a ..]' J[:, c ..], the upper triangle if a = c.
@@ -205,21 +203,24 @@ INLINE void wait_for(int team)
     }
 }
 
-/* Thread `thread` of `team` at one agent; `jacobian` is the team's. */
-static void curve_agent(const curvature *c, const room *r, real *jacobian, int64_t agent, int thread, int team)
+/* One agent by thread `thread` of `team`, in the room of number `thread`; J stands in room `shared`, one for the team. */
+static void curve_agent(const curvature *c, int64_t agent, int thread, int shared, int team)
 {
     const dnn_mlp *mlp = c->h.mlp;
+    room r = room_of(&c->h, thread);
+    real *jacobian = room_of(&c->h, shared).jacobian;
     const dnn_root *root = c->h.root;
     int64_t held = jacobian_samples(mlp, root), group = jacobian_group(mlp, root), columns = root->columns;
     int64_t end = mlp->offsets[agent + 1];
     real *out = c->out + agent * c->packed;
+    if (team == 1) thread = 0;
     if (thread == 0) memset(out, 0, (size_t)c->packed * sizeof(real));
     wait_for(team); /* an agent without rows has no other barrier */
     for (int64_t first = mlp->offsets[agent]; first < end; first += held) {
         int64_t n = min_index(held, end - first), turn = 0;
         for (int64_t g = 0; g < n; g += group)
             if (turn++ % team == thread)
-                jacobian_rows(r, mlp, root, weights_of(mlp, agent), first + g, min_index(group, n - g),
+                jacobian_rows(&r, mlp, root, weights_of(mlp, agent), first + g, min_index(group, n - g),
                     jacobian + g * columns * mlp->params);
         wait_for(team);
         add_pieces(mlp->blas, out, jacobian, n * columns, mlp->params, c->blocks, c->n_blocks, thread, team);
@@ -237,18 +238,12 @@ static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root
     curvature c = {open_house(mlp, root, work), out, blocks, n_blocks, dnn_packed_size(blocks, n_blocks)};
     double rows = (double)(mlp->offsets[mlp->agents] * root->columns);
     int team = team_size(threads, rows * ((double)c.packed / 15 + (double)mlp->params) * 1e-3);
-    int whole = by_agents(&c.h, team);
-#pragma omp parallel num_threads(team) if (team > 1)
-    {
-        room r = room_of(&c.h, thread_number());
-        if (whole || team == 1) {
-#pragma omp for schedule(dynamic, 1)
-            for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, &r, r.jacobian, i, 0, 1);
-        } else {
-            real *shared = room_of(&c.h, 0).jacobian;
-            for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, &r, shared, i, thread_number(), team);
-        }
+    if (team == 1 || by_agents(&c.h, team)) {
+        FOR_EACH(i, mlp->agents, curve_agent(&c, i, thread, thread, 1))
+        return;
     }
+#pragma omp parallel num_threads(team)
+    for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, i, thread_number(), 0, team);
 }
 
 /* u_m = S_m S_m' t_m. Shapes: t, u (n, Q). Aliasing: none. Serial. */

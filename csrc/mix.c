@@ -36,30 +36,45 @@ INLINE void mix_strip(real *out, const real *rows, const dnn_csr *csr, int64_t i
     }
 }
 
+/* One call of csr_mix. */
+typedef struct {
+    real *out;
+    const real *rows, *previous;
+    const dnn_csr *csr;
+    real scale, shift, memory;
+    int64_t columns;
+} mixture;
+
+/* Columns start .. stop - 1 of row i. Serial. */
+static void mix_row(const mixture *m, int64_t i, int64_t start, int64_t stop)
+{
+    const int64_t wide = MIX_VECTORS * LANES;
+    real *out = m->out + i * m->columns;
+    const real *previous = m->previous ? m->previous + i * m->columns : NULL;
+#define STRIP(n, part, last)                                                                                          \
+    mix_strip(out + start, m->rows + start, m->csr, i, previous ? previous + start : NULL, m->scale, m->shift,        \
+        m->memory, m->columns, n, part, last)
+    for (; start + wide <= stop; start += wide) STRIP(MIX_VECTORS, 0, 0);
+    for (; start + LANES <= stop; start += LANES) STRIP(1, 0, 0);
+    if (start < stop) STRIP(1, 1, stop - start);
+#undef STRIP
+}
+
+/* Rows first .. last - 1, a band of columns after another, so that a band of all neighbours stays in cache. Serial. */
+static void mix_rows(const mixture *m, int64_t first, int64_t last)
+{
+    for (int64_t band = 0; band < m->columns; band += MIX_BAND)
+        for (int64_t i = first; i < last; i++) mix_row(m, i, band, min_index(band + MIX_BAND, m->columns));
+}
+
 /* out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k over row i in stored order.
  * Shapes: out, previous (n_rows, columns), rows (n_rows or more, columns); previous may be NULL.
  * Aliasing: out may be previous, never rows. Rows of out are parallel. */
-static void csr_mix(void *out_, const void *rows_, const dnn_csr *csr, const void *previous_, double scale,
-    double shift, double memory, int64_t columns, int threads)
+static void csr_mix(void *out, const void *rows, const dnn_csr *csr, const void *previous, double scale, double shift,
+    double memory, int64_t columns, int threads)
 {
+    mixture m = {out, rows, previous, csr, (real)scale, (real)shift, (real)memory, columns};
     int64_t stored = csr->indptr64 ? csr->indptr64[csr->n_rows] : csr->indptr32[csr->n_rows];
     int team = team_size(threads, (double)(stored + 2 * csr->n_rows) * (double)columns * 0.1e-3);
-    const int64_t wide = MIX_VECTORS * LANES;
-#pragma omp parallel num_threads(team) if (team > 1)
-    for (int64_t band = 0; band < columns; band += MIX_BAND) {
-        int64_t width = min_index(MIX_BAND, columns - band);
-#pragma omp for schedule(static) nowait
-        for (int64_t i = 0; i < csr->n_rows; i++) {
-            int64_t c = band, end = band + width;
-            real *out = (real *)out_ + i * columns;
-            const real *rows = rows_, *previous = previous_ ? (const real *)previous_ + i * columns : NULL;
-#define STRIP(n, part, last)                                                                                          \
-    mix_strip(out + c, rows + c, csr, i, previous ? previous + c : NULL, (real)scale, (real)shift, (real)memory,      \
-        columns, n, part, last)
-            for (; c + wide <= end; c += wide) STRIP(MIX_VECTORS, 0, 0);
-            for (; c + LANES <= end; c += LANES) STRIP(1, 0, 0);
-            if (c < end) STRIP(1, 1, end - c);
-#undef STRIP
-        }
-    }
+    FOR_EACH(part, team, mix_rows(&m, part * csr->n_rows / team, (part + 1) * csr->n_rows / team))
 }

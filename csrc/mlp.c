@@ -204,12 +204,14 @@ static void add_panel(const job *j, int64_t agent, int64_t panel, double value, 
     if (j->out && panel) axpy(j->out + agent * j->mlp->params, 1, partial, j->mlp->params);
 }
 
-static void sum_agent(const job *j, const room *r, int64_t agent, int64_t panels)
+/* One agent by one thread. */
+static void sum_agent(const job *j, const house *h, int64_t agent, int64_t panels, int thread)
 {
+    room r = room_of(h, thread);
     for (int64_t p = 0; p < panels; p++) {
         double value;
-        sum_panel(j, r, agent, p, p || !j->out ? r->partial : j->out + agent * j->mlp->params, &value);
-        add_panel(j, agent, p, value, r->partial);
+        sum_panel(j, &r, agent, p, p || !j->out ? r.partial : j->out + agent * j->mlp->params, &value);
+        add_panel(j, agent, p, value, r.partial);
     }
 }
 
@@ -235,23 +237,21 @@ static void sum_agents(const job *j, double microseconds, int threads, void *wor
 {
     const dnn_mlp *mlp = j->mlp;
     house h = open_house(mlp, j->root, work);
-    int team = team_size(threads, microseconds), whole = by_agents(&h, team);
+    int team = team_size(threads, microseconds);
     int64_t rows = chunk_rows(mlp) * PANEL_CHUNKS;
     if (j->value) memset(j->value, 0, (size_t)mlp->agents * sizeof(double));
     for (int64_t i = 0; i < mlp->agents; i++)
         if (j->out && rows_of(mlp, i) == 0) memset(j->out + i * mlp->params, 0, (size_t)mlp->params * sizeof(real));
-#pragma omp parallel num_threads(team) if (team > 1 && whole)
-    {
-        room r = room_of(&h, thread_number());
-#pragma omp for schedule(dynamic, 1)
+    if (team == 1 || by_agents(&h, team)) {
+        FOR_EACH(i, mlp->agents, sum_agent(j, &h, i, ceil_div(rows_of(mlp, i), rows), thread))
+    } else
         for (int64_t i = 0; i < mlp->agents; i++) {
             int64_t panels = ceil_div(rows_of(mlp, i), rows);
-            if (whole || team == 1 || panels < 2)
-                sum_agent(j, &r, i, panels);
-            else
+            if (panels > 1)
                 sum_agent_together(j, &h, i, panels, team);
+            else
+                sum_agent(j, &h, i, panels, 0);
         }
-    }
     if (j->value)
         for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
 }
@@ -305,42 +305,37 @@ static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, v
     sum_agents(&j, guess_work(mlp), threads, work);
 }
 
-/* f or J v, chunk by chunk. Shapes: out (M, Q), v (A, P) or NULL for f. Aliasing: none.
- * Agents are parallel, or the chunks of one agent after another. */
-static void map_chunk(real *out, const dnn_mlp *mlp, const real *v, const room *r, int64_t agent, int64_t chunk)
+/* f or J v of one chunk. Shapes: out (M, Q), v (A, P) or NULL for f. Aliasing: none. Serial. */
+static void map_chunk(real *out, const house *h, const real *v, int64_t agent, int64_t chunk, int thread)
 {
+    const dnn_mlp *mlp = h->mlp;
+    room r = room_of(h, thread);
     int64_t step = chunk_rows(mlp), outputs = outputs_of(mlp), first = mlp->offsets[agent] + chunk * step;
     int64_t n = min_index(step, mlp->offsets[agent + 1] - first);
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first), *result = r->a[mlp->n_layers];
-    forward_chunk(r, mlp, w, x, n);
-    if (v) result = tangent_chunk(r, mlp, w, v + agent * mlp->params, x, n);
+    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first), *result = r.a[mlp->n_layers];
+    forward_chunk(&r, mlp, w, x, n);
+    if (v) result = tangent_chunk(&r, mlp, w, v + agent * mlp->params, x, n);
     memcpy(out + first * outputs, result, (size_t)(n * outputs) * sizeof(real));
 }
 
+static void map_agent(real *out, const house *h, const real *v, int64_t agent, int thread)
+{
+    int64_t chunks = ceil_div(rows_of(h->mlp, agent), chunk_rows(h->mlp));
+    for (int64_t c = 0; c < chunks; c++) map_chunk(out, h, v, agent, c, thread);
+}
+
+/* f or J v of all rows. Agents are parallel, or the chunks of one agent after another. */
 static void map_agents(real *out, const dnn_mlp *mlp, const real *v, double microseconds, int threads, char *work)
 {
     house h = open_house(mlp, NULL, work);
     int team = team_size(threads, microseconds);
     if (team == 1 || by_agents(&h, team)) {
-#pragma omp parallel num_threads(team) if (team > 1)
-        {
-            room r = room_of(&h, thread_number());
-#pragma omp for schedule(dynamic, 1)
-            for (int64_t i = 0; i < mlp->agents; i++) {
-                int64_t chunks = ceil_div(rows_of(mlp, i), chunk_rows(mlp));
-                for (int64_t c = 0; c < chunks; c++) map_chunk(out, mlp, v, &r, i, c);
-            }
-        }
+        FOR_EACH(i, mlp->agents, map_agent(out, &h, v, i, thread))
         return;
     }
     for (int64_t i = 0; i < mlp->agents; i++) {
         int64_t chunks = ceil_div(rows_of(mlp, i), chunk_rows(mlp));
-#pragma omp parallel num_threads(team)
-        {
-            room r = room_of(&h, thread_number());
-#pragma omp for schedule(static)
-            for (int64_t c = 0; c < chunks; c++) map_chunk(out, mlp, v, &r, i, c);
-        }
+        FOR_EACH(c, chunks, map_chunk(out, &h, v, i, c, thread))
     }
 }
 

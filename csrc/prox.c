@@ -24,23 +24,25 @@ static void divide_l2(real *restrict u, const real *restrict l2, real t, int64_t
     for (int64_t p = 0; p < n; p++) u[p] /= 1 + t * l2[p];
 }
 
+/* One row: out = argmin_u 1/2 |u - v|^2 + s r(u). Shapes: out, v (P). Aliasing: out may be v. Serial. */
+static void prox_row(real *out, const real *v, real s, const dnn_penalty *penalty, int64_t params)
+{
+    const real *strength = penalty->strength;
+    if (out != v) memcpy(out, v, (size_t)params * sizeof(real));
+    soft_threshold(out, penalty->l1, s, params);
+    for (int64_t g = 0; g < penalty->n_groups; g++) {
+        int64_t start = penalty->groups[2 * g];
+        shrink_group(out + start, s * strength[g], penalty->groups[2 * g + 1] - start);
+    }
+    divide_l2(out, penalty->l2, s, params);
+}
+
 /* out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u): the three steps above in this order, exact when l2 is constant within
  * each group. Shapes: out, v (A, P), s (A). Aliasing: out may be v. Agents are parallel. */
-static void penalty_prox(void *out_, const void *v_, const void *s_, const dnn_penalty *penalty, int64_t agents,
+static void penalty_prox(void *out, const void *v, const void *s, const dnn_penalty *penalty, int64_t agents,
     int64_t params, int threads)
 {
-    const real *l1 = penalty->l1, *l2 = penalty->l2, *strength = penalty->strength, *s = s_;
     int team = team_size(threads, (double)(agents * params) * 0.5e-3);
-#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
-    for (int64_t i = 0; i < agents; i++) {
-        real *out = (real *)out_ + i * params;
-        const real *v = (const real *)v_ + i * params;
-        if (out != v) memcpy(out, v, (size_t)params * sizeof(real));
-        soft_threshold(out, l1, s[i], params);
-        for (int64_t g = 0; g < penalty->n_groups; g++) {
-            int64_t start = penalty->groups[2 * g];
-            shrink_group(out + start, s[i] * strength[g], penalty->groups[2 * g + 1] - start);
-        }
-        divide_l2(out, l2, s[i], params);
-    }
+    FOR_EACH(i, agents, prox_row((real *)out + i * params, (const real *)v + i * params, ((const real *)s)[i], penalty,
+        params))
 }

@@ -99,7 +99,7 @@ cdef int64_t integer(str name, object value, int64_t least, int64_t most) except
     """An integer argument within its bounds."""
     cdef int64_t number
     try:
-        number = value.__index__()
+        number = value if type(value) is int else value.__index__()
     except (AttributeError, TypeError, OverflowError):
         raise ValueError(f"{name} must be an integer from {least} to {most}, but it was {value!r}.") from None
     if number < least or number > most:
