@@ -199,7 +199,7 @@ class OverMPI(Runtime):
         calls = [self._alarm.Irecv(h, r, ROLL_CALL) for h, r in zip(heard, others, strict=True)]
         end = time.monotonic() + 0.2 * self.timeout
         while time.monotonic() < end:
-            MPI.Request.Testall(sent)
+            MPI.Request.Testall(sent + calls)  # also moves messages on
             time.sleep(1e-3)
         return [r for r, call in zip(others, calls, strict=True) if not call.Test()]
 

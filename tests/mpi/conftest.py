@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+collect_ignore = [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "faults.py"]  # files for ranks only
 
 # Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
 SETTINGS = {
+    "DNNEXT_IN_MPI": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
