@@ -1,0 +1,77 @@
+"""A run on ranks in which the last one gets into trouble; test_faults.py starts it: faults.py TROUBLE FOLDER."""
+
+import errno
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import dnnext.checkpoint
+from dnnext.algorithms import NEXT
+from dnnext.callbacks import Checkpoint
+from dnnext.network import Network, Topology
+from dnnext.problem import L2, MLP, Problem, SquaredError
+from dnnext.runtime import InProcess
+
+N_AGENTS, NET, AT = 6, Topology.ring(6), 12
+
+
+def solve(runtime, **options):
+    shards = []
+    for agent in runtime.agents:
+        rng = np.random.default_rng([3, agent])
+        shards.append((rng.standard_normal((10, 3)), rng.standard_normal((10, 1))))
+    problem = Problem(MLP((3, 4, 1)), SquaredError(), L2(alpha=1e-2), shards, runtime=runtime)
+    return NEXT().run(problem, Network(NET, runtime=runtime), warn=False, **options)
+
+
+def fail_to_write(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def trouble(kind, runtime, folder):
+    """What happens after iteration AT."""
+    last = runtime.rank == runtime.n_ranks - 1
+    if last:
+        (folder / "pid").write_text(str(os.getpid()))
+    if kind == "exception" and last:
+        raise RuntimeError("the last rank's own trouble")
+    if kind == "kill" and last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "stop" and last:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if kind == "full" and last:
+        dnnext.checkpoint.os.fsync = fail_to_write
+    if kind == "exit" and last:
+        sys.exit(3)
+
+
+def main(kind, folder):
+    from dnnext.runtime.mpi import OverMPI
+
+    folder = Path(folder)
+    runtime = OverMPI(N_AGENTS, timeout=5)
+
+    def watch(state, metrics):
+        if state.t == AT:
+            trouble(kind, runtime, folder)
+        if kind == "interrupt":
+            (folder / f"at-{runtime.rank}").write_text(str(state.t))
+            time.sleep(0.01)
+
+    length = 10**6 if kind == "interrupt" else 30
+    result = solve(runtime, max_iter=length, callbacks=[watch, Checkpoint(folder / "run", every=5)])
+    print(result.status, result.n_iter, flush=True)
+
+
+def resume(folder, max_iter):
+    """The rest of the run in one process."""
+    runtime = InProcess(N_AGENTS)
+    return solve(runtime, max_iter=max_iter, resume=dnnext.checkpoint.read(Path(folder) / "run", runtime))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
