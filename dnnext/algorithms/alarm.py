@@ -48,7 +48,8 @@ class Alarm:
         self.armed |= ~far
         high = mean_losses(problem, s) > self.ceiling
         with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1)) & np.isfinite(s.values)
+            squares = _squares(s.w) + _squares(s.y)  # weights whose squares overflow cannot be measured either
+            finite = np.isfinite(squares) & np.isfinite(s.values)
         raised: Array = (self.above >= 2) | high | ~finite
         return raised
 
@@ -104,3 +105,8 @@ def mean_losses(problem: Problem, s: State) -> Array:
 def _norms(rows: Array) -> Array:
     norms: Array = np.linalg.norm(rows.astype(np.float64), axis=1)
     return norms
+
+
+def _squares(rows: Array) -> Array:
+    squares: Array = np.einsum("ip,ip->i", rows, rows, dtype=np.float64)
+    return squares

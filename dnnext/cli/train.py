@@ -103,7 +103,7 @@ def report(model, X, y, test):
     }
     end = ends.get(model.status_, f"ended ({model.status_})")
     print(f"{end} after {model.n_iter_} iterations, {model.n_agents_} agents, {model.history_['round'][-1]} rounds")
-    if len(test):
+    if len(test) > 1 or (len(test) and hasattr(model, "classes_")):  # R2 needs two rows
         what = "accuracy" if hasattr(model, "classes_") else "R2"
         worst = min(view.score(X[test], y[test]) for view in model.agents_)
         print(f"test {what} {model.score(X[test], y[test]):.4f} (the worst agent's own view: {worst:.4f})")

@@ -149,6 +149,11 @@ class DecentralizedMLP(Exports, BaseEstimator):
         if self.early_stopping and evaluation is None:
             parts, held = parts.hold_out(self.validation_fraction, seeds)
             evaluation = held.x, held.y
+        if evaluation is not None and self._kind == "regressor" and len(evaluation[0]) < 2:
+            raise ValueError(
+                f"the rows to score by are too few for R2, which needs at least two, got {len(evaluation[0])}: hold "
+                "out more (validation_fraction), or pass a longer eval_set."
+            )
         return parts, graph, evaluation
 
     def _train(self, problem, graph, moments, seeds, evaluation):
@@ -178,6 +183,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
         )
         return self._expose(problem, graph, moments, result, watch)
 
+    @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
     def _problem(self, parts, moments, seen=0.0):
         """The Problem of these parts; alpha="auto" counts their weight and what was `seen` before."""
         dtype = choices.make_dtype(self.dtype)
@@ -209,10 +215,11 @@ class DecentralizedMLP(Exports, BaseEstimator):
         targets = self._targets(parts.y[:1])
         if not self.standardize:
             return Moments.none(parts.x.shape[1], targets.shape[1])
-        x_mean, x_scale = network_moments(parts.x, parts, runtime, "X")
+        dtype = choices.make_dtype(self.dtype)
+        x_mean, x_scale = network_moments(parts.x, parts, runtime, "X", dtype)
         if self._kind == "classifier":
             return Moments(x_mean, x_scale, np.zeros(targets.shape[1]), np.ones(targets.shape[1]))
-        return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y"))
+        return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y", dtype))
 
     def _start(self, model, moments, seeds):
         """The common first row: Glorot-uniform, or the fitted weights under warm_start."""
@@ -291,6 +298,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
         check_is_fitted(self)
         save(self, path)
 
+    @np.errstate(over="ignore", invalid="ignore")  # scikit-learn looks for infinities by adding up
     def _raw(self, X):
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=np.float64, reset=False)
@@ -298,6 +306,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
 
     # checks
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _check_data(self, X, y, sample_weight, agent, reset, learn=True):
         """(x, codes, weight, agent) of the rows that count: dense, finite, float64, weight > 0."""
         x, y = validate_data(
@@ -322,6 +331,7 @@ class DecentralizedMLP(Exports, BaseEstimator):
     def _class_weights(self, y):
         return 1.0
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _check_eval_set(self, eval_set):
         """(x, codes) of eval_set, or None."""
         if eval_set is None:

@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
 from dnnext.estimators.base import DecentralizedMLP
+from dnnext.estimators.rows import sorted_labels
 
 
 def _has_probabilities(estimator):
@@ -257,7 +258,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         if classes is None and first:
             raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
         if classes is not None:
-            classes = np.unique(classes)
+            classes, _ = sorted_labels("classes", classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise ValueError(f"classes is {classes}, but earlier calls had {self.classes_}; they must not change.")
             if len(classes) < 2:
@@ -328,8 +329,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         return (raw[:, 0] > 0).astype(np.intp) if raw.shape[1] == 1 else np.argmax(raw, axis=1)
 
     def _learn_targets(self, y, weight):
+        labels, codes = sorted_labels("y", y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_ = labels
         present = np.unique(codes[weight > 0])
         if len(present) < 2:
             raise ValueError(
@@ -358,4 +360,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         return float(np.mean(self._decide(raw) == codes))
 
     def _class_weights(self, y):
-        return 1.0 if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+        if self.class_weight is None:
+            return 1.0
+        weight = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
+        return weight

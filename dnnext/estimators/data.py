@@ -184,24 +184,34 @@ class Moments:
         return (y - self.y_mean) / self.y_scale
 
 
-def network_moments(values, parts, runtime, name):
+def network_moments(values, parts, runtime, name, dtype=np.float64):
     """(mean, scale) of the columns of values (n, k), each (k,), from two sums over agents.
 
-    mean = sum_m c_m v_m / sum_m c_m, scale = sqrt(sum_m c_m (v_m - mean)^2 / sum_m c_m); a column whose spread is
-    below what rounding alone can make counts as constant and gets scale 1.
+    mean = sum_m c_m v_m / sum_m c_m, scale = sqrt(sum_m c_m (v_m - mean)^2 / sum_m c_m); a column whose mean absolute
+    deviation is below what rounding alone can make counts as constant and gets scale 1.
+
+    Raises
+    ------
+    ValueError
+        If weights that act on raw values could not be held in `dtype`: 1e-150 to 1e150 is the range of the scale in
+        float64, 1e-30 to 1e30 in float32.
     """
     weight = parts.weight[:, None]
     total = float(runtime.sum_agents(parts.agent_sums(parts.weight)))
     with np.errstate(over="ignore", invalid="ignore"):
         mean = runtime.sum_agents(parts.agent_sums(weight * values)) / total
-        variance = runtime.sum_agents(parts.agent_sums(weight * (values - mean) ** 2)) / total
-    wrong = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(variance)))
+        apart = values - mean
+        sums = [parts.agent_sums(weight * apart**2), parts.agent_sums(weight * np.abs(apart))]
+        variance, deviation = runtime.sum_agents(np.stack(sums, axis=1)) / total
+    constant = deviation <= len(values) * np.finfo(np.float64).eps * np.abs(mean)
+    scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
+    most = 1e30 if dtype == np.float32 else 1e150
+    wrong = np.flatnonzero(~((np.abs(mean) <= most) & (scale >= 1 / most) & (scale <= most)))
     if len(wrong):
+        small = scale[wrong[0]] < 1
         raise ValueError(
-            f"{name} has values in column {wrong[0]} that are too large to standardise (their squares overflow): "
-            "rescale that column, or pass standardize=False."
+            f"{name} has values in column {wrong[0]} that are too {'small' if small else 'large'} to standardise in "
+            f"{np.dtype(dtype)} (mean and spread must be at most {most:.0e}, the spread at least {1 / most:.0e}): "
+            f"rescale that column{'.' if small else ', or pass standardize=False.'}"
         )
-    eps = np.finfo(np.float64).eps
-    n = len(values)
-    constant = variance <= n * eps * variance + (n * eps * mean) ** 2
-    return mean, np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
+    return mean, scale

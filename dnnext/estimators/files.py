@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -115,14 +116,48 @@ def load(path):
     """
     header, arrays = _read(path)
     try:
+        _check_arrays(header, arrays)
         return _rebuild(header, arrays)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)!r} is a damaged model file: {error!r}.") from error
 
 
 def read_notes(path):
     """The notes that `save` kept beside the model."""
     return _read(path)[0].get("notes", {})
+
+
+def _check_arrays(header, arrays):
+    """ValueError unless the arrays are what the header says: kinds, shapes, finite numbers."""
+    model = MLP(header["layers"], activation=header["activation"])
+    inputs, outputs = model.layers[0], model.layers[-1]
+    n_agents = 0 if "view" in header else len(header["agents"]["labels"])
+    for name, array in arrays.items():
+        wanted = "iu" if name.startswith("edges.") else "US" if array.dtype.kind in "US" else "biuf"
+        if array.dtype.kind not in wanted or (wanted == "US" and name != "classes"):
+            raise ValueError(f"{name} holds {array.dtype}")
+    shapes = {"row": (model.n_params,), "moments.x_mean": (inputs,), "moments.x_scale": (inputs,)}
+    shapes |= {"moments.y_mean": (outputs,), "moments.y_scale": (outputs,)}
+    shapes |= {} if "view" in header else {"agents": (n_agents, model.n_params)}
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{name} must be {shape} finite numbers, got {array.dtype} {array.shape}")
+        if name.endswith("scale") and not (array > 0).all():
+            raise ValueError(f"{name} must be above zero")
+    if arrays["row"].dtype not in (np.float32, np.float64) or (
+        n_agents and arrays["agents"].dtype != arrays["row"].dtype
+    ):
+        raise ValueError(f"row is {arrays['row'].dtype}")
+    columns = [arrays[f"history.{name}"] for name in ("iteration", "objective")]
+    if not all(c.shape == columns[0].shape == (c.size,) and np.isfinite(c).all() for c in columns):
+        raise ValueError("the history is not whole")
+    if header["class"] == "DecentralizedMLPClassifier":
+        n_classes = len(arrays["classes"])
+        if arrays["classes"].ndim != 1 or outputs != (1 if n_classes == 2 else n_classes):
+            raise ValueError(f"{n_classes} classes for {outputs} outputs")
+    if header["counts"].keys() - set(COUNTS) or header["counts"]["n_features_in_"] != inputs:
+        raise ValueError("the counts do not fit the network")
 
 
 def _rebuild(header, arrays):
@@ -216,7 +251,16 @@ def _read(path):
 
 
 def _array(archive, member):
-    with archive.open(member + ".npy") as file:
+    """One array, never more memory than the archive says the member has."""
+    name = member + ".npy"
+    if name not in archive.namelist():
+        raise ValueError(f"it holds {member!r}, which is no array")
+    with archive.open(name) as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
+            raise ValueError(f"{member!r} is shorter than its header says")
+    with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 

@@ -32,14 +32,28 @@ class FittedNetwork:
     row: np.ndarray
     moments: object
 
+    @np.errstate(over="ignore", invalid="ignore")
     def raw(self, x):
-        """Raw outputs (n, Q) for raw inputs (n, d), in units of the target."""
+        """Raw outputs (n, Q) for raw inputs (n, d), in units of the target.
+
+        Raises
+        ------
+        ValueError
+            If an output is not a finite number.
+        """
         out = np.empty((len(x), self.model.layers[-1]))
         for start in range(0, len(x), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             inputs = np.ascontiguousarray(self.moments.inputs(x[rows]), dtype=self.row.dtype)
             out[rows] = self.model.forward(self.row, inputs)
-        return out * self.moments.y_scale + self.moments.y_mean
+        out = out * self.moments.y_scale + self.moments.y_mean
+        if not np.isfinite(out).all():
+            row = int(np.argmin(np.isfinite(out).all(axis=1)))
+            raise ValueError(
+                f"X holds values in row {row} so far from those the model was trained on that its output is not a "
+                "finite number; check their units."
+            )
+        return out
 
     def fold(self):
         """(coefs, intercepts): lists of (n_in, n_out) and (n_out,) arrays that act on raw inputs.

@@ -81,6 +81,11 @@ def one_iteration(algorithm, problem, network, progress, history):
                 "the last model is kept. Choose a larger tau."
             )
         row, w_bar = metrics.measure(problem, network, s)
+        if not np.isfinite(row["objective"]):
+            raise FloatingPointError(
+                f"partial_fit left the finite numbers with an objective of {row['objective']} in iteration {s.t}; the "
+                "last model is kept. The rows are too large in scale: rescale them."
+            )
     for name in row.keys() & {"bytes", "bytes_wire"}:  # a new Network counts from zero
         row[name] = row[name] + int(last.get(name, 0))
     row["seconds"] = seconds_before + seconds

@@ -7,6 +7,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from dnnext.estimators.base import DecentralizedMLP
+from dnnext.estimators.rows import real_numbers
 
 
 class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
@@ -251,12 +252,19 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
 
     def _learn_targets(self, y, weight):
         self._y_is_flat = y.ndim == 1
-        return np.asarray(y, dtype=np.float64)
+        return self._numbers("y", y)
 
     def _encode(self, y, name):
         if not hasattr(self, "_network"):
             return self._learn_targets(y, None)
-        return np.asarray(y, dtype=np.float64)
+        return self._numbers(name, y)
+
+    @staticmethod
+    def _numbers(name, y):
+        numbers = real_numbers(name, y)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name} must hold finite numbers, got NaN or infinity.")
+        return numbers
 
     def _targets(self, codes):
         return codes[:, None] if codes.ndim == 1 else codes

@@ -11,6 +11,39 @@ def dense(x):
     return x.toarray() if scipy.sparse.issparse(x) else x
 
 
+def real_numbers(name, values):
+    """Values as float64, of any shape.
+
+    Raises
+    ------
+    ValueError
+        If they are text that is no number, complex, dates, or of uneven lengths.
+    """
+    try:
+        array = np.asarray(dense(values))
+        if array.dtype.kind not in "biufOUS":
+            raise ValueError(f"dtype {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold real numbers, got {type(values).__name__} ({error}).") from None
+
+
+def sorted_labels(name, labels):
+    """(distinct labels in ascending order, the place of each label among them).
+
+    Raises
+    ------
+    ValueError
+        If labels are of kinds that cannot be compared.
+    """
+    try:
+        return np.unique(labels, return_inverse=True)
+    except TypeError:
+        raise ValueError(
+            f"{name} mixes labels that cannot be sorted, such as text and numbers; use one kind."
+        ) from None
+
+
 def check_weight(sample_weight, n_rows):
     """sample_weight as float64 (n,), ones if None.
 
@@ -21,7 +54,7 @@ def check_weight(sample_weight, n_rows):
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = real_numbers("sample_weight", sample_weight)
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
@@ -51,10 +84,7 @@ def check_agent(agent, n_rows):
     missing = [v is None or v != v for v in labels.tolist()]
     if any(missing):
         raise ValueError(f"agent has no label in row {missing.index(True)}; every row must name its agent.")
-    try:
-        np.unique(labels)
-    except TypeError:
-        raise ValueError("agent mixes labels that cannot be sorted, such as text and numbers; use one kind.") from None
+    sorted_labels("agent", labels)
     return labels
 
 
@@ -86,5 +116,8 @@ def join_agents(agents):
         weights.append(check_weight(part[2], x.shape[0]) if len(part) == 3 else np.ones(x.shape[0]))
     sparse = any(scipy.sparse.issparse(x) for x in blocks)
     agent = np.repeat(np.arange(len(blocks)), [x.shape[0] for x in blocks])
-    X = scipy.sparse.vstack(blocks, format="csr") if sparse else np.concatenate(blocks)
-    return X, np.concatenate(targets), np.concatenate(weights), agent
+    try:
+        X = scipy.sparse.vstack(blocks, format="csr") if sparse else np.concatenate(blocks)
+        return X, np.concatenate(targets), np.concatenate(weights), agent
+    except TypeError as error:
+        raise ValueError(f"the arrays of the agents cannot be joined, their kinds differ: {error}.") from None

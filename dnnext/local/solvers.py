@@ -187,7 +187,12 @@ def dual(sub: Subproblem, out: Array) -> None:
             if len(j):
                 inner = scaled @ j[:, cut].T
                 inner.flat[:: len(inner) + 1] += 1
-                solution = solution - scaled.T @ cho_solve(cho_factor(inner, lower=True), j[:, cut] @ solution)
+                try:
+                    factor = cho_factor(inner, lower=True)
+                except (np.linalg.LinAlgError, ValueError):  # tau so small that inner is not finite, or singular
+                    out[i, cut] = np.nan  # the alarm of the recipe speaks next
+                    continue
+                solution = solution - scaled.T @ cho_solve(factor, j[:, cut] @ solution)
             out[i, cut] = sub.centre[i, cut] + solution
 
 

@@ -12,11 +12,13 @@ __all__ = ["check_adjacency", "check_mixing"]
 
 def _square(name: str, matrix: Any) -> sp.csr_array:
     """A copy in sorted CSR, finite and square."""
-    if not sp.issparse(matrix):
-        try:
-            matrix = np.asarray(matrix, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must be a square matrix of numbers, got {type(matrix).__name__}.") from None
+    try:
+        given = matrix if sp.issparse(matrix) else np.asarray(matrix)
+        if given.dtype.kind not in "biufO":
+            raise TypeError
+        matrix = matrix if sp.issparse(matrix) else given.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a square matrix of numbers, got {type(matrix).__name__}.") from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
         raise ValueError(f"{name} must be a square matrix with one row per agent, got shape {matrix.shape}.")
     square = sp.csr_array(matrix, dtype=np.float64, copy=True)
