@@ -13,8 +13,8 @@ class SparsityDisplay:
     """First-layer weights with the inputs and units that were switched off.
 
     Rows are inputs, the strongest on top, columns are units of the first hidden layer, the strongest on the left.
-    Weights act on standardised inputs, so that rows can be compared. An exact zero is grey; inputs and units without
-    any weight left are named in grey.
+    Weights act on standardised inputs, so that rows can be compared. Grey is what has no effect: exact zeros, and all
+    weights into a unit that is off. Inputs and units without any weight left are named in grey.
 
     Use `from_estimator` to make one.
 
@@ -116,7 +116,7 @@ class SparsityDisplay:
         limit = np.abs(values).max() or 1.0
         with drawing(ax, height=height, width=COLUMN) as (self.figure_, (self.ax_,)):
             self.im_ = self.ax_.imshow(
-                np.ma.masked_equal(values, 0.0),
+                np.ma.masked_where((values == 0) | ~self.active_units[self.unit_order_], values),
                 aspect="auto",
                 cmap=colors,
                 vmin=-limit,
@@ -131,7 +131,7 @@ class SparsityDisplay:
             self.colorbar_ = None
             if colorbar:
                 self.colorbar_ = self.figure_.colorbar(
-                    self.im_, ax=self.ax_, pad=0.02, aspect=30, label="weight (grey: exactly 0)"
+                    self.im_, ax=self.ax_, pad=0.02, aspect=30, label="weight (grey: off)"
                 )
                 self.colorbar_.outline.set_visible(False)
         return self

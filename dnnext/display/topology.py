@@ -207,18 +207,17 @@ class TopologyDisplay:
             return np.tile(to_rgba(PALETTE[0]), (len(self.positions), 1))
         if self.values.dtype.kind in "OUb":
             return self._draw_kinds(where, look)
-        values = np.ma.masked_invalid(self.values.astype(float))
-        self.nodes_ = self.ax_.scatter(*where, c=values, cmap=cmap, vmin=vmin, vmax=vmax, plotnonfinite=False, **look)
-        self.nodes_.cmap = self.nodes_.cmap.with_extremes(bad="white")
-        hollow = np.ma.getmaskarray(values)
+        values = np.where(np.isfinite(self.values.astype(float)), self.values.astype(float), np.nan)
+        hollow = np.isnan(values)
+        self.nodes_ = self.ax_.scatter(*where[:, ~hollow], c=values[~hollow], cmap=cmap, vmin=vmin, vmax=vmax, **look)
         if hollow.any():
             self.ax_.scatter(*where[:, hollow], color="white", **look)
-        colors = self.nodes_.to_rgba(values)
-        colors[hollow] = 1
+        colors = np.ones((len(values), 4))
+        colors[~hollow] = self.nodes_.to_rgba(values[~hollow])
         self.colorbar_ = self.figure_.colorbar(self.nodes_, ax=self.ax_, shrink=0.75, pad=0.02, label=self.value_name)
         self.colorbar_.outline.set_visible(False)
-        distinct = np.unique(values.compressed())
-        if len(distinct) == 1:
+        distinct = np.unique(values[~hollow])
+        if len(distinct) == 1 and vmin is None and vmax is None:
             self.colorbar_.set_ticks(distinct, labels=[f"{distinct[0]:.4g}"])
         elif np.all(distinct == np.round(distinct)):
             self.colorbar_.locator = _whole_numbers()

@@ -48,7 +48,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         Who talks to whom. A graph given as an object is taken as it is: its nodes are the agents, labels in `agent`
         are its node names (networkx) or 0..A-1, and a node without rows is a relay.
     mixing : str or matrix, default='metropolis'
-        How neighbours are averaged: 'metropolis', 'max_degree', 'laplacian', their 'lazy_' variants, or, with an
+        How neighbours are averaged: 'metropolis', 'max_degree', 'laplacian', ``lazy_`` before any of them, or, with an
         adjacency matrix, a doubly stochastic matrix. A Topology or Schedule carries its own.
     mixing_rounds : 'auto' or int, default='auto'
         Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25, a number means plain rounds.

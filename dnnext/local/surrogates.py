@@ -81,7 +81,7 @@ class FullLinearization(Surrogate):
         return
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
-        """b = |grad G(w + e) - grad G(w)| / |e| with e of length 1e-3 along the gradient."""
+        """``b = |grad G(w + e) - grad G(w)| / |e|`` with e of length 1e-3 along the gradient."""
         start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
         slope = problem.smooth_value_grad(start)[1]
         norm = float(np.linalg.norm(slope))

@@ -1,0 +1,41 @@
+"""
+Grid search that respects the agents
+====================================
+
+The estimators are scikit-learn estimators: they work in pipelines and searches. Who owns a row is metadata, and with
+routing switched on scikit-learn splits it along with the rows, so that every fold trains over the real owners.
+"""
+
+import numpy as np
+import sklearn
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer
+
+from dnnext import DecentralizedMLPClassifier
+
+X, y = load_breast_cancer(return_X_y=True)
+owner = np.array(["clinic", "hospital", "practice"])[np.searchsorted([100, 400], np.arange(len(X)), side="right")]
+
+# %%
+# ``set_fit_request(agent=True)`` says that `fit` wants the column. Two folds at a time: joblib tells its workers how
+# many cores each may use, and the kernels obey.
+
+sklearn.set_config(enable_metadata_routing=True)
+model = DecentralizedMLPClassifier((5,), max_iter=150, tol=1e-2, random_state=0).set_fit_request(agent=True)
+pipeline = make_pipeline(PowerTransformer(), model)
+grid = {
+    "decentralizedmlpclassifier__penalty": ["l2", "group"],
+    "decentralizedmlpclassifier__alpha": [1e-3, 1e-2, 3e-2],
+}
+search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(3), n_jobs=2).fit(X, y, agent=owner)
+
+# %%
+for params, score in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True):
+    print(f"{score:.3f}  " + ", ".join(f"{name.split('__')[1]}={value}" for name, value in params.items()))
+
+best = search.best_estimator_[-1]
+print("\nchosen:", {name.split("__")[1]: value for name, value in search.best_params_.items()})
+print("its agents:", {view.label: view.n_samples for view in best.agents_})
+sklearn.set_config(enable_metadata_routing=False)
