@@ -90,8 +90,8 @@ def shown(counts: list[int | None]) -> str:
     return ", ".join(f"> {CAP}" if c is None else str(c) for c in counts)
 
 
-def median(counts: list[int | None]) -> float:
-    return float(np.median([CAP if c is None else c for c in counts]))
+def mean(counts: list[int | None]) -> float:
+    return float(np.mean([CAP if c is None else c for c in counts]))
 
 
 def ratio(counts: list[int | None], reference: list[int | None]) -> str:
@@ -111,8 +111,8 @@ def table(curves: dict[str, list[Any]], best: float) -> tuple[list[list[Any]], s
         rows.append([name, shown(to[name]), ratio(to[name], to["PL"]),
                      shown(start[name]), ratio(start[name], start["PL"]), lowest])  # fmt: skip
     settings = [name for name in curves if name.startswith("tracking")]
-    tuned = min(settings, key=lambda n: (median(to[n]), median(start[n])))
-    easier = min(settings, key=lambda n: (median(start[n]), median(to[n])))
+    tuned = min(settings, key=lambda n: (mean(to[n]), mean(start[n])))
+    easier = min(settings, key=lambda n: (mean(start[n]), mean(to[n])))
     return rows, tuned, easier
 
 

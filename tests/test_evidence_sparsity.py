@@ -1,4 +1,4 @@
-"""Penalties that switch weights and inputs off, and a model that keeps its accuracy: breast cancer, ten hidden units, ten agents, defaults else."""
+"""Penalties switch weights and inputs off, the accuracy stays: breast cancer, ten units, ten agents, else defaults."""
 
 import numpy as np
 import pytest
