@@ -236,8 +236,7 @@ def make_algorithm(estimator, problem):
         return GradientTracking(step=e.step)
     if e.algorithm == "dgd":
         return DGD(step=e.step)
-    n_rows = np.diff(problem.offsets)
-    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, problem.n_params, n_rows)
+    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, problem.n_params, problem.agent_rows)
     recipe = NEXT if e.algorithm == "next" else CentralizedSCA
     return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
 

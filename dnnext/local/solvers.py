@@ -105,7 +105,7 @@ def choose(sub: Subproblem) -> str:
     take more than 2 GB are not formed.
     """
     problem, sizes = sub.problem, np.diff(sub.blocks).astype(float)
-    rows = np.diff(problem.offsets).astype(float)
+    rows = problem.agent_rows.astype(float)  # of all agents: every rank must choose alike
     n = rows * sub.root.shape[-1]
     total = float(sizes.sum())
     form = float(n.sum()) * float(np.sum(sizes**2))

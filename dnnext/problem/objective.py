@@ -60,6 +60,8 @@ class Problem:
         Agents held here, agents in all, ``P``, and ``M``.
     agent_weight : (n_local,) float64
         ``N_i``, the sum of the sample weights of each local agent.
+    agent_rows : (n_agents,) int64
+        Rows of every agent of the network.
     n_total, scale : float
         ``N`` and ``1/N``.
 
@@ -105,6 +107,7 @@ class Problem:
         data = self._gather(shards)
         self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
         self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
+        self.agent_rows = self.runtime.all_agents(np.diff(self.offsets))
         summed = float(self.runtime.sum_agents(self.agent_weight))
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
@@ -264,23 +267,13 @@ class Problem:
 
     def _gather(self, shards: Sequence[Any]) -> Stack:
         """The shards checked and stacked; an unfit shard is refused on every rank, so that none waits for another."""
-        agents, trouble = list(self.runtime.agents), ""
-        checked = []
-        flags = np.zeros(self.n_local)
-        if len(shards) != self.n_local:
-            trouble = f"shards must hold one shard per agent held here ({self.n_local}), got {len(shards)}."
-            flags[:] = np.asarray(agents) + 1
-        else:
-            for i, (agent, shard) in enumerate(zip(agents, shards, strict=True)):
-                try:
-                    checked.append(check_shard(shard, agent, self.model, self.loss, self.dtype))
-                except ValueError as error:
-                    trouble, flags[i] = trouble or str(error), agent + 1
-        first = int(self.runtime.max_agents(flags))
-        if trouble:
-            raise ValueError(trouble)
-        if first:
-            raise ValueError(f"the shard of agent {first - 1}, held by another rank, is unfit; its rank says why.")
+        with self.runtime.together():
+            if len(shards) != self.n_local:
+                raise ValueError(f"shards must hold one shard per agent held here ({self.n_local}), got {len(shards)}.")
+            checked = [
+                check_shard(shard, agent, self.model, self.loss, self.dtype)
+                for agent, shard in zip(self.runtime.agents, shards, strict=True)
+            ]
         return stack(checked, self.model, self.dtype)
 
     def _rows(self, w: Array) -> Array:

@@ -99,12 +99,14 @@ class Part(Runtime):
 
     n_agents, bounds, rank, n_ranks = 3, np.array([0, 2, 3]), 0, 2
 
-    def __init__(self, flag):
-        self.flag, self.told = flag, []
+    def __init__(self, trouble=""):
+        self.trouble, self.told = trouble, []
 
     def all_agents(self, values):
-        other = np.full((1, *np.shape(values)[1:]), self.flag, dtype=np.asarray(values).dtype)
-        return np.concatenate([values, other])
+        return np.concatenate([values, np.zeros((1, *np.shape(values)[1:]), dtype=np.asarray(values).dtype)])
+
+    def all_ranks(self, text):
+        return [text, self.trouble]
 
     def exchange(self, rows, plan):
         raise AssertionError("a problem sends nothing to neighbours")
@@ -114,14 +116,14 @@ class Part(Runtime):
 
 
 def test_an_unfit_shard_of_another_rank_is_refused_here_too():
-    with pytest.raises(ValueError, match="the shard of agent 2, held by another rank, is unfit"):
-        Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=Part(flag=3.0))
-    with pytest.raises(ValueError, match="X of agent 1 must be finite"):
-        Problem(MLP([3, 2]), SquaredError(), None, [(X, D), (NAN, D)], runtime=Part(flag=0.0))
+    with pytest.raises(ValueError, match="rank 1: X of agent 2 must be finite"):
+        Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=Part("ValueError X of agent 2 must be finite"))
+    with pytest.raises(ValueError, match="rank 0: X of agent 1 must be finite"):
+        Problem(MLP([3, 2]), SquaredError(), None, [(X, D), (NAN, D)], runtime=Part())
 
 
 def test_a_part_of_the_agents_is_held_here():
-    runtime = Part(flag=0.0)
+    runtime = Part()
     problem = Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=runtime)
     assert (problem.n_local, problem.n_agents, problem.n_total) == (2, 3, 8)
     assert runtime.told == [
