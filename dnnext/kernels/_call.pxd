@@ -43,14 +43,16 @@ cdef extern from "dnnext.h" nogil:
             double *, void *, const void *, const void *, int64_t, int64_t, int, double) noexcept nogil
         void (*mlp_forward)(void *, const dnn_mlp *, int, void *) noexcept nogil
         void (*mlp_loss_grad)(
-            double *, void *, const dnn_mlp *, const void *, const void *, int, double, double, int, void *) noexcept nogil
+            double *, void *, const dnn_mlp *, const void *, const void *, int, double, double, int,
+            void *) noexcept nogil
         void (*mlp_jv)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
         void (*mlp_jtu)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
         void (*mlp_jacobian)(void *, const dnn_mlp *, const dnn_root *, int, void *) noexcept nogil
         void (*mlp_gauss_newton)(
             void *, const dnn_mlp *, const dnn_root *, const int64_t *, int64_t, int, void *) noexcept nogil
         void (*mlp_gauss_newton_product)(
-            void *, const dnn_mlp *, const dnn_root *, const void *, const int64_t *, int64_t, int, void *) noexcept nogil
+            void *, const dnn_mlp *, const dnn_root *, const void *, const int64_t *, int64_t, int,
+            void *) noexcept nogil
         void (*block_product)(void *, const void *, const void *, int64_t, const int64_t *, int64_t, int) noexcept nogil
         void (*spd_solve)(
             void *, int64_t *, void *, const void *, const void *, int64_t, const int64_t *, int64_t,
@@ -58,7 +60,8 @@ cdef extern from "dnnext.h" nogil:
         void (*descent_solve)(
             void *, int64_t *, const void *, const void *, const void *, const void *, const dnn_penalty *, int64_t,
             const int64_t *, int64_t, int64_t, double, int, void *) noexcept nogil
-        void (*penalty_prox)(void *, const void *, const void *, const dnn_penalty *, int64_t, int64_t, int) noexcept nogil
+        void (*penalty_prox)(
+            void *, const void *, const void *, const dnn_penalty *, int64_t, int64_t, int) noexcept nogil
         void (*csr_mix)(
             void *, const void *, const dnn_csr *, const void *, double, double, double, int64_t, int) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil

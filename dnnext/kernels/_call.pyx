@@ -1,8 +1,8 @@
 """The arguments of one kernel call: tables of the C kernels, descriptions, checks."""
 
-# Design: a call takes its arrays into one struct on the stack (_arrays), describes them to C (csrc/dnnext.h), makes room
-# for the work and calls the table of its precision without the GIL. Nothing is copied or converted: a wrong dtype is an
-# error. The doors themselves are in _mlp.pyx and _rows.pyx; only this module is linked to csrc.
+# Design: a call takes its arrays into one struct on the stack (_arrays), describes them to C (csrc/dnnext.h), makes
+# room for the work and calls the table of its precision without the GIL. Nothing is copied or converted: a wrong dtype
+# is an error. The doors themselves are in _mlp.pyx and _rows.pyx; only this module is linked to csrc.
 
 import os
 
