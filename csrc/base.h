@@ -89,7 +89,7 @@ static real dot(const real *a, const real *b, int64_t n)
     return sum_lanes((s0 + s1) + (s2 + s3));
 }
 
-/* out = B v. Shapes: out (n), b (n, m), v (m). Aliasing: out is neither b nor v. Serial. Four rows share each load of v. */
+/* out = B v, four rows at a time. Shapes: out (n), b (n, m), v (m). Aliasing: out is neither b nor v. Serial. */
 static void matrix_vector(real *restrict out, const real *restrict b, const real *restrict v, int64_t n, int64_t m)
 {
     int64_t p = 0;
@@ -136,7 +136,7 @@ INLINE void *carve(char **work, int64_t n, size_t size)
 }
 
 /* Row-major products on Fortran BLAS. C (n, m) has row length m; a, b row lengths as given.
- *   nn: C = A (n, k) B (k, m) + keep C      nt: C = A (n, k) B (m, k)' + keep C      tn: C = A (k, n)' B (k, m) + keep C
+ *   nn: C = A (n, k) B (k, m) + keep C    nt: C = A (n, k) B (m, k)' + keep C    tn: C = A (k, n)' B (k, m) + keep C
  * Aliasing: none. Serial: the BLAS runs on the calling thread. */
 typedef void (*gemm_function)(
     char *, char *, int *, int *, int *, real *, real *, int *, real *, int *, real *, real *, int *);
@@ -146,24 +146,23 @@ INLINE void gemm(const dnn_blas *blas, char ta, char tb, int64_t m, int64_t n, i
 {
     int m_ = (int)m, n_ = (int)n, k_ = (int)k, lda_ = (int)lda, ldb_ = (int)ldb, ldc_ = (int)ldc;
     real one = 1;
-    ((gemm_function)blas->gemm)(
-        &ta, &tb, &m_, &n_, &k_, &one, (real *)a, &lda_, (real *)b, &ldb_, &keep, c, &ldc_);
+    ((gemm_function)blas->gemm)(&ta, &tb, &m_, &n_, &k_, &one, (real *)a, &lda_, (real *)b, &ldb_, &keep, c, &ldc_);
 }
 
-static void product_nn(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m,
-    real keep)
+static void product_nn(
+    const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m, real keep)
 {
     gemm(blas, 'N', 'N', m, n, k, b, m, a, k, keep, c, m);
 }
 
-static void product_nt(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m,
-    real keep)
+static void product_nt(
+    const dnn_blas *blas, real *c, const real *a, const real *b, int64_t n, int64_t k, int64_t m, real keep)
 {
     gemm(blas, 'T', 'N', m, n, k, b, k, a, k, keep, c, m);
 }
 
-static void product_tn(const dnn_blas *blas, real *c, const real *a, const real *b, int64_t k, int64_t n, int64_t m,
-    real keep)
+static void product_tn(
+    const dnn_blas *blas, real *c, const real *a, const real *b, int64_t k, int64_t n, int64_t m, real keep)
 {
     gemm(blas, 'N', 'T', m, n, k, b, m, a, n, keep, c, m);
 }
@@ -171,8 +170,13 @@ static void product_tn(const dnn_blas *blas, real *c, const real *a, const real 
 /* Threads worth waking for so much work: each must get 100 microseconds. */
 INLINE int team_size(int threads, double microseconds)
 {
+#ifdef _OPENMP
     double worth = microseconds / 100;
     return worth < 2 ? 1 : worth < threads ? (int)worth : threads;
+#else
+    (void)threads, (void)microseconds;
+    return 1;
+#endif
 }
 
 INLINE int thread_number(void)
@@ -184,19 +188,29 @@ INLINE int thread_number(void)
 #endif
 }
 
+/* Threads that really came, inside a parallel region: limits and outer regions may leave fewer than were asked. */
+INLINE int team_present(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
 /* The statement for i = 0 .. n - 1, shared out over `team` threads; `thread` is the number of the one at it. A team of
  * one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. */
-#define FOR_EACH(i, n, statement)                                                                                     \
-    if (team > 1) {                                                                                                   \
-        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(team)") for (int64_t i = 0; i < (n); i++)          \
-        {                                                                                                             \
-            const int thread = thread_number();                                                                       \
-            (void)thread;                                                                                             \
-            statement;                                                                                                \
-        }                                                                                                             \
-    } else                                                                                                            \
-        for (int64_t i = 0; i < (n); i++) {                                                                           \
-            const int thread = 0;                                                                                     \
-            (void)thread;                                                                                             \
-            statement;                                                                                                \
+#define FOR_EACH(i, n, statement)                                                                                      \
+    if (team > 1) {                                                                                                    \
+        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(team)") for (int64_t i = 0; i < (n); i++)           \
+        {                                                                                                              \
+            const int thread = thread_number();                                                                        \
+            (void)thread;                                                                                              \
+            statement;                                                                                                 \
+        }                                                                                                              \
+    } else                                                                                                             \
+        for (int64_t i = 0; i < (n); i++) {                                                                            \
+            const int thread = 0;                                                                                      \
+            (void)thread;                                                                                              \
+            statement;                                                                                                 \
         }

@@ -15,9 +15,9 @@ static size_t descent_work(const int64_t *blocks, int64_t n_blocks, int threads)
 
 /* One agent's block: arrays from the block's first column on, n columns. */
 typedef struct {
-    real *v;       /* (n) the iterate */
-    real *q;       /* (n) B (v - w) */
-    real *step;    /* (n) room for one group */
+    real *v; /* (n) the iterate */
+    real *q; /* (n) B (v - w) */
+    real *step; /* (n) room for one group */
     const real *b; /* (n, n) */
     const real *w, *g, *l1, *l2;
     real tau;
@@ -44,8 +44,7 @@ static real descend_group(const descent *d, int64_t a, int64_t c, real strength)
     real length = d->tau, most = 0;
     for (int64_t p = a; p < c; p++) length += d->b[p * d->n + p];
     if (!(length > 0)) return 0;
-    for (int64_t p = a; p < c; p++)
-        d->step[p] = d->v[p] - (d->q[p] + d->tau * (d->v[p] - d->w[p]) + d->g[p]) / length;
+    for (int64_t p = a; p < c; p++) d->step[p] = d->v[p] - (d->q[p] + d->tau * (d->v[p] - d->w[p]) + d->g[p]) / length;
     soft_threshold(d->step + a, d->l1 + a, 1 / length, c - a);
     shrink_group(d->step + a, strength / length, c - a);
     divide_l2(d->step + a, d->l2 + a, 1 / length, c - a);
@@ -61,8 +60,8 @@ static real descend_group(const descent *d, int64_t a, int64_t c, real strength)
 
 /* Sweeps over one block whose first column is lo; groups first .. stop - 1 lie in it; returns the sweeps taken.
  * Shapes: see `descent`. In place. Serial. */
-static int64_t descend_block(const descent *d, const dnn_penalty *penalty, int64_t lo, int64_t first, int64_t stop,
-    int64_t n_iter, real tol)
+static int64_t descend_block(
+    const descent *d, const dnn_penalty *penalty, int64_t lo, int64_t first, int64_t stop, int64_t n_iter, real tol)
 {
     const real *strength = penalty->strength;
     int64_t done = 0;
@@ -124,8 +123,8 @@ static void descent_solve(void *v, int64_t *n_done, const void *b, const void *t
     const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
     int threads, void *work)
 {
-    descents c = {v, b, tau, w, g, penalty, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), n_iter, (real)tol, work,
-        lines(largest_block(blocks, n_blocks), sizeof(real))};
+    descents c = {v, b, tau, w, g, penalty, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), n_iter, (real)tol,
+        work, lines(largest_block(blocks, n_blocks), sizeof(real))};
     int team = team_size(threads, (double)(agents * c.packed) * (double)n_iter * 0.1e-3);
     if (team == 1 || agents >= team) {
         FOR_EACH(i, agents, n_done[i] = descend_blocks(&c, i, 0, n_blocks, thread))
@@ -135,8 +134,8 @@ static void descent_solve(void *v, int64_t *n_done, const void *b, const void *t
         int64_t sweeps = 0, parts = min_index(n_blocks, 8 * team);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team) reduction(max : sweeps)
         for (int64_t p = 0; p < parts; p++)
-            sweeps = max_index(sweeps,
-                descend_blocks(&c, i, p * n_blocks / parts, (p + 1) * n_blocks / parts, thread_number()));
+            sweeps = max_index(
+                sweeps, descend_blocks(&c, i, p * n_blocks / parts, (p + 1) * n_blocks / parts, thread_number()));
         n_done[i] = sweeps;
     }
 }

@@ -32,18 +32,18 @@ typedef struct { /* Fortran BLAS and LAPACK of the table's precision, 32-bit int
 typedef struct { /* the agents' networks and rows */
     int64_t agents, params;
     const int64_t *offsets; /* (A + 1) */
-    const int64_t *layers;  /* (n_layers + 1): d, h_1, ..., Q */
-    int64_t n_layers;       /* weight matrices */
+    const int64_t *layers; /* (n_layers + 1): d, h_1, ..., Q */
+    int64_t n_layers; /* weight matrices */
     int activation;
     int64_t w_step; /* P, or 0: all agents share one row of w */
-    const void *w;  /* (A, P), or (1, P) */
-    const void *x;  /* (M, d) */
+    const void *w; /* (A, P), or (1, P) */
+    const void *x; /* (M, d) */
     const dnn_blas *blas;
 } dnn_mlp;
 
 typedef struct { /* S_m of the generalised Gauss-Newton matrix sum_m J_m' S_m S_m' J_m */
     const void *root; /* (M, Q): diagonals; (M, Q, columns): full */
-    int64_t columns;  /* R: Q for diagonals */
+    int64_t columns; /* R: Q for diagonals */
     int diagonal;
 } dnn_root;
 
@@ -61,6 +61,7 @@ typedef struct { /* a sparse matrix of n_rows rows; exactly one of the index wid
     const void *data;
 } dnn_csr;
 
+/* clang-format off */
 typedef struct {
     const char *level; /* "baseline", "x86-64-v3", "x86-64-v4" */
 
@@ -104,6 +105,7 @@ typedef struct {
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
 } dnn_table;
+/* clang-format on */
 
 enum { DNN_F64, DNN_F32 };
 enum { DNN_BASELINE, DNN_V3, DNN_V4, DNN_LEVELS };

@@ -59,8 +59,8 @@ static void layer_columns(real *restrict out, const real *restrict input, const 
 }
 
 /* Rows S_m' J_m of samples first .. first + n - 1 into out (n R, P). Aliasing: none. Serial. */
-static void jacobian_rows(const room *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first,
-    int64_t n, real *out)
+static void jacobian_rows(
+    const room *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first, int64_t n, real *out)
 {
     const real *x = inputs_of(mlp, first);
     real *slope = r->tangent[0];
@@ -105,8 +105,8 @@ static void mlp_jacobian(void *out, const dnn_mlp *mlp, const dnn_root *root, in
 
 /* One tile of a block: C[a .. , c .. ] += J[:, a ..]' J[:, c ..], the upper triangle if a = c.
  * Shapes: j (rows, P) from the block's first column on, out (size, size). Aliasing: none. Serial. */
-static void add_tile(const dnn_blas *blas, real *out, const real *j, int64_t rows, int64_t params, int64_t size,
-    int64_t a, int64_t c)
+static void add_tile(
+    const dnn_blas *blas, real *out, const real *j, int64_t rows, int64_t params, int64_t size, int64_t a, int64_t c)
 {
     typedef void (*syrk_function)(char *, char *, int *, int *, real *, real *, int *, real *, real *, int *);
     int64_t n_a = min_index(TILE, size - a), n_c = min_index(TILE, size - c);
@@ -117,8 +117,7 @@ static void add_tile(const dnn_blas *blas, real *out, const real *j, int64_t row
     char lower = 'L', plain = 'N'; /* Fortran's lower triangle is the upper one of C order */
     int n = (int)n_a, k = (int)rows, lda = (int)params, ldc = (int)size;
     real one = 1;
-    ((syrk_function)blas->syrk)(
-        &lower, &plain, &n, &k, &one, (real *)j + a, &lda, &one, out + a * size + a, &ldc);
+    ((syrk_function)blas->syrk)(&lower, &plain, &n, &k, &one, (real *)j + a, &lda, &one, out + a * size + a, &ldc);
 }
 
 /* Blocks first .. stop - 1, all small: B_b += j_b j_b' row by row. Shapes: j (rows, P), out packed from block `first`.
@@ -203,7 +202,7 @@ INLINE void wait_for(int team)
     }
 }
 
-/* One agent by thread `thread` of `team`, in the room of number `thread`; J stands in room `shared`, one for the team. */
+/* One agent by thread `thread` of `team`, in the room of that number; J stands in room `shared`, one for the team. */
 static void curve_agent(const curvature *c, int64_t agent, int thread, int shared, int team)
 {
     const dnn_mlp *mlp = c->h.mlp;
@@ -243,12 +242,12 @@ static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root
         return;
     }
 #pragma omp parallel num_threads(team)
-    for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, i, thread_number(), 0, team);
+    for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, i, thread_number(), 0, team_present());
 }
 
 /* u_m = S_m S_m' t_m. Shapes: t, u (n, Q). Aliasing: none. Serial. */
-static void times_root(real *restrict u, const real *restrict t, const dnn_root *root, int64_t first, int64_t n,
-    int64_t outputs)
+static void times_root(
+    real *restrict u, const real *restrict t, const dnn_root *root, int64_t first, int64_t n, int64_t outputs)
 {
     int64_t columns = root->columns;
     const real *s = (const real *)root->root + first * outputs * (root->diagonal ? 1 : columns);
@@ -266,8 +265,8 @@ static void times_root(real *restrict u, const real *restrict t, const dnn_root 
 }
 
 /* One block: J is never made. */
-static void product_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep,
-    real *out, double *value)
+static void product_chunk(
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
 {
     (void)value;
     const dnn_mlp *mlp = j->mlp;
@@ -280,8 +279,8 @@ static void product_chunk(const job *j, const room *r, int64_t agent, int64_t fi
 }
 
 /* out_b += j_b (j_b' v_b) for one row j of J. Shapes: (P) each. Aliasing: none. Serial. */
-static void add_row_product(real *restrict out, const real *restrict j, const real *restrict v, const int64_t *blocks,
-    int64_t n_blocks)
+static void add_row_product(
+    real *restrict out, const real *restrict j, const real *restrict v, const int64_t *blocks, int64_t n_blocks)
 {
     for (int64_t b = 0; b < n_blocks; b++) {
         int64_t lo = blocks[b], size = blocks[b + 1] - lo;
@@ -293,8 +292,8 @@ static void add_row_product(real *restrict out, const real *restrict j, const re
 }
 
 /* Several blocks: row by row of J, made group by group. */
-static void block_product_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep,
-    real *out, double *value)
+static void block_product_chunk(
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
 {
     (void)value;
     const dnn_mlp *mlp = j->mlp;
@@ -304,8 +303,7 @@ static void block_product_chunk(const job *j, const room *r, int64_t agent, int6
         int64_t n = min_index(group, stop - first);
         jacobian_rows(r, mlp, j->root, weights_of(mlp, agent), first, n, r->jacobian);
         for (int64_t m = 0; m < n * columns; m++)
-            add_row_product(
-                out, r->jacobian + m * params, j->direction + agent * params, j->blocks, j->n_blocks);
+            add_row_product(out, r->jacobian + m * params, j->direction + agent * params, j->blocks, j->n_blocks);
     }
 }
 
@@ -314,7 +312,12 @@ static void block_product_chunk(const job *j, const room *r, int64_t agent, int6
 static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v,
     const int64_t *blocks, int64_t n_blocks, int threads, void *work)
 {
-    job j = {.mlp = mlp, .root = root, .out = out, .direction = v, .blocks = blocks, .n_blocks = n_blocks,
+    job j = {.mlp = mlp,
+        .root = root,
+        .out = out,
+        .direction = v,
+        .blocks = blocks,
+        .n_blocks = n_blocks,
         .chunk = n_blocks == 1 ? product_chunk : block_product_chunk};
     sum_agents(&j, guess_work(mlp) * (n_blocks == 1 ? 1.5 : 1 + (double)root->columns), threads, work);
 }

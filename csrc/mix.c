@@ -51,8 +51,8 @@ static void mix_row(const mixture *m, int64_t i, int64_t start, int64_t stop)
     const int64_t wide = MIX_VECTORS * LANES;
     real *out = m->out + i * m->columns;
     const real *previous = m->previous ? m->previous + i * m->columns : NULL;
-#define STRIP(n, part, last)                                                                                          \
-    mix_strip(out + start, m->rows + start, m->csr, i, previous ? previous + start : NULL, m->scale, m->shift,        \
+#define STRIP(n, part, last)                                                                                           \
+    mix_strip(out + start, m->rows + start, m->csr, i, previous ? previous + start : NULL, m->scale, m->shift,         \
         m->memory, m->columns, n, part, last)
     for (; start + wide <= stop; start += wide) STRIP(MIX_VECTORS, 0, 0);
     for (; start + LANES <= stop; start += LANES) STRIP(1, 0, 0);

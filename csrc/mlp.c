@@ -41,9 +41,9 @@ static double guess_work(const dnn_mlp *mlp)
 typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
     real *delta[2], *tangent[2]; /* (rows, widest layer) each */
-    real *partial;               /* (P) */
-    double *value;               /* (rows) */
-    real *jacobian;              /* (jacobian_samples() R, P) */
+    real *partial; /* (P) */
+    double *value; /* (rows) */
+    real *jacobian; /* (jacobian_samples() R, P) */
 } room;
 
 /* Samples whose rows of J are held together, and samples of one of the groups in which they are made. */
@@ -126,8 +126,8 @@ static void forward_chunk(const room *r, const dnn_mlp *mlp, const real *w, cons
 
 /* out <- keep out + sum_m J_m' u_m: dW_k = a_k-1' delta_k, db_k = delta_k' 1, delta_k-1 = (delta_k W_k') phi'(z_k-1).
  * Shapes: w, out (P); x (n, d); u (n, Q) lies in r->delta[0]. Aliasing: none. After forward_chunk. Serial. */
-static void backward_chunk(const room *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n, real keep,
-    real *out)
+static void backward_chunk(
+    const room *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n, real keep, real *out)
 {
     int64_t start = mlp->params;
     int side = 0;
@@ -148,8 +148,8 @@ static void backward_chunk(const room *r, const dnn_mlp *mlp, const real *w, con
 
 /* t_k = (t_k-1 W_k + a_k-1 V_k + 1 v_k') phi'(z_k), t_0 = 0: J v in the direction (V, v); returns t_L.
  * Shapes: w, v (P); x (n, d); result (n, Q). Aliasing: none. After forward_chunk. Serial. */
-static const real *tangent_chunk(const room *r, const dnn_mlp *mlp, const real *w, const real *v, const real *x,
-    int64_t n)
+static const real *tangent_chunk(
+    const room *r, const dnn_mlp *mlp, const real *w, const real *v, const real *x, int64_t n)
 {
     int64_t start = 0;
     int side = 0;
@@ -171,7 +171,7 @@ static const real *tangent_chunk(const room *r, const dnn_mlp *mlp, const real *
 typedef struct job {
     const dnn_mlp *mlp;
     const dnn_root *root;
-    real *out;     /* (A, P) or NULL */
+    real *out; /* (A, P) or NULL */
     double *value; /* (A) or NULL */
     /* out (P) <- keep out + and *value += what rows first .. stop - 1 of the agent bring */
     void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out,
@@ -218,6 +218,7 @@ static void sum_agent(const job *j, const house *h, int64_t agent, int64_t panel
 /* One agent by a team: panel p is summed by whoever is free and added when its turn comes. */
 static void sum_agent_together(const job *j, const house *h, int64_t agent, int64_t panels, int team)
 {
+    (void)team; /* without OpenMP */
 #pragma omp parallel num_threads(team)
     {
         room r = room_of(h, thread_number());
@@ -256,16 +257,15 @@ static void sum_agents(const job *j, double microseconds, int threads, void *wor
         for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
 }
 
-static void loss_grad_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep,
-    real *out, double *value)
+static void loss_grad_chunk(
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first, outputs = outputs_of(mlp);
     const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
     real *delta = r->delta[0];
     forward_chunk(r, mlp, w, x, n);
-    loss_value_grad(
-        r->value, delta, r->a[mlp->n_layers], j->target + first * outputs, n, outputs, j->loss, j->param);
+    loss_value_grad(r->value, delta, r->a[mlp->n_layers], j->target + first * outputs, n, outputs, j->loss, j->param);
     for (int64_t m = 0; m < n; m++) {
         real c = j->weight ? j->weight[first + m] : 1, share = (real)j->scale * c;
         *value += c * r->value[m];
@@ -280,13 +280,20 @@ static void loss_grad_chunk(const job *j, const room *r, int64_t agent, int64_t 
 static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight,
     int loss, double param, double scale, int threads, void *work)
 {
-    job j = {.mlp = mlp, .out = grad, .value = value, .chunk = loss_grad_chunk, .target = target, .weight = weight,
-        .loss = loss, .param = param, .scale = scale};
+    job j = {.mlp = mlp,
+        .out = grad,
+        .value = value,
+        .chunk = loss_grad_chunk,
+        .target = target,
+        .weight = weight,
+        .loss = loss,
+        .param = param,
+        .scale = scale};
     sum_agents(&j, guess_work(mlp) * (grad ? 1 : 0.4), threads, work);
 }
 
-static void jtu_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out,
-    double *value)
+static void jtu_chunk(
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
 {
     (void)value;
     const dnn_mlp *mlp = j->mlp;

@@ -39,10 +39,10 @@ static void prox_row(real *out, const real *v, real s, const dnn_penalty *penalt
 
 /* out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u): the three steps above in this order, exact when l2 is constant within
  * each group. Shapes: out, v (A, P), s (A). Aliasing: out may be v. Agents are parallel. */
-static void penalty_prox(void *out, const void *v, const void *s, const dnn_penalty *penalty, int64_t agents,
-    int64_t params, int threads)
+static void penalty_prox(
+    void *out, const void *v, const void *s, const dnn_penalty *penalty, int64_t agents, int64_t params, int threads)
 {
     int team = team_size(threads, (double)(agents * params) * 0.5e-3);
-    FOR_EACH(i, agents, prox_row((real *)out + i * params, (const real *)v + i * params, ((const real *)s)[i], penalty,
-        params))
+    FOR_EACH(i, agents,
+        prox_row((real *)out + i * params, (const real *)v + i * params, ((const real *)s)[i], penalty, params))
 }

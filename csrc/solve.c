@@ -10,13 +10,14 @@ static void product_agent(real *out, const real *b, const real *v, const int64_t
 }
 
 /* out_ib = B_ib v_ib. Shapes: out, v (A, P), b (A, S). Aliasing: none. Agents are parallel. */
-static void block_product(void *out_, const void *b_, const void *v_, int64_t agents, const int64_t *blocks,
-    int64_t n_blocks, int threads)
+static void block_product(
+    void *out_, const void *b_, const void *v_, int64_t agents, const int64_t *blocks, int64_t n_blocks, int threads)
 {
     int64_t params = blocks[n_blocks], packed = dnn_packed_size(blocks, n_blocks);
     int team = team_size(threads, (double)(agents * packed) * 0.2e-3);
-    FOR_EACH(i, agents, product_agent((real *)out_ + i * params, (const real *)b_ + i * packed,
-        (const real *)v_ + i * params, blocks, n_blocks))
+    FOR_EACH(i, agents,
+        product_agent(
+            (real *)out_ + i * params, (const real *)b_ + i * packed, (const real *)v_ + i * params, blocks, n_blocks))
 }
 
 /* One block: b <- Cholesky factor of b + diag, x <- its solution; returns 0, or 1 if b + diag is not positive definite
@@ -70,7 +71,7 @@ static void solve_agent(const solve *s, int64_t agent)
     s->status[agent] = failed == s->n_blocks ? 0 : failed + 1;
 }
 
-/* (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten. status_i: 0, or 1 + the first block that failed.
+/* (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten. status_i: 0, or 1 + the first failed block.
  * Shapes: out, diag, rhs (A, P), status (A), b (A, S). Aliasing: out may be rhs.
  * Agents are parallel, or the blocks of one agent after another. */
 static void spd_solve(void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents,

@@ -203,7 +203,7 @@ def test_info():
 
 def test_missing_compiled_modules_are_an_import_error():
     code = "import sys; sys.modules['dnnext.kernels._call'] = None; import dnnext.kernels"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: The compiled kernels of dnnext are missing" in result.stderr
 
 
@@ -212,7 +212,9 @@ def test_import_is_light():
         "import sys, dnnext, dnnext.kernels; "
         "print([m for m in ('sklearn', 'matplotlib', 'mpi4py', 'networkx') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    )
 
 
 def test_stubs_name_what_is_compiled():

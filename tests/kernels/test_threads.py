@@ -128,7 +128,7 @@ def test_an_agent_computes_the_same_alone(network, dtype):
 def test_other_cpu_paths(path):
     here = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", f"{here}/test_threads.py"]
-    environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1"}
+    environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1", "PYTHONSAFEPATH": "1"}
     files = [str(here / name) for name in ("test_twins.py", "test_elementary.py", "test_threads.py")]
     selection = ["-k", "not other_cpu_paths and not solves and not gauss_newton_"]
     result = subprocess.run(
@@ -142,8 +142,28 @@ def test_other_cpu_paths(path):
     assert result.returncode == 0, result.stdout[-3000:]
 
 
+def test_fewer_threads_than_asked_for():
+    """A limit on threads changes nothing but the time."""
+    code = """
+import hashlib, numpy as np
+from dnnext import kernels
+x = np.random.default_rng(0).standard_normal((3000, 9))
+w = np.random.default_rng(1).standard_normal((1, 331))
+out, blocks = np.empty((1, 331**2)), np.array([0, 331])
+tail = (np.array([0, 3000]), (9, 30, 1), 1, blocks, 3)
+kernels.mlp_gauss_newton(out, w, x, np.ones((3000, 1)), *tail)
+print(hashlib.sha256(out.tobytes()).hexdigest())
+"""
+    outputs = []
+    for limit in ("1", "2", "8"):
+        environment = {**os.environ, "OMP_THREAD_LIMIT": limit, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", code]
+        outputs.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert outputs[0] == outputs[1] == outputs[2] != ""
+
+
 def test_unknown_cpu_path_is_named():
-    environment = {**os.environ, "DNNEXT_CPU": "pentium"}
+    environment = {**os.environ, "DNNEXT_CPU": "pentium", "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-c", "import dnnext.kernels"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "DNNEXT_CPU must be one of" in result.stderr
