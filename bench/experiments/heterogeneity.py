@@ -117,13 +117,14 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
     header = ["set", "partition", *numbers[names[0], "iid"]]
     facts = (
         f"Data: {', '.join(names)}, at most {most} rows of each; {AGENTS} agents, Erdos-Renyi, Metropolis, 20 tanh "
-        f"units, seeds {list(seeds)} for split, partition, graph, start; accuracy or R2 on a quarter of the rows: mean (sd)"
+        f"units, seeds {list(seeds)} for split, partition, graph and start; accuracy or R2 on a quarter of the rows, "
+        "mean (sd)"
     )
     notes = (
         "alone: mean over the agents of models trained on own rows only; best alone: the best of them, which nobody "
         "knows beforehand; one-shot: mean of the weights, or of the outputs, of those models; FedAvg: 30 rounds of 5 "
-        f"local epochs through a server, step tuned over {FED_RATES} on seed 0; decentralised: defaults; pooled: the same "
-        "with one agent that holds all rows."
+        f"local epochs through a server, step tuned over {FED_RATES} on seed 0; decentralised: defaults; pooled: the "
+        "same with one agent that holds all rows."
     )
     publish("e_partitions", "Test scores by what agents share", header, by_cut, facts,
             picture(numbers), quick, notes + where_others_win(numbers))  # fmt: skip
