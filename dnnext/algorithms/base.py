@@ -101,6 +101,7 @@ class Algorithm(ABC):
         _check_run(problem, network, limits)
         with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the alarm looks at what comes out
             network.round = network.bytes = 0
+            network.restart()
             if resume is not None:
                 check_snapshot(problem, resume)
             s = State.at(problem, starting_weights(problem, w0, random_state) if resume is None else resume.agents["w"])

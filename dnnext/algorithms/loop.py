@@ -133,6 +133,7 @@ class Run:
         """After an alarm: back to the saved iteration, more carefully; 'diverged' after the third."""
         self.alarm.remember(agent, self.s.t, self.network.round)
         self.alarm.restore(self.problem, self.s, self.algorithm)
+        self.network.restart()
         return "diverged" if len(self.alarm.heard) >= self.alarm.most else ""
 
     def snapshot(self) -> Snapshot:

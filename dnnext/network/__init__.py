@@ -1,5 +1,6 @@
 """Who talks to whom: graphs, mixing weights, schedules, and the mixing itself."""
 
+from dnnext.network.faults import Faults, KnownLoss, RunningSums
 from dnnext.network.network import Mixed, Network
 from dnnext.network.schedules import SCHEDULES, Schedule
 from dnnext.network.topology import TOPOLOGIES, Topology
@@ -17,8 +18,11 @@ __all__ = [
     "SCHEDULES",
     "TOPOLOGIES",
     "WEIGHTS",
+    "Faults",
+    "KnownLoss",
     "Mixed",
     "Network",
+    "RunningSums",
     "Schedule",
     "Topology",
     "laplacian",

@@ -160,6 +160,9 @@ class Network:
     def __repr__(self) -> str:
         return f"<Network of {self.schedule or self._graph!r}, mixing_rounds={self.mixing_rounds!r}>"
 
+    def restart(self) -> None:
+        """All agents begin again together, with y = grad: a network that remembers messages forgets them."""
+
     def _decide(self) -> Rounds | None:
         """All rounds of a call if they are always the same, else None."""
         automatic = isinstance(self.mixing_rounds, str)
