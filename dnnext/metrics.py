@@ -122,6 +122,23 @@ def final_prox(
     -------
     w_bar : (P,) array
     views : (n_local, P) array or None
+
+    Raises
+    ------
+    ValueError
+        If w_bar has the wrong shape.
+
+    References
+    ----------
+    .. [1] A. Beck, M. Teboulle, A fast iterative shrinkage-thresholding algorithm for linear inverse problems, SIAM J.
+       Imaging Sci. 2 (2009): the proximal gradient step, eq. 2.2.
+
+    Examples
+    --------
+    >>> from dnnext.problem import L1, MLP, Problem, SquaredError
+    >>> problem = Problem(MLP([2, 1]), SquaredError(), L1(alpha=0.1), [([[1.0, 0.0], [0.0, 1.0]], [1.0, 0.0])])
+    >>> final_prox(problem, np.array([0.9, 0.01, 0.0]))[0][1]
+    np.float64(0.0)
     """
     if problem.penalty.quadratic is not None:
         return w_bar, w

@@ -20,7 +20,16 @@ LASTING = ("w", "w_hat", "z", "y", "grad", "values", "tau", "beta", "heard", "di
 
 
 class ConvergenceWarning(UserWarning):
-    """A run ended before it converged, or had to be tamed on the way."""
+    """A run ended before it converged, or had to be tamed on the way.
+
+    The estimators issue scikit-learn's warning of the same name instead.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from dnnext.algorithms import ConvergenceWarning
+    >>> warnings.simplefilter("ignore", ConvergenceWarning)
+    """
 
 
 @dataclass
@@ -31,6 +40,14 @@ class State:
     tau (n_local,), beta: curvature that the model missed, heard: the neighbours' largest beta, disagreement: of the
     first mixing round, relative; unit: b, the scale of tau; step: the last step size, or one per agent; t: iterations
     done; root: the curvature root of the last model.
+
+    Examples
+    --------
+    >>> from dnnext.problem import MLP, Problem, SquaredError
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [1.0]), ([[2.0]], [0.0])])
+    >>> s = State.at(problem, np.array([[1.0, 0.0], [1.0, 0.0]]))
+    >>> s.y.tolist(), s.values.tolist()
+    ([[0.0, 0.0], [2.0, 1.0]], [0.0, 1.0])
     """
 
     w: Array
@@ -143,6 +160,16 @@ class Result:
     w, y (n_local, P): the local agents' weights and trackers; w_bar (P,): their mean over all agents, equal on every
     rank; history: equal-length arrays; n_iter: iterations done; converged: whether a stopping rule ended the run;
     status: "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged"; warning: a sentence, or None.
+
+    Examples
+    --------
+    >>> from dnnext.algorithms import NEXT
+    >>> from dnnext.network import Network, Topology
+    >>> from dnnext.problem import MLP, Problem, SquaredError
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [1.0]), ([[2.0]], [0.0])])
+    >>> result = NEXT().run(problem, Network(Topology.path(2)), max_iter=3)
+    >>> result.status, result.n_iter, result.w.shape, result.history["iteration"].tolist()
+    ('max_iter', 3, (2, 2), [0, 1, 2, 3])
     """
 
     w: Array

@@ -33,6 +33,24 @@ class Surrogate(ABC):
 
     A subclass states two constants of the automatic rule for `tau` (`growth`: tau >= growth * curvature misfit;
     `decay`: tau may shrink by this factor per iteration) and implements the three methods below.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017): what a surrogate must satisfy.
+
+    Examples
+    --------
+    Full linearisation that moves no weight by more than 0.1:
+
+    >>> import numpy as np
+    >>> from dnnext.local import FullLinearization
+    >>> class Cautious(FullLinearization):
+    ...     def best_response(self, problem, s, out):
+    ...         super().best_response(problem, s, out)
+    ...         out[...] = s.w + np.clip(out - s.w, -0.1, 0.1)
+    >>> Cautious().growth, Cautious().decay
+    (3.0, 1.2)
     """
 
     growth: float
