@@ -20,7 +20,8 @@ from dnnext import metrics
 from dnnext.algorithms.alarm import Alarm
 from dnnext.algorithms.interruption import Interruption
 from dnnext.algorithms.state import Callback, Limits, Result, Snapshot, State
-from dnnext.runtime import AgentsLost
+from dnnext.network import Refusal
+from dnnext.runtime import AgentsLost, BadMessage
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import Algorithm
@@ -110,12 +111,24 @@ class Run:
 
     def vote(self, raised: Array, late: bool, asked: bool) -> tuple[int | None, bool, bool]:
         """(first agent with an alarm or None, out of time?, interrupted?): the same answer on every rank."""
-        agents = self.network.runtime.agents
-        votes = np.zeros((len(agents), 3))
+        agents, watch = self.network.runtime.agents, self.network.watch
+        votes = np.zeros((len(agents), 6))
         votes[:, 0] = np.where(raised, self.network.n_agents - np.asarray(agents), 0)
         votes[:, 1], votes[:, 2] = late, asked
-        alarm, is_late, is_asked = self.network.runtime.max_agents(votes)
+        if watch.refused is not None:
+            votes[0, 3:], watch.refused = (watch.refused.agent + 1, watch.refused.round, watch.refused.wild), None
+        every = self.network.runtime.all_agents(votes)
+        self.refuse(every)
+        alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
         return (self.network.n_agents - int(alarm) if alarm else None), bool(is_late), bool(is_asked)
+
+    def refuse(self, votes: Array) -> None:
+        """BadMessage on every rank if one refused a message whose sender has no alarm of its own."""
+        for receiver in np.flatnonzero(votes[:, 3]):
+            refusal = Refusal(int(votes[receiver, 3]) - 1, int(votes[receiver, 4]), bool(votes[receiver, 5]))
+            if not votes[refusal.agent, 0]:
+                self.s.undo(self.problem)
+                raise BadMessage(f"{refusal.sentence(int(receiver))}.", refusal.agent, refusal.round)
 
     def ask(self) -> str:
         """The callbacks and the stopping rules: the reason to end, or ''."""

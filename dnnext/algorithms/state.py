@@ -104,6 +104,11 @@ class State:
         self.y -= self.grad
         self.grad, self.spare = self.spare, self.grad
 
+    def undo(self, problem: Problem) -> None:
+        """Take the last iteration back: w and y of before, and their gradient."""
+        self.w, self.y, self.t = self.w_old, self.y_old, self.t - 1
+        self.values = problem.loss_grad(self.w, self.grad)
+
     def restart(self, problem: Problem, w: Array, tau: Array) -> None:
         """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
         self.w = w.copy()

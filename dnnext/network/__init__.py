@@ -1,6 +1,7 @@
 """Who talks to whom: graphs, mixing weights, schedules, and the mixing itself."""
 
 from dnnext.network.faults import Faults, KnownLoss, RunningSums
+from dnnext.network.messages import Refusal
 from dnnext.network.network import Mixed, Network
 from dnnext.network.schedules import SCHEDULES, Schedule
 from dnnext.network.topology import TOPOLOGIES, Topology
@@ -22,6 +23,7 @@ __all__ = [
     "KnownLoss",
     "Mixed",
     "Network",
+    "Refusal",
     "RunningSums",
     "Schedule",
     "Topology",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext.network.lanes import SCRATCH, Lane, relative_change
+from dnnext.network.messages import Watch
 from dnnext.network.plan import LocalMixing, localise, peers_of
 from dnnext.network.schedules import Schedule
 from dnnext.network.spectrum import CONTRACTION, Coefficients, Product, chebyshev
@@ -86,6 +87,8 @@ class Network:
         Rounds done so far; set it to resume.
     bytes : int
         Bytes sent by all agents so far, messages (directed active edges) x row bytes x rounds: equal on every engine.
+    watch : Watch
+        Looks at what other ranks send; `watch.refused` is the first message that was not believed, or None.
 
     Raises
     ------
@@ -132,6 +135,7 @@ class Network:
         self.runtime.agree("topology", topology.hash)
         self.runtime.agree("mixing_rounds", mixing_rounds)
         self.round, self.bytes = 0, 0
+        self.watch = Watch()
         self._signature: tuple[Any, ...] = ()
         self._n_ghost = 0
         self._lanes: list[Lane] = []
@@ -246,11 +250,14 @@ class Network:
         rounds = self._scheduled(t) if self._fixed is None else self._fixed
         self._load(arrays, scalars, rounds)
         lanes, exchanged = self._lanes, self.runtime.is_distributed
+        if exchanged:
+            self.watch.begin(lanes)
         heard: Array | None = None
         disagreement: NDArray[np.float64] | None = None
         for k, (local, c) in enumerate(rounds):
             if exchanged:
                 self.runtime.exchange([*[lane.rows for lane in lanes], self._scalars], local.plan)
+                self.watch.look(lanes, self._scalars, local.plan, self.round + k)
             if scalars is not None and (k == 0 or self._fixed is None):
                 now = local.heard(self._scalars)
                 heard = now if heard is None else np.maximum(heard, now, out=heard)
@@ -274,6 +281,9 @@ class Network:
         """Check the message, set up buffers where it is a new kind, and put it at the start of the lanes."""
         n_ghost = max([local.plan.n_ghost for local, _ in rounds], default=0) if self.runtime.is_distributed else 0
         signature = (*[(x.shape, x.dtype) for x in arrays], None if scalars is None else np.shape(scalars))
+        if signature != self._signature:
+            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], () if scalars is None else (scalars.shape[1:],))
+            self.runtime.agree("the width and precision of a message", widths)
         if signature != self._signature or n_ghost > self._n_ghost:
             self._bind(signature, n_ghost)
         for lane, x in zip(self._lanes, arrays, strict=True):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 
-__all__ = ["AgentsLost", "ExchangePlan", "Runtime", "split_agents"]
+__all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "Runtime", "split_agents"]
 
 Array = NDArray[Any]
 
@@ -98,6 +98,22 @@ class AgentsLost(RuntimeError):
     def __init__(self, sentence: str, ranks: Sequence[int] = (), agents: Sequence[int] = ()) -> None:
         super().__init__(sentence)
         self.ranks, self.agents = tuple(ranks), tuple(agents)
+
+
+class BadMessage(RuntimeError):
+    """An agent sent what cannot be true: numbers that are not finite or absurdly large.
+
+    Attributes
+    ----------
+    agent : int
+        Who sent it.
+    round : int
+        The mixing round, counted from 0.
+    """
+
+    def __init__(self, sentence: str, agent: int, round_: int) -> None:
+        super().__init__(sentence)
+        self.agent, self.round = agent, round_
 
 
 class Runtime(ABC):
