@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnnext.display import ConvergenceDisplay, SparsityDisplay, TopologyDisplay
-    from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load
+    from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load, resume
     from dnnext.model_selection import regularization_path
     from dnnext.network import Schedule, Topology
 
@@ -21,6 +21,7 @@ __all__ = [
     "TopologyDisplay",
     "load",
     "regularization_path",
+    "resume",
 ]
 
 # Loaded on first use, so that `import dnnext` stays light: the estimators bring scikit-learn along.
@@ -34,6 +35,7 @@ _HOMES = {
     "TopologyDisplay": "dnnext.display",
     "load": "dnnext.estimators",
     "regularization_path": "dnnext.model_selection",
+    "resume": "dnnext.estimators",
 }
 
 

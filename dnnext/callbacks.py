@@ -180,17 +180,17 @@ class Progress:
         self.total = run.limits.max_iter if self.total is None else self.total
         self._speaks, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
 
-    def __call__(self, state: State | None, metrics: Metrics) -> None:
-        """Print the newest row, once."""
+    def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
+        """Print the newest row, once, and more words if there are any."""
         if self._speaks and metrics["iteration"] != self._shown:
             self._shown = int(metrics["iteration"])
-            print(self.line(metrics), file=sys.stdout if self.file is None else self.file, flush=True)
+            print(self.line(metrics, *more), file=sys.stdout if self.file is None else self.file, flush=True)
 
-    def line(self, metrics: Metrics) -> str:
+    def line(self, metrics: Metrics, *more: str) -> str:
         """``iteration   7/100  objective 0.42  stationarity 0.01  disagreement 1e-05  0.3 s``."""
         words = [f"iteration {int(metrics['iteration']):4d}/{self.total}"]
         words += [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
-        return "  ".join([*words, f"{time.perf_counter() - self._started:.1f} s"])
+        return "  ".join([*words, *more, f"{time.perf_counter() - self._started:.1f} s"])
 
 
 class History:

@@ -1,6 +1,6 @@
 """The recipes, one file each, and the loop around them."""
 
-from dnnext.algorithms.base import Algorithm, ConvergenceWarning, Result, State
+from dnnext.algorithms.base import Algorithm, ConvergenceWarning, Result, Snapshot, State
 from dnnext.algorithms.centralized import CentralizedSCA
 from dnnext.algorithms.dgd import DGD
 from dnnext.algorithms.gradient_tracking import GradientTracking
@@ -15,6 +15,7 @@ __all__ = [
     "ConvergenceWarning",
     "GradientTracking",
     "Result",
+    "Snapshot",
     "State",
     "final_prox",
 ]

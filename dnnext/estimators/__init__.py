@@ -7,6 +7,7 @@
 #   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
 #   choices                 parameters -> objects of the rooms below; what does not fit together is said here
 #   watch, online           looks during a run; one iteration at a time
+#   engine, ranks, resuming where the agents live; rows that stay on their rank; going on from a checkpoint
 #   fitted, files, exports  the fitted network and its folded coefficients; the model file; other libraries' models
 #   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
 """
@@ -14,5 +15,6 @@
 from dnnext.estimators.classifier import DecentralizedMLPClassifier
 from dnnext.estimators.files import load
 from dnnext.estimators.regressor import DecentralizedMLPRegressor
+from dnnext.estimators.resuming import resume
 
-__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "load"]
+__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "load", "resume"]

@@ -18,13 +18,17 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dnnext import checkpoint
 from dnnext.algorithms import final_prox
-from dnnext.estimators import choices
+from dnnext.callbacks import Checkpoint
+from dnnext.estimators import choices, resuming
 from dnnext.estimators.data import Moments, Parts, Seeds, network_moments
+from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.online import Progress, one_iteration
+from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
 from dnnext.estimators.watch import Watch
 from dnnext.network import Network
@@ -32,7 +36,7 @@ from dnnext.problem import MLP, Problem
 from dnnext.runtime import InProcess
 
 
-class DecentralizedMLP(Exports, BaseEstimator):
+class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
@@ -52,8 +56,20 @@ class DecentralizedMLP(Exports, BaseEstimator):
         """What the loss wants, (n, Q), before standardisation."""
 
     @abstractmethod
+    def _learn_targets_of_all(self, y, ranks):
+        """`_learn_targets` where every rank has its own y; collective."""
+
+    @abstractmethod
     def _score_raw(self, raw, codes):
         """Score of raw outputs (n, Q), larger is better."""
+
+    @abstractmethod
+    def _score_columns(self, raw, codes, moments):
+        """Numbers of each row (n, ...) whose sums over all rows make the score."""
+
+    @abstractmethod
+    def _score_of(self, sums):
+        """The score that these sums make."""
 
     # training
 
@@ -87,13 +103,24 @@ class DecentralizedMLP(Exports, BaseEstimator):
         ConvergenceWarning
             If the objective was still falling by more than 1 % per ten iterations, or the run had to be stopped.
         """
-        choices.check_parameters(self, self._kind)
-        seeds = Seeds(self.random_state)
-        parts, graph, evaluation = self._prepare(X, y, sample_weight, agent, eval_set, seeds)
-        moments = self._moments(parts, InProcess(parts.n_agents))
-        problem = self._problem(parts, moments)
-        del parts  # the problem has its own, standardised copy
-        return self._train(problem, graph, moments, seeds, evaluation)
+        return self._fit(X, y, sample_weight, agent, eval_set)
+
+    def _fit(self, X, y, sample_weight, agent, eval_set, resumed=None):
+        with open_runtime(self) as ranks:
+            with ranks.together():
+                choices.check_parameters(self, self._kind)
+            seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
+            with ranks.together():
+                parts, graph, evaluation = self._prepare(X, y, sample_weight, agent, eval_set, seeds)
+            rows = {"X": parts.x, "y": parts.y, "sample_weight": parts.weight, "agent": parts.offsets}
+            same_everywhere(self, ranks, **rows)
+        with open_runtime(self, parts.n_agents) as runtime:
+            parts = parts.of_agents(runtime.agents)
+            moments = self._moments(parts, runtime)
+            problem = self._problem(parts, moments, runtime)
+            del parts, rows  # the problem has its own, standardised copy
+            score = None if evaluation is None else self._scorer(problem.model, moments, *evaluation)
+            return self._train(problem, graph, moments, seeds, score, resumed=resumed)
 
     def fit_agents(self, agents, eval_set=None):
         """Train on one pair per agent; the number of agents follows.
@@ -122,14 +149,17 @@ class DecentralizedMLP(Exports, BaseEstimator):
         choices.check_parameters(self, self._kind)
         if self.algorithm == "centralized":
             raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
+        if self.engine != "local":
+            raise ValueError(f"partial_fit runs in one process, but engine is {self.engine!r}: use engine='local'.")
         seeds, progress = Seeds(self.random_state), getattr(self, "_progress", None)
         first = progress is None
         x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
         graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds) if first else self._graph
         owner = owners(graph, agent, codes, self.partition, seeds)
         parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
-        moments = self._moments(parts, InProcess(parts.n_agents)) if first else self._network.moments
-        problem = self._problem(parts, moments, seen=0.0 if first else progress.seen)
+        runtime = InProcess(parts.n_agents)
+        moments = self._moments(parts, runtime) if first else self._network.moments
+        problem = self._problem(parts, moments, runtime, seen=0.0 if first else progress.seen)
         if first:
             progress = Progress.start(problem, self._start(problem.model, moments, seeds))
         elif problem.model != self._network.model:
@@ -156,18 +186,24 @@ class DecentralizedMLP(Exports, BaseEstimator):
             )
         return parts, graph, evaluation
 
-    def _train(self, problem, graph, moments, seeds, evaluation):
+    def _train(self, problem, graph, moments, seeds, score, method="fit", resumed=None):
         network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
         algorithm = choices.make_algorithm(self, problem)
         start = self._start(problem.model, moments, seeds)
         watch = Watch(
             problem,
-            score=None if evaluation is None else self._scorer(problem.model, moments, *evaluation),
+            score=score,
             patience=int(self.n_iter_no_change) if self.early_stopping else None,
             tol=self.tol,
-            total=int(self.max_iter) if self.verbose else None,
+            total=int(self.max_iter) if self.verbose and problem.runtime.rank == 0 else None,
         )
-        watch.start(start)
+        options = {}
+        if any(isinstance(callback, Checkpoint) for callback in self.callbacks or ()):
+            options["notes"] = resuming.notes(self, seeds, method)
+        if resumed is None:
+            watch.start(start)
+        else:
+            options["resume"] = checkpoint.read(resumed.path, problem.runtime)
         result = algorithm.run(
             problem,
             network,
@@ -180,21 +216,22 @@ class DecentralizedMLP(Exports, BaseEstimator):
             max_time=self.max_time,
             random_state=seeds.integer("algorithm"),
             warn=False,
+            **options,
         )
         return self._expose(problem, graph, moments, result, watch)
 
     @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
-    def _problem(self, parts, moments, seen=0.0):
+    def _problem(self, parts, moments, runtime, seen=0.0):
         """The Problem of these parts; alpha="auto" counts their weight and what was `seen` before."""
         dtype = choices.make_dtype(self.dtype)
         targets = self._targets(parts.y)
         layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
         model = MLP(layers, activation=self.activation)
-        n_total = float(parts.weight.sum()) + seen
+        n_total = float(runtime.sum_agents(parts.agent_sums(parts.weight))) + seen
         penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total, len(layers) - 1)
         x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
         cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
-        if np.all(parts.weight == 1):
+        if not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any():
             shards = [(x[a:b], d[a:b]) for a, b in cuts]
         else:
             shards = [(x[a:b], d[a:b], parts.weight[a:b].astype(dtype)) for a, b in cuts]
@@ -203,8 +240,8 @@ class DecentralizedMLP(Exports, BaseEstimator):
             self._make_loss(),
             penalty,
             shards,
-            runtime=InProcess(parts.n_agents),
-            n_threads=choices.make_threads(self.n_jobs),
+            runtime=runtime,
+            n_threads=choices.make_threads(self.n_jobs, runtime.n_here),
             dtype=dtype,
         )
 
@@ -243,15 +280,18 @@ class DecentralizedMLP(Exports, BaseEstimator):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.patience is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
-        n_agents = problem.n_agents
-        if len(w) != n_agents:  # the centralised method has one row
+        n_agents, runtime = problem.n_agents, problem.runtime
+        if len(w) != problem.n_local:  # the centralised method has one row
             w, y = np.repeat(w, n_agents, axis=0), np.repeat(y, n_agents, axis=0) / n_agents
         row, views = final_prox(problem, w_bar, w, y)
+        n_rows = np.diff(problem.offsets)
+        if runtime.is_distributed and graph.n_agents == n_agents:  # every rank knows all rows: it may know all views
+            views, n_rows = runtime.all_agents(views), problem.agent_rows
         self._set_network(FittedNetwork(problem.model, np.array(row), moments))
         self._agent_rows = np.array(views)
-        self._graph, self._agent_samples = graph, np.diff(problem.offsets).tolist()
+        self._graph, self._agent_samples = graph, n_rows.tolist()
         self._progress = None
-        if result.state is not None and len(result.state.w) == n_agents:
+        if not runtime.is_distributed and result.state is not None and len(result.state.w) == n_agents:
             self._progress = Progress.of(result.state, seen + problem.n_total)
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
@@ -263,8 +303,8 @@ class DecentralizedMLP(Exports, BaseEstimator):
         self.n_agents_ = n_agents
         self.topology_ = graph.topology
         self.n_outputs_ = problem.model.layers[-1]
-        if result.warning:
-            warnings.warn(result.warning, ConvergenceWarning, stacklevel=4)
+        if result.warning and runtime.rank == 0:
+            warnings.warn(result.warning, ConvergenceWarning, stacklevel=5)
         return self
 
     def _set_network(self, network):
@@ -277,7 +317,8 @@ class DecentralizedMLP(Exports, BaseEstimator):
     def agents_(self):
         """Each agent's own fitted view, in graph order: an estimator of this class with that agent's weights.
 
-        Beside everything a fitted estimator has it carries `n_samples`, the rows of that agent, and `label`.
+        After `fit_local` these are the agents of this rank. Beside everything a fitted estimator has, a view carries
+        `n_samples`, the rows of that agent, and `label`.
         """
         check_is_fitted(self)
         if self._agent_rows is None:

@@ -23,6 +23,7 @@ PENALTIES = ("l2", "l1", "elasticnet", "group", "sparse_group")
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
 SOLVERS = ("auto", "primal", "dual", "cg", "fista")
+ENGINE_OPTIONS = ("timeout", "on_failure", "comm")
 LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
 
 
@@ -128,22 +129,33 @@ def check_parameters(estimator, kind):
         if not test(p[name]):
             raise ValueError(f"{name} must be {words}, got {p[name]!r}.")
     make_dtype(p["dtype"])
-    _check_engine(p)
+    check_engine(p)
     _check_pairs(p)
 
 
-def _check_engine(p):
+def check_engine(p):
+    """The engine and its options.
+
+    Raises
+    ------
+    ValueError
+        If the engine is unknown or does not have such an option.
+    """
     if p["engine"] not in ("local", "mpi"):
         raise ValueError(f"engine must be 'local' or 'mpi', got {p['engine']!r}.")
-    if p["engine"] == "mpi":
-        raise ValueError(
-            "engine is 'mpi', which this version does not have yet; use engine='local', "
-            "which holds all agents in one process and gives the same numbers."
-        )
-    if p["engine_options"]:
-        raise ValueError(
-            f"engine_options is {p['engine_options']!r}, but engine='local' has no options: leave it None."
-        )
+    options = p["engine_options"] or {}
+    if p["engine"] == "local":
+        if options:
+            raise ValueError(f"engine_options is {options!r}, but engine='local' has no options: leave it None.")
+        return
+    for name in options:
+        if name not in ENGINE_OPTIONS:
+            raise ValueError(f"engine_options has {name!r}; engine='mpi' takes {', '.join(ENGINE_OPTIONS)}.")
+    timeout = options.get("timeout", 1.0)
+    if not _number(lambda v: v > 0)(timeout):
+        raise ValueError(f"timeout in engine_options must be a number of seconds > 0, got {timeout!r}.")
+    if options.get("on_failure", "stop") not in ("stop", "shrink"):
+        raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")
 
 
 def _check_pairs(p):
@@ -241,9 +253,11 @@ def make_algorithm(estimator, problem):
     return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
 
 
-def make_threads(n_jobs):
-    """Threads of the kernels. None: every core this process may use; OMP_NUM_THREADS, which joblib sets, counts."""
+def make_threads(n_jobs, n_here=1):
+    """Threads of the kernels. None: a fair share of the cores this process may use, with n_here processes like it;
+    OMP_NUM_THREADS, which joblib sets, counts.
+    """
     if n_jobs is None:
         told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        return int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count()
+        return int(told) if told.isdigit() and int(told) > 0 else max(1, joblib.cpu_count() // n_here)
     return int(n_jobs) if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + int(n_jobs))

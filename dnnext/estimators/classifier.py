@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from dnnext.estimators.base import DecentralizedMLP
-from dnnext.estimators.rows import sorted_labels
+from dnnext.estimators.rows import plain_labels, sorted_labels
 
 
 def _has_probabilities(estimator):
@@ -331,7 +334,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     def _learn_targets(self, y, weight):
         labels, codes = sorted_labels("y", y)
         check_classification_targets(y)
-        self.classes_ = labels
+        self.classes_, self._balance = labels, None
         present = np.unique(codes[weight > 0])
         if len(present) < 2:
             raise ValueError(
@@ -359,10 +362,33 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     def _score_raw(self, raw, codes):
         return float(np.mean(self._decide(raw) == codes))
 
+    def _score_columns(self, raw, codes, moments):
+        right = self._decide(raw) == codes
+        return np.stack([right, np.ones(len(right))], axis=1)
+
+    def _score_of(self, sums):
+        return float(sums[0] / sums[1])
+
+    def _learn_targets_of_all(self, y, ranks):
+        self._balance = None
+        with ranks.together():
+            labels, codes = sorted_labels("y", column_or_1d(y))
+            check_classification_targets(y)
+            labels = plain_labels(labels)
+        ranks.agree("the kind of labels in y", labels.dtype.kind)
+        told = [json.loads(text) for text in ranks.all_ranks(json.dumps(labels.tolist()))]
+        self.classes_ = np.unique(np.concatenate([np.array(each, dtype=labels.dtype.kind) for each in told]))
+        if len(self.classes_) < 2:
+            raise ValueError(f"y holds one class only ({self.classes_.tolist()[0]!r}) on all ranks; two are needed.")
+        if self.class_weight == "balanced":
+            own = np.bincount(np.searchsorted(self.classes_, labels[codes]), minlength=len(self.classes_))
+            count = ranks.sum_agents(own[None])
+            self._balance = dict(zip(self.classes_.tolist(), count.sum() / (len(count) * count), strict=True))
+
     def _class_weights(self, y):
         if self.class_weight is None:
             return 1.0
-        weight = compute_sample_weight(self.class_weight, y)
+        weight = compute_sample_weight(getattr(self, "_balance", None) or self.class_weight, y)
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
             raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
         return weight

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,18 @@ class Seeds:
     def __init__(self, random_state):
         self.root = check_random_state(random_state)
 
+    def told(self):
+        """The one source of all streams as text; `from_told` reads it, on another rank or in another year."""
+        entropy = self.root.entropy
+        plain = int(entropy) if np.ndim(entropy) == 0 else [int(v) for v in entropy]
+        return json.dumps([plain, [int(v) for v in self.root.spawn_key]])
+
+    @classmethod
+    def from_told(cls, text):
+        """The Seeds that told this."""
+        entropy, key = json.loads(text)
+        return cls(np.random.SeedSequence(entropy, spawn_key=tuple(key)))
+
     def sequence(self, key, *below):
         """SeedSequence of one use, e.g. ``sequence("validation", agent)``."""
         spawn_key = (*self.root.spawn_key, self.KEYS.index(key), *below)
@@ -49,7 +62,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows stacked by agent: those of agent i are ``offsets[i]:offsets[i + 1]``.
+    """Rows stacked by agent: those of agent ``first + i`` are ``offsets[i]:offsets[i + 1]``.
 
     x (n, d) and y (n,) or (n, Q) as checked, weight (n,), offsets (A + 1,).
     """
@@ -58,13 +71,14 @@ class Parts:
     y: np.ndarray
     weight: np.ndarray
     offsets: np.ndarray
+    first: int = 0
 
     @classmethod
-    def from_owner(cls, x, y, weight, owner, n_agents):
+    def from_owner(cls, x, y, weight, owner, n_agents, first=0):
         """Stack the rows by owner, keeping their order within an agent."""
         order = np.argsort(owner, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_agents))]).astype(np.int64)
-        return cls(x[order], y[order], weight[order], offsets)
+        return cls(x[order], y[order], weight[order], offsets, first)
 
     @property
     def n_agents(self):
@@ -90,16 +104,29 @@ class Parts:
 
     def take(self, keep):
         """The parts that hold the rows where keep (n,) is true; agents stay, with fewer rows."""
-        return Parts.from_owner(self.x[keep], self.y[keep], self.weight[keep], self.owner[keep], self.n_agents)
+        rows = (self.x[keep], self.y[keep], self.weight[keep], self.owner[keep])
+        return Parts.from_owner(*rows, self.n_agents, self.first)
 
-    def hold_out(self, fraction, seeds):
-        """(Parts to train on, Parts to score): each agent puts `fraction` of its rows aside, at most all but one."""
+    def of_agents(self, agents):
+        """The parts of a range of agents, those that a rank holds."""
+        if len(agents) == self.n_agents:
+            return self
+        offsets = self.offsets[agents.start : agents.stop + 1]
+        rows = slice(offsets[0], offsets[-1])
+        return Parts(self.x[rows], self.y[rows], self.weight[rows], offsets - offsets[0], agents.start)
+
+    def hold_out(self, fraction, seeds, runtime=None):
+        """(Parts to train on, Parts to score): each agent puts `fraction` of its rows aside, at most all but one.
+
+        `runtime` asks the other ranks too, whether any agent had a row to spare.
+        """
         train = np.ones(len(self.x), dtype=bool)
         for i, n in enumerate(self.n_rows):
             n_out = min(int(np.ceil(fraction * n)), max(int(n) - 1, 0))
-            chosen = seeds.generator("validation", i).permutation(int(n))[:n_out]
+            chosen = seeds.generator("validation", self.first + i).permutation(int(n))[:n_out]
             train[self.offsets[i] + chosen] = False
-        if train.all():
+        spared = np.bincount(self.owner[~train], minlength=self.n_agents)
+        if not (spared.sum() if runtime is None else runtime.sum_agents(spared)):
             raise ValueError(
                 "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
                 "use fewer agents, pass eval_set, or set early_stopping=False."
@@ -203,7 +230,8 @@ def network_moments(values, parts, runtime, name, dtype=np.float64):
         apart = values - mean
         sums = [parts.agent_sums(weight * apart**2), parts.agent_sums(weight * np.abs(apart))]
         variance, deviation = runtime.sum_agents(np.stack(sums, axis=1)) / total
-    constant = deviation <= len(values) * np.finfo(np.float64).eps * np.abs(mean)
+    n_rows = int(runtime.sum_agents(parts.n_rows))
+    constant = deviation <= n_rows * np.finfo(np.float64).eps * np.abs(mean)
     scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
     most = 1e30 if dtype == np.float32 else 1e150
     wrong = np.flatnonzero(~((np.abs(mean) <= most) & (scale >= 1 / most) & (scale <= most)))

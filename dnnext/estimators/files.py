@@ -41,7 +41,7 @@ def save(estimator, path, notes=None):
     ValueError
         If class labels are neither text nor numbers.
     """
-    params, objects = _split_params(estimator.get_params(deep=False))
+    params, objects = split_params(estimator.get_params(deep=False))
     network = estimator._network
     header = {
         "format": FORMAT,
@@ -167,7 +167,7 @@ def _rebuild(header, arrays):
     }
     if header["class"] not in classes:
         raise ValueError(f"the model file holds a {header['class']!r}, which this version of dnnext does not know.")
-    estimator = classes[header["class"]](**{name: _revive(value) for name, value in header["params"].items()})
+    estimator = classes[header["class"]](**{name: revive(value) for name, value in header["params"].items()})
     if header["objects"]:
         told = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
         warnings.warn(
@@ -283,7 +283,7 @@ def _plain(value):
     return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
 
 
-def _split_params(params):
+def split_params(params):
     """(parameters JSON can hold, reprs of those it cannot)."""
     held, objects = {}, {}
     for name, value in params.items():
@@ -300,7 +300,8 @@ def _split_params(params):
     return held, objects
 
 
-def _revive(value):
+def revive(value):
+    """A parameter as it was before `split_params`."""
     if isinstance(value, dict):
         return tuple(value["tuple"]) if "tuple" in value else dict(value["pairs"])
     return value

@@ -254,6 +254,11 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         self._y_is_flat = y.ndim == 1
         return self._numbers("y", y)
 
+    def _learn_targets_of_all(self, y, ranks):
+        with ranks.together():
+            self._y_is_flat = self._numbers("y", y).ndim == 1
+        ranks.agree("the number of dimensions of y", 1 if self._y_is_flat else 2)
+
     def _encode(self, y, name):
         if not hasattr(self, "_network"):
             return self._learn_targets(y, None)
@@ -271,6 +276,18 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
 
     def _score_raw(self, raw, codes):
         return float(r2_score(self._targets(codes), raw))
+
+    def _score_columns(self, raw, codes, moments):
+        y = self._targets(codes)
+        apart = y - moments.y_mean
+        return np.stack([(y - raw) ** 2, apart, apart**2, np.ones(y.shape)], axis=1)
+
+    def _score_of(self, sums):
+        residual, apart, square, n = sums
+        spread = square - apart**2 / n
+        constant = spread <= 0
+        ratio = np.divide(residual, spread, out=(residual > 0).astype(float), where=~constant)
+        return float(np.mean(1 - ratio))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -44,6 +44,21 @@ def sorted_labels(name, labels):
         ) from None
 
 
+def plain_labels(labels):
+    """Labels as an array of text or numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    if labels.dtype != object:
+        return labels
+    if all(isinstance(label, str) for label in labels):
+        return labels.astype(str)
+    raise ValueError(f"a label is {labels[0]!r}; labels that leave the process must be text or numbers.")
+
+
 def check_weight(sample_weight, n_rows):
     """sample_weight as float64 (n,), ones if None.
 

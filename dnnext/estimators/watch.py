@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
+from dnnext.algorithms import Snapshot
+from dnnext.callbacks import Progress
 from dnnext.metrics import mean_over_agents
 
 
@@ -31,12 +31,12 @@ class Watch:
 
     def __init__(self, problem, score=None, patience=None, tol=0.0, total=None):
         self.problem, self.score = problem, score
-        self.patience, self.tol, self.total = patience, tol, total
+        self.patience, self.tol = patience, tol
+        self.progress = None if total is None else Progress(total)
         self.scores = {}
         self.best, self.best_score, self.best_iteration = None, -np.inf, 0
         self.mark, self.mark_iteration = -np.inf, 0  # the last score that counted as progress
         self.stopped = False
-        self.started = time.perf_counter()
 
     def start(self, row):
         """Score the common start (P,), so that the history has a score in every row."""
@@ -49,8 +49,9 @@ class Watch:
             return False
         if self.score is not None:
             self._judge(state)
-        if self.total is not None:
-            print(self.line(state.t, metrics), flush=True)
+        if self.progress is not None:
+            score = self.scores.get(state.t)
+            self.progress(state, metrics, *([] if score is None else [f"score {score:.4f}"]))
         return self.stopped
 
     def _judge(self, state):
@@ -63,13 +64,25 @@ class Watch:
             self.mark, self.mark_iteration = score, state.t
         self.stopped = self.patience is not None and state.t - self.mark_iteration >= self.patience
 
-    def line(self, iteration, metrics):
-        """One progress line."""
-        words = [f"iteration {iteration:4d}/{self.total}"]
-        words += [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
-        if iteration in self.scores:
-            words.append(f"score {self.scores[iteration]:.4f}")
-        return "  ".join([*words, f"{time.perf_counter() - self.started:.1f} s"])
+    def lasting(self):
+        """What a checkpoint should hold: the scores so far and the best model."""
+        shared = {"iterations": np.array(list(self.scores)), "scores": np.array(list(self.scores.values()))}
+        marks = [self.best_score, self.mark]
+        numbers = {"best_iteration": self.best_iteration, "mark_iteration": self.mark_iteration}
+        if self.best is None:
+            return Snapshot({}, shared | {"marks": np.array(marks)}, numbers)
+        row, w, y = self.best
+        return Snapshot({"w": w, "y": y}, shared | {"marks": np.array(marks), "row": row}, numbers)
+
+    def resume(self, saved):
+        """Go on from `lasting`."""
+        if not saved.numbers:
+            return
+        self.scores = dict(zip(saved.shared["iterations"].tolist(), saved.shared["scores"].tolist(), strict=True))
+        self.best_score, self.mark = saved.shared["marks"].tolist()
+        self.best_iteration, self.mark_iteration = saved.numbers["best_iteration"], saved.numbers["mark_iteration"]
+        if "row" in saved.shared:
+            self.best = saved.shared["row"], saved.agents["w"], saved.agents["y"]
 
     def column(self, iterations):
         """The scores of the given iterations, (T,)."""

@@ -12,11 +12,12 @@ shape depends on the number of ranks.
 """
 
 import builtins
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +131,8 @@ class Runtime(ABC):
         Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
     rank, n_ranks : int
         This rank, and how many there are.
+    n_here : int
+        Ranks on this machine, this one included.
     bytes_wire : int
         Bytes that this rank has handed over to reach other ranks: messages and sums alike.
     """
@@ -138,6 +141,7 @@ class Runtime(ABC):
     bounds: NDArray[np.int64]
     rank: int
     n_ranks: int
+    n_here: int = 1
     bytes_wire: int = 0
 
     @property
@@ -179,12 +183,24 @@ class Runtime(ABC):
         ValueError
             On every rank, naming the field and a rank that differs.
         """
-        told = self.all_ranks(repr(value))
+        self.agree_on({name: value})
+
+    def agree_on(self, fields: dict[str, Any]) -> None:
+        """`agree` on several named values at once.
+
+        Raises
+        ------
+        ValueError
+            On every rank, naming the first field that differs and a rank where it does.
+        """
+        told = [json.loads(text) for text in self.all_ranks(json.dumps({k: repr(v) for k, v in fields.items()}))]
         for rank, other in enumerate(told):
-            if other != told[0]:
-                raise ValueError(
-                    f"{name} must be equal on all ranks, got {other} on rank {rank} and {told[0]} on rank 0."
-                )
+            for name in {**told[0], **other}:
+                first, here = told[0].get(name, "nothing"), other.get(name, "nothing")
+                if first != here:
+                    raise ValueError(
+                        f"{name} must be equal on all ranks, got {here} on rank {rank} and {first} on rank 0."
+                    )
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -214,6 +230,13 @@ class Runtime(ABC):
     def close(self) -> None:
         """Give back what the runtime holds; it cannot be used afterwards. Collective."""
         return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:  # else the others may be waiting elsewhere
+            self.close()
 
     def sum_agents(self, values: Array) -> Any:
         """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).

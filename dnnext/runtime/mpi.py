@@ -48,8 +48,8 @@ class OverMPI(Runtime):
 
     Parameters
     ----------
-    n_agents : int
-        Agents of the whole network, at least one per rank.
+    n_agents : int, optional
+        Agents of the whole network, at least one per rank; default: one per rank.
     comm : mpi4py.MPI.Comm, optional
         The ranks; default: all of the job. It is duplicated, so other messages on it do no harm.
     bounds : (n_ranks + 1,) ints, optional
@@ -73,10 +73,12 @@ class OverMPI(Runtime):
     OverMPI(10): rank 1 of 4 holds agents 3 to 5
     """
 
-    def __init__(self, n_agents: int, *, comm: Any = None, bounds: Any = None, timeout: float = 600.0) -> None:
-        self.n_agents = _checks.check_count("n_agents", n_agents)
-        self.timeout = _checks.check_positive("timeout", timeout)
+    def __init__(
+        self, n_agents: int | None = None, *, comm: Any = None, bounds: Any = None, timeout: float = 600.0
+    ) -> None:
         comm = MPI.COMM_WORLD if comm is None else comm
+        self.n_agents = n_agents = comm.size if n_agents is None else _checks.check_count("n_agents", n_agents)
+        self.timeout = _checks.check_positive("timeout", timeout)
         self.rank, self.n_ranks = comm.rank, comm.size
         self.bounds = split_agents(n_agents, comm.size) if bounds is None else np.asarray(bounds, dtype=np.int64)
         if (
@@ -90,6 +92,9 @@ class OverMPI(Runtime):
             )
         self.bytes_wire = 0
         self._comm, self._alarm = comm.Dup(), comm.Dup()
+        machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.n_here = machine.size
+        machine.Free()
         self._graphs: dict[str, Any] = {}
         self._space: dict[Any, Array] = {}
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-collect_ignore = [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "faults.py"]  # files for ranks only
+collect_ignore = (
+    [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "in_estimators.py", "faults.py"]
+)  # files for ranks only
 
 # Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
 SETTINGS = {

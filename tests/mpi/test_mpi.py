@@ -1,4 +1,4 @@
-"""Ranks of an MPI job give the bits of one process: the cases are in in_mpi.py, one launch per number of ranks."""
+"""Ranks of an MPI job give the bits of one process: in_mpi.py, in_estimators.py, one launch per number of ranks."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.parametrize("file", ["in_mpi.py", "in_estimators.py"])
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
-def test_ranks_and_one_process_give_the_same_bits(launch, n_ranks):
-    code, out, err = launch(
-        n_ranks, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--color=no", HERE / "in_mpi.py", timeout=240
-    )
+def test_ranks_and_one_process_give_the_same_bits(launch, file, n_ranks):
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--color=no"]
+    code, out, err = launch(n_ranks, "-m", "pytest", *options, HERE / file, timeout=280)
     assert code == 0, f"{out[-20000:]}\n{err[-20000:]}"
     assert out.count(" passed") == n_ranks, out

@@ -1,0 +1,136 @@
+"""Training and scoring on rows that never leave their rank.
+
+# Design:
+#   What ranks tell each other before round 1: parameters, features, labels of the classes (with their counts only for
+#   class_weight="balanced"), how many agents each holds; then moments and sizes, summed over agents. Held-out rows are
+#   scored where they lie and only sums travel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dnnext.estimators import choices
+from dnnext.estimators.data import Parts
+from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
+from dnnext.estimators.fitted import FittedNetwork
+from dnnext.estimators.graph import Graph, make_graph
+from dnnext.estimators.rows import check_weight, dense
+
+
+class OverRanks:
+    """Methods of estimators whose ranks bring their own rows (``engine="mpi"``)."""
+
+    def fit_local(self, X, y, sample_weight=None, agent=None, eval_set=None):
+        """Train on the rows of this rank; the other ranks bring theirs, and nobody sees anybody's.
+
+        Started on every rank, ``mpiexec -n 4 python -m mpi4py script.py``, with ``engine="mpi"``. Agents are counted in
+        rank order; the graph must have as many nodes as there are agents.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+            The inputs of this rank, at least one row.
+        y : array-like (n,), for the regressor also (n, Q)
+            Their targets. A class may be missing here; the classes are those of all ranks.
+        sample_weight : array-like (n,), optional
+        agent : array-like (n,), optional
+            Which agent of this rank owns each row, any labels; without it the rank is one agent.
+        eval_set : (X, y), optional
+            Rows of this rank to score by; all ranks bring some, or none does.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On every rank, if one of them has unfit data or parameters, or disagrees; the sentence names rank and field.
+        AgentsLost
+            If a rank died or fell silent.
+        """
+        return self._fit_local(X, y, sample_weight, agent, eval_set)
+
+    def _fit_local(self, X, y, sample_weight, agent, eval_set, resumed=None):
+        if self.engine != "mpi":
+            raise ValueError(
+                f"fit_local needs engine='mpi', got engine={self.engine!r}; in one process use fit_agents."
+            )
+        with open_runtime(self) as ranks:
+            with ranks.together():
+                choices.check_parameters(self, self._kind)
+            seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
+            self._learn_targets_of_all(y, ranks)
+            with ranks.together():
+                x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True, learn=False)
+                evaluation = self._check_eval_set(eval_set)
+                labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
+            outputs = self._targets(codes[:1]).shape[1]
+            same_everywhere(self, ranks, eval_set=evaluation is not None, **{"the number of outputs": outputs})
+            held = [int(text) for text in ranks.all_ranks(str(len(labels)))]
+            bounds = np.concatenate([[0], np.cumsum(held)])
+            with ranks.together():
+                graph = make_graph(self.topology, self.mixing, int(bounds[-1]), None, int(bounds[-1]), seeds)
+                if graph.n_agents != bounds[-1]:
+                    raise ValueError(
+                        f"the graph has {graph.n_agents} nodes, but the ranks brought {bounds[-1]} agents ({held} from "
+                        "rank to rank); fit_local needs one node per agent."
+                    )
+        first, n_own = int(bounds[ranks.rank]), len(labels)
+        owner = np.zeros(len(x), dtype=np.int64) if agent is None else np.searchsorted(labels, agent)
+        with open_runtime(self, graph.n_agents, bounds) as runtime:
+            parts = Parts.from_owner(x, codes, weight, owner, n_own, first)
+            if evaluation is not None:
+                x, codes = evaluation
+                evaluation = Parts.from_owner(x, codes, np.ones(len(x)), np.zeros(len(x), np.int64), n_own, first)
+            elif self.early_stopping:
+                parts, evaluation = parts.hold_out(self.validation_fraction, seeds, runtime)
+            moments = self._moments(parts, runtime)
+            problem = self._problem(parts, moments, runtime)
+            score = None if evaluation is None else self._scorer_of_all(problem, moments, evaluation)
+            graph = Graph(graph.topology, labels.tolist())
+            return self._train(problem, graph, moments, seeds, score, method="fit_local", resumed=resumed)
+
+    def score_local(self, X, y, sample_weight=None):
+        """The score on the rows of all ranks together, each bringing its own; only sums travel.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+            The inputs of this rank.
+        y : array-like (n,), for the regressor also (n, Q)
+        sample_weight : array-like (n,), optional
+
+        Returns
+        -------
+        float
+            Accuracy, or R2 (for several outputs their mean); the same on every rank.
+
+        Raises
+        ------
+        ValueError
+            On every rank, if one of them has unfit rows.
+        """
+        with open_runtime(self) as ranks:
+            with ranks.together():
+                check_is_fitted(self)
+                X, y = validate_data(
+                    self, X, y, reset=False, accept_sparse=("csr", "csc", "coo"), dtype=np.float64,
+                    multi_output=self._kind == "regressor", y_numeric=self._kind == "regressor",
+                )  # fmt: skip
+                codes, weight = self._encode(y, "y"), check_weight(sample_weight, X.shape[0])
+                columns = self._score_columns(self._network.raw(dense(X)), codes, self._network.moments)
+                own = np.sum(columns * weight.reshape(-1, *[1] * (columns.ndim - 1)), axis=0)
+            return self._score_of(ranks.sum_agents(own[None]))
+
+    def _scorer_of_all(self, problem, moments, held):
+        """Score of a weight row on the rows that the agents of all ranks hold back."""
+
+        def score(row):
+            raw = FittedNetwork(problem.model, row, moments).raw(held.x)
+            columns = self._score_columns(raw, held.y, moments)
+            return self._score_of(problem.runtime.sum_agents(held.agent_sums(columns)))
+
+        return score

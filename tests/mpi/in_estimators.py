@@ -1,0 +1,256 @@
+"""Estimators on ranks, held against one process; test_mpi.py starts this file under mpiexec."""
+
+import warnings
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from sklearn.datasets import load_iris, load_linnerud
+
+import dnnext
+from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
+from dnnext.callbacks import Checkpoint
+from dnnext.runtime import split_agents
+
+COMM = MPI.COMM_WORLD
+RANK, SIZE = COMM.rank, COMM.size
+X, Y = load_iris(return_X_y=True)
+KEEP = np.random.default_rng(0).permutation(len(X))[:90]
+X, Y = X[KEEP], Y[KEEP]
+NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
+N_AGENTS = 6
+OWNER = np.sort(np.arange(len(X)) % N_AGENTS)
+COMMON = {"hidden_layer_sizes": (4,), "n_agents": N_AGENTS, "max_iter": 8, "tol": 0.0, "random_state": 0, "n_jobs": 1}
+MPI_ENGINE = {"engine": "mpi", "engine_options": {"timeout": 30}}
+LOW, HIGH = split_agents(N_AGENTS, SIZE)[[RANK, RANK + 1]]
+OWN = np.flatnonzero((OWNER >= LOW) & (OWNER < HIGH))  # rows of this rank's agents, as fit_local gets them
+
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    """One folder for all ranks."""
+    path = str(tmp_path_factory.mktemp("shared"))
+    yield COMM.bcast(path)
+    COMM.Barrier()
+
+
+def assert_same(fitted, whole, agents=None):
+    assert fitted.n_iter_ == whole.n_iter_
+    assert fitted.status_ == whole.status_
+    for mine, other in zip(fitted.coefs_ + fitted.intercepts_, whole.coefs_ + whole.intercepts_, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert list(fitted.history_) == list(whole.history_)
+    for name in set(whole.history_) - {"seconds", "bytes_wire"}:
+        np.testing.assert_array_equal(fitted.history_[name], whole.history_[name], err_msg=name)
+    views = whole.agents_ if agents is None else [whole.agents_[i] for i in agents]
+    assert len(fitted.agents_) == len(views)
+    for mine, other in zip(fitted.agents_, views, strict=True):
+        np.testing.assert_array_equal(mine.coefs_[0], other.coefs_[0])
+        assert mine.n_samples == other.n_samples
+
+
+@pytest.mark.parametrize("options", [
+    {},
+    {"penalty": "l1", "alpha": 1e-2},
+    {"penalty": "group", "loss": "squared_hinge"},
+    {"topology": "ring", "partition": "label", "surrogate": "full"},
+    {"topology": Topology.star(7)},
+    {"algorithm": "gradient_tracking", "dtype": "float32"},
+    {"early_stopping": True, "max_iter": 40, "n_iter_no_change": 3},
+    {"class_weight": "balanced"},
+    {"random_state": np.random.SeedSequence(3)},
+], ids=str)  # fmt: skip
+def test_fit_of_a_classifier(options):
+    options = {**COMMON, **options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = DecentralizedMLPClassifier(**options).fit(X, NAMES)
+        mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit(X, NAMES)
+    assert_same(mine, whole)
+    np.testing.assert_array_equal(mine.predict_proba(X) if mine.loss != "squared_hinge" else 0, (
+        whole.predict_proba(X) if mine.loss != "squared_hinge" else 0))  # fmt: skip
+    assert mine.score(X, NAMES) == whole.score(X, NAMES)
+
+
+def test_fit_with_owners_weights_and_relays():
+    weight = np.random.default_rng(1).integers(0, 3, len(X)) * 0.5
+    graph = Topology.ring(9)
+    options = {**COMMON, "topology": graph}
+    whole = DecentralizedMLPClassifier(**options).fit(X, Y, sample_weight=weight, agent=OWNER)
+    mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit(X, Y, sample_weight=weight, agent=OWNER)
+    assert_same(mine, whole)  # agents 6 to 8 have no rows: a whole rank of relays on 3 ranks and more
+
+
+def test_fit_of_a_regressor_with_several_outputs():
+    x, y = load_linnerud(return_X_y=True)
+    options = {**COMMON, "n_agents": 4, "topology": "ring"}
+    whole = DecentralizedMLPRegressor(**options).fit(x, y)
+    mine = DecentralizedMLPRegressor(**options, **MPI_ENGINE).fit(x, y)
+    assert_same(mine, whole)
+    np.testing.assert_array_equal(mine.predict(x), whole.predict(x))
+    assert mine.score_local(x[RANK::SIZE], y[RANK::SIZE]) == pytest.approx(whole.score(x, y), rel=1e-12)
+
+
+def test_without_a_seed_the_ranks_share_one():
+    options = {**COMMON, "random_state": None, **MPI_ENGINE}
+    mine = DecentralizedMLPClassifier(**options).fit(X, Y)
+    np.testing.assert_array_equal(COMM.bcast(mine.coefs_[0]), mine.coefs_[0])
+
+
+@pytest.mark.parametrize("options", [
+    {"topology": "ring"}, {"class_weight": "balanced", "penalty": "l1"}, {"standardize": False}
+], ids=str)  # fmt: skip
+def test_fit_local_is_fit_with_owners(options):
+    options = {**COMMON, **options}
+    whole = DecentralizedMLPClassifier(**options).fit(X, NAMES, agent=OWNER)
+    mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], NAMES[OWN], agent=OWNER[OWN])
+    assert_same(mine, whole, range(LOW, HIGH))
+    assert [view.label for view in mine.agents_] == list(range(LOW, HIGH))
+    assert mine.score_local(X[OWN], NAMES[OWN]) == pytest.approx(whole.score(X, NAMES), rel=1e-12)
+
+
+def test_one_agent_per_rank_is_the_default():
+    owner = np.arange(len(X)) % SIZE
+    own = owner == RANK
+    options = {**COMMON, "topology": "complete"}
+    whole = DecentralizedMLPRegressor(**options).fit(X[:, :3], X[:, 3], agent=owner)
+    mine = DecentralizedMLPRegressor(**options, **MPI_ENGINE).fit_local(X[own, :3], X[own, 3])
+    assert_same(mine, whole, [RANK])
+
+
+def test_a_class_may_be_missing_on_a_rank():
+    order = np.argsort(Y, kind="stable")
+    own = np.array_split(order, SIZE)[RANK]
+    options = {**COMMON, "topology": "complete", **MPI_ENGINE}
+    mine = DecentralizedMLPClassifier(**options).fit_local(X[own], NAMES[own])
+    assert mine.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert mine.predict_proba(X[:5]).shape == (5, 3)
+
+
+def test_rows_held_out_are_scored_where_they_lie():
+    options = {**COMMON, "topology": "ring", "early_stopping": True, "max_iter": 60, "n_iter_no_change": 4}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = DecentralizedMLPClassifier(**options).fit(X, Y, agent=OWNER)
+        mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], Y[OWN], agent=OWNER[OWN])
+    assert_same(mine, whole, range(LOW, HIGH))
+    reg = DecentralizedMLPRegressor(**options, **MPI_ENGINE)
+    reg.fit_local(X[OWN, :3], X[OWN, 3], agent=OWNER[OWN], eval_set=(X[OWN, :3], X[OWN, 3]))
+    assert reg.best_validation_score_ > 0.5
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"alpha": 0.5}, "alpha must be equal on all ranks, got 0.5 on rank 1 and 'auto' on rank 0"),
+    ({"random_state": 7}, "random_state must be equal on all ranks, got 7 on rank 1"),
+    ({"n_agents": 5}, "n_agents must be equal"),
+    ({"tau": -1}, "rank 1: tau must be"),
+    ({"engine_options": {"timeout": 30}, "topology": "donut"}, "rank 1: topology must be"),
+])  # fmt: skip
+def test_other_parameters_on_one_rank(change, match):
+    if SIZE == 1:
+        return
+    clf = DecentralizedMLPClassifier(**COMMON, **MPI_ENGINE)
+    clf.set_params(**(change if RANK == 1 else {}))
+    with pytest.raises(ValueError, match=match):
+        clf.fit(X, Y)
+
+
+@pytest.mark.parametrize("case", ["features", "rows", "values", "nan", "labels", "kind", "dimensions", "no rows"])
+def test_other_data_on_one_rank(case):
+    if SIZE == 1:
+        return
+    wrong, x, y, kind = RANK == 1, X[OWN].copy(), NAMES[OWN], DecentralizedMLPClassifier
+    fit, match = "fit_local", {
+        "features": "the number of features must be equal on all ranks, got 3 on rank 1 and 4 on rank 0",
+        "rows": "X must be equal on all ranks",
+        "values": "X must be equal on all ranks",
+        "nan": "rank 1: Input X contains NaN",
+        "labels": "rank 1: y mixes labels|rank 1: .*label",
+        "kind": "the kind of labels in y must be equal on all ranks, got 'i' on rank 1 and 'U' on rank 0",
+        "dimensions": "the number of dimensions of y must be equal on all ranks, got 2 on rank 1",
+        "no rows": "rank 1: Found array with 0 sample",
+    }[case]  # fmt: skip
+    if case in ("rows", "values"):
+        fit, x, y = "fit", X.copy(), Y
+    if case == "dimensions":
+        kind, y = DecentralizedMLPRegressor, Y[OWN].astype(float)
+    if wrong:
+        if case == "features":
+            x = x[:, :3]
+        elif case == "rows":
+            x, y = x[:-1], y[:-1]
+        elif case == "values":
+            x[0, 0] += 1
+        elif case == "nan":
+            x[0, 0] = np.nan
+        elif case == "labels":
+            y = np.array([1, "a", None] + [2] * (len(y) - 3), dtype=object)
+        elif case == "kind":
+            y = Y[OWN]
+        elif case == "dimensions":
+            y = y[:, None] * np.ones(2)
+        else:
+            x, y = x[:0], y[:0]
+    estimator = kind(**{**COMMON, "topology": "ring"}, **MPI_ENGINE)
+    with pytest.raises(ValueError, match=match):
+        getattr(estimator, fit)(x, y)
+
+
+def test_what_does_not_go_together_is_said():
+    with pytest.raises(ValueError, match="fit_local needs engine='mpi'"):
+        DecentralizedMLPClassifier().fit_local(X, Y)
+    with pytest.raises(ValueError, match="partial_fit runs in one process"):
+        DecentralizedMLPRegressor(engine="mpi").partial_fit(X, Y)
+    with pytest.raises(ValueError, match="engine_options has 'speed'"):
+        DecentralizedMLPClassifier(engine="mpi", engine_options={"speed": 1}).fit(X, Y)
+    with pytest.raises(ValueError, match="timeout in engine_options must be"):
+        DecentralizedMLPClassifier(engine="mpi", engine_options={"timeout": 0}).fit(X, Y)
+    if SIZE > 1:
+        with pytest.raises(ValueError, match="the graph has 9 nodes, but the ranks brought"):
+            DecentralizedMLPClassifier(topology=Topology.ring(9), **MPI_ENGINE).fit_local(X[OWN], Y[OWN])
+        with pytest.raises(ValueError, match="n_ranks must be at most n_agents"):
+            DecentralizedMLPClassifier(n_agents=1, **MPI_ENGINE).fit(X, Y)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_resume_on_ranks_and_in_one_process(folder, early):
+    class Stop(Exception):
+        pass
+
+    def stop(state, metrics):
+        if state.t == 8:
+            raise Stop
+
+    options = {**COMMON, "max_iter": 20, "penalty": "l1", "early_stopping": early}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = DecentralizedMLPClassifier(**options).fit(X, Y)
+        cut = DecentralizedMLPClassifier(**options, **MPI_ENGINE, callbacks=[Checkpoint(folder, every=5), stop])
+        with pytest.raises(Stop):
+            cut.fit(X, Y)
+        assert_same(dnnext.resume(folder, X, Y, callbacks=[]), whole)
+        alone = dnnext.resume(folder, X, Y, callbacks=[], engine="local", engine_options=None)
+    assert_same(alone, whole)
+
+
+def test_fit_local_is_resumed(folder):
+    options = {**COMMON, "topology": "ring", **MPI_ENGINE}
+    rows = (X[OWN], Y[OWN])
+    whole = DecentralizedMLPClassifier(**options).fit_local(*rows, agent=OWNER[OWN])
+    half = DecentralizedMLPClassifier(**{**options, "max_iter": 4}, callbacks=[Checkpoint(folder, every=3)])
+    half.fit_local(*rows, agent=OWNER[OWN])
+    again = dnnext.resume(folder, *rows, agent=OWNER[OWN], max_iter=8)
+    for mine, other in zip(again.coefs_, whole.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    if SIZE > 1:
+        with pytest.raises(ValueError, match=r"rows of agent .* are not those"):
+            dnnext.resume(folder, X[OWN] + (RANK == 1), Y[OWN], agent=OWNER[OWN], max_iter=9)
+
+
+def test_a_saved_model_is_read_back(folder):
+    mine = DecentralizedMLPClassifier(**COMMON, **MPI_ENGINE).fit(X, Y)
+    if RANK == 0:
+        mine.save(f"{folder}/m.npz")
+        again = dnnext.load(f"{folder}/m.npz")
+        np.testing.assert_array_equal(again.predict(X), mine.predict(X))
+        assert len(again.agents_) == N_AGENTS
