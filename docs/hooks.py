@@ -1,7 +1,26 @@
-"""The reference: every public name of every room, so that a new one needs no line here."""
+"""What the build calls: the reference's page, the order of the gallery, a clean start for each example."""
 
 import importlib
 import inspect
+import warnings
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+# The gallery in this order; a script without a place is a mistake.
+GALLERY = (
+    "plot_hospitals",
+    "plot_sensors",
+    "plot_failing_links",
+    "plot_by_bytes",
+    "plot_group_sparsity",
+    "plot_grid_search",
+    "plot_blocks",
+    "plot_mpi",
+    "plot_stream",
+    "plot_research_layer",
+)
 
 ROOMS = (
     ("dnnext", "Estimators, graphs and displays", "What most people need, at the front door."),
@@ -53,3 +72,45 @@ def resolve(name):
     """What a dotted name stands for, so that the same thing is listed once."""
     module, _, last = name.rpartition(".")
     return name if module in MOCKED else getattr(importlib.import_module(module), last)
+
+
+def inline_math(writer, node):
+    """Inline formula as MathML, which browsers show by themselves: no script, nothing to fetch."""
+    writer.body.append(mathml(node.astext(), as_block=False))
+    raise nodes.SkipNode
+
+
+def block_math(writer, node):
+    """Displayed formula as MathML; several lines are aligned at ``&``."""
+    tex = node.astext()
+    if "\\\\" in tex:
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    writer.body.append(f'<div class="math">{mathml(tex, as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def mathml(tex, as_block):
+    """MathML of a TeX formula; what cannot be expressed fails the build."""
+    return tex2mathml(tex, as_block=as_block)
+
+
+def gallery_key(path):
+    """Place of a script in the gallery."""
+    return GALLERY.index(Path(path).stem)
+
+
+def reset(gallery_conf, fname):
+    """Before each example: no open figures, matplotlib as it came, and no word about Agg having no window."""
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    plt.rcdefaults()
+    warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
+
+
+def skip_routing(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn adds to every estimator: its texts refer to pages of its own documentation."""
+    if name.startswith("set_") and name.endswith("_request"):
+        return True
+    home = getattr(inspect.unwrap(obj) if callable(obj) else obj, "__module__", "") or ""
+    return True if home.startswith("sklearn.") else skip
