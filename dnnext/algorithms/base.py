@@ -26,7 +26,29 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Algorithm(ABC):
-    """A recipe: `start` completes the state at the common start, `step` makes one iteration."""
+    """A recipe: `start` completes the state at the common start, `step` makes one iteration.
+
+    The loop around them (`run`) measures, watches for divergence, asks callbacks and decides when to end.
+
+    Examples
+    --------
+    Gradient descent of every agent on its own data, which never learns what the others know:
+
+    >>> from dnnext.algorithms import Algorithm
+    >>> from dnnext.network import Network, Topology
+    >>> from dnnext.problem import MLP, Problem, SquaredError
+    >>> class Alone(Algorithm):
+    ...     def start(self, problem, s):
+    ...         s.tau[:] = 4.0
+    ...     def step(self, problem, network, s):
+    ...         s.w = s.w - problem.n_agents * s.grad / s.tau[:, None]
+    ...         s.values = problem.loss_grad(s.w, s.grad)
+    ...         s.y = s.grad
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [1.0]), ([[2.0]], [0.0])])
+    >>> history = Alone().run(problem, Network(Topology.path(2)), max_iter=20).history
+    >>> bool(history["disagreement"][-1] > 0.01)
+    True
+    """
 
     @abstractmethod
     def start(self, problem: Problem, s: State) -> None:
