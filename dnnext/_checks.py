@@ -5,12 +5,13 @@ Each check returns the value in the type the caller wants, or raises ValueError.
 
 import difflib
 import math
+import os
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_between", "check_choice", "check_count", "check_positive", "check_random_state"]
+__all__ = ["check_between", "check_choice", "check_count", "check_memory", "check_positive", "check_random_state"]
 
 
 def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
@@ -51,6 +52,19 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
     return value
+
+
+def check_memory(what: str, n_bytes: int, advice: str) -> None:
+    """MemoryError, before anything is allocated, if `what` needs more bytes than this machine has.
+
+    Systems promise memory they do not have, and kill the process that touches it.
+    """
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # nobody knows: the allocation itself will fail or not
+        return
+    if n_bytes > there > 0:
+        raise MemoryError(f"{what} needs {n_bytes / 1e9:.3g} GB, but this machine has {there / 1e9:.3g} GB: {advice}.")
 
 
 def check_random_state(random_state: Any) -> np.random.SeedSequence:

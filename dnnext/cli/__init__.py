@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _end(f"{name}{error.strerror or error}.", 2, args.debug)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, MemoryError) as error:
         return _end(str(error), 2, args.debug)
     except Exception as error:
         return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where).", 1, args.debug)

@@ -82,10 +82,10 @@ class Watch:
     def _look_closely(self, rows: Array, known: float, plan: ExchangePlan, round_: int) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             sizes = np.einsum("ip,ip->i", rows, rows, dtype=np.float64)
-            finite = np.isfinite(rows).all(axis=1)
+        finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(rows), axis=1)
         wild = (known > 0) & ~(sizes <= WILD**2 * known)
         for ghost in np.flatnonzero(wild | ~finite):
-            self._note(int(ghost), bool(finite[ghost]), plan, round_)
+            self._note(int(ghost), bool(finite.item(ghost)), plan, round_)
             rows[ghost] = 0
 
     def _note(self, ghost: int, wild: bool, plan: ExchangePlan, round_: int) -> None:

@@ -72,6 +72,8 @@ class MLP:
             weights.append(slice(start, middle))
             biases.append(slice(middle, stop))
             start = stop
+        if start >= 2**31:
+            raise ValueError(f"layers must give fewer than 2^31 parameters, got {start} for {self.layers}.")
         self.n_params = start
         self.weight_slices, self.bias_slices = tuple(weights), tuple(biases)
         self.layer_slices = tuple(slice(w.start, b.stop) for w, b in zip(weights, biases, strict=True))

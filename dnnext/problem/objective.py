@@ -17,6 +17,7 @@ __all__ = ["Problem"]
 
 Array = NDArray[Any]
 
+STATE_ROWS = 16  # rows of P numbers per agent that a run holds at least: state, buffers of mixing, saved iterations
 # Packed Gauss-Newton matrices of a group of agents stay below this many bytes (or hold one agent per thread).
 MEMORY_BUDGET = 64 * 2**20
 
@@ -100,9 +101,10 @@ class Problem:
         self.model, self.loss, self.dtype = model, loss, _check_dtype(dtype)
         _check_parts(model, loss, penalty)
         self.n_threads = _checks.check_count("n_threads", n_threads)
+        self.runtime = InProcess(len(shards)) if runtime is None else runtime
+        self._check_memory(model)
         bound = NoPenalty() if penalty is None else penalty
         self.penalty = bound.bind(model, dtype=self.dtype, n_threads=self.n_threads)
-        self.runtime = InProcess(len(shards)) if runtime is None else runtime
         self.n_agents, self.n_local, self.n_params = self.runtime.n_agents, len(self.runtime.agents), model.n_params
         data = self._gather(shards)
         self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
@@ -114,6 +116,13 @@ class Problem:
         self.scale = 1 / self.n_total
         told = (repr(model), repr(loss), repr(bound), str(self.dtype), self.n_total)
         self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", told)
+
+    def _check_memory(self, model: MLP) -> None:
+        n_local = len(self.runtime.agents)
+        what = f"a state of {n_local} agents with {model.n_params} parameters each"
+        with self.runtime.together():
+            n_bytes = STATE_ROWS * n_local * model.n_params * self.dtype.itemsize
+            _checks.check_memory(what, n_bytes, "use fewer agents per process, fewer units, or float32")
 
     def with_shards(self, shards: Sequence[Any], *, n_total: float | None = None) -> Self:
         """The same problem on other data: model, loss, penalty, runtime, threads and precision stay.
@@ -224,7 +233,11 @@ class Problem:
         cuts, rows = self._blocks(blocks), self._rows(w)
         lo, hi = self.offsets[first], self.offsets[max(first, last)]
         if out is None:
-            out = np.empty((max(last - first, 0), int(np.sum(np.diff(cuts) ** 2))), self.dtype)
+            shape = max(last - first, 0), sum(int(size) ** 2 for size in np.diff(cuts))
+            what = f"{shape[0]} Gauss-Newton matrices of {self.n_params} parameters"
+            n_bytes = shape[0] * shape[1] * self.dtype.itemsize
+            _checks.check_memory(what, n_bytes, "use solver='cg', more blocks (n_blocks), or surrogate='full'")
+            out = np.empty(shape, self.dtype)
         kernels.mlp_gauss_newton(
             out, rows if len(rows) == 1 else rows[first:last], self.x[lo:hi], root[lo:hi],
             self.offsets[first : max(first, last) + 1] - lo, self.model.layers, self.model.activation_code, cuts,
