@@ -64,7 +64,7 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     n_agents = problem.n_agents
     w_bar = mean_over_agents(problem, s.w)
     smooth, slope = problem.smooth_value_grad(w_bar)
-    response = problem.penalty.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
+    response = problem.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     apart = s.w.astype(np.float64) - w_bar
     astray = n_agents * s.y.astype(np.float64) - slope
     step, wire = np.broadcast_to(s.step, s.tau.shape), np.zeros(len(s.tau))
@@ -149,7 +149,7 @@ def final_prox(
 
     def proximal(rows: Array, slopes: Array) -> Array:
         lengths = np.full(len(rows), step, problem.dtype)
-        return problem.penalty.prox(np.ascontiguousarray(rows - step * slopes, dtype=problem.dtype), lengths)
+        return problem.prox(np.ascontiguousarray(rows - step * slopes, dtype=problem.dtype), lengths)
 
     for _ in range(60):
         moved = proximal(w_bar[None], slope[None])[0]

@@ -66,7 +66,7 @@ class DGD(Algorithm):
         mixed = network.mix(s.w, t=s.t)
         s.w_old, s.disagreement = s.w, mixed.disagreement
         lengths = (0 * s.tau + s.step).astype(s.w.dtype)
-        s.w = problem.penalty.prox(mixed.arrays[0] - push, lengths)
+        s.w = problem.prox(mixed.arrays[0] - push, lengths)
         s.values = problem.loss_grad(s.w, s.grad)
         s.y = s.grad  # what the agent knows of the sum
 

@@ -73,7 +73,7 @@ class GradientTracking(Algorithm):
             push = (problem.n_agents / s.tau).astype(s.w.dtype)[:, None] * s.y
             s.z[...] = s.w
             s.mix_w_y(network)
-            s.w = problem.penalty.prox(s.w - push, (1 / s.tau).astype(s.w.dtype))
+            s.w = problem.prox(s.w - push, (1 / s.tau).astype(s.w.dtype))
         s.update_gradient(problem)
         self.damping.update(problem, self.surrogate, s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,12 @@ from dnnext.local.solvers import Subproblem, solve
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-TOLERANCE = 1e-12
 NEWTON_STEPS = 200
+
+
+def tolerance(dtype: Any) -> float:
+    """Relative size of a step that counts as none: 1e-12, or thirty roundings of the precision."""
+    return max(1e-12, 30 * float(np.finfo(dtype).eps))
 
 
 def best_response(sub: Subproblem, kappa: Array, solver: str, out: Array) -> None:
@@ -29,7 +34,7 @@ def best_response(sub: Subproblem, kappa: Array, solver: str, out: Array) -> Non
 def _block(sub: Subproblem, kappa: Array, solver: str, cut: slice) -> Array:
     model = _ConvexModel(sub, kappa)
     v = sub.w.copy()
-    active = np.ones(len(v), bool)
+    active, small = np.ones(len(v), bool), 10 * tolerance(v.dtype)
     for _ in range(NEWTON_STEPS):
         slope, root = model.derivatives(v)
         step = np.empty_like(v)
@@ -38,9 +43,15 @@ def _block(sub: Subproblem, kappa: Array, solver: str, cut: slice) -> Array:
         step[:, : cut.start] = 0
         step[:, cut.stop :] = 0
         v = v + model.line_search(v, step, active)[:, None] * step
-        active &= np.max(np.abs(step), axis=1) > 10 * TOLERANCE * np.maximum(1, np.max(np.abs(v), axis=1))
+        active &= np.max(np.abs(step), axis=1) > small * np.maximum(1, np.max(np.abs(v), axis=1))
         if not active.any():
-            break
+            return v
+    if np.all(np.isfinite(v)):  # else the alarm of the recipe speaks next
+        warnings.warn(
+            f"The exact subproblem was not solved to {small:g} in {NEWTON_STEPS} Newton steps; its best point is used.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return v
 
 
@@ -72,8 +83,8 @@ class _ConvexModel:
         d = (v - sub.w).astype(np.float64)
         image = problem.jv(sub.w, v - sub.w)
         each = problem.loss.value(self.f + image, problem.target) - np.sum(self.delta * image, axis=1)
-        ends = np.concatenate([[0.0], np.cumsum(self.by_row * each)])
-        loss = np.array([ends[b] - ends[a] for a, b in zip(problem.offsets[:-1], problem.offsets[1:], strict=True)])
+        cuts = zip(problem.offsets[:-1], problem.offsets[1:], strict=True)
+        loss = np.array([np.sum((self.by_row * each)[a:b]) for a, b in cuts])  # each agent's own sum, in its own order
         penalty = np.array([problem.penalty.value(row) for row in v])
         return np.asarray(loss + np.sum(sub.slope * d, axis=1) + 0.5 * sub.tau * np.sum(d * d, axis=1) + penalty)
 
@@ -81,7 +92,7 @@ class _ConvexModel:
         """The first of 1, 1/2, 1/4, ... that does not raise the model, agent by agent; 0 where the agent has ended."""
         length = np.where(active, 1.0, 0.0)
         before = self.values(v)
-        slack = 1e-13 * np.maximum(1, np.abs(before))
+        slack = 500 * np.finfo(v.dtype).eps * np.maximum(1, np.abs(before))
         for _ in range(40):
             high = self.values(v + length[:, None] * step) > before + slack
             if not high.any():

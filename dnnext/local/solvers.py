@@ -188,11 +188,11 @@ def dual(sub: Subproblem, out: Array) -> None:
                 inner = scaled @ j[:, cut].T
                 inner.flat[:: len(inner) + 1] += 1
                 try:
-                    factor = cho_factor(inner, lower=True)
+                    inside = cho_solve(cho_factor(inner, lower=True), j[:, cut] @ solution)
                 except (np.linalg.LinAlgError, ValueError):  # tau so small that inner is not finite, or singular
                     out[i, cut] = np.nan  # the alarm of the recipe speaks next
                     continue
-                solution = solution - scaled.T @ cho_solve(factor, j[:, cut] @ solution)
+                solution = solution - scaled.T @ inside
             out[i, cut] = sub.centre[i, cut] + solution
 
 
@@ -256,7 +256,7 @@ def _fista(sub: Subproblem, agents: slice, product: Callable[[Array], Array], ou
     B times the extrapolated point follows from two products already known, so a step costs one product.
     """
     assert sub.centre is not None
-    prox, centre, slope = sub.problem.penalty.prox, sub.centre[agents], sub.slope[agents]
+    prox, centre, slope = sub.problem.prox, sub.centre[agents], sub.slope[agents]
     tau = sub.tau[agents].astype(slope.dtype)
     bound = (1.1 * _largest_eigenvalue(product, slope) + tau).astype(slope.dtype)
     v = sub.start[agents].copy()

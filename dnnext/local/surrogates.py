@@ -92,24 +92,28 @@ class FullLinearization(Surrogate):
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
         """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
         tau = s.tau.astype(s.w.dtype)
-        out[...] = problem.penalty.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
+        out[...] = problem.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> None:
         """None: the model has no curvature of its own."""
         return
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
-        """``b = |grad G(w + e) - grad G(w)| / |e|`` with e of length 1e-3 along the gradient."""
+        """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
+
+        e has length 1e-3, or what rounding needs beside long weights; for `mean_curvature` see there.
+        """
+        least = mean_curvature(problem, w, own_shares(problem))
         start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
         slope = problem.smooth_value_grad(start)[1]
         norm = float(np.linalg.norm(slope))
         if norm == 0:
-            return 1.0
+            return least
         length = max(1e-3, np.sqrt(np.finfo(w.dtype).eps) * float(np.linalg.norm(start)))
         moved = (start + (length / norm) * slope).astype(w.dtype)
         e = moved.astype(np.float64) - start
         change = problem.smooth_value_grad(moved)[1] - slope
-        return _positive(float(np.linalg.norm(change) / np.linalg.norm(e)))
+        return max(least, float(np.linalg.norm(change) / np.linalg.norm(e)))
 
     def __repr__(self) -> str:
         return "FullLinearization()"
@@ -131,7 +135,7 @@ class PartialLinearization(Surrogate):
         Weight of the own curvature. "auto" is ``N / N_i``, so that the own curvature stands for everyone's [2]_;
         1 is the choice of [1]_.
     exact : bool
-        Solve the convex subproblem with the true loss to 1e-10 instead (research; 2-3 times dearer).
+        Solve the convex subproblem with the true loss to rounding (1e-12 in float64) instead (research; dearer).
     inner_iter : int or None
         Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps, 10 steps of conjugate gradients.
     n_blocks : int
@@ -170,8 +174,12 @@ class PartialLinearization(Surrogate):
         n_blocks: int = 1,
         solver: str = "auto",
     ) -> None:
-        if kappa != "auto":
+        if isinstance(kappa, str):
+            _checks.check_choice("kappa", kappa, ("auto",))
+        else:
             _checks.check_positive("kappa", kappa)
+        if not isinstance(exact, bool):
+            raise ValueError(f"exact must be True or False, got {exact!r}.")
         if inner_iter is not None:
             _checks.check_count("inner_iter", inner_iter)
         _checks.check_count("n_blocks", n_blocks)
@@ -202,8 +210,8 @@ class PartialLinearization(Surrogate):
             tau=s.tau.astype(s.w.dtype),
             blocks=solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks),
             start=s.w_hat,
-            inner_iter=self.inner_iter,
-            tol=exact.TOLERANCE if self.exact else solvers.TOLERANCE,
+            inner_iter=None if self.exact else self.inner_iter,
+            tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
         )
         if self.exact:
             exact.best_response(sub, self.kappas(problem), self.solver, out)
@@ -212,10 +220,7 @@ class PartialLinearization(Surrogate):
 
     def scaled_root(self, problem: Problem, w: Array) -> Array:
         """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""
-        root = problem.root(w)
-        by_row = np.repeat(np.sqrt(self.kappas(problem)), np.diff(problem.offsets)).astype(root.dtype)
-        root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
-        return root
+        return _by_agent(problem, problem.root(w), np.sqrt(self.kappas(problem)))
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
         """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
@@ -223,10 +228,8 @@ class PartialLinearization(Surrogate):
         return problem.gauss_newton_product(w, s.root, v, blocks)
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
-        """b = max_j kappa_j trace(A_j) / P."""
-        diagonal = problem.gauss_newton_diagonal(w, self.scaled_root(problem, w))
-        trace = diagonal.sum(axis=1, dtype=np.float64)
-        return _positive(float(problem.runtime.max_agents(trace)) / problem.n_params)
+        """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
+        return mean_curvature(problem, w, self.kappas(problem))
 
     def __repr__(self) -> str:
         defaults = {"kappa": "auto", "exact": False, "inner_iter": None, "n_blocks": 1, "solver": "auto"}
@@ -234,6 +237,37 @@ class PartialLinearization(Surrogate):
         return f"PartialLinearization({', '.join(said)})"
 
 
-def _positive(scale: float) -> float:
-    """The scale, or 1 where the cost is flat at the start and says nothing."""
-    return scale if scale > 0 else 1.0
+def own_shares(problem: Problem) -> Array:
+    """N / N_i (n_local,): how many times over agent i's data would make everyone's; 0 at relays."""
+    own = problem.agent_weight
+    return np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
+
+
+def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
+    """``max_j kappa_j trace(A_j) / P`` at w (n_local, P): the unit of tau, equal at every agent.
+
+    The loss may be flat where the run starts (sure of every class, or far from every target) and curved where it goes.
+    So H is taken at the raw outputs of w, at 0, where no class is preferred, and at the targets; the largest counts.
+    """
+    outputs = [problem.target]
+    if not problem.loss.is_quadratic:
+        outputs += [problem.raw_output(w), np.zeros_like(problem.target)]
+    trace = np.zeros((problem.n_local, len(outputs)))
+    for k, f in enumerate(outputs):
+        root = _by_agent(problem, problem.root_at(f), np.sqrt(kappa))
+        trace[:, k] = problem.gauss_newton_diagonal(w, root).sum(axis=1, dtype=np.float64)
+    scale = float(np.max(problem.runtime.max_agents(trace))) / problem.n_params
+    if scale > 0:
+        return scale
+    # A loss without curvature of its own: the change of w by its own length should be worth the gradient.
+    start = problem.runtime.sum_agents(w) / problem.n_agents
+    slope = problem.smooth_value_grad(start.astype(w.dtype))[1]
+    scale = float(np.linalg.norm(slope) / max(np.linalg.norm(start), np.finfo(float).tiny))
+    return scale if scale > 0 else 1.0  # gradient zero: nothing will move, whatever the unit
+
+
+def _by_agent(problem: Problem, root: Array, factor: Array) -> Array:
+    """The rows of root times the factor of the agent they belong to, in place."""
+    by_row = np.repeat(factor, np.diff(problem.offsets)).astype(root.dtype)
+    root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
+    return root

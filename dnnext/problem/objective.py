@@ -162,16 +162,31 @@ class Problem:
 
     def value(self, w_bar: Array) -> float:
         """``U(w_bar) = G(w_bar) + r(w_bar)`` over all agents; w_bar (P,)."""
+        self._check_one_row(w_bar)
         return float(self.runtime.sum_agents(self.local_values(w_bar))) + self.penalty.value(w_bar)
 
     def smooth_value_grad(self, w_bar: Array) -> tuple[float, Array]:
         """``G(w_bar)`` and ``grad G(w_bar)`` (P,) over all agents, added up in float64 in agent order; w_bar (P,)."""
+        self._check_one_row(w_bar)
         parts = np.empty((self.n_local, 1 + self.n_params))
         grad = np.empty((self.n_local, self.n_params), self.dtype)
         parts[:, 0] = self.loss_grad(w_bar, grad)
         parts[:, 1:] = grad
         total = self.runtime.sum_agents(parts)
         return float(total[0]), total[1:].astype(self.dtype)
+
+    def prox(self, v: Array, s: Array) -> Array:
+        """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)`` of every row, in the problem's precision: v (A, P), s (A,).
+
+        Raises
+        ------
+        ValueError
+            If a penalty written in Python returns another shape.
+        """
+        out = np.ascontiguousarray(self.penalty.prox(v, s), dtype=self.dtype)
+        if out.shape != v.shape:
+            raise ValueError(f"prox of {self.penalty!r} must return the shape of v, {v.shape}, got {out.shape}.")
+        return out
 
     # The linearised network and its curvature: A_i = (1/N) sum_m c_m J_m' S_m S_m' J_m.
 
@@ -182,7 +197,10 @@ class Problem:
         -------
         (M, Q), the diagonal of a diagonal root, or (M, Q, R)
         """
-        f = self.target if self.loss.is_quadratic else self.raw_output(w)
+        return self.root_at(self.target if self.loss.is_quadratic else self.raw_output(w))
+
+    def root_at(self, f: Array) -> Array:
+        """``sqrt(c_m / N) S_m`` at given raw outputs f (M, Q); shapes as in `root`."""
         root = np.asarray(self.loss.curvature_root(f, self.target), dtype=self.dtype)
         if root.ndim not in (2, 3) or root.shape[:2] != self.target.shape:
             raise ValueError(
@@ -299,6 +317,12 @@ class Problem:
                 f"got {np.shape(w)}."
             )
         return rows
+
+    def _check_one_row(self, w_bar: Array) -> None:
+        if np.shape(w_bar) != (self.n_params,):
+            raise ValueError(
+                f"w_bar must be one row of weights, shape ({self.n_params},), got {np.shape(w_bar)}; take the mean."
+            )
 
     def _blocks(self, blocks: Array | None) -> NDArray[np.int64]:
         """Block boundaries as int64, one block if None."""
