@@ -120,7 +120,7 @@ class Algorithm(ABC):
             If problem and network do not fit together, w0 has a wrong shape or the objective at w0 is not finite.
         """
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
-        _check_run(problem, network, limits)
+        _check_run(problem, network, limits, callbacks)
         with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the alarm looks at what comes out
             network.round = network.bytes = 0
             network.restart()
@@ -142,8 +142,12 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
     """The local agents' first weights (n_local, P)."""
     n_agents, n_params = problem.n_agents, problem.n_params
     if w0 is None:
-        w0 = problem.model.init(random_state)
+        w0 = problem.model.init(_common_seed(problem, random_state))
+        if not np.isfinite(problem.penalty.value(w0)):  # the penalty forbids them: begin with the nearest allowed ones
+            w0 = problem.prox(w0[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     w0 = np.asarray(w0)
+    if w0.dtype.kind not in "fiu":
+        raise ValueError(f"w0 held {w0.dtype} numbers; they must be real.")
     if w0.shape == (n_agents, n_params):
         w0 = w0[problem.runtime.agents.start : problem.runtime.agents.stop]
     elif w0.shape != (n_params,):
@@ -152,7 +156,21 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
         )
     if not np.all(np.isfinite(w0)):
         raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
+    if problem.model.n_layers > 1 and not np.any(w0 * problem.model.mask):
+        raise ValueError(
+            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. Choose random weights."
+        )
+    if not np.isfinite(problem.penalty.value(np.ravel(w0[:1]) if w0.ndim == 2 else w0)):
+        raise ValueError(f"the penalty {problem.penalty!r} is infinite at w0; choose weights that it allows.")
     return np.array(np.broadcast_to(w0, (problem.n_local, n_params)), dtype=problem.dtype)
+
+
+def _common_seed(problem: Problem, random_state: Any) -> int:
+    """One seed for all ranks: the number given, or what the first agent's rank drew."""
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        return int(random_state)
+    drawn = np.random.default_rng(random_state).integers(2**62)
+    return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -166,7 +184,12 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _check_run(problem: Problem, network: Network, limits: Limits) -> None:
+def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:
+    for name, given, wanted in (("problem", problem, "Problem"), ("network", network, "Network")):
+        if not any(kind.__name__ == wanted for kind in type(given).__mro__):
+            raise ValueError(f"{name} was {given!r}; it must be a {wanted}: run(problem, network).")
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise ValueError(f"callbacks was {callbacks!r}; it must be a list of callables (state, metrics) -> bool.")
     if problem.n_agents != network.n_agents:
         raise ValueError(
             f"network had {network.n_agents} agents, but the problem has {problem.n_agents}; they must be equal. Build "
@@ -174,7 +197,6 @@ def _check_run(problem: Problem, network: Network, limits: Limits) -> None:
         )
     for name in ("max_iter", "n_iter_no_change", "monitor_every"):
         _checks.check_count(name, getattr(limits, name))
-    if not limits.tol >= 0:
-        raise ValueError(f"tol was {limits.tol}; it must be a number >= 0.")
+    _checks.check_number("tol", limits.tol, low=0)
     if limits.max_time is not None:
         _checks.check_positive("max_time", limits.max_time)

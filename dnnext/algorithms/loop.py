@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from dnnext import metrics
 from dnnext.algorithms.alarm import Alarm
 from dnnext.algorithms.interruption import Interruption
 from dnnext.algorithms.state import Callback, Limits, Result, Snapshot, State
+from dnnext.algorithms.survival import go_on_without
 from dnnext.network import Refusal
 from dnnext.runtime import AgentsLost, BadMessage
 
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from dnnext.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Best(NamedTuple):
+    """The model of the lowest objective measured: w_bar (P,), and the local agents' w and y (n_local, P)."""
+
+    objective: float
+    w_bar: Array
+    w: Array
+    y: Array
 
 
 class Run:
@@ -42,10 +52,12 @@ class Run:
         self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
         self.alarm = Alarm(problem, s)
         self.history = metrics.History()
-        self.best: tuple[float, Array] | None = None
+        self.best: Best | None = None
         self.seconds = 0.0
         self.is_whole = True  # the state is that of a finished iteration
         self.is_resumed = False
+        self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
+        self.losses: list[str] = []
 
     def loop(self) -> Result:
         """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
@@ -73,17 +85,26 @@ class Run:
         """Iterations until there is a reason to end."""
         try:
             while self.s.t < self.limits.max_iter:
-                status = self.iterate(interruption)
+                try:
+                    status = self.iterate(interruption)
+                except AgentsLost as loss:
+                    self.lose(loss)
+                    continue
                 if status:
                     return status
         except KeyboardInterrupt:
             if self.network.runtime.is_distributed:  # the others are still at it
                 raise
             return "interrupted"
-        except AgentsLost as loss:
-            sentence = f"{loss} in iteration {self.s.t + 1}, round {self.network.round + 1}."
-            raise AgentsLost(sentence, loss.ranks, loss.agents) from loss
         return "max_iter"
+
+    def lose(self, loss: AgentsLost) -> None:
+        """Go on without the agents that are lost, or say when it was and give up."""
+        sentence = f"{loss} in iteration {self.s.t + 1}, round {self.network.round + 1}."
+        loss = AgentsLost(sentence, loss.ranks, loss.agents)
+        if not self.network.runtime.has_survivors:
+            raise loss
+        go_on_without(self, loss)
 
     def iterate(self, interruption: Interruption) -> str:
         """One iteration and what follows it; the reason to end, or ''."""
@@ -147,6 +168,7 @@ class Run:
         self.alarm.remember(agent, self.s.t, self.network.round)
         self.alarm.restore(self.problem, self.s, self.algorithm)
         self.network.restart()
+        self.measure()
         return "diverged" if len(self.alarm.heard) >= self.alarm.most else ""
 
     def snapshot(self) -> Snapshot:
@@ -155,7 +177,8 @@ class Run:
         alarm_agents, alarm_numbers = self.alarm.lasting()
         shared = {f"history.{name}": column for name, column in self.history.arrays().items()}
         if self.best is not None:
-            shared |= {"best.objective": np.array(self.best[0]), "best.w": self.best[1]}
+            shared |= {"best.objective": np.array(self.best.objective), "best.w": self.best.w_bar}
+            agents |= {"best.w": self.best.w, "best.y": self.best.y}
         numbers |= {"round": self.network.round, "bytes": self.network.bytes, "seconds": self.seconds}
         saved = Snapshot(agents | alarm_agents, shared, numbers | alarm_numbers)
         for callback in self.callbacks:
@@ -170,7 +193,10 @@ class Run:
         self.alarm.resume(saved.agents, saved.numbers)
         self.history = metrics.History(saved.below("history").shared)
         if "best.w" in saved.shared:
-            self.best = float(saved.shared["best.objective"]), np.array(saved.shared["best.w"])
+            self.best = Best(
+                float(saved.shared["best.objective"]), np.array(saved.shared["best.w"]),
+                np.array(saved.agents["best.w"]), np.array(saved.agents["best.y"]),
+            )  # fmt: skip
         self.network.round, self.network.bytes = int(saved.numbers["round"]), int(saved.numbers["bytes"])
         self.seconds = float(saved.numbers["seconds"])
         if self.network.runtime.rank == 0:
@@ -184,52 +210,81 @@ class Run:
         row, w_bar = metrics.measure(self.problem, self.network, self.s)
         row["seconds"] = self.seconds
         self.history.append(row)
-        if self.best is None or row["objective"] < self.best[0]:
-            self.best = row["objective"], w_bar
+        if self.best is None or row["objective"] < self.best.objective:
+            self.best = Best(row["objective"], w_bar, self.s.w.copy(), self.s.y.copy())
 
     def has_converged(self) -> bool:
-        """The stopping rules on tol and on stationarity, judged at measured iterations."""
+        """The stopping rules on tol and on stationarity, judged at measured iterations since the last alarm.
+
+        The objective must have stopped falling, and stand where it was lowest: one that goes up has not converged.
+        """
         limits, rows = self.limits, self.history
         if limits.tol <= 0 or rows.last["iteration"] != self.s.t:
             return False
         first = rows["stationarity"][0]
         if rows["stationarity"][-1] <= 1e-6 * first:
             return True
-        before = [u for t, u in zip(rows["iteration"], rows["objective"], strict=True)
-                  if t <= self.s.t - limits.n_iter_no_change]  # fmt: skip
+        since = self.alarm.heard[-1][1] if self.alarm.heard else 0
+        known = [(t, u) for t, u in zip(rows["iteration"], rows["objective"], strict=True) if t >= since]
+        before = [u for t, u in known if t <= self.s.t - limits.n_iter_no_change]
         if not before:
             return False
-        return bool(min(before) - min(rows["objective"]) < limits.tol * abs(min(before)))
+        lowest, slack = min(u for _, u in known), limits.tol * abs(min(before))
+        return bool(min(before) - lowest < slack and known[-1][1] - lowest <= slack)
 
     def result(self, status: str) -> Result:
-        """The last model; the best one measured where the run diverged or was interrupted."""
+        """The last model; the best one measured where the run diverged, was interrupted or ended well above it."""
         s, problem = self.s, self.problem
-        w_bar = metrics.mean_over_agents(problem, s.w)
-        if status in ("diverged", "interrupted") and self.best is not None:
-            w_bar = self.best[1]
+        if self.history.last["iteration"] != s.t and self.is_whole:
+            self.measure()
+        w, y, w_bar = s.w.copy(), s.y.copy(), metrics.mean_over_agents(problem, s.w)
+        if self.best is not None and (status in ("diverged", "interrupted") or self.is_above()):
+            _, w_bar, w, y = self.best
         return Result(
-            w=s.w.copy(), y=s.y.copy(), w_bar=w_bar, history=self.history.arrays(), n_iter=s.t,
-            converged=status == "converged", status=status, warning=self.warning(status), state=s,
+            w=w, y=y, w_bar=w_bar, history=self.history.arrays(), n_iter=s.t,
+            converged=status == "converged", status=status, warning=self.warning(status) or None, state=s,
+            problem=problem, network=self.network, agents=self.agents,
         )  # fmt: skip
 
-    def warning(self, status: str) -> str | None:
-        """The sentence a user should read, if any."""
+    def warning(self, status: str) -> str:
+        """What a user should read, or ''."""
+        sentences = list(self.losses)
+        if self.losses:
+            sentences.append(f"The run went on with {len(self.agents)} agents.")
         if status == "interrupted":
-            return f"The run was interrupted after {self.s.t} iterations; the best model so far is kept."
-        if self.alarm.heard:
+            sentences.append(f"The run was interrupted after {self.s.t} iterations; the best model so far is kept.")
+        elif self.alarm.heard:
             kept = (
-                "the best model so far is kept. Choose a larger tau or a smaller step." if status == "diverged" else ""
+                "; the best model so far is kept. Choose a larger tau or a smaller step."
+                if status == "diverged"
+                else "."
             )
-            return self.alarm.sentence(status == "diverged") + (f"; {kept}" if kept else ".")
+            sentences.append(self.alarm.sentence(status == "diverged") + kept)
+        elif self.is_above():
+            sentences.append(
+                f"The objective ended at {self.history['objective'][-1]:.4g}, above the lowest one measured; that model "
+                "is kept. Choose a larger tau or a smaller step."
+            )
+        elif status == "max_iter" and self.is_falling():
+            sentences.append(
+                f"The objective was still falling by more than 1 % per ten iterations after max_iter={self.s.t} "
+                "iterations. Increase max_iter."
+            )
+        return " ".join(sentences)
+
+    def is_above(self) -> bool:
+        """Whether the last objective is more than 1 % above the lowest."""
+        lowest = self.best.objective if self.best is not None else np.inf
+        return bool(self.history["objective"][-1] - lowest > 0.01 * abs(lowest))
+
+    def is_falling(self) -> bool:
+        """Whether the objective fell by more than 1 % per ten iterations at the end, where tol asks for less."""
         objective, iteration = self.history["objective"], self.history["iteration"]
-        if status == "max_iter" and self.limits.tol > 0 and iteration[-1] >= 10:
-            earlier = max(k for k, t in enumerate(iteration) if t <= iteration[-1] - 10)
-            if objective[earlier] - objective[-1] > 0.01 * abs(objective[earlier]):
-                return (
-                    f"The objective was still falling by more than 1 % per ten iterations after max_iter={self.s.t} "
-                    "iterations. Increase max_iter."
-                )
-        return None
+        if self.limits.tol <= 0 or iteration[-1] < 10:
+            return False
+        earlier = max(k for k, t in enumerate(iteration) if t <= iteration[-1] - 10)
+        tens = (iteration[-1] - iteration[earlier]) / 10
+        return bool(objective[earlier] - objective[-1] > 0.01 * tens * abs(objective[earlier]))
 
 
 def data_marks(problem: Problem) -> Array:

@@ -164,7 +164,8 @@ class Result:
 
     w, y (n_local, P): the local agents' weights and trackers; w_bar (P,): their mean over all agents, equal on every
     rank; history: equal-length arrays; n_iter: iterations done; converged: whether a stopping rule ended the run;
-    status: "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged"; warning: a sentence, or None.
+    status: "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged"; warning: a sentence, or None;
+    problem, network, agents: those the run ended with, and the first numbers of its agents (fewer if some were lost).
 
     Examples
     --------
@@ -186,3 +187,6 @@ class Result:
     status: str
     warning: str | None = None
     state: State | None = field(default=None, repr=False)
+    problem: Problem | None = field(default=None, repr=False)
+    network: Network | None = field(default=None, repr=False)
+    agents: Array | None = field(default=None, repr=False)

@@ -26,7 +26,7 @@ from dnnext.estimators.data import Moments, Parts, Seeds, network_moments
 from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units, unfold
-from dnnext.estimators.graph import make_graph, owners
+from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import Progress, one_iteration
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
@@ -272,7 +272,7 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         return unfold(model, self.coefs_, self.intercepts_, moments, dtype)
 
     def _scorer(self, model, moments, x, codes):
-        return lambda row: self._score_raw(FittedNetwork(model, row, moments).raw(x), codes)
+        return lambda row, runtime: self._score_raw(FittedNetwork(model, row, moments).raw(x), codes)
 
     # results
 
@@ -280,6 +280,7 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.patience is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
+        problem, graph = survivors(problem, graph, result)
         n_agents, runtime = problem.n_agents, problem.runtime
         if len(w) != problem.n_local:  # the centralised method has one row
             w, y = np.repeat(w, n_agents, axis=0), np.repeat(y, n_agents, axis=0) / n_agents

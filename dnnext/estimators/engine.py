@@ -32,8 +32,7 @@ def open_runtime(estimator, n_agents=None, bounds=None):
         return InProcess(1 if n_agents is None else n_agents)
     from dnnext.runtime.mpi import OverMPI
 
-    options = {name: value for name, value in (estimator.engine_options or {}).items() if name in ("comm", "timeout")}
-    return OverMPI(n_agents, bounds=bounds, **options)
+    return OverMPI(n_agents, bounds=bounds, **(estimator.engine_options or {}))
 
 
 def shared_seeds(ranks, random_state):

@@ -58,6 +58,14 @@ def _named(name, mixing, n_agents, seeds):
     return Topology.from_name(name, n_agents, weights=mixing, random_state=seeds.integer("topology"))
 
 
+def survivors(problem, graph, result):
+    """(Problem, Graph) that a run ended with: smaller ones if agents were lost on the way."""
+    if not problem.runtime.is_distributed or result.problem is None or result.problem.n_agents == problem.n_agents:
+        return problem, graph
+    labels = [graph.labels[i] for i in result.agents] if graph.n_agents == problem.n_agents else graph.labels
+    return result.problem, Graph(result.network.topology, labels)
+
+
 def owners(graph, agent, y, partition, seeds):
     """The node of every row, (n,): from the labels, or spread by `partition`.
 

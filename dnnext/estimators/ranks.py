@@ -128,9 +128,9 @@ class OverRanks:
     def _scorer_of_all(self, problem, moments, held):
         """Score of a weight row on the rows that the agents of all ranks hold back."""
 
-        def score(row):
+        def score(row, runtime):
             raw = FittedNetwork(problem.model, row, moments).raw(held.x)
             columns = self._score_columns(raw, held.y, moments)
-            return self._score_of(problem.runtime.sum_agents(held.agent_sums(columns)))
+            return self._score_of(runtime.sum_agents(held.agent_sums(columns)))
 
         return score

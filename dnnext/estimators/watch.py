@@ -20,7 +20,7 @@ class Watch:
     Parameters
     ----------
     problem : Problem
-    score : callable (P,) -> float or None
+    score : callable ((P,), runtime) -> float or None
         Validation score of a weight row, larger is better.
     patience : int or None
         Vote to stop after this many iterations without a score better by more than tol; None never stops.
@@ -38,10 +38,14 @@ class Watch:
         self.mark, self.mark_iteration = -np.inf, 0  # the last score that counted as progress
         self.stopped = False
 
+    def begin(self, run):
+        """Look at this run: agents may be lost on the way."""
+        self.run = run
+
     def start(self, row):
         """Score the common start (P,), so that the history has a score in every row."""
         if self.score is not None:
-            self.scores[0] = self.score(row)
+            self.scores[0] = self.score(row, self.problem.runtime)
 
     def __call__(self, state, metrics):
         """Look at one iteration; True ends the run."""
@@ -55,8 +59,9 @@ class Watch:
         return self.stopped
 
     def _judge(self, state):
-        row = mean_over_agents(self.problem, state.w)
-        score = self.scores[state.t] = self.score(row)
+        problem = self.run.problem
+        row = mean_over_agents(problem, state.w)
+        score = self.scores[state.t] = self.score(row, problem.runtime)
         if score > self.best_score:
             self.best_score, self.best_iteration = score, state.t
             self.best = row, state.w.copy(), state.y.copy()

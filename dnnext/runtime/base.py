@@ -227,6 +227,15 @@ class Runtime(ABC):
                 kind = getattr(builtins, name) if name in ("ValueError", "TypeError", "OSError") else RuntimeError
                 raise kind(f"rank {rank}: {sentence}") from failure
 
+    @property
+    def has_survivors(self) -> bool:
+        """Whether agents were lost and the others may go on, on `survivors`."""
+        return False
+
+    def survivors(self) -> "Runtime":
+        """The runtime of the agents that are left, in their order, after `AgentsLost`. Collective among them."""
+        raise NotImplementedError(f"{type(self).__name__} cannot go on without its lost agents.")
+
     def close(self) -> None:
         """Give back what the runtime holds; it cannot be used afterwards. Collective."""
         return

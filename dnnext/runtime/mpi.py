@@ -56,6 +56,9 @@ class OverMPI(Runtime):
         Rank r holds the agents ``bounds[r] : bounds[r + 1]``; default: `split_agents`.
     timeout : float
         Seconds without a sign of life after which a rank counts as lost.
+    on_failure : {"stop", "shrink"}
+        After a rank died: end, or let the others go on (Open MPI under ``mpiexec --with-ft ulfm``; other launchers end
+        the job). A rank that is silent but not dead ends the run in either case.
 
     Raises
     ------
@@ -74,11 +77,18 @@ class OverMPI(Runtime):
     """
 
     def __init__(
-        self, n_agents: int | None = None, *, comm: Any = None, bounds: Any = None, timeout: float = 600.0
+        self,
+        n_agents: int | None = None,
+        *,
+        comm: Any = None,
+        bounds: Any = None,
+        timeout: float = 600.0,
+        on_failure: str = "stop",
     ) -> None:
         comm = MPI.COMM_WORLD if comm is None else comm
         self.n_agents = n_agents = comm.size if n_agents is None else _checks.check_count("n_agents", n_agents)
         self.timeout = _checks.check_positive("timeout", timeout)
+        self.on_failure = _checks.check_choice("on_failure", on_failure, ("stop", "shrink"))
         self.rank, self.n_ranks = comm.rank, comm.size
         self.bounds = split_agents(n_agents, comm.size) if bounds is None else np.asarray(bounds, dtype=np.int64)
         if (
@@ -97,6 +107,7 @@ class OverMPI(Runtime):
         machine.Free()
         self._graphs: dict[str, Any] = {}
         self._space: dict[Any, Array] = {}
+        self._rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
 
     def __repr__(self) -> str:
         return (
@@ -184,17 +195,20 @@ class OverMPI(Runtime):
 
     def _finish(self, begin: Callable[..., Any], *args: Any) -> None:
         """Begin a transfer and wait for it, no longer than the others may be silent."""
-        request = begin(*args)
-        for k in range(SPINS + YIELDS):
-            if request.Test():
-                return
-            if k >= SPINS:
-                pause()
-        patience = time.monotonic() + 0.8 * self.timeout
-        while not request.Test():
-            if time.monotonic() > patience:
-                raise self._lost(self._roll_call())
-            time.sleep(NAP)
+        try:
+            request = begin(*args)
+            for k in range(SPINS + YIELDS):
+                if request.Test():
+                    return
+                if k >= SPINS:
+                    pause()
+            patience = time.monotonic() + 0.8 * self.timeout
+            while not request.Test():
+                if time.monotonic() > patience:
+                    raise self._lost(self._roll_call(), f"gave no sign of life for {self.timeout:g} s")
+                time.sleep(NAP)
+        except MPI.Exception as error:
+            raise self._died(error) from error
 
     def _roll_call(self) -> list[int]:
         """Ranks that give no sign of life. All who wait call it at about the same time."""
@@ -208,12 +222,44 @@ class OverMPI(Runtime):
             time.sleep(1e-3)
         return [r for r, call in zip(others, calls, strict=True) if not call.Test()]
 
-    def _lost(self, ranks: Sequence[int]) -> AgentsLost:
+    def _died(self, error: Exception) -> Exception:
+        """AgentsLost if the library says that a rank died, else the error itself; the survivors find each other."""
+        try:
+            if self.on_failure == "stop":
+                group, every = self._comm.Get_failed(), self._comm.Get_group()
+                dead = [r for r in group.Translate_ranks(list(range(group.size)), every) if r >= 0]
+                return self._lost(dead, "died") if dead else error
+            for comm in (*self._graphs.values(), self._comm, self._alarm):
+                comm.Revoke()  # whoever still waits for the dead hears of it here
+            rest = self._comm.Shrink()
+        except (MPI.Exception, NotImplementedError):
+            return error
+        ranks = np.empty(rest.size, dtype=np.int64)
+        rest.Allgather(np.array([self.rank]), ranks)
+        self._rest = rest, ranks.tolist()
+        return self._lost(np.setdiff1d(np.arange(self.n_ranks), ranks).tolist(), "died")
+
+    @property
+    def has_survivors(self) -> bool:
+        """Whether a rank died and on_failure is "shrink"."""
+        return self._rest is not None
+
+    def survivors(self) -> "OverMPI":
+        """The ranks that are left, with their agents."""
+        assert self._rest is not None
+        comm, ranks = self._rest
+        bounds = np.concatenate([[0], np.cumsum(np.diff(self.bounds)[ranks])])
+        n_agents, options = int(bounds[-1]), {"timeout": self.timeout, "on_failure": self.on_failure}
+        rest = OverMPI(n_agents, comm=comm, bounds=bounds, **options)  # type: ignore[arg-type]
+        rest.bytes_wire = self.bytes_wire
+        return rest
+
+    def _lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
         names = [f"agents {self.bounds[r]} to {self.bounds[r + 1] - 1} (rank {r})" for r in ranks]
         if not names:
             return AgentsLost(
                 f"rank {self.rank} waited {self.timeout:g} s although every rank answers: they wait for different "
-                "things. Every rank must make the same calls in the same order."
+                "things. Every rank must make the same calls in the same order"
             )
         agents = [int(i) for r in ranks for i in range(self.bounds[r], self.bounds[r + 1])]
-        return AgentsLost(f"{', '.join(names)} gave no sign of life for {self.timeout:g} s", ranks, agents)
+        return AgentsLost(f"{', '.join(names)} {what}", ranks, agents)

@@ -54,6 +54,9 @@ def run(n_ranks, *command, timeout=120, launcher=(), env=None, on_start=None):
     return process.returncode, out, err
 
 
+run.mpiexec = find_mpiexec
+
+
 @pytest.fixture(scope="session")
 def launch():
     """`run`, where there is an MPI. A missing one is a skip, but a failure where CI is set."""

@@ -19,13 +19,13 @@ from dnnext.runtime import InProcess
 N_AGENTS, NET, AT = 6, Topology.ring(6), 12
 
 
-def solve(runtime, **options):
+def solve(runtime, net=NET, **options):
     shards = []
     for agent in runtime.agents:
         rng = np.random.default_rng([3, agent])
         shards.append((rng.standard_normal((10, 3)), rng.standard_normal((10, 1))))
     problem = Problem(MLP((3, 4, 1)), SquaredError(), L2(alpha=1e-2), shards, runtime=runtime)
-    return NEXT().run(problem, Network(NET, runtime=runtime), warn=False, **options)
+    return NEXT().run(problem, Network(net, runtime=runtime), warn=False, **options)
 
 
 def fail_to_write(*args, **kwargs):
@@ -39,7 +39,7 @@ def trouble(kind, runtime, folder):
         (folder / "pid").write_text(str(os.getpid()))
     if kind == "exception" and last:
         raise RuntimeError("the last rank's own trouble")
-    if kind == "kill" and last:
+    if kind in ("kill", "shrink", "apart") and last:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "stop" and last:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -53,7 +53,7 @@ def main(kind, folder):
     from dnnext.runtime.mpi import OverMPI
 
     folder = Path(folder)
-    runtime = OverMPI(N_AGENTS, timeout=5)
+    runtime = OverMPI(N_AGENTS, timeout=5, on_failure="shrink" if kind in ("shrink", "apart") else "stop")
 
     def watch(state, metrics):
         if state.t == AT:
@@ -63,8 +63,15 @@ def main(kind, folder):
             time.sleep(0.01)
 
     length = 10**6 if kind == "interrupt" else 30
-    result = solve(runtime, max_iter=length, callbacks=[watch, Checkpoint(folder / "run", every=5)])
+    net = Topology(Topology.star(N_AGENTS).adjacency[::-1, ::-1]) if kind == "apart" else NET
+    result = solve(runtime, net, max_iter=length, callbacks=[watch, Checkpoint(folder / "run", every=5)])
     print(result.status, result.n_iter, flush=True)
+    if kind == "shrink":
+        left = result.problem.runtime
+        invariant = left.sum_agents(result.y) - left.sum_agents(result.problem.grad(result.w))
+        rows = left.max_agents(np.full((len(left.agents), 2), len(result.history["iteration"])) * [1, -1])
+        print(result.agents.tolist(), float(np.abs(invariant).max()) < 1e-12, rows[0] == -rows[1], flush=True)
+        print(result.warning, result.history["objective"].tolist(), flush=True)
 
 
 def resume(folder, max_iter):

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def is_gone(pid):
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     return False
+
+
+@pytest.fixture
+def ulfm(launch):
+    """Options of a launcher that keeps the others when a rank dies; only Open MPI's has them."""
+    command = [launch.mpiexec(), "--version"]
+    if "Open MPI" not in subprocess.run(command, capture_output=True, text=True, timeout=20).stdout:
+        pytest.skip("on_failure='shrink' needs Open MPI")
+    return ("--with-ft", "ulfm")
 
 
 TROUBLES = {
@@ -80,3 +90,24 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_same_iteration_on_all_ranks(launch, t
     again = faults.resume(tmp_path, reached + 10)
     whole = faults.solve(InProcess(6), max_iter=reached + 10)
     np.testing.assert_array_equal(again.w, whole.w)
+
+
+def test_the_others_go_on_without_the_agents_of_a_dead_rank(launch, ulfm, tmp_path, faults):
+    code, out, err = launch(3, SCRIPT, "shrink", tmp_path, timeout=60, launcher=ulfm)
+    lines = out.splitlines()
+    assert code == 0, err
+    assert lines.count("max_iter 30") == 2, out
+    assert lines.count("[0, 1, 2, 3] True True") == 2
+    told = [line for line in lines if line.startswith("agents 4 to 5 (rank 2) died in iteration ")]
+    assert len(told) == 2
+    assert "The run went on with 4 agents." in told[0]
+    objective = [float(number) for number in told[0].split("[")[1].rstrip("]").split(",")]
+    assert objective[-1] < objective[0]
+    assert len(objective) >= 29
+    assert checkpoint.notes_of(tmp_path / "run")[0] == 4
+
+
+def test_a_graph_that_falls_apart_ends_the_run(launch, ulfm, tmp_path):
+    code, _, err = launch(3, SCRIPT, "apart", tmp_path, timeout=60, launcher=ulfm)
+    assert code != 0
+    assert "The graph falls apart without them" in err

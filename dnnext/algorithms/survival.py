@@ -1,0 +1,60 @@
+"""Going on without agents whose rank has died.
+
+# Design
+# The survivors may have been at different places when they heard of the death, so nothing is taken from the broken
+# iteration: each keeps its last weights, and together they begin again as from a common start with other agents. The
+# lost agents leave the graph, Metropolis weights, A and N are formed anew, trackers are y = grad: mean y = mean grad
+# holds from there on. The penalty keeps its strength per sample.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext.algorithms.alarm import Alarm
+from dnnext.network import Network, Topology
+from dnnext.runtime import AgentsLost, Runtime
+
+if TYPE_CHECKING:
+    from dnnext.algorithms.loop import Run
+    from dnnext.problem import Problem
+
+
+def go_on_without(run: Run, loss: AgentsLost) -> None:
+    """Re-form the run on the agents that are left.
+
+    Raises
+    ------
+    AgentsLost
+        If the graph changes from round to round, or falls apart without them.
+    """
+    network, runtime, s = run.network, run.network.runtime.survivors(), run.s
+    if type(network) is not Network or network.schedule is not None:
+        raise AgentsLost(f"{loss} on_failure='shrink' goes on on fixed graphs only.", loss.ranks, loss.agents)
+    kept = np.setdiff1d(np.arange(network.n_agents), loss.agents)
+    adjacency = network.topology.adjacency[kept][:, kept]
+    graph = Topology(adjacency, name=f"{network.topology.name} without {list(loss.agents)}")
+    if not graph.is_connected:
+        raise AgentsLost(f"{loss} The graph falls apart without them.", loss.ranks, loss.agents)
+    problem = run.problem = _moved(run.problem, runtime)
+    run.network = Network(graph, mixing_rounds=network.mixing_rounds, runtime=runtime, n_threads=network.n_threads)
+    counts = [s.t, network.round, network.bytes, -len(run.history["iteration"])]
+    most = runtime.max_agents(np.tile(counts, (problem.n_local, 1)))
+    s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)
+    for column in run.history.rows.values():
+        del column[-n_rows:]  # rows that not everyone has
+    s.restart(problem, s.w, s.tau)
+    run.alarm, run.best, run.is_whole = Alarm(problem, s), None, True
+    run.agents = run.agents[kept]
+    run.losses.append(str(loss))
+
+
+def _moved(problem: Problem, runtime: Runtime) -> Problem:
+    """The same rows on another runtime."""
+    rows = [slice(a, b) for a, b in zip(problem.offsets[:-1], problem.offsets[1:], strict=True)]
+    weight = problem.weight
+    shards = [(problem.x[r], problem.target[r], None if weight is None else weight[r]) for r in rows]
+    options: dict[str, Any] = {"runtime": runtime, "n_threads": problem.n_threads, "dtype": problem.dtype}
+    return type(problem)(*problem._args, shards, **options)
