@@ -6,12 +6,13 @@ They live in the folder that DNNEXT_PEERS names, `.peers` beside the repository'
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
+PYTHONS = {"decent": "python3.13"}  # peers that ask for a newer Python than ours
 PACKAGES = {
     "torch": ["torch==2.13.0", "numpy"],
     "jax": ["jax", "numpy"],
@@ -36,8 +37,11 @@ def install(peers: list[str]) -> None:
     """Make the environments; a peer that cannot be installed is said and left out."""
     for peer in peers:
         home = folder() / peer
-        if not home.exists():
-            venv.create(home, with_pip=True)
+        python = shutil.which(PYTHONS[peer]) if peer in PYTHONS else sys.executable
+        if python is None:
+            print(f"{peer}: not to be had here, it needs {PYTHONS[peer]}", flush=True)
+            continue
+        subprocess.run([python, "-m", "venv", home], check=True)
         done = subprocess.run([home / "bin" / "pip", "install", "-q", *PACKAGES[peer]], check=False)
         print(f"{peer}: {'installed' if done.returncode == 0 else 'not to be had here'}", flush=True)
 
