@@ -78,7 +78,7 @@ typedef struct {
         void *out, const dnn_mlp *mlp, const void *v, int threads, void *work);
     void (*mlp_jtu)(/*         sum_m J_m(w_i)' u_m                                   mlp.c */
         void *out, const dnn_mlp *mlp, const void *u, int threads, void *work);
-    void (*mlp_jacobian)(/*    S_m' J_m of one agent                                 gauss_newton.c */
+    void (*mlp_jacobian)(/*    S_m' J_m of one agent                                 jacobian.c */
         void *out, const dnn_mlp *mlp, const dnn_root *root, int threads, void *work);
     void (*mlp_gauss_newton)(/* diagonal blocks of sum_m J_m' S_m S_m' J_m           gauss_newton.c */
         void *out, const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads,

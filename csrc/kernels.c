@@ -27,6 +27,10 @@
 #include "losses.c"
 #include "mlp.c"
 
+#include "jacobian.c"
+
+#include "pairs.c"
+
 #include "gauss_newton.c"
 
 #include "solve.c"

@@ -37,13 +37,25 @@ static double guess_work(const dnn_mlp *mlp)
     return rows * ((double)mlp->params * 6 / 15 + hidden * 3) * 1e-3;
 }
 
+/* Features of a chunk of pair_samples() samples: see pairs.c. */
+typedef struct {
+    real *input[DNN_MAX_LAYERS]; /* input[u]: (samples, layers[u] + 1), what layer u takes, then a one */
+    real *delta[DNN_MAX_LAYERS]; /* delta[u]: (samples R, layers[u + 1]) */
+    real *right; /* (samples, widest pair of deltas) */
+    real *left, *sums; /* (samples, PANEL_PAIRS), (PANEL_PAIRS, widest pair of deltas) */
+} pair_space;
+
+static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const dnn_root *root, int64_t most);
+
 /* The rooms of one thread for one chunk of `rows` rows. */
 typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
     real *delta[2], *tangent[2]; /* (rows, widest layer) each */
     real *partial; /* (P) */
     double *value; /* (rows) */
+    real *stack[DNN_MAX_LAYERS]; /* stack[k]: deltas of layer k for every column of S, (group R, layers[k + 1]) */
     real *jacobian; /* (jacobian_samples() R, P) */
+    pair_space pairs;
 } room;
 
 /* Samples whose rows of J are held together, and samples of one of the groups in which they are made. */
@@ -63,13 +75,16 @@ static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root 
         widest = max_index(widest, mlp->layers[k]);
         r->a[k] = carve(&next, rows * mlp->layers[k], sizeof(real));
     }
+    for (int64_t k = 0; k < mlp->n_layers; k++)
+        r->stack[k] = root ? carve(&next, stacked * mlp->layers[k + 1], sizeof(real)) : NULL;
     for (int j = 0; j < 2; j++) {
-        r->delta[j] = carve(&next, max_index(rows, stacked) * widest, sizeof(real));
+        r->delta[j] = carve(&next, rows * widest, sizeof(real));
         r->tangent[j] = carve(&next, rows * widest, sizeof(real));
     }
     r->partial = carve(&next, mlp->params, sizeof(real));
     r->value = carve(&next, rows, sizeof(double));
     r->jacobian = root ? carve(&next, held * root->columns * mlp->params, sizeof(real)) : NULL;
+    if (root) cut_pairs(&r->pairs, &next, mlp, root, most);
     return (size_t)(next - start);
 }
 

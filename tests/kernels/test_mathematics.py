@@ -1,6 +1,6 @@
 """What the kernels promise as mathematics, whatever the twins say."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -61,14 +61,22 @@ def test_jv_and_jtu_are_adjoint(network, layers, activation):
         np.testing.assert_allclose(np.sum(jv[rows] * p.u[rows]), jtu[i] @ p.v[i], rtol=1e-11, atol=1e-11)
 
 
-def test_jacobian_gauss_newton_and_product_belong_together(network):
-    p = network(6, (4, 9, 3), (200,))
+@pytest.mark.parametrize("layers", [(4, 9, 3), (17, 11, 3), (4, 60, 3), (6, 7, 5, 3), (8, 3)])
+def test_jacobian_gauss_newton_and_product_belong_together(network, layers):
+    """Shapes of which either way to the Gauss-Newton matrix, from J and from pair features, is the cheaper one."""
+    p = network(6, layers, (200,))
     whole = np.array([0, p.params])
     j, b, bv = np.empty((p.n * 3, p.params)), np.empty((1, p.params**2)), np.empty((1, p.params))
     kernels.mlp_jacobian(j, p.w, p.x, p.u, p.layers, p.activation)
     kernels.mlp_gauss_newton(b, p.w, p.x, p.u, p.offsets, p.layers, p.activation, whole)
     kernels.mlp_gauss_newton_product(bv, p.w, p.x, p.u, p.v, p.offsets, p.layers, p.activation, whole)
     np.testing.assert_allclose(b.reshape(p.params, -1), j.T @ j, rtol=1e-11, atol=1e-11)
+    blocks = np.array([0, 5, p.params // 2, p.params])
+    parts = np.empty((1, int(np.sum(np.diff(blocks) ** 2))))
+    kernels.mlp_gauss_newton(parts, p.w, p.x, p.u, p.offsets, p.layers, p.activation, blocks)
+    cuts = [slice(start, stop) for start, stop in pairwise(blocks)]
+    packed = np.concatenate([(j[:, cut].T @ j[:, cut]).ravel() for cut in cuts])
+    np.testing.assert_allclose(parts[0], packed, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(bv[0], j.T @ (j @ p.v[0]), rtol=1e-11, atol=1e-11)
     jtu = np.empty((1, p.params))
     kernels.mlp_jtu(jtu, p.w, p.x, p.u**2, p.offsets, p.layers, p.activation)
