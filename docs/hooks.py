@@ -13,6 +13,7 @@ GALLERY = (
     "plot_hospitals",
     "plot_sensors",
     "plot_failing_links",
+    "plot_lost_messages",
     "plot_by_bytes",
     "plot_group_sparsity",
     "plot_grid_search",
