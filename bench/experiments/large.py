@@ -14,13 +14,13 @@ from bench.peers import environments
 from bench.provenance import kept
 
 CHILD = Path(__file__).with_name("large_child.py")
-GOALS = {"adult": ("accuracy", 0.85), "protein": ("average precision", 0.75)}
+GOALS = {"adult": ("accuracy", 0.85), "protein": ("average precision", 0.87)}
 AGENTS, HIDDEN, THREADS = 10, 20, 2
 CONTESTANTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "dnnext PL": ("dnnext", [{"surrogate": "PL", "agents": AGENTS}]),
     "dnnext FL": ("dnnext", [{"surrogate": "FL", "agents": AGENTS}]),
-    "scikit-learn": ("sklearn", [{"lr": lr, "batch": b} for lr in (1e-3, 1e-2) for b in (200, 1000)]),
-    "PyTorch": ("torch", [{"lr": lr, "batch": b} for lr in (1e-3, 1e-2) for b in (200, 1000)]),
+    "scikit-learn": ("sklearn", [{"lr": lr, "batch": b} for lr in (1e-2, 1e-3) for b in (200, 1000)]),
+    "PyTorch": ("torch", [{"lr": lr, "batch": b} for lr in (1e-2, 1e-3) for b in (200, 1000)]),
 }
 
 
@@ -43,7 +43,7 @@ def time_to(trace: list[list[float]], goal: float) -> tuple[float, float] | None
 
 
 def study(quick: bool, fresh: bool) -> list[Claim]:
-    most, seconds = (6000, 5.0) if quick else (10**9, 60.0)
+    most, seconds = (6000, 4.0) if quick else (10**9, 40.0)
     rows, claims, drawn = [], list[Claim](), dict[str, dict[str, Any]]()
     for found in data.load_all(("adult",) if quick else GOALS):
         name, (score, goal) = found.name, GOALS[found.name]
@@ -79,7 +79,7 @@ def contest(
     """who -> (setting, result or the sentence why there is none)."""
     found: dict[str, list[tuple[dict[str, Any], Any]]] = {}
     for who, (peer, grid) in CONTESTANTS.items():
-        for setting in grid:
+        for setting in grid[:1] if seconds < 10 else grid:
             if environments.interpreter(peer) is None:
                 found.setdefault(who, []).append((setting, f"missing: no environment {peer}"))
                 continue
