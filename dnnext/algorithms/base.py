@@ -45,7 +45,7 @@ class Algorithm(ABC):
     ...         s.values = problem.loss_grad(s.w, s.grad)
     ...         s.y = s.grad
     >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [1.0]), ([[2.0]], [0.0])])
-    >>> history = Alone().run(problem, Network(Topology.path(2)), max_iter=20).history
+    >>> history = Alone().run(problem, Network(Topology.path(2)), max_iter=20, warn=False).history
     >>> bool(history["disagreement"][-1] > 0.01)
     True
     """
@@ -121,7 +121,7 @@ class Algorithm(ABC):
         """
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits, callbacks)
-        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the alarm looks at what comes out
+        with one_blas_thread(), np.errstate(all="ignore"):  # the alarm looks at what comes out
             network.round = network.bytes = 0
             network.restart()
             if resume is not None:
@@ -158,7 +158,8 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
         raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
     if problem.model.n_layers > 1 and not np.any(w0 * problem.model.mask):
         raise ValueError(
-            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. Choose random weights."
+            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "
+            "Choose random weights."
         )
     if not np.isfinite(problem.penalty.value(np.ravel(w0[:1]) if w0.ndim == 2 else w0)):
         raise ValueError(f"the penalty {problem.penalty!r} is infinite at w0; choose weights that it allows.")
@@ -169,7 +170,7 @@ def _common_seed(problem: Problem, random_state: Any) -> int:
     """One seed for all ranks: the number given, or what the first agent's rank drew."""
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
-    drawn = np.random.default_rng(random_state).integers(2**62)
+    drawn = _checks.check_random_state(random_state).generate_state(1)[0].astype(np.int64)
     return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
 
 
@@ -197,6 +198,6 @@ def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Se
         )
     for name in ("max_iter", "n_iter_no_change", "monitor_every"):
         _checks.check_count(name, getattr(limits, name))
-    _checks.check_number("tol", limits.tol, low=0)
+    _checks.check_positive("tol", limits.tol, allow_zero=True)
     if limits.max_time is not None:
         _checks.check_positive("max_time", limits.max_time)

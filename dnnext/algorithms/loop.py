@@ -64,7 +64,7 @@ class Run:
         if not self.history.rows:
             self.measure()
         objective = self.history["objective"][0]
-        if not np.isfinite(objective):
+        if not np.isfinite(objective + self.history["stationarity"][0]):
             raise ValueError(
                 f"The objective at the start was {objective}: the data or w0 are too large in scale for "
                 f"{self.problem.dtype}. Rescale the data."
@@ -262,8 +262,8 @@ class Run:
             sentences.append(self.alarm.sentence(status == "diverged") + kept)
         elif self.is_above():
             sentences.append(
-                f"The objective ended at {self.history['objective'][-1]:.4g}, above the lowest one measured; that model "
-                "is kept. Choose a larger tau or a smaller step."
+                f"The objective ended at {self.history['objective'][-1]:.4g}, above the lowest one measured; that "
+                "model is kept. Choose a larger tau or a smaller step."
             )
         elif status == "max_iter" and self.is_falling():
             sentences.append(
@@ -273,9 +273,11 @@ class Run:
         return " ".join(sentences)
 
     def is_above(self) -> bool:
-        """Whether the last objective is more than 1 % above the lowest."""
-        lowest = self.best.objective if self.best is not None else np.inf
-        return bool(self.history["objective"][-1] - lowest > 0.01 * abs(lowest))
+        """Whether the run ended above its lowest objective by more than a twentieth of what it had gained."""
+        if self.best is None:
+            return False
+        objective, lowest = self.history["objective"], self.best.objective
+        return bool(objective[-1] - lowest > 0.05 * (objective[0] - lowest) + 1e-6 * abs(lowest))
 
     def is_falling(self) -> bool:
         """Whether the objective fell by more than 1 % per ten iterations at the end, where tol asks for less."""

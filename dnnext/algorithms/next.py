@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.step_sizes import StepSize
-from dnnext import _checks
 from dnnext.local import PartialLinearization, Surrogate
 
 if TYPE_CHECKING:
@@ -106,7 +106,6 @@ class NEXT(Algorithm):
         s.mix_w_y(network)  # S.2, one message
         s.update_gradient(problem)  # S.3
         self.damping.update(problem, self.surrogate, s)
-
 
     def __repr__(self) -> str:
         return (

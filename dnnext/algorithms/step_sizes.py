@@ -33,7 +33,7 @@ class StepSize:
 
     def __init__(self, step: float, mu: float = 0.0) -> None:
         _checks.check_positive("step", step)
-        _checks.check_number("mu", mu, low=0)
+        _checks.check_positive("mu", mu, allow_zero=True)
         if mu >= 1 / step:
             raise ValueError(f"mu was {mu}; with step = {step} it must lie in [0, {1 / step:g}). Choose a smaller mu.")
         self.step, self.mu = float(step), float(mu)

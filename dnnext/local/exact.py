@@ -33,7 +33,7 @@ def best_response(sub: Subproblem, kappa: Array, solver: str, out: Array) -> Non
 
 def _block(sub: Subproblem, kappa: Array, solver: str, cut: slice) -> Array:
     model = _ConvexModel(sub, kappa)
-    v = sub.w.copy()
+    v: Array = sub.w.copy()
     active, small = np.ones(len(v), bool), 10 * tolerance(v.dtype)
     for _ in range(NEWTON_STEPS):
         slope, root = model.derivatives(v)
@@ -42,7 +42,7 @@ def _block(sub: Subproblem, kappa: Array, solver: str, cut: slice) -> Array:
         step -= v
         step[:, : cut.start] = 0
         step[:, cut.stop :] = 0
-        v = v + model.line_search(v, step, active)[:, None] * step
+        v += model.line_search(v, step, active)[:, None] * step
         active &= np.max(np.abs(step), axis=1) > small * np.maximum(1, np.max(np.abs(v), axis=1))
         if not active.any():
             return v

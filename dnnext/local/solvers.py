@@ -29,6 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 TOLERANCE = 1e-6
 DESCENT_SWEEPS = 50
+TAU_DOUBLINGS = 60  # from rounding of B up to B itself
 FISTA_STEPS = 50
 CG_STEPS = 10
 
@@ -152,16 +153,17 @@ def _cholesky(sub: Subproblem, agents: slice, b: Array, out: Array) -> None:
     rhs = -(sub.slope[agents] + l2 * centre)
     tau = sub.tau[agents].astype(b.dtype)
     status = np.zeros(len(b), np.int64)
-    while True:
+    for _ in range(TAU_DOUBLINGS):
         kernels.spd_solve(out, status, b, tau[:, None] + l2, rhs, sub.blocks, problem.n_threads)
         if not status.any():
-            break
-        if not np.all(np.isfinite(rhs)):
-            out[...] = np.nan  # diverged: the alarm of the recipe speaks next
+            out += centre
             return
-        tau[status > 0] *= 2
         b = problem.gauss_newton(sub.w, sub.root, sub.blocks, agents)
-    out += centre
+        least = np.finfo(b.dtype).eps * np.max(np.abs(b), axis=1)  # a tau of zero can be doubled for ever
+        tau = np.where(status != 0, np.maximum(2 * tau, least), tau).astype(b.dtype)
+        if not (np.isfinite(rhs).all() and np.isfinite(tau).all()):
+            break
+    out[...] = np.nan  # diverged: the alarm of the recipe speaks next
 
 
 def dual(sub: Subproblem, out: Array) -> None:

@@ -75,7 +75,18 @@ def test_one_agent_or_equal_data_on_a_complete_graph_is_the_centralised_method(m
     np.testing.assert_allclose(np.array(trace), np.array(expected), rtol=0, atol=1e-9)
 
 
-def test_the_normal_equations_are_solved(make_problem):
+@pytest.mark.parametrize("topology", [Topology.ring(10), Topology.star(10)])
+def test_ten_agents_with_equal_data_train_as_one_under_the_automatic_rule(make_problem, topology):
+    ten, one = make_problem(10, equal=True), make_problem(1)
+    w0 = one.model.init(3)
+    many = NEXT().run(ten, Network(topology), w0=w0, max_iter=60)
+    alone = NEXT().run(one, Network(Topology.complete(1)), w0=w0, max_iter=60)
+    np.testing.assert_allclose(many.history["objective"], alone.history["objective"], rtol=1e-9)
+    np.testing.assert_allclose(many.w_bar, alone.w_bar, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kappa", ["auto", 1, 2.5])
+def test_the_normal_equations_are_solved(make_problem, kappa):
     problem = make_problem(4, layers=(3, 4, 2))
     captured = {}
 
@@ -83,12 +94,14 @@ def test_the_normal_equations_are_solved(make_problem):
         captured.setdefault("w_hat", s.w_hat.copy())
 
     w0 = problem.model.init(0)
-    NEXT(tau=0.05).run(problem, Network(Topology.ring(4)), w0=w0, max_iter=1, callbacks=[watch])
+    surrogate = PartialLinearization(kappa=kappa)
+    network = Network(Topology.ring(4))
+    NEXT(surrogate, tau=0.05).run(problem, network, w0=w0, max_iter=1, callbacks=[watch], warn=False)
     grad = problem.grad(w0)
     for i in range(4):
         j = jacobian(problem, w0, i)
-        kappa = problem.n_total / problem.agent_weight[i]
-        a = kappa * j.T @ j / problem.n_total + np.diag(0.05 + 1e-2 * problem.model.mask)
+        weight = problem.n_total / problem.agent_weight[i] if kappa == "auto" else kappa
+        a = weight * j.T @ j / problem.n_total + np.diag(0.05 + 1e-2 * problem.model.mask)
         expected = w0 - np.linalg.solve(a, 4 * grad[i] + 1e-2 * problem.model.mask * w0)
         np.testing.assert_allclose(captured["w_hat"][i], expected, rtol=0, atol=1e-10)
 

@@ -6,10 +6,10 @@ import pytest
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, ConvergenceWarning, GradientTracking
 from dnnext.algorithms.alarm import Alarm
 from dnnext.algorithms.base import State
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.metrics import COLUMNS, final_prox
 from dnnext.network import Network, Schedule, Topology
-from dnnext.problem import L1, L2
+from dnnext.problem import L1, L2, MLP, Logistic, Penalty, Problem, SquaredError
 
 ALGORITHMS = [
     NEXT(), NEXT(FullLinearization()), NEXT(step=0.5, mu=0.05), GradientTracking(), GradientTracking(form="diging"),
@@ -104,6 +104,93 @@ def test_divergence_is_named_and_the_best_model_kept(make_problem, algorithm):
     assert problem.value(result.w_bar) <= result.history["objective"][0]
 
 
+def test_after_divergence_all_parts_of_the_result_are_the_kept_model(make_problem):
+    problem = make_problem(5)
+    result = NEXT(FullLinearization(), tau=1e-5).run(problem, Network(Topology.ring(5)), max_iter=200, warn=False)
+    assert result.status == "diverged"
+    np.testing.assert_allclose(result.w.mean(axis=0), result.w_bar, atol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.07, 0.15])
+def test_a_tamed_or_swinging_run_has_not_converged(make_problem, tau):
+    problem = make_problem(5)
+    result = NEXT(FullLinearization(), tau=tau).run(
+        problem, Network(Topology.ring(5)), max_iter=400, tol=1e-4, warn=False
+    )
+    lowest = result.history["objective"].min()
+    assert problem.value(result.w_bar) <= lowest * (1 + 1e-3)
+    if result.converged:
+        assert result.history["objective"][-1] <= lowest * (1 + 1e-3)
+
+
+class _Overshoot(NEXT):
+    """NEXT whose last iteration goes too far, but not so far that the alarm rings."""
+
+    def step(self, problem, network, s):
+        super().step(problem, network, s)
+        if s.t == 7:
+            s.w = s.w + 0.1
+            s.values = problem.loss_grad(s.w, s.grad)
+
+
+def test_a_run_that_ends_above_its_best_says_so_and_keeps_it(make_problem):
+    problem = make_problem(5)
+    with pytest.warns(ConvergenceWarning, match="above the lowest"):
+        result = _Overshoot().run(problem, Network(Topology.ring(5)), max_iter=8)
+    assert problem.value(result.w_bar) == pytest.approx(result.history["objective"].min(), rel=1e-12)
+
+
+def test_every_iteration_has_its_row_alarms_included(make_problem):
+    result = NEXT(FullLinearization(), tau=0.05).run(
+        make_problem(5), Network(Topology.ring(5)), max_iter=30, warn=False
+    )
+    np.testing.assert_array_equal(result.history["iteration"], np.arange(31))
+
+
+def test_a_sure_start_leaves_the_rule_a_scale(make_problem):
+    base = make_problem(4, rows=20)
+    cuts = zip(base.offsets[:-1], base.offsets[1:], strict=True)
+    shards = [(base.x[a:b], (base.target[a:b] > 0) * 1.0) for a, b in cuts]
+    problem = Problem(base.model, Logistic(), L2(alpha=1e-2), shards)
+    w0 = 12 * problem.model.init(0)
+    for surrogate in (PartialLinearization(), FullLinearization()):
+        result = NEXT(surrogate).run(problem, Network(Topology.ring(4)), w0=w0, max_iter=200)
+        assert result.warning is None
+        assert result.history["objective"][-1] < 0.5 * result.history["objective"][0]
+
+
+def test_no_seed_is_one_start_on_all_ranks(lockstep):
+    def program(runtime):
+        rng = np.random.default_rng(0)
+        shards = [(rng.standard_normal((5, 2)), rng.standard_normal(5)) for _ in range(4)]
+        local = [shards[i] for i in runtime.agents]
+        problem = Problem(MLP([2, 3, 1]), SquaredError(), L2(alpha=1e-2), local, runtime=runtime)
+        network = Network(Topology.ring(4), runtime=runtime)
+        return NEXT().run(problem, network, max_iter=1, random_state=None).history["disagreement"][0]
+
+    assert max(lockstep(4, 2, program)) < 1e-25
+
+
+class _Positive(Penalty):
+    """Weights that must not be negative; in double precision whatever comes."""
+
+    def value(self, w):
+        return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+
+    def prox(self, v, s):
+        return np.where(self.model.mask > 0, np.maximum(v, 0), v).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=repr)
+def test_a_penalty_in_python_works_in_every_algorithm(make_problem, algorithm, dtype):
+    problem = make_problem(4, penalty=_Positive(), dtype=dtype)
+    result = algorithm.run(problem, Network(Topology.ring(4)), max_iter=30, warn=False)
+    assert result.w.dtype == np.dtype(dtype)
+    assert np.all(result.w[:, problem.model.mask > 0] >= -1e-6)
+    assert result.history["objective"][-1] < result.history["objective"][0]
+
+
 def test_one_alarm_tames_the_run(make_problem):
     problem = make_problem(5)
     algorithm = NEXT(FullLinearization(), tau=0.05)
@@ -177,6 +264,10 @@ def test_w0_can_be_one_row_or_one_per_agent(make_problem):
     [
         ({"w0": np.zeros(3)}, "w0 had shape"),
         ({"w0": np.full(26, np.nan)}, "w0 held NaN"),
+        ({"w0": np.zeros(26)}, "exact saddle"),
+        ({"w0": np.ones(26) * 1j}, "must be real"),
+        ({"callbacks": print}, "list of callables"),
+        ({"tol": "a"}, "tol"),
         ({"max_iter": 0}, "max_iter"),
         ({"tol": -1.0}, "tol"),
         ({"max_time": 0.0}, "max_time"),
@@ -196,11 +287,12 @@ def test_problem_and_network_must_count_the_same_agents(make_problem):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: NEXT(tau=-1), lambda: NEXT(tau="big"), lambda: NEXT(step=1.5), lambda: NEXT(step="x"),
-        lambda: NEXT(step=0.5, mu=2.0), lambda: GradientTracking(step=0), lambda: GradientTracking(form="x"),
-        lambda: DGD(step=-1), lambda: DGD(step="x"),
+        lambda: NEXT(surrogate="full"), lambda: NEXT(surrogate=FullLinearization), lambda: NEXT(step=None),
+        lambda: NEXT(mu="x"), lambda: NEXT(tau=-1), lambda: NEXT(tau="big"), lambda: NEXT(step=1.5),
+        lambda: NEXT(step="x"), lambda: NEXT(step=0.5, mu=2.0), lambda: GradientTracking(step=0),
+        lambda: GradientTracking(form="x"), lambda: DGD(step=-1), lambda: DGD(step="x"),
     ],
 )  # fmt: skip
 def test_bad_recipes_are_refused(make):
-    with pytest.raises(ValueError, match=r"tau|step|mu|form"):
+    with pytest.raises(ValueError, match=r"tau|step|mu|form|surrogate"):
         make()
