@@ -20,23 +20,23 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnnext import checkpoint
 from dnnext.algorithms import final_prox
+from dnnext.algorithms.alarm import MEAN_LOSS
 from dnnext.callbacks import Checkpoint
 from dnnext.estimators import choices, resuming
-from dnnext.estimators.data import Moments, Parts, Seeds, network_moments
+from dnnext.estimators.data import Moments, Parts, network_moments
 from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
-from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units, unfold
+from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_it_fails, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners, survivors
-from dnnext.estimators.online import Progress, one_iteration
+from dnnext.estimators.online import SETTLED, Online, Progress
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
 from dnnext.estimators.watch import Watch
 from dnnext.network import Network
 from dnnext.problem import MLP, Problem
-from dnnext.runtime import InProcess
 
 
-class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
+class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
@@ -103,7 +103,8 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         ConvergenceWarning
             If the objective was still falling by more than 1 % per ten iterations, or the run had to be stopped.
         """
-        return self._fit(X, y, sample_weight, agent, eval_set)
+        with as_before_if_it_fails(self):
+            return self._fit(X, y, sample_weight, agent, eval_set)
 
     def _fit(self, X, y, sample_weight, agent, eval_set, resumed=None):
         with open_runtime(self) as ranks:
@@ -143,31 +144,6 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         """
         X, y, sample_weight, agent = join_agents(agents)
         return self.fit(X, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
-
-    def _partial_fit(self, X, y, sample_weight, agent):
-        """One iteration on these rows in place of the earlier ones; moments stay those of the first call."""
-        choices.check_parameters(self, self._kind)
-        if self.algorithm == "centralized":
-            raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
-        if self.engine != "local":
-            raise ValueError(f"partial_fit runs in one process, but engine is {self.engine!r}: use engine='local'.")
-        seeds, progress = Seeds(self.random_state), getattr(self, "_progress", None)
-        first = progress is None
-        x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
-        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds) if first else self._graph
-        owner = owners(graph, agent, codes, self.partition, seeds)
-        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
-        runtime = InProcess(parts.n_agents)
-        moments = self._moments(parts, runtime) if first else self._network.moments
-        problem = self._problem(parts, moments, runtime, seen=0.0 if first else progress.seen)
-        if first:
-            progress = Progress.start(problem, self._start(problem.model, moments, seeds))
-        elif problem.model != self._network.model:
-            raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
-        algorithm = choices.make_algorithm(self, problem)
-        network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
-        result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
-        return self._expose(problem, graph, moments, result, None, seen=progress.seen)
 
     def _prepare(self, X, y, sample_weight, agent, eval_set, seeds):
         """(Parts to train on, Graph, rows to score or None)."""
@@ -227,8 +203,11 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         targets = self._targets(parts.y)
         layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
         model = MLP(layers, activation=self.activation)
-        n_total = float(runtime.sum_agents(parts.agent_sums(parts.weight))) + seen
-        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total, len(layers) - 1)
+        n_total = float(runtime.sum_agents(parts.agent_sums(parts.weight)))
+        n_rows = int(runtime.sum_agents(parts.n_rows))
+        if runtime.rank == 0:
+            choices.warn_of_small_weights(self.penalty, self.alpha, n_total, n_rows)
+        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total + seen, len(layers) - 1)
         x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
         cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
         if not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any():
@@ -245,6 +224,11 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
             dtype=dtype,
         )
 
+    @property
+    def _trained_loss(self):
+        """The parameter `loss` of the last fit."""
+        return getattr(self, "_settled", {}).get("loss", self.loss)
+
     def _make_loss(self):
         return choices.make_loss(self.loss, self._kind, len(getattr(self, "classes_", ())))
 
@@ -259,7 +243,7 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y", dtype))
 
     def _start(self, model, moments, seeds):
-        """The common first row: Glorot-uniform, or the fitted weights under warm_start."""
+        """The common first row: Glorot-uniform, or the fitted weights under warm_start unless all are zero."""
         dtype = choices.make_dtype(self.dtype)
         if not (self.warm_start and hasattr(self, "_network")):
             return model.init(seeds.generator("weights"), dtype=dtype)
@@ -269,14 +253,17 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
                 f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
                 "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
             )
-        return unfold(model, self.coefs_, self.intercepts_, moments, dtype)
+        row = unfold(model, self.coefs_, self.intercepts_, moments, dtype)
+        if len(model.layers) > 2 and not np.any(row[model.mask > 0]):  # a saddle: no gradient leads away from it
+            return model.init(seeds.generator("weights"), dtype=dtype)
+        return row
 
     def _scorer(self, model, moments, x, codes):
         return lambda row, runtime: self._score_raw(FittedNetwork(model, row, moments).raw(x), codes)
 
     # results
 
-    def _expose(self, problem, graph, moments, result, watch, seen=0.0):
+    def _expose(self, problem, graph, moments, result, watch, seen=0.0, ceiling=0.0):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.patience is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
@@ -293,7 +280,8 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         self._graph, self._agent_samples = graph, n_rows.tolist()
         self._progress = None
         if not runtime.is_distributed and result.state is not None and len(result.state.w) == n_agents:
-            self._progress = Progress.of(result.state, seen + problem.n_total)
+            ceiling = ceiling or MEAN_LOSS * float(result.history["objective"][0])
+            self._progress = Progress.of(result.state, seen + problem.n_total, ceiling).at(problem, w)
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
             self.history_["validation_score"] = watch.column(self.history_["iteration"])
@@ -304,6 +292,7 @@ class DecentralizedMLP(OverRanks, Exports, BaseEstimator):
         self.n_agents_ = n_agents
         self.topology_ = graph.topology
         self.n_outputs_ = problem.model.layers[-1]
+        self._settled = {name: getattr(self, name) for name in SETTLED}
         if result.warning and runtime.rank == 0:
             warnings.warn(result.warning, ConvergenceWarning, stacklevel=5)
         return self

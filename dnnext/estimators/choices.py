@@ -9,20 +9,30 @@
 from __future__ import annotations
 
 import os
+import warnings
 from numbers import Integral, Real
 
 import joblib
 import numpy as np
 
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
+from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization, Surrogate
-from dnnext.problem import Huber, Logistic, Loss, Penalty, Softmax, SquaredError, SquaredHinge, make_penalty
+from dnnext.local.solvers import SOLVERS
+from dnnext.problem import (
+    PENALTIES,
+    Huber,
+    Logistic,
+    Loss,
+    Penalty,
+    Softmax,
+    SquaredError,
+    SquaredHinge,
+    make_penalty,
+)
 
-ACTIVATIONS = ("tanh", "logistic", "relu", "softplus", "identity")
-PENALTIES = ("l2", "l1", "elasticnet", "group", "sparse_group")
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
-SOLVERS = ("auto", "primal", "dual", "cg", "fista")
 ENGINE_OPTIONS = ("timeout", "on_failure", "comm")
 LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
 
@@ -37,6 +47,10 @@ def _number(test):
 
 def _one_of(*names):
     return lambda v: isinstance(v, str) and v in names
+
+
+def _listed(names):
+    return ", ".join(repr(name) for name in names if name is not None)
 
 
 def _either(*tests):
@@ -69,10 +83,10 @@ def _functions(v):
 
 RULES = {
     "hidden_layer_sizes": ("an integer >= 1 or a sequence of them (empty for a linear model)", _sizes),
-    "activation": (f"one of {ACTIVATIONS}", _one_of(*ACTIVATIONS)),
+    "activation": (f"one of {_listed(ACTIVATIONS)}", _one_of(*ACTIVATIONS)),
     "penalty": (
-        f"None, one of {PENALTIES}, or a Penalty object",
-        _either(_nothing, _one_of(*PENALTIES), lambda v: isinstance(v, Penalty)),
+        f"None, one of {_listed(PENALTIES)}, or a Penalty object",
+        _either(_nothing, lambda v: isinstance(v, Penalty) or (isinstance(v, str) and v in PENALTIES)),
     ),
     "alpha": (
         "'auto' (5 / N), a number >= 0, or one number >= 0 per layer",
@@ -81,7 +95,7 @@ RULES = {
     "l1_ratio": ("a number in [0, 1]", _number(lambda v: 0 <= v <= 1)),
     "n_agents": ("an integer >= 1", _whole(1)),
     "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
-    "algorithm": (f"one of {ALGORITHMS} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
+    "algorithm": (f"one of {_listed(ALGORITHMS)} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
     "surrogate": (
         "'auto', 'partial', 'full' or a Surrogate object",
         _either(_one_of("auto", "partial", "full"), lambda v: isinstance(v, Surrogate)),
@@ -89,8 +103,8 @@ RULES = {
     "tau": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
     "step": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
     "n_blocks": ("an integer >= 1", _whole(1)),
-    "solver": (f"one of {SOLVERS}", _one_of(*SOLVERS)),
-    "partition": (f"one of {PARTITIONS}", _one_of(*PARTITIONS)),
+    "solver": (f"one of {_listed(['auto', *SOLVERS])}", _one_of("auto", *SOLVERS)),
+    "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),
     "tol": ("a number >= 0", _number(lambda v: v >= 0)),
@@ -119,6 +133,10 @@ def check_parameters(estimator, kind):
     allowed = LOSSES[kind]
     rules = dict(RULES)
     if kind == "classifier":
+        rules["class_weight"] = (
+            "None, 'balanced' or a dict of weights",
+            _either(_nothing, _one_of("balanced"), lambda v: isinstance(v, dict)),
+        )
         rules["loss"] = (f"one of {allowed}", _one_of(*allowed))
     else:
         rules["loss"] = (
@@ -218,6 +236,22 @@ def make_penalty_object(name, alpha, l1_ratio, n_total, n_layers):
     else:
         alpha = [float(a) for a in alpha]
     return make_penalty(name, alpha=alpha, l1_ratio=float(l1_ratio))
+
+
+def warn_of_small_weights(penalty, alpha, n_total, n_rows):
+    """UserWarning where alpha="auto" counts far fewer rows than there are, because of small sample weights.
+
+    5 / N cannot at once be blind to the scale of the weights and treat a weight of 2 as a row that stands twice; it
+    does the latter, as scikit-learn asks.
+    """
+    if isinstance(penalty, str) and isinstance(alpha, str) and n_total < n_rows / 2:
+        warnings.warn(
+            f"The weights of {n_rows} rows add up to N = {n_total:.4g}, and alpha='auto' is 5 / N = {5 / n_total:.4g}, "
+            "as if there were only N rows: that may be far too strong. Divide the weights by their mean, or pass a "
+            "number as alpha.",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def choose_surrogate(n_params, n_rows):

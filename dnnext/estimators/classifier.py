@@ -13,11 +13,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from dnnext.estimators.base import DecentralizedMLP
+from dnnext.estimators.fitted import check_warm_classes
 from dnnext.estimators.rows import plain_labels, sorted_labels
 
 
 def _has_probabilities(estimator):
-    if estimator.loss == "squared_hinge":
+    if estimator._trained_loss == "squared_hinge":
         raise AttributeError("loss='squared_hinge' has no probabilities; use loss='log_loss', or decision_function.")
     return True
 
@@ -41,8 +42,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
-        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N,
-        in `partial_fit` with N all that was seen so far.
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the sum of
+        the sample weights (a weight of 2 is a row that stands twice: weights should have a mean near 1, or a
+        warning says so), in `partial_fit` of all that was seen so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
@@ -84,10 +86,10 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         Share of its rows an agent holds out, at most all but one.
     n_iter_no_change : int, default=10
         Iterations without progress before stopping.
-    engine : {'local'}, default='local'
-        Where agents live.
+    engine : {'local', 'mpi'}, default='local'
+        Where agents live: in this process, or in blocks on the ranks of an MPI job, with equal results.
     engine_options : dict or None, default=None
-        Options of the engine; the local one has none.
+        For 'mpi': timeout in seconds, on_failure ('stop' or 'shrink'), comm; 'local' has none.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied into `sample_weight`; 'balanced' counts over the whole network.
     max_time : float or None, default=None
@@ -97,7 +99,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     n_jobs : int or None, default=None
         Threads. None is every core this process may use (OMP_NUM_THREADS counts); it changes no result.
     warm_start : bool, default=False
-        Start `fit` from the fitted weights.
+        Start `fit` from the fitted weights (unless all are zero: nothing would move them).
     callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
         Called every iteration; a true value ends the run.
     verbose : int, default=0
@@ -113,7 +115,8 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         Each agent's own fitted view, with `n_samples` and `label`.
     history_ : dict of ndarray
         Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step,
-        bytes, seconds, and validation_score where there is one.
+        bytes (rows between neighbours), bytes_wire (all that left a rank), seconds, and validation_score where there is
+        one. An iteration that was taken back after an alarm has no row.
     n_iter_ : int
         Iterations done.
     converged_ : bool
@@ -234,7 +237,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     def partial_fit(self, X, y, classes=None, sample_weight=None, agent=None):
         """One iteration on these rows in place of those seen before; moments stay those of the first call.
 
-        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient.
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
+        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows say nothing of curvature.
 
         Parameters
         ----------
@@ -253,21 +258,17 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         Raises
         ------
         ValueError
-            For labels outside of classes, or classes that change.
+            For labels outside of classes, or classes that change, and for parameters that one iteration cannot heed
+            (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
+        FloatingPointError
+            If the objective is not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
         """
-        first = getattr(self, "_progress", None) is None
-        if self.class_weight == "balanced":
-            raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
-        if classes is None and first:
-            raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
-        if classes is not None:
-            classes, _ = sorted_labels("classes", classes)
-            if not first and not np.array_equal(classes, self.classes_):
-                raise ValueError(f"classes is {classes}, but earlier calls had {self.classes_}; they must not change.")
-            if len(classes) < 2:
-                raise ValueError(f"classes holds {len(classes)} label; there must be at least two.")
-            self.classes_ = classes
-        return self._partial_fit(X, y, sample_weight, agent)
+        return self._partial_fit(X, y, sample_weight, agent, classes)
 
     def predict(self, X):
         """The most likely label of every row.
@@ -334,6 +335,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     def _learn_targets(self, y, weight):
         labels, codes = sorted_labels("y", y)
         check_classification_targets(y)
+        check_warm_classes(self, labels)
         self.classes_, self._balance = labels, None
         present = np.unique(codes[weight > 0])
         if len(present) < 2:
@@ -377,7 +379,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
             labels = plain_labels(labels)
         ranks.agree("the kind of labels in y", labels.dtype.kind)
         told = [json.loads(text) for text in ranks.all_ranks(json.dumps(labels.tolist()))]
-        self.classes_ = np.unique(np.concatenate([np.array(each, dtype=labels.dtype.kind) for each in told]))
+        labels_of_all = np.unique(np.concatenate([np.array(each, dtype=labels.dtype.kind) for each in told]))
+        check_warm_classes(self, labels_of_all)
+        self.classes_ = labels_of_all
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only ({self.classes_.tolist()[0]!r}) on all ranks; two are needed.")
         if self.class_weight == "balanced":

@@ -56,7 +56,7 @@ class Exports:
                 f"activation is {activation!r}, which scikit-learn's MLP does not have; it takes one of "
                 f"{', '.join(SKLEARN_ACTIVATIONS)}. Use to_onnx or to_torch_state_dict."
             )
-        if self.loss == "squared_hinge":
+        if self._trained_loss == "squared_hinge":
             raise ValueError(
                 "loss is 'squared_hinge', whose outputs are no probabilities, but MLPClassifier would show them as "
                 "such. Use to_onnx or to_torch_state_dict."
@@ -221,7 +221,7 @@ class _OnnxWriter:
         if not text and classes.dtype.kind not in "biu":
             raise ValueError(f"classes_ holds {classes[0]!r}; an ONNX model can hold labels that are text or integers.")
         labels = self.constant(classes.astype(object if text else np.int64), object if text else np.int64)
-        has_proba, raw = self.estimator.loss != "squared_hinge", self.raw()
+        has_proba, raw = self.estimator._trained_loss != "squared_hinge", self.raw()
         if self.estimator.n_outputs_ == 1:
             above = self.node("Greater", raw, self.constant([0.0]))
             chosen = self.node(

@@ -54,6 +54,7 @@ def save(estimator, path, notes=None):
         "activation": network.model.activation,
         "counts": {name: _plain(getattr(estimator, name)) for name in COUNTS if hasattr(estimator, name)},
         "y_is_flat": getattr(estimator, "_y_is_flat", None),
+        "loss": estimator._trained_loss if isinstance(estimator._trained_loss, str) else None,
         "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
         "notes": notes or {},
     }
@@ -180,6 +181,8 @@ def _rebuild(header, arrays):
         setattr(estimator, name, value)
     if header["y_is_flat"] is not None:
         estimator._y_is_flat = header["y_is_flat"]
+    if header.get("loss"):
+        estimator._settled = {"loss": header["loss"]}
     if header["feature_names"]:
         estimator.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     if "classes" in arrays:
@@ -205,8 +208,7 @@ def _revive_network(estimator, header, arrays):
         adjacency = scipy.sparse.csr_array(edges, shape=(n, n))
         estimator.topology_ = Topology(adjacency, weights=mixing, name=header["topology"])
     progress = _below(arrays, "progress")
-    plain = ("unit", "t", "seen", "fresh")
-    revived = {name: value.item() if name in plain else value for name, value in progress.items()}
+    revived = {name: value.item() if value.ndim == 0 else value for name, value in progress.items()}
     estimator._progress = Progress(**revived) if revived and estimator.topology_ is not None else None
     if "view" in header:
         estimator._agent_rows = None

@@ -7,11 +7,36 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 ROWS_AT_ONCE = 16384
+
+
+@contextlib.contextmanager
+def as_before_if_it_fails(estimator):
+    """If the block raises, the estimator is what it was before: a failed fit leaves the old model whole."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except ConvergenceWarning:  # turned into an error by the caller's filters; it comes after everything is set
+        raise
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_warm_classes(estimator, labels):
+    """ValueError if warm_start would go on from a model of other classes."""
+    if estimator.warm_start and hasattr(estimator, "_network") and not np.array_equal(labels, estimator.classes_):
+        raise ValueError(
+            f"warm_start=True continues from a model of the classes {estimator.classes_}, but y now holds {labels}: "
+            "keep the classes, or set warm_start=False."
+        )
 
 
 @dataclass(frozen=True)

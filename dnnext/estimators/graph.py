@@ -37,6 +37,12 @@ def make_graph(topology, mixing, n_agents, agent, n_rows, seeds):
         labels = list(range(min(int(n_agents), n_rows))) if agent is None else np.unique(agent).tolist()
         return Graph(_named(topology, mixing, len(labels), seeds), labels)
     if isinstance(topology, (Topology, Schedule)):
+        if not (isinstance(mixing, str) and mixing == "metropolis"):
+            raise ValueError(
+                f"mixing is {mixing if isinstance(mixing, str) else type(mixing).__name__!r}, but topology is a "
+                f"{type(topology).__name__} that carries its own weights: leave mixing='metropolis', or build it with "
+                "weights=..."
+            )
         return Graph(topology, list(range(topology.n_agents)))
     if hasattr(topology, "nodes") and hasattr(topology, "edges"):
         return Graph(Topology.from_networkx(topology, weights=mixing), list(topology.nodes))

@@ -1,20 +1,41 @@
-"""One iteration at a time, on data that changes between calls: what `partial_fit` stands on."""
+"""One iteration at a time, on data that changes between calls: what `partial_fit` stands on.
+
+# Design:
+#   The first call settles what a stream cannot change any more: moments, graph, layers, loss. Each call then goes on
+#   from the weights that the estimator shows, on new rows. What was found by another way than a whole State (the
+#   centralised method, one agent's view, a file) goes on with fresh trackers. An alarm takes the one iteration back.
+"""
 
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from dnnext import metrics
 from dnnext.algorithms import Result, State
+from dnnext.algorithms.alarm import MEAN_LOSS, mean_losses
 from dnnext.algorithms.base import one_blas_thread
+from dnnext.estimators import choices
+from dnnext.estimators.data import Parts, Seeds
+from dnnext.estimators.fitted import as_before_if_it_fails
+from dnnext.estimators.graph import make_graph, owners
+from dnnext.estimators.rows import sorted_labels
+from dnnext.network import Network
+from dnnext.runtime import InProcess
+
+SETTLED = ("topology", "mixing", "n_agents", "loss")  # parameters that the first call settles
 
 
 @dataclass
 class Progress:
-    """What one call of partial_fit hands to the next: the part of a State that is not scratch."""
+    """What one call of partial_fit hands to the next: the part of a State that is not scratch.
+
+    seen: the sample weight so far; ceiling: mean loss of an agent above which it may have diverged; fresh: whether the
+    algorithm has yet to start.
+    """
 
     w: np.ndarray
     y: np.ndarray
@@ -26,20 +47,32 @@ class Progress:
     unit: float
     t: int
     seen: float = 0.0
+    ceiling: float = 0.0
     fresh: bool = False
 
     @classmethod
-    def of(cls, state, seen=0.0):
-        """The lasting part of a State, and the sample weight seen so far."""
-        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in ("seen", "fresh")}
-        return cls(**{name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}, seen=seen)
+    def of(cls, state, seen=0.0, ceiling=0.0):
+        """The lasting part of a State."""
+        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in ("seen", "ceiling", "fresh")}
+        kept = {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
+        return cls(**kept, seen=seen, ceiling=ceiling)
 
     @classmethod
-    def start(cls, problem, row):
+    def start(cls, problem, row, t=0, seen=0.0):
         """All agents at one row (P,), y = grad."""
-        progress = cls.of(State.at(problem, np.tile(row, (problem.n_local, 1))))
-        progress.fresh = True
+        state = State.at(problem, np.tile(row, (problem.n_local, 1)))
+        height = float(np.max(mean_losses(problem, state))) + float(problem.penalty.value(state.w[0]))
+        progress = cls.of(state, seen, MEAN_LOSS * height if np.isfinite(height) else 0.0)
+        progress.t, progress.fresh = t, True
         return progress
+
+    def at(self, problem, w):
+        """The same at other weights (n_local, P), with y = grad; itself if they are the same."""
+        if not np.array_equal(w, self.w):
+            state = State.at(problem, w)
+            self.w, self.y, self.grad = state.w, state.y, state.grad
+            self.beta, self.heard = np.zeros_like(self.beta), np.zeros_like(self.heard)
+        return self
 
     def state_on(self, problem):
         """The State that goes on from here on the rows of `problem`: y += grad_new(w) - grad_old(w)."""
@@ -50,36 +83,140 @@ class Progress:
         s.unit, s.t = self.unit, self.t
         return s
 
+    def ceiling_on(self, problem):
+        """Three times the largest mean loss of an agent, at the start or on these rows with all weights zero."""
+        flat = mean_losses(problem, State.at(problem, np.zeros_like(self.w)))
+        return max(self.ceiling, MEAN_LOSS * float(np.max(flat)))
+
+
+class Online:
+    """`partial_fit` of the estimators."""
+
+    def _partial_fit(self, X, y, sample_weight, agent, classes=None):
+        """One iteration on these rows in place of the earlier ones; moments stay those of the first call."""
+        with as_before_if_it_fails(self):
+            first = not hasattr(self, "_network")
+            choices.check_parameters(self, self._kind)
+            check_online(self)
+            self._learn_classes(classes, first)
+            seeds = Seeds(self.random_state)
+            x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
+            graph = self._first_graph(agent, len(x), seeds) if first else self._graph_so_far(codes)
+            owner = owners(graph, agent, codes, self.partition, seeds)
+            parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
+            runtime = InProcess(parts.n_agents)
+            moments = self._moments(parts, runtime) if first else self._network.moments
+            progress = getattr(self, "_progress", None)
+            seen = progress.seen if progress is not None else 0.0 if first else float(np.sum(self._agent_samples))
+            problem = self._problem(parts, moments, runtime, seen=seen)
+            if not first and problem.model != self._network.model:
+                raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
+            if first:
+                progress = Progress.start(problem, self._start(problem.model, moments, seeds))
+            elif progress is None:
+                progress = Progress.start(problem, self._network.row, self.n_iter_, seen)
+            algorithm = choices.make_algorithm(self, problem)
+            network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
+            result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
+            return self._expose(problem, graph, moments, result, None, seen=seen, ceiling=progress.ceiling)
+
+    def _learn_classes(self, classes, first):
+        """What the caller says of the labels to come; a regressor has none."""
+        if self._kind == "regressor":
+            return
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
+        if classes is None and first:
+            raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
+        if classes is not None:
+            classes, _ = sorted_labels("classes", classes)
+            if not first and not np.array_equal(classes, self.classes_):
+                raise ValueError(f"classes is {classes}, but earlier calls had {self.classes_}; they must not change.")
+            if len(classes) < 2:
+                raise ValueError(f"classes holds {len(classes)} label; there must be at least two.")
+            self.classes_ = classes
+
+    def _first_graph(self, agent, n_rows, seeds):
+        graph = make_graph(self.topology, self.mixing, self.n_agents, agent, n_rows, seeds)
+        if n_rows < 2 or (agent is None and isinstance(self.topology, str) and n_rows < self.n_agents):
+            warnings.warn(
+                f"the first call of partial_fit settles the scale of the data and the number of agents, but brought "
+                f"{n_rows} row(s) for n_agents={self.n_agents}: begin with more rows.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return graph
+
+    def _graph_so_far(self, codes):
+        """The graph of the earlier calls; ValueError if the targets or the parameters are no longer theirs."""
+        width, wanted = self._targets(codes[:1]).shape[1], self._network.model.layers[-1]
+        if self._kind == "regressor" and width != wanted:
+            raise ValueError(f"y has {width} column(s), but the model has {wanted}: partial_fit cannot change that.")
+        for name, old in getattr(self, "_settled", {}).items():
+            new = getattr(self, name)
+            if new is not old and not (isinstance(new, (str, int)) and isinstance(old, (str, int)) and new == old):
+                raise ValueError(f"{name} is {new!r}, but was {old!r} before: only fit can change it, not partial_fit.")
+        graph = self._graph
+        if graph.topology is None or graph.topology.n_agents != graph.n_agents:
+            raise ValueError(
+                "partial_fit needs the graph that the model was trained on, which is not held here: fit_local leaves "
+                "each rank its own part, and a model file has no Schedule. Use fit."
+            )
+        return graph
+
+
+def check_online(estimator):
+    """ValueError for parameters that one iteration cannot heed."""
+    e = estimator
+    if e.algorithm == "centralized":
+        raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
+    if e.engine != "local":
+        raise ValueError(f"partial_fit runs in one process, but engine is {e.engine!r}: use engine='local'.")
+    if e.early_stopping:
+        raise ValueError("early_stopping is True, but partial_fit is one iteration: set early_stopping=False.")
+    if e.callbacks:
+        raise ValueError("callbacks are called in fit only, partial_fit is one iteration: set callbacks=None.")
+    if e.max_time is not None:
+        raise ValueError(f"max_time is {e.max_time!r}, but partial_fit is one iteration: set max_time=None.")
+
 
 def one_iteration(algorithm, problem, network, progress, history):
     """Result of one iteration from `progress` on `problem`, its row appended to `history`.
 
+    If an agent's mean loss rises above the ceiling, or a number is not finite, the iteration is taken back, tau is
+    raised tenfold, and the Result has a warning that names agent and round.
+
     Raises
     ------
     FloatingPointError
-        If the iteration left the finite numbers; the sentence names agent and round.
+        If the objective is not finite even then.
     """
     last = {name: column[-1] for name, column in history.items()}
     network.round = int(last.get("round", 0))
     seconds_before = float(last.get("seconds", 0.0))
-    s = progress.state_on(problem)
-    begin = time.perf_counter()
+    begin, warning = time.perf_counter(), None
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        s = progress.state_on(problem)
         if progress.fresh:
             algorithm.start(problem, s)
+        before, w, tau = mean_losses(problem, s), s.w.copy(), s.tau.copy()
         moved = not progress.fresh and not np.array_equal(s.grad, progress.grad)
         algorithm.step(problem, network, s)
-        if moved and hasattr(algorithm, "damping"):
+        s.t += 1
+        after = mean_losses(problem, s)
+        finite = np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1)) & np.isfinite(after)
+        wrong = np.flatnonzero(~finite | ((after > progress.ceiling_on(problem)) & (after > before)))
+        if len(wrong):
+            s.restart(problem, w, tau)
+            algorithm.soften(s)
+            warning = (
+                f"partial_fit began to diverge at agent {wrong[0]} in iteration {s.t} (round {network.round}); the "
+                "weights of before are kept, and tau was raised tenfold. Choose a larger tau or a smaller step."
+            )
+        elif moved and hasattr(algorithm, "damping"):
             # the secant rule compares gradients of one cost; across a change of rows they say nothing of curvature
             s.tau, s.beta, s.heard = progress.tau.copy(), progress.beta.copy(), progress.heard.copy()
-        s.t += 1
         seconds = time.perf_counter() - begin
-        wrong = np.flatnonzero(~(np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1))))
-        if len(wrong):
-            raise FloatingPointError(
-                f"partial_fit left the finite numbers at agent {wrong[0]} in iteration {s.t} (round {network.round}); "
-                "the last model is kept. Choose a larger tau."
-            )
         row, w_bar = metrics.measure(problem, network, s)
         if not np.isfinite(row["objective"]):
             raise FloatingPointError(
@@ -90,4 +227,6 @@ def one_iteration(algorithm, problem, network, progress, history):
         row[name] = row[name] + int(last.get(name, 0))
     row["seconds"] = seconds_before + seconds
     joined = {name: np.append(history.get(name, np.empty(0, np.asarray(v).dtype)), v) for name, v in row.items()}
-    return Result(w=s.w, y=s.y, w_bar=w_bar, history=joined, n_iter=s.t, converged=False, status="max_iter", state=s)
+    result = Result(s.w, s.y, w_bar, joined, n_iter=s.t, converged=False, status="max_iter", warning=warning)
+    result.state = s
+    return result

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts
 from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
-from dnnext.estimators.fitted import FittedNetwork
+from dnnext.estimators.fitted import FittedNetwork, as_before_if_it_fails
 from dnnext.estimators.graph import Graph, make_graph
 from dnnext.estimators.rows import check_weight, dense
 
@@ -51,7 +51,8 @@ class OverRanks:
         AgentsLost
             If a rank died or fell silent.
         """
-        return self._fit_local(X, y, sample_weight, agent, eval_set)
+        with as_before_if_it_fails(self):
+            return self._fit_local(X, y, sample_weight, agent, eval_set)
 
     def _fit_local(self, X, y, sample_weight, agent, eval_set, resumed=None):
         if self.engine != "mpi":

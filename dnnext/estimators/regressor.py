@@ -28,8 +28,9 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
-        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N,
-        in `partial_fit` with N all that was seen so far.
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the sum of
+        the sample weights (a weight of 2 is a row that stands twice: weights should have a mean near 1, or a
+        warning says so), in `partial_fit` of all that was seen so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
@@ -71,10 +72,10 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         Share of its rows an agent holds out, at most all but one.
     n_iter_no_change : int, default=10
         Iterations without progress before stopping.
-    engine : {'local'}, default='local'
-        Where agents live.
+    engine : {'local', 'mpi'}, default='local'
+        Where agents live: in this process, or in blocks on the ranks of an MPI job, with equal results.
     engine_options : dict or None, default=None
-        Options of the engine; the local one has none.
+        For 'mpi': timeout in seconds, on_failure ('stop' or 'shrink'), comm; 'local' has none.
     max_time : float or None, default=None
         Seconds of iterating after which to stop.
     monitor_every : int, default=1
@@ -82,7 +83,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     n_jobs : int or None, default=None
         Threads. None is every core this process may use (OMP_NUM_THREADS counts); it changes no result.
     warm_start : bool, default=False
-        Start `fit` from the fitted weights.
+        Start `fit` from the fitted weights (unless all are zero: nothing would move them).
     callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
         Called every iteration; a true value ends the run.
     verbose : int, default=0
@@ -98,7 +99,8 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         Each agent's own fitted view, with `n_samples` and `label`.
     history_ : dict of ndarray
         Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step,
-        bytes, seconds, and validation_score where there is one.
+        bytes (rows between neighbours), bytes_wire (all that left a rank), seconds, and validation_score where there is
+        one. An iteration that was taken back after an alarm has no row.
     n_iter_ : int
         Iterations done.
     converged_ : bool
@@ -215,7 +217,9 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     def partial_fit(self, X, y, sample_weight=None, agent=None):
         """One iteration on these rows in place of those seen before; moments stay those of the first call.
 
-        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient.
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
+        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows say nothing of curvature.
 
         Parameters
         ----------
@@ -232,7 +236,15 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         Raises
         ------
         ValueError
-            For targets of another width than before.
+            For targets of another width than before, and for parameters that one iteration cannot heed
+            (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
+        FloatingPointError
+            If the objective is not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
         """
         return self._partial_fit(X, y, sample_weight, agent)
 
@@ -260,7 +272,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         ranks.agree("the number of dimensions of y", 1 if self._y_is_flat else 2)
 
     def _encode(self, y, name):
-        if not hasattr(self, "_network"):
+        if not hasattr(self, "_y_is_flat"):
             return self._learn_targets(y, None)
         return self._numbers(name, y)
 

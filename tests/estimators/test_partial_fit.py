@@ -1,0 +1,126 @@
+"""What partial_fit goes on from, what it refuses, and what it does when it diverges."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+
+import dnnext
+from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Schedule, Topology
+
+X, Y = load_iris(return_X_y=True)
+QUICK = {"max_iter": 15, "tol": 0.0, "n_agents": 4, "topology": "ring", "random_state": 0}
+
+
+def classifier(**options):
+    return DecentralizedMLPClassifier((6,), **{**QUICK, **options})
+
+
+def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
+    inputs, y = load_diabetes(return_X_y=True)
+    reg = DecentralizedMLPRegressor((20,), **QUICK, tau=1e-9, partition="label").partial_fit(inputs, y)
+    sentence = r"partial_fit began to diverge at agent \d in iteration \d+ \(round \d+\)"
+    said = 0
+    for _ in range(20):
+        rows, tau = reg._agent_rows.copy(), reg.history_["tau"][-1]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            reg.partial_fit(inputs, y)
+        if caught:
+            said += 1
+            with pytest.raises(ConvergenceWarning, match=sentence):
+                raise caught[0].message
+            assert np.array_equal(reg._agent_rows, rows)
+            assert reg.history_["tau"][-1] == pytest.approx(10 * tau)
+            np.testing.assert_array_equal(reg._progress.y, reg._progress.grad)
+    assert said > 0
+    assert reg.history_["objective"].max() < 5
+
+
+def test_labels_that_turn_round_are_learnt_after_an_alarm():
+    clf = classifier().fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match="partial_fit began to diverge"):
+        clf.partial_fit(X, 2 - Y)
+    for _ in range(15):  # a warning would be an error here, although the loss is above the ceiling at first
+        clf.partial_fit(X, 2 - Y)
+    assert clf.score(X, 2 - Y) > 0.9
+
+
+def test_it_goes_on_from_the_weights_that_early_stopping_chose():
+    inputs, y = load_breast_cancer(return_X_y=True)
+    clf = classifier(early_stopping=True, n_iter_no_change=3, max_iter=60, validation_fraction=0.3).fit(inputs, y)
+    assert clf.status_ == "early_stopping"
+    np.testing.assert_array_equal(clf._progress.w, clf._agent_rows)
+    np.testing.assert_array_equal(clf._progress.y, clf._progress.grad)
+    n_iter = clf.n_iter_
+    clf.set_params(early_stopping=False).partial_fit(inputs, y)
+    assert clf.n_iter_ == n_iter + 1
+    assert clf.score(inputs, y) > 0.95
+
+
+def test_it_goes_on_from_the_centralised_method_and_from_one_agent():
+    clf = classifier(algorithm="centralized", max_iter=30).fit(X, Y)
+    objective = clf.history_["objective"][-1]
+    clf.set_params(algorithm="next").partial_fit(X, Y)
+    assert clf.n_iter_ == 31
+    assert clf.history_["objective"][-1] < 2 * objective
+    view = clf.agents_[1]
+    view.partial_fit(X, Y)
+    assert view.score(X, Y) > 0.95
+
+
+def test_a_model_read_from_a_file_goes_on_with_equal_numbers(tmp_path):
+    clf = classifier().partial_fit(X, Y, classes=[0, 1, 2])
+    clf.save(tmp_path / "m.npz")
+    again = dnnext.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(
+        again.partial_fit(X[::2], Y[::2]).coefs_[0], clf.partial_fit(X[::2], Y[::2]).coefs_[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"early_stopping": True}, "early_stopping is True, but partial_fit"),
+        ({"callbacks": [print]}, "callbacks are called in fit only"),
+        ({"max_time": 5.0}, "max_time is 5.0, but partial_fit"),
+        ({"topology": "star"}, "topology is 'star', but was 'ring' before"),
+        ({"n_agents": 5}, "n_agents is 5, but was 4 before"),
+        ({"mixing": "laplacian"}, "mixing is 'laplacian'"),
+        ({"loss": "squared_hinge"}, "loss is 'squared_hinge', but was 'auto' before"),
+    ],
+)
+def test_what_one_iteration_cannot_heed_is_said(options, words):
+    clf = classifier().fit(X, Y).set_params(**options)
+    before = clf.n_iter_
+    with pytest.raises(ValueError, match=words):
+        clf.partial_fit(X, Y)
+    assert clf.n_iter_ == before
+
+
+def test_the_width_of_y_stays():
+    inputs, y = load_diabetes(return_X_y=True)
+    reg = DecentralizedMLPRegressor((4,), **QUICK).partial_fit(inputs, np.c_[y, y])
+    with pytest.raises(ValueError, match=r"y has 1 column\(s\), but the model has 2"):
+        reg.partial_fit(inputs, y)
+    assert reg.predict(inputs).shape == (442, 2)
+    reg = DecentralizedMLPRegressor((4,), **QUICK).partial_fit(inputs, y)
+    with pytest.raises(ValueError, match=r"y has 2 column\(s\), but the model has 1"):
+        reg.partial_fit(inputs, np.c_[y, y])
+    assert reg.partial_fit(inputs, y[:, None]).predict(inputs).shape == (442,)
+
+
+def test_a_first_call_with_hardly_any_rows_is_a_warning():
+    with pytest.warns(UserWarning, match=r"settles the scale of the data and the number of agents, but brought 1 row"):
+        classifier().partial_fit(X[:1], Y[:1], classes=[0, 1, 2])
+
+
+def test_a_schedule_that_no_file_holds_is_missed(tmp_path):
+    clf = classifier(topology=Schedule.link_failures(Topology.complete(3), p=0.3, random_state=0)).fit(X, Y)
+    clf.save(tmp_path / "m.npz")
+    with pytest.warns(UserWarning, match="a model file cannot hold"):
+        again = dnnext.load(tmp_path / "m.npz")
+    with pytest.raises(ValueError, match="partial_fit needs the graph that the model was trained on"):
+        again.partial_fit(X, Y)
