@@ -11,15 +11,19 @@ Design
 * Buffers only, never pickles.
 """
 
+import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
-from dnnext import _checks
+from dnnext import _checks, kernels
 from dnnext.runtime.base import AgentsLost, ExchangePlan, Runtime, split_agents
 
 try:
@@ -41,6 +45,14 @@ CHUNK = 1 << 15  # numbers that travel at once down the pipeline
 ROLL_CALL, CHAIN = 1, 2  # tags
 
 pause: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0))
+
+
+@cache
+def machine() -> dict[str, str]:
+    """What the last bits of a result depend on."""
+    blas = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    names = sorted({f"{p['internal_api']} {p['version']} {p.get('architecture', '')}".strip() for p in blas})
+    return {"the CPU path": str(kernels.info()["cpu_path"]), "BLAS": ", ".join(names), "NumPy": np.__version__}
 
 
 class OverMPI(Runtime):
@@ -107,7 +119,21 @@ class OverMPI(Runtime):
         machine.Free()
         self._graphs: dict[str, Any] = {}
         self._space: dict[Any, Array] = {}
+        self._compare_machines()
         self._rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
+
+    def _compare_machines(self) -> None:
+        """Warn where ranks do not compute alike: their results are then equal up to rounding only."""
+        told = [json.loads(text) for text in self.all_ranks(json.dumps(machine()))]
+        for rank, other in enumerate(told if self.rank == 0 else []):
+            for name, value in other.items():
+                if value != told[0][name]:
+                    warnings.warn(
+                        f"{name} is {value} on rank {rank} and {told[0][name]} on rank 0: results are equal up to "
+                        "rounding only, not bit for bit.",
+                        UserWarning,
+                        stacklevel=3,
+                    )
 
     def __repr__(self) -> str:
         return (

@@ -1,12 +1,13 @@
 """What ranks do, held against one process; test_mpi.py starts this file under mpiexec."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dnnext import checkpoint
+from dnnext import DecentralizedMLPRegressor, checkpoint
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.callbacks import Checkpoint, EarlyStopping
 from dnnext.local import FullLinearization, PartialLinearization
@@ -26,7 +27,7 @@ from dnnext.problem import (
     SquaredError,
     SquaredHinge,
 )  # fmt: skip
-from dnnext.runtime import AgentsLost, InProcess, split_agents
+from dnnext.runtime import AgentsLost, InProcess, mpi, split_agents
 from dnnext.runtime.mpi import OverMPI
 
 COMM = MPI.COMM_WORLD
@@ -242,6 +243,17 @@ def test_the_centralised_method_says_that_it_needs_all_rows(over_mpi):
             run(over_mpi, algorithm=CentralizedSCA())
 
 
+def test_machines_that_compute_differently_are_named(monkeypatch):
+    told = {**mpi.machine(), **({"BLAS": "another"} if RANK == SIZE - 1 else {})}
+    monkeypatch.setattr(mpi, "machine", lambda: told)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        OverMPI(N_AGENTS).close()
+    sentences = [str(warning.message) for warning in caught]
+    assert len(sentences) == (RANK == 0 and SIZE > 1)
+    assert all(f"BLAS is another on rank {SIZE - 1} and" in sentence for sentence in sentences)
+
+
 def test_bounds_and_timeouts_are_checked():
     with pytest.raises(ValueError, match="bounds must rise from 0 to 9"):
         OverMPI(9, bounds=[0] * (SIZE + 1))
@@ -278,10 +290,13 @@ def test_checkpoints_are_resumed_on_other_ranks(over_mpi, folder, graph):
 
 # What may leave a rank: the functions that hand numbers or words over, see the table in docs/ of what travels.
 TRAVELS = {
+    "the runtime": "processor path, versions of BLAS and NumPy",
     "dnnext.network.network.mix": "z, y, the rule's scalars: to neighbours only",
     "dnnext.network.network.__init__": "fingerprint of the graph, mixing_rounds",
     "dnnext.network.network._decide": "eigenvalues of the graph, rounded",
+    "dnnext.network.network._load": "width and precision of a message",
     "dnnext.problem.objective.__init__": "N_i, rows per agent; layers, loss, penalty, dtype, N",
+    "dnnext.problem.objective._check_memory": "whether memory is too small",
     "dnnext.problem.objective._gather": "whether a shard is unfit",
     "dnnext.problem.objective.smooth_value_grad": "g_i and its gradient at w_bar, for the history",
     "dnnext.algorithms.alarm.__init__": "mean loss at the start",
@@ -291,6 +306,21 @@ TRAVELS = {
     "dnnext.metrics.mean_over_agents": "w_i, for the mean",
     "dnnext.metrics.measure": "disagreement, tracking error, tau, step, bytes",
     "dnnext.local.surrogates.curvature_scale": "curvature at the common start",
+    "dnnext.local.surrogates.mean_curvature": "curvature at the common start, and where that is flat",
+}
+TRAVELS_BEFORE = {  # beside these, from the estimators
+    "dnnext.estimators.engine.open_runtime": "processor path, versions of BLAS and NumPy",
+    "dnnext.estimators.engine.shared_seeds": "the seed",
+    "dnnext.estimators.engine.same_everywhere": "parameters, names of features, fingerprints",
+    "dnnext.estimators.ranks._fit_local": "number of agents, errors",
+    "dnnext.estimators.regressor._learn_targets_of_all": "whether y is flat",
+    "dnnext.estimators.data.network_moments": "N_i; sums of rows, of squares and of absolute deviations",
+    "dnnext.estimators.data.hold_out": "rows held out per agent",
+    "dnnext.estimators.base._problem": "N_i; whether there are weights",
+    "dnnext.estimators.ranks.score": "sums that make the score",
+    "dnnext.estimators.ranks.score_local": "sums that make the score",
+    "dnnext.metrics.smoothness": "largest curvature of each agent, for the final step",
+    "dnnext.problem.objective.value": "g_i at w_bar, for the final step",
 }
 
 
@@ -302,7 +332,7 @@ class Recorder:
 
     def __getattr__(self, name):
         method = getattr(self.comm, name)
-        if name in ("rank", "size", "Irecv", "Free"):
+        if name in ("rank", "size", "Irecv", "Free", "Split_type"):
             return method
         if name in ("Dup", "Create_dist_graph_adjacent"):
             return lambda *args: Recorder(method(*args), self.log)
@@ -318,12 +348,21 @@ class Recorder:
 
 
 def _asked_by():
+    """The function of dnnext, above the runtime, that has something to tell."""
     frame = sys._getframe(2)
-    while not frame.f_globals["__name__"].startswith("dnnext.") or frame.f_globals["__name__"].startswith(
-        "dnnext.runtime"
-    ):
+    while frame is not None:
+        name = frame.f_globals["__name__"]
+        if name.startswith("dnnext.") and not name.startswith("dnnext.runtime"):
+            return f"{name}.{frame.f_code.co_name}"
         frame = frame.f_back
-    return f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+    return "the runtime"
+
+
+def assert_no_row_leaves(log, *tables):
+    rows = {np.ascontiguousarray(row).tobytes() for table in tables for row in table}
+    for name, array in log:
+        sent = array.tobytes()
+        assert not any(row in sent for row in rows), name
 
 
 @pytest.mark.parametrize("graph", ["fixed", "gossip"])
@@ -335,16 +374,27 @@ def test_only_what_is_listed_leaves_a_rank_and_never_a_row(graph, surrogate):
     assert {name for name, _ in log} <= set(TRAVELS)
     assert sum(array.nbytes for _, array in log) == runtime.bytes_wire
     x, y = zip(*[make_shard(agent, SquaredError()) for agent in runtime.agents], strict=True)
-    rows = {row.tobytes() for part in (*x, *y) for row in part}
-    for name, array in log:
-        sent = array.tobytes()
-        assert not any(row in sent for row in rows), name
+    assert_no_row_leaves(log, *x, *y)
     if SIZE > 1:
         width = 2 * result.w.shape[1] + 1
         messages = [array for name, array in log if name.endswith("network.mix")]
         assert {array.shape[1] for array in messages} == {width}
         assert result.history["bytes_wire"][-1] > 0
     runtime.close()
+
+
+def test_rows_stay_on_their_rank_in_fit_local():
+    log = []
+    comm, rng = Recorder(COMM, log), np.random.default_rng(RANK)
+    x = rng.standard_normal((40, 4)) * [1, 5, 10, 100] + 3
+    y = np.sin(x[:, 0]) + rng.standard_normal(40)
+    options = {"penalty": "l1", "max_iter": 10, "tol": 0.0, "early_stopping": True, "topology": "ring", "n_jobs": 1}
+    reg = DecentralizedMLPRegressor((4,), engine="mpi", engine_options={"comm": comm}, **options)
+    reg.fit_local(x, y, agent=np.arange(40) % 2)
+    reg.score_local(x, y)
+    assert {name for name, _ in log} <= {*TRAVELS, *TRAVELS_BEFORE}
+    moments = reg._network.moments
+    assert_no_row_leaves(log, x, y, moments.inputs(x), moments.targets(y[:, None]))
 
 
 def test_waiting_for_different_things_ends_with_a_sentence():
