@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._sums import row_dots
+
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State
     from dnnext.network import Network
@@ -69,7 +71,7 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     astray = n_agents * s.y.astype(np.float64) - slope
     step, wire = np.broadcast_to(s.step, s.tau.shape), np.zeros(len(s.tau))
     wire[0] = problem.runtime.bytes_wire
-    per_agent = np.stack([np.sum(apart * apart, axis=1), np.sum(astray * astray, axis=1), s.tau, step, wire], axis=1)
+    per_agent = np.stack([row_dots(apart, apart), row_dots(astray, astray), s.tau, step, wire], axis=1)
     total = problem.runtime.sum_agents(per_agent)
     disagreement, tracking_error, tau, mean_step, _ = total / n_agents
     row = {

@@ -21,7 +21,7 @@ ROOMS = (
     ("network",),
     ("runtime",),
     ("kernels",),
-    ("_checks",),
+    ("_checks", "_sums"),
 )
 FLOOR = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
 

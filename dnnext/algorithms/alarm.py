@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._sums import row_dots, row_norms
+
 if TYPE_CHECKING:
     from dnnext.algorithms.base import Algorithm, State
     from dnnext.problem import Problem
@@ -34,7 +36,7 @@ class Alarm:
         penalty = np.array([problem.penalty.value(row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
         self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s) + penalty))
-        self.size = _norms(s.w)
+        self.size = row_norms(s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
         self.saved = [(s.w.copy(), s.tau.copy())]
@@ -42,13 +44,15 @@ class Alarm:
 
     def raised(self, problem: Problem, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
-        size = _norms(s.z)
+        size = row_norms(s.z)
         far = ~(s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size))
         self.above = np.where(self.armed & far, self.above + 1, 0)
         self.armed |= ~far
         high = mean_losses(problem, s) > self.ceiling
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = _squares(s.w) + _squares(s.y)  # weights whose squares overflow cannot be measured either
+            squares = row_dots(s.w, s.w) + row_dots(
+                s.y, s.y
+            )  # weights whose squares overflow cannot be measured either
             finite = np.isfinite(squares) & np.isfinite(s.values)
         raised: Array = (self.above >= 2) | high | ~finite
         return raised
@@ -100,13 +104,3 @@ def mean_losses(problem: Problem, s: State) -> Array:
     """Mean loss of every local agent's own rows, g_i(w_i) N / N_i, (n_local,); 0 for relays."""
     own = problem.agent_weight
     return np.divide(s.values * problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
-
-
-def _norms(rows: Array) -> Array:
-    norms: Array = np.linalg.norm(rows.astype(np.float64), axis=1)
-    return norms
-
-
-def _squares(rows: Array) -> Array:
-    squares: Array = np.einsum("ip,ip->i", rows, rows, dtype=np.float64)
-    return squares

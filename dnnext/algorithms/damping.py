@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks
+from dnnext._sums import row_norms
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State
@@ -67,13 +68,13 @@ class SecantRule(Damping):
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """The rule above; an agent that did not move keeps its tau and beta."""
         step = s.w - s.w_old
-        length = np.linalg.norm(step.astype(np.float64), axis=1)
-        moved = length > 1e-12 * np.linalg.norm(s.w_old.astype(np.float64), axis=1)
+        length = row_norms(step)
+        moved = length > 1e-12 * row_norms(s.w_old)
         misfit = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
         model = surrogate.model_product(problem, s, s.w_old, step)
         if model is not None:
             misfit -= model
-        beta = np.linalg.norm(misfit, axis=1) / np.where(moved, length, 1)
+        beta = row_norms(misfit) / np.where(moved, length, 1)
         largest = np.maximum(np.maximum(beta, s.beta), s.heard)
         tau = np.clip(np.maximum(surrogate.growth * largest, s.tau / surrogate.decay), 1e-4 * s.unit, 1e4 * s.unit)
         s.tau = np.where(moved, tau, s.tau)

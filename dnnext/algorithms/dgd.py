@@ -54,7 +54,7 @@ class DGD(Algorithm):
         """tau = 1 / step[0], so that history and alarm speak of one thing."""
         if isinstance(self.first_step, str):
             s.unit = 2 * FullLinearization().curvature_scale(problem, s.w)
-            s.tau[:] = s.unit
+            s.tau[:] = s.unit if s.unit > 0 else 1.0  # a flat start moves nowhere at any step
         else:
             s.tau[:] = 1 / self.first_step
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from dnnext import kernels
+from dnnext._sums import row_dots, row_norms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,17 +222,19 @@ def cg(sub: Subproblem, out: Array) -> None:
     diag = sub.tau[:, None] + _quadratic(sub, "cg")
     residual = -(sub.slope + (diag - sub.tau[:, None]) * sub.centre)
     step, direction = np.zeros_like(residual), residual.copy()
-    energy = _dot(residual, residual)
+    energy = row_dots(residual, residual)
     goal = sub.tol**2 * energy
     for _ in range(sub.inner_iter or (CG_STEPS if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
         active = energy > goal
         if not active.any():
             break
         image = sub.product(direction) + diag * direction
-        length = np.where(active, energy / np.where(active, _dot(direction, image), 1), 0).astype(step.dtype)[:, None]
+        length = np.where(active, energy / np.where(active, row_dots(direction, image), 1), 0).astype(step.dtype)[
+            :, None
+        ]
         step += length * direction
         residual -= length * image
-        after = _dot(residual, residual)
+        after = row_dots(residual, residual)
         ratio = np.where(active, after / np.where(active, energy, 1), 0).astype(step.dtype)[:, None]
         direction = residual + ratio * direction
         energy = np.where(active, after, energy)
@@ -270,12 +273,12 @@ def _fista(sub: Subproblem, agents: slice, product: Callable[[Array], Array], ou
         new = prox(point - gradient / bound[:, None], 1 / bound)
         b_new = product(new - centre)
         forward = new - point
-        square = _dot(forward, forward)
-        short = active & (_dot(forward, b_new - b_point) > (bound - tau) * square * (1 + 1e-6))
+        square = row_dots(forward, forward)
+        short = active & (row_dots(forward, b_new - b_point) > (bound - tau) * square * (1 + 1e-6))
         moved, size = np.max(np.abs(forward), axis=1), np.max(np.abs(new), axis=1)
         bound = np.where(short, 1.5 * bound, bound).astype(bound.dtype)
         change = new - v
-        restart = short | (_dot(forward, change) < 0)
+        restart = short | (row_dots(forward, change) < 0)
         keep = (active & ~short)[:, None]
         before, v, b_before, b_v = v, np.where(keep, new, v), b_v, np.where(keep, b_new, b_v)
         after = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
@@ -293,16 +296,11 @@ def _largest_eigenvalue(product: Callable[[Array], Array], like: Array, n_iter: 
     v = np.cos(np.arange(like.shape[1]) + 1.0) + np.zeros((len(like), 1))
     value = np.zeros(len(like))
     for _ in range(n_iter):
-        v = v / np.sqrt(np.maximum(_dot(v, v), np.finfo(float).tiny))[:, None]
+        v = v / np.sqrt(np.maximum(row_dots(v, v), np.finfo(float).tiny))[:, None]
         image = product(np.ascontiguousarray(v, dtype=like.dtype)).astype(np.float64)
-        value = np.sqrt(_dot(image, image))
+        value = row_norms(image)
         v = image
     return value
-
-
-def _dot(u: Array, v: Array) -> Array:
-    """u_i'v_i of every row, added in float64."""
-    return np.asarray(np.einsum("ij,ij->i", u, v, dtype=np.float64))
 
 
 def _quadratic(sub: Subproblem, solver: str) -> Array:
