@@ -47,12 +47,10 @@ def test_it_lowers_the_objective_from_the_defaults(kind, loss, penalty, dtype):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_change_no_bit(kind):
-    runs = [
-        kind().run(
-            make_problem(rows=(90, 0, 70, 80), n_threads=n), Network(Topology.ring(4), n_threads=n), max_iter=8, warn=False
-        )
-        for n in (1, 2, 3)
-    ]  # fmt: skip
+    runs = []
+    for n in (1, 2, 3):
+        problem = make_problem(rows=(90, 0, 70, 80), n_threads=n)
+        runs.append(kind().run(problem, Network(Topology.ring(4), n_threads=n), max_iter=8, warn=False))
     for other in runs[1:]:
         np.testing.assert_array_equal(other.w, runs[0].w)
         np.testing.assert_array_equal(other.history["objective"], runs[0].history["objective"])
