@@ -13,15 +13,17 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_array, indexable
 
+__all__ = ["RegularizationPath", "regularization_path"]
+
 N_ALPHAS = 12
 SPAN = (0.1, 30.0)  # of 5 / N, the default strength
 
 
 @dataclass(frozen=True)
 class RegularizationPath:
-    """Score and sparsity of every strength in every fold.
+    """Score and sparsity of every strength in every fold: what `regularization_path` returns.
 
-    Attributes
+    Parameters
     ----------
     alphas : ndarray (n_alphas,)
         Strengths per sample, ascending: the order in which they were fitted.
@@ -34,6 +36,7 @@ class RegularizationPath:
     n_iter : ndarray of int (n_alphas, n_folds)
         Iterations of each fit.
     score_name : str
+        What a figure calls the score.
     """
 
     alphas: np.ndarray
@@ -72,7 +75,17 @@ class RegularizationPath:
         return float(self.alphas[np.flatnonzero(mean >= mean[best] - self.score_error[best])[-1]])
 
     def plot(self, ax=None):
-        """Draw score and sparsity; the `RegularizationPathDisplay`."""
+        """Draw score and sparsity.
+
+        Parameters
+        ----------
+        ax : sequence of 2 Axes, optional
+            None makes a figure of one column's width.
+
+        Returns
+        -------
+        RegularizationPathDisplay
+        """
         from dnnext.display import RegularizationPathDisplay
 
         return RegularizationPathDisplay.from_path(self, ax=ax)

@@ -178,7 +178,7 @@ def test_links_are_as_thick_as_their_weights():
     display = TopologyDisplay.from_topology(net)
     thin, thick = display.edges_.get_linewidths()
     assert thin < thick
-    np.testing.assert_allclose(display.weights()[1], [0.1, 0.4])
+    np.testing.assert_allclose(display._weights()[1], [0.1, 0.4])
 
 
 def test_a_schedule_shows_its_union():

@@ -141,12 +141,45 @@ class ConvergenceDisplay:
 
     @classmethod
     def from_result(cls, result, *, x="round", y="objective", name=None, ax=None, **kwargs):
-        """Draw one `Result` of an algorithm's `run`; see `from_estimator`."""
+        """Draw the run of one result.
+
+        Parameters
+        ----------
+        result : Result
+            What `run` of an algorithm returned.
+        x, y : str
+            See `ConvergenceDisplay`.
+        name : str, optional
+            Name in the legend; None draws no legend.
+        ax : Axes, optional
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        ConvergenceDisplay
+        """
         return cls.from_results([result], names=[name] if name else (), x=x, y=y, ax=ax, **kwargs)
 
     @classmethod
     def from_results(cls, results, *, x="round", y="objective", names=None, ax=None, **kwargs):
-        """Draw several results of `run`; a sequence with `names`, or a dict of name to result."""
+        """Draw the runs of several results.
+
+        Parameters
+        ----------
+        results : sequence of Result, or dict of name to Result
+        x, y : str
+            See `ConvergenceDisplay`.
+        names : sequence of str, optional
+            Names in the legend; None counts the runs.
+        ax : Axes, optional
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        ConvergenceDisplay
+        """
         if isinstance(results, dict):
             names, results = list(results), list(results.values())
         results = list(results)

@@ -125,7 +125,7 @@ class SparsityDisplay:
             )
             self._name_inputs(shown)
             self._name_units()
-            self.ax_.set_title(self.title())
+            self.ax_.set_title(self._title())
             self.ax_.tick_params(length=0)
             self.ax_.spines[:].set_visible(False)
             self.colorbar_ = None
@@ -136,7 +136,7 @@ class SparsityDisplay:
                 self.colorbar_.outline.set_visible(False)
         return self
 
-    def title(self):
+    def _title(self):
         """How many inputs and units are in use."""
         inputs = f"{self.active_inputs.sum()} of {count(len(self.active_inputs), 'input')}"
         if self.unit_name != "unit":

@@ -72,8 +72,12 @@ class TopologyDisplay:
         Parameters
         ----------
         topology : Topology or Schedule
-        values, value_name, positions
-            See `TopologyDisplay`.
+        values : array-like (A,), optional
+            Numbers or texts, one per agent.
+        value_name : str
+            What they are, with their unit.
+        positions : array-like (A, 2), optional
+            Where the agents stand.
         ax : Axes, optional
         **kwargs
             Passed to `plot`.
@@ -99,8 +103,10 @@ class TopologyDisplay:
             own view (`agents_`) on (X, y). 'distance': ``|w_i - w_bar|``, how far an agent is from the mean.
         X, y : array-like, optional
             Rows that 'score' is measured on.
-        value_name, positions
-            See `TopologyDisplay`.
+        value_name : str, optional
+            What the values are; None says it by itself for the three names above.
+        positions : array-like (A, 2), optional
+            Where the agents stand.
         ax : Axes, optional
         **kwargs
             Passed to `plot`.
@@ -155,13 +161,13 @@ class TopologyDisplay:
                     look = {"ha": "center", "va": "center_baseline", "fontsize": 6.5 if n <= 20 else 5.5, "zorder": 4}
                     self.ax_.annotate(str(text), point, color=shade_of(color), **look)
             if title:
-                self.ax_.set_title(self.title())
+                self.ax_.set_title(self._title())
             self.ax_.set_aspect("equal")
             self.ax_.set_axis_off()
             self.ax_.margins(0.1)
         return self
 
-    def title(self):
+    def _title(self):
         """Name, agents and links; spectral gap of a fixed graph, window of a schedule."""
         agents, links = count(self.graph.n_agents, "agent"), count(self.graph.n_edges, "link")
         if isinstance(self.topology, Schedule):
@@ -172,7 +178,7 @@ class TopologyDisplay:
     def _draw_edges(self):
         from matplotlib.collections import LineCollection
 
-        edges, weight = self.weights()
+        edges, weight = self._weights()
         share = weight / weight.max() if len(weight) and weight.max() > 0 else weight
         crowd = min(1.0, 3 * self.graph.n_agents / max(len(edges), 1))  # a dense graph gets thinner, paler links
         shades = np.zeros((len(edges), 4))
@@ -182,7 +188,7 @@ class TopologyDisplay:
         )
         self.ax_.add_collection(self.edges_)
 
-    def weights(self):
+    def _weights(self):
         """(edges (E, 2), mean mixing weight (E,)): the mean of c_ij and c_ji, over the window of a schedule."""
         adjacency = self.graph.adjacency.tocoo()
         forward = adjacency.row < adjacency.col
