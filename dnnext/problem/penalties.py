@@ -127,6 +127,8 @@ class _Terms(Penalty):
         l1, l2, group = self._shares()
         starts = model.groups[:, 0]
         strength = group * alpha[starts] * np.sqrt(model.groups[:, 1] - starts)
+        if alpha.max(initial=0) > np.finfo(dtype).max / 1e6:
+            raise ValueError(f"alpha of {self!r} is too large for {np.dtype(dtype)}, got {alpha.max():g}.")
         bound.l1, bound.l2 = ((share * alpha * model.mask).astype(dtype) for share in (l1, l2))
         bound.groups = np.ascontiguousarray(model.groups[strength > 0])
         bound.strength = strength[strength > 0].astype(dtype)

@@ -61,7 +61,8 @@ def check_shard(shard: Any, agent: int, model: MLP, loss: Loss, dtype: Any) -> t
             f"the targets of agent {agent} must have shape {one}({len(x)}, {model.n_outputs}), one row per row of X, "
             f"got {target.shape}."
         )
-    complaint = loss.check_target(target)
+    with np.errstate(over="ignore", invalid="ignore"):
+        complaint = loss.check_target(target)
     if complaint is not None:
         raise ValueError(f"the targets of agent {agent} do not fit: {complaint}.")
     return x, target, _check_weight(shard[2] if len(shard) == 3 else None, agent, len(x), dtype)

@@ -155,3 +155,32 @@ def test_model_files_that_lie(tmp_path, members, words):
     with pytest.raises(ValueError, match=words):
         dnnext.load(tmp_path / "m.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
+
+
+def two_agents(**options):
+    return Problem(MLP([3, 3, 1]), SquaredError(), L2(0.0), [(X[:5], Y[:5]), (X[5:], Y[5:])], **options)
+
+
+def test_a_tau_that_rounds_to_zero_does_not_hang():
+    """Its doubles are zero too; the solver gives up or begins at the rounding of the matrix."""
+    for solver in ("primal", "dual"):
+        recipe = dnnext.algorithms.NEXT(PartialLinearization(solver=solver), tau=1e-300)
+        result = recipe.run(two_agents(dtype="float32"), Network(Topology.ring(2)), warn=False, max_iter=9)
+        assert np.isfinite(result.w_bar).all()
+
+
+def test_alpha_beyond_single_precision_is_refused():
+    with pytest.raises(ValueError, match=r"alpha of .* is too large for float32"):
+        L2(1e300).bind(MLP([2, 1]), dtype=np.float32)
+
+
+def test_gradients_that_overflow_at_the_start_are_refused():
+    problem = Problem(MLP([1, 1]), SquaredError(), L2(0.0), [([[1e200]], [1e200]), ([[1.0]], [1.0])])
+    with pytest.raises(ValueError, match="at the start"):
+        dnnext.algorithms.NEXT().run(problem, Network(Topology.ring(2)), w0=np.zeros(2), max_iter=3)
+
+
+def test_a_flat_start_is_no_division_by_zero():
+    problem = Problem(MLP([1, 1]), SquaredError(), L2(0.0), [([[0.0]], [0.0]), ([[0.0]], [0.0])])
+    result = dnnext.algorithms.DGD().run(problem, Network(Topology.ring(2)), w0=np.zeros(2), max_iter=3, warn=False)
+    assert (result.w == 0).all()

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CALM = settings(
-    max_examples=60,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -13,7 +13,10 @@ CALM = settings(
 )
 
 
-@pytest.mark.parametrize("name", ["fit", "refit", "agents", "topology", "schedule", "cli", "model_file"])
+NAMES = ["fit", "refit", "agents", "topology", "schedule", "cli", "model_file", "recipe", "saved", "kernel"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @CALM
 @given(data=st.data())
 def test_an_outcome_is_a_result_or_a_sentence(cases, drawn, name, data):
@@ -21,7 +24,7 @@ def test_an_outcome_is_a_result_or_a_sentence(cases, drawn, name, data):
 
 
 def test_every_family_of_cases_is_tried(cases):
-    assert set(cases.CASES) == {"fit", "refit", "agents", "topology", "schedule", "cli", "model_file"}
+    assert set(cases.CASES) == set(NAMES)
 
 
 def test_the_judge_sees_what_is_wrong(cases):

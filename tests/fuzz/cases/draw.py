@@ -47,6 +47,7 @@ def judged(case, draw):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", DataConversionWarning)
         warnings.filterwarnings("ignore", "The model was fitted with", UserWarning)
+        warnings.filterwarnings("ignore", "The exact subproblem was not solved", RuntimeWarning)
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         try:
             return case(draw)
