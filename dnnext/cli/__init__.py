@@ -20,6 +20,7 @@ EPILOG = """examples:
   dnnext train data.csv --target price --agents 8 --topology ring --out model.npz --plot run.png
   dnnext predict model.npz new.csv > out.csv
   dnnext topology ring 16
+  mpiexec -n 4 python -m mpi4py -m dnnext train --target price --engine mpi --local-data part-{rank}.csv
 """
 
 
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, ImportError, MemoryError) as error:
         return _end(str(error), 2, args.debug)
     except Exception as error:
+        if type(error).__name__ == "AgentsLost":  # of dnnext.runtime, which is loaded by then
+            return _end(str(error), 1, args.debug)
         return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where).", 1, args.debug)
 
 
@@ -98,7 +101,7 @@ def _add_network(p, agents):
 
 def _add_train(commands, shared):
     p = commands.add_parser("train", parents=[shared], help="train on a CSV file and write a model file")
-    p.add_argument("file", metavar="FILE.csv", help="CSV with a header line; '-' is the standard input")
+    p.add_argument("file", metavar="FILE.csv", nargs="?", help="CSV with a header line; '-' is the standard input")
     p.add_argument("--target", metavar="COLUMN", help="the column to predict")
     p.add_argument("--task", choices=("auto", "classification", "regression"), default="auto", help="(default: auto)")
     p.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out (repeatable)")
@@ -118,6 +121,12 @@ def _add_train(commands, shared):
     p.add_argument("--jobs", type=int, default=None, help="threads (default: all cores)")
     p.add_argument("--out", metavar="MODEL.npz", default="model.npz", help="the model file (default: %(default)s)")
     p.add_argument("--plot", metavar="RUN.png", help="write the convergence figure (needs matplotlib)")
+    p.add_argument("--engine", choices=("local", "mpi"), default="local", help="one process, or ranks of mpiexec")
+    p.add_argument("--local-data", metavar="PATTERN", help="a CSV per rank, such as part-{rank}.csv, that stays there")
+    p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
+    p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")
+    p.add_argument("--checkpoint", metavar="DIR", help="write the run down there, see dnnext.resume")
+    p.add_argument("--checkpoint-every", type=int, default=20, metavar="N", help="iterations (default: %(default)s)")
     p.add_argument("--config", metavar="RUN.toml", help="options from a file, named as here; the command line wins")
     p.add_argument("--quiet", action="store_true", help="no progress lines")
     p.set_defaults(command="train:train")

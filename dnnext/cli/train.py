@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import tomllib
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,48 @@ def train(args):
     args = _with_config(args)
     if not args.target:
         raise ValueError("--target is missing: name the column to predict.")
-    table = read_table(args.file)
+    with _ranks(args) as ranks:
+        with ranks.together():
+            rows = _read(args, ranks.rank)
+        ranks.agree_on({"the task of --target (see --task)": rows.task, "the columns": rows.names})
+        if ranks.rank:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return _train(args, rows, ranks)
+        return _train(args, rows, ranks)
+
+
+class Rows(NamedTuple):
+    """What was read: inputs, target, owners or None, column names, the task, rows to train on and to test on."""
+
+    X: np.ndarray
+    y: np.ndarray
+    agent: np.ndarray | None
+    names: list
+    task: str
+    learn: np.ndarray
+    test: np.ndarray
+
+
+def _ranks(args):
+    """One agent per rank, to compare what was read; one process without --engine mpi."""
+    if args.engine == "mpi":
+        from dnnext.runtime.mpi import OverMPI
+
+        return OverMPI(timeout=args.timeout)
+    if args.local_data:
+        raise ValueError("--local-data needs --engine mpi, started by mpiexec.")
+    from dnnext.runtime import InProcess
+
+    return InProcess(1)
+
+
+def _read(args, rank):
+    """The rows of the file, or those of this rank's own file."""
+    if bool(args.file) == bool(args.local_data):
+        raise ValueError("give one CSV file, or --local-data with a file per rank, such as part-{rank}.csv.")
+    if args.engine == "mpi" and args.file == "-":
+        raise ValueError("the standard input reaches one rank only; name a file.")
+    table = read_table(args.local_data.replace("{rank}", str(rank)) if args.local_data else args.file)
     owner = [args.agent_column] if args.agent_column else []
     check_columns(table, [args.target], "--target")
     check_columns(table, args.drop, "--drop")
@@ -27,15 +70,26 @@ def train(args):
     names = [name for name in table.names if name not in {args.target, *args.drop, *owner}]
     if not names:
         raise ValueError(f"{table.path}: no column is left to learn from.")
-    X = table.numbers(names)
-    agent = _owners(table, args.agent_column)
     learn, test = _split(y, args.test_fraction, task, args.seed)
-    model = make_estimator(task, args)
-    print(f"{task} of {args.target!r} from {len(names)} columns, {len(learn)} rows to train on, {len(test)} to test on")
+    return Rows(table.numbers(names), y, _owners(table, args.agent_column), names, task, learn, test)
+
+
+def _train(args, rows, ranks):
+    """Fit, report, write; on ranks the first alone speaks and writes."""
+    model = make_estimator(rows.task, args)
+    X, y, agent, learn = rows.X, rows.y, rows.agent, rows.learn
+    counts = [int(n) for n in ranks.sum_agents(np.array([[len(learn), len(rows.test)]]))]
+    n_learn, n_test = counts if args.local_data else (len(learn), len(rows.test))
+    what = f"{rows.task} of {args.target!r} from {len(rows.names)} columns"
+    print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
     with notes_on_stderr():
-        model.fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
-    report(model, X, y, test)
-    model_notes = {"columns": names, "target": args.target, "task": task}
+        fit = model.fit_local if args.local_data else model.fit
+        fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
+    report(model, X, y, rows.test, local=bool(args.local_data), ranks=ranks)
+    if ranks.rank:
+        return 0
+    model.callbacks = None  # a model file cannot hold them
+    model_notes = {"columns": rows.names, "target": args.target, "task": rows.task}
     from dnnext.estimators.files import save
 
     save(model, args.out, notes=model_notes)
@@ -72,6 +126,7 @@ def predict(args):
 def make_estimator(task, args):
     """The estimator that the options ask for."""
     from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+    from dnnext.callbacks import Checkpoint
 
     kind = DecentralizedMLPClassifier if task == "classification" else DecentralizedMLPRegressor
     return kind(
@@ -91,10 +146,13 @@ def make_estimator(task, args):
         n_jobs=args.jobs,
         verbose=0 if args.quiet else 1,
         random_state=args.seed,
+        engine=args.engine,
+        engine_options={"timeout": args.timeout, "on_failure": args.on_failure} if args.engine == "mpi" else None,
+        callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
     )
 
 
-def report(model, X, y, test):
+def report(model, X, y, test, local=False, ranks=None):
     """How the run ended, and the score on the rows it has not seen."""
     ends = {
         "converged": "converged",
@@ -103,8 +161,12 @@ def report(model, X, y, test):
     }
     end = ends.get(model.status_, f"ended ({model.status_})")
     print(f"{end} after {model.n_iter_} iterations, {model.n_agents_} agents, {model.history_['round'][-1]} rounds")
+    what = "accuracy" if hasattr(model, "classes_") else "R2"
+    if local:
+        if ranks.sum_agents(np.array([len(test) == 0])) == 0:
+            print(f"test {what} {model.score_local(X[test], y[test]):.4f} over the rows of all ranks")
+        return
     if len(test) > 1 or (len(test) and hasattr(model, "classes_")):  # R2 needs two rows
-        what = "accuracy" if hasattr(model, "classes_") else "R2"
         worst = min(view.score(X[test], y[test]) for view in model.agents_)
         print(f"test {what} {model.score(X[test], y[test]):.4f} (the worst agent's own view: {worst:.4f})")
 

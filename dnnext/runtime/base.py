@@ -11,7 +11,6 @@ Sums over agents are gathered in agent order and added on every rank by the same
 shape depends on the number of ranks.
 """
 
-import builtins
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,8 @@ from dnnext import _checks
 __all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "Runtime", "split_agents"]
 
 Array = NDArray[Any]
+
+TOLD: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, MemoryError)  # kinds kept from rank to rank
 
 
 def split_agents(n_agents: int, n_ranks: int) -> NDArray[np.int64]:
@@ -208,7 +209,7 @@ class Runtime(ABC):
 
         Raises
         ------
-        ValueError, TypeError, OSError, RuntimeError
+        ValueError, TypeError, OSError, MemoryError, or else RuntimeError
             On every rank, what the first rank that failed said, and which it was.
         """
         failure: Exception | None = None
@@ -220,12 +221,14 @@ class Runtime(ABC):
             if failure is not None:
                 raise failure
             return
-        mine = "" if failure is None else f"{type(failure).__name__} {failure}"
+        kinds = [kind for kind in TOLD if isinstance(failure, kind)]
+        mine = "" if failure is None else f"{kinds[0].__name__ if kinds else type(failure).__name__} {failure}"
         for rank, text in enumerate(self.all_ranks(mine)):
             if text:
                 name, _, sentence = text.partition(" ")
-                kind = getattr(builtins, name) if name in ("ValueError", "TypeError", "OSError") else RuntimeError
-                raise kind(f"rank {rank}: {sentence}") from failure
+                known = {kind.__name__: kind for kind in TOLD}
+                sentence = sentence if name in known else f"{name}: {sentence}"
+                raise known.get(name, RuntimeError)(f"rank {rank}: {sentence}") from failure
 
     @property
     def has_survivors(self) -> bool:

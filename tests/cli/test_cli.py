@@ -135,6 +135,8 @@ def test_other_mistakes_are_one_sentence(here, capsys):
     train = ["train", "iris.csv", "--target", "kind"]
     assert "none.csv: No such file" in refused(capsys, "train", "none.csv", "--target", "y")
     assert "--target is missing" in refused(capsys, "train", "iris.csv")
+    assert "give one CSV file, or --local-data" in refused(capsys, "train", "--target", "kind")
+    assert "--local-data needs --engine mpi" in refused(capsys, *train[:1], *train[2:], "--local-data", "{rank}.csv")
     assert "topology" in refused(capsys, *train, "--topology", "donut")
     assert "--hidden" in refused(capsys, *train, "--hidden", "big")
     assert "--alpha" in refused(capsys, *train, "--alpha", "big")
@@ -167,7 +169,7 @@ def test_debug_shows_the_traceback(here):
 
 
 def test_unknown_words_are_exit_code_2(capsys):
-    for words in (["fly"], [], ["train"], ["topology", "ring", "many"]):
+    for words in (["fly"], [], ["predict"], ["topology", "ring", "many"]):
         with pytest.raises(SystemExit) as caught:
             main(words)
         assert caught.value.code == 2

@@ -1,0 +1,57 @@
+"""`dnnext train --engine mpi`: one rank speaks, the model is that of one process, mistakes end all with code 2."""
+
+import csv
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import dnnext
+from dnnext.cli import main
+
+X, Y = load_iris(return_X_y=True)
+OPTIONS = ["--target", "kind", "--quiet", "--max-iter", "6", "--tol", "0", "--hidden", "4", "--agents", "4"]
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """all.csv, and the same rows in part-0.csv and part-1.csv."""
+    rows = [[*x, ["a", "b", "c"][y]] for x, y in zip(X.tolist(), Y, strict=True)]
+    for name, part in (("all", rows), ("part-0", rows[::2]), ("part-1", rows[1::2])):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["sl", "sw", "pl", "pw", "kind"], *part])
+    return tmp_path
+
+
+def test_train_on_ranks(launch, tables, monkeypatch, capsys):
+    words = ["train", str(tables / "all.csv"), *OPTIONS]
+    code, out, err = launch(
+        2, "-m", "dnnext", *words, "--engine", "mpi", "--out", tables / "ranks.npz", "--checkpoint", tables / "run"
+    )
+    assert code == 0, err
+    assert out.count("model written to") == 1
+    assert out.count("rows to train on") == 1
+    monkeypatch.chdir(tables)
+    assert main([*words, "--out", "one.npz"]) == 0
+    capsys.readouterr()
+    ranks, one = dnnext.load(tables / "ranks.npz"), dnnext.load(tables / "one.npz")
+    np.testing.assert_array_equal(ranks.coefs_[0], one.coefs_[0])
+    assert len(ranks.agents_) == 4
+    assert len(list((tables / "run").glob("*.npz"))) == 2
+
+
+def test_every_rank_has_its_own_file(launch, tables):
+    words = ["train", *OPTIONS, "--engine", "mpi", "--local-data", tables / "part-{rank}.csv", "--topology", "complete"]
+    code, out, err = launch(2, "-m", "dnnext", *words, "--out", tables / "m.npz")
+    assert code == 0, err
+    assert "over the rows of all ranks" in out
+    assert dnnext.load(tables / "m.npz").n_agents_ == 2
+
+
+def test_a_missing_part_ends_all_with_code_2(launch, tables):
+    (tables / "part-1.csv").unlink()
+    words = ["train", *OPTIONS, "--engine", "mpi", "--local-data", tables / "part-{rank}.csv"]
+    code, _, err = launch(2, "-m", "dnnext", *words, timeout=60)
+    assert code == 2
+    assert "part-1.csv" in err
+    assert "No such file" in err
