@@ -162,9 +162,46 @@ print(hashlib.sha256(out.tobytes()).hexdigest())
     assert outputs[0] == outputs[1] == outputs[2] != ""
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_one_thread_after_fork():
+    """A child of a process that has used several threads computes on one thread; OpenMP would hang in it."""
+    code = """
+import os, numpy as np
+from dnnext import kernels
+x, w = np.random.default_rng(0).standard_normal((30000, 9)), np.ones((1, 331))
+out, grad = np.empty(1), np.empty((1, 331))
+call = (out, grad, w, x, np.ones((30000, 1)), None, np.array([0, 30000]), (9, 30, 1), 1, 0, 1.0, 1.0)
+kernels.mlp_loss_grad(*call, 3)
+before = grad.copy()
+pid = os.fork()
+if pid == 0:
+    kernels.mlp_loss_grad(*call, 1)
+    os._exit(0 if np.array_equal(before, grad) else 1)
+print(os.waitpid(pid, 0)[1])
+"""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "0\n"
+
+
 def test_unknown_cpu_path_is_named():
     environment = {**os.environ, "DNNEXT_CPU": "pentium", "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-c", "import dnnext.kernels"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "DNNEXT_CPU must be one of" in result.stderr
     assert "pentium" in result.stderr
+
+
+def test_waiting_threads_sleep_and_nothing_leaks():
+    """OpenMP is asked to wait asleep while it is loaded; the user's own wish stands, and no child inherits ours."""
+    code = "import os; from dnnext import kernels; print({k: v for k, v in os.environ.items() if k in {NAMES}})"
+    code = code.replace("{NAMES}", "('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')")
+    for wish in ({}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}):
+        clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+        environment = {**clean, **wish, "PYTHONSAFEPATH": "1", "OMP_DISPLAY_ENV": "verbose"}
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert result.stdout.strip() == str(wish)
+        if not wish and "GOMP_SPINCOUNT" in result.stderr:
+            assert "GOMP_SPINCOUNT = '1000'" in result.stderr
