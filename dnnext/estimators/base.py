@@ -31,12 +31,13 @@ from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import SETTLED, Online, Progress
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
+from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
 from dnnext.network import Network
 from dnnext.problem import MLP, Problem
 
 
-class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
+class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEstimator):
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
@@ -73,6 +74,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
 
     # training
 
+    @with_callbacks
     def fit(self, X, y, sample_weight=None, agent=None, eval_set=None):
         """Train on rows that belong to agents.
 
@@ -103,7 +105,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
         ConvergenceWarning
             If the objective was still falling by more than 1 % per ten iterations, or the run had to be stopped.
         """
-        with as_before_if_it_fails(self):
+        with fit_task(self, X, y, sample_weight), as_before_if_it_fails(self):
             return self._fit(X, y, sample_weight, agent, eval_set)
 
     def _fit(self, X, y, sample_weight, agent, eval_set, resumed=None):
@@ -165,7 +167,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
     def _train(self, problem, graph, moments, seeds, score, method="fit", resumed=None):
         network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
         algorithm = choices.make_algorithm(self, problem)
-        start = self._start(problem.model, moments, seeds)
+        start = self._start(problem, moments, seeds)
         watch = Watch(
             problem,
             score=score,
@@ -188,7 +190,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
             tol=float(self.tol),
             n_iter_no_change=int(self.n_iter_no_change),
             monitor_every=int(self.monitor_every),
-            callbacks=[watch, *(self.callbacks or ())],
+            callbacks=[watch, Iterations(self, moments), *(self.callbacks or ())],
             max_time=self.max_time,
             random_state=seeds.integer("algorithm"),
             warn=False,
@@ -242,20 +244,23 @@ class DecentralizedMLP(Online, OverRanks, Exports, BaseEstimator):
             return Moments(x_mean, x_scale, np.zeros(targets.shape[1]), np.ones(targets.shape[1]))
         return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y", dtype))
 
-    def _start(self, model, moments, seeds):
+    def _start(self, problem, moments, seeds):
         """The common first row: Glorot-uniform, or the fitted weights under warm_start unless all are zero."""
-        dtype = choices.make_dtype(self.dtype)
-        if not (self.warm_start and hasattr(self, "_network")):
-            return model.init(seeds.generator("weights"), dtype=dtype)
-        old = self._network.model
-        if old.layers != model.layers or old.activation != model.activation:
-            raise ValueError(
-                f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
-                "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
-            )
-        row = unfold(model, self.coefs_, self.intercepts_, moments, dtype)
-        if len(model.layers) > 2 and not np.any(row[model.mask > 0]):  # a saddle: no gradient leads away from it
-            return model.init(seeds.generator("weights"), dtype=dtype)
+        model, dtype, row = problem.model, choices.make_dtype(self.dtype), None
+        if self.warm_start and hasattr(self, "_network"):
+            old = self._network.model
+            if old.layers != model.layers or old.activation != model.activation:
+                raise ValueError(
+                    f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
+                    "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
+                )
+            row = unfold(model, self.coefs_, self.intercepts_, moments, dtype)
+            if len(model.layers) > 2 and not np.any(row[model.mask > 0]):
+                row = None  # a saddle: no gradient leads away from it
+        if row is None:
+            row = model.init(seeds.generator("weights"), dtype=dtype)
+        if not np.isfinite(problem.penalty.value(row)):  # a penalty may forbid weights: the nearest it allows
+            row = problem.prox(row[None], np.ones(1, dtype))[0]
         return row
 
     def _scorer(self, model, moments, x, codes):

@@ -112,7 +112,7 @@ class Online:
             if not first and problem.model != self._network.model:
                 raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
             if first:
-                progress = Progress.start(problem, self._start(problem.model, moments, seeds))
+                progress = Progress.start(problem, self._start(problem, moments, seeds))
             elif progress is None:
                 progress = Progress.start(problem, self._network.row, self.n_iter_, seen)
             algorithm = choices.make_algorithm(self, problem)

@@ -132,6 +132,25 @@ def test_a_penalty_of_the_table_is_known_by_its_name(monkeypatch):
     assert classifier(penalty="nothing").fit(X, Y).score(X, Y) > 0.9
 
 
+class Nonnegative(Penalty):
+    """0 where every weight is >= 0, else infinite."""
+
+    def value(self, w):
+        return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+
+    def prox(self, v, s):
+        return np.where(self.model.mask > 0, np.maximum(v, 0), v)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("algorithm", ["next", "gradient_tracking", "dgd", "centralized"])
+def test_a_penalty_that_forbids_weights(algorithm, dtype):
+    clf = classifier(penalty=Nonnegative(), algorithm=algorithm, dtype=dtype).fit(X, Y)
+    assert min(weight.min() for weight in clf.coefs_) >= 0
+    assert clf.coefs_[0].dtype == dtype
+    assert clf.history_["objective"][-1] < clf.history_["objective"][0]
+
+
 @pytest.mark.parametrize("class_weight", ["foo", 3, [1.0, 2.0]])
 def test_class_weight(class_weight):
     with pytest.raises(ValueError, match="class_weight must be None, 'balanced' or a dict"):
