@@ -6,7 +6,7 @@
 #   base                    fit, partial_fit, agents_: the story both share
 #   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
 #   choices                 parameters -> objects of the rooms below; what does not fit together is said here
-#   watch, online           looks during a run; one iteration at a time
+#   watch, tasks, online    looks during a run, scikit-learn's callbacks among them; one iteration at a time
 #   engine, ranks, resuming where the agents live; rows that stay on their rank; going on from a checkpoint
 #   fitted, files, exports  the fitted network and its folded coefficients; the model file; other libraries' models
 #   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
