@@ -4,7 +4,7 @@ import traceback
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.exceptions import UndefinedMetricWarning
 
 REFUSALS = (ValueError, FloatingPointError)  # what docstrings name
 
@@ -44,11 +44,9 @@ def judged(case, draw):
     """The outcome of a case, or Broken."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", DataConversionWarning)
-        warnings.filterwarnings("ignore", "The model was fitted with", UserWarning)
+        warnings.simplefilter("ignore", UserWarning)  # sentences for the user, ConvergenceWarning among them
+        warnings.simplefilter("error", UndefinedMetricWarning)
         warnings.filterwarnings("ignore", "The exact subproblem was not solved", RuntimeWarning)
-        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         try:
             return case(draw)
         except REFUSALS as error:
