@@ -54,6 +54,7 @@ class Run:
         self.history = metrics.History()
         self.best: Best | None = None
         self.seconds = 0.0
+        self.iteration = s.t  # that is under way
         self.is_whole = True  # the state is that of a finished iteration
         self.is_resumed = False
         self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
@@ -100,7 +101,7 @@ class Run:
 
     def lose(self, loss: AgentsLost) -> None:
         """Go on without the agents that are lost, or say when it was and give up."""
-        sentence = f"{loss} in iteration {self.s.t + 1}, round {self.network.round + 1}."
+        sentence = f"{loss} in iteration {self.iteration}, round {self.network.round}."
         loss = AgentsLost(sentence, loss.ranks, loss.agents)
         if not self.network.runtime.has_survivors:
             raise loss
@@ -109,7 +110,7 @@ class Run:
     def iterate(self, interruption: Interruption) -> str:
         """One iteration and what follows it; the reason to end, or ''."""
         s, limits = self.s, self.limits
-        begin = time.perf_counter()
+        begin, self.iteration = time.perf_counter(), s.t + 1
         self.is_whole = False
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is the alarm's business
             self.algorithm.step(self.problem, self.network, s)

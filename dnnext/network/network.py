@@ -257,7 +257,7 @@ class Network:
         for k, (local, c) in enumerate(rounds):
             if exchanged:
                 self.runtime.exchange([*[lane.rows for lane in lanes], self._scalars], local.plan)
-                self.watch.look(lanes, self._scalars, local.plan, self.round + k)
+                self.watch.look(lanes, self._scalars, local.plan, self.round)
             if scalars is not None and (k == 0 or self._fixed is None):
                 now = local.heard(self._scalars)
                 heard = now if heard is None else np.maximum(heard, now, out=heard)
@@ -267,7 +267,7 @@ class Network:
             if k == 0:
                 disagreement = relative_change(arrays[0], lanes[0].local, 1.0 / c.scale, self._scratch)
             self.bytes += local.n_messages * self._row_bytes
-        self.round += len(rounds)
+            self.round += 1
         if heard is None:
             heard = np.zeros((self.n_local, self._scalars.shape[1] or 1), dtype=arrays[0].dtype)
         elif self._fixed is None:
@@ -282,7 +282,7 @@ class Network:
         n_ghost = max([local.plan.n_ghost for local, _ in rounds], default=0) if self.runtime.is_distributed else 0
         signature = (*[(x.shape, x.dtype) for x in arrays], None if scalars is None else np.shape(scalars))
         if signature != self._signature:
-            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], () if scalars is None else (scalars.shape[1:],))
+            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], () if scalars is None else (np.shape(scalars)[1:],))
             self.runtime.agree("the width and precision of a message", widths)
         if signature != self._signature or n_ghost > self._n_ghost:
             self._bind(signature, n_ghost)

@@ -50,7 +50,7 @@ def ulfm(launch):
 TROUBLES = {
     "exception": "the last rank's own trouble",
     "kill": "",  # the launcher has its own words
-    "stop": r"agents 4 to 5 (rank 2) gave no sign of life for 5 s in iteration 13, round",
+    "stop": r"agents 4 to 5 (rank 2) gave no sign of life for 5 s in iteration 12, round",
     "full": "checkpoint 3 could not be written",
     "exit": "",
 }
