@@ -33,7 +33,7 @@ def fuzz(kept):
     rows, broken = [], []
     for name, kind in kept.items():
         out = kind["outcomes"]
-        refused = sum(n for word, n in out.items() if word.startswith("refused"))
+        refused = sum(n for word, n in out.items() if word.startswith("refused") or word in ("nothing", "exit 2"))
         bad = out.get("broken", 0)
         total = sum(out.values())
         rows.append([name, total, total - refused - bad, refused, bad])
