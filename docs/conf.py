@@ -18,6 +18,7 @@ copyright = "the dnnext developers, BSD-3-Clause"
 version = release = dnnext.__version__
 
 extensions = [
+    "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -32,6 +33,7 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
+suppress_warnings = ["myst.xref_missing"]  # a page in Markdown may point to files beside docs/
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = f"dnnext {version}"
