@@ -259,8 +259,9 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
                 row = None  # a saddle: no gradient leads away from it
         if row is None:
             row = model.init(seeds.generator("weights"), dtype=dtype)
-        if not np.isfinite(problem.penalty.value(row)):  # a penalty may forbid weights: the nearest it allows
-            row = problem.prox(row[None], np.ones(1, dtype))[0]
+        with np.errstate(over="ignore", invalid="ignore"):  # a huge alpha is the run's business
+            if not np.isfinite(problem.penalty.value(row)):  # a penalty may forbid weights: the nearest it allows
+                row = problem.prox(row[None], np.ones(1, dtype))[0]
         return row
 
     def _scorer(self, model, moments, x, codes):
