@@ -75,7 +75,7 @@ def main():
             ax.set_xlabel("iterations")
         for ax in axes[1]:
             ax.set_xlabel("seconds, one core")
-        axes[0, 3].legend(loc="lower left")
+        axes[0, 2].legend(loc="lower left")
         FIGURES.mkdir(exist_ok=True)
         figure.savefig(FIGURES / "surrogate.png")
     with open(FIGURES / "surrogate.csv", "w", newline="") as file:
