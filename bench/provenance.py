@@ -15,6 +15,16 @@ RESULTS = Path(__file__).parent / "results"
 CACHE = RESULTS / "cache"
 
 
+class NotRun(RuntimeError):
+    """A run that was not kept, where only kept ones are wanted."""
+
+
+class Keeping:
+    """What `kept` may do: `only` takes finished runs and starts none."""
+
+    only = False
+
+
 def software(*packages: str) -> str:
     """Versions of dnnext, of what it stands on and of the named packages; BLAS, processor path and cores."""
     from threadpoolctl import threadpool_info
@@ -44,6 +54,8 @@ def kept(experiment: str, settings: dict[str, Any], run: Callable[[], dict[str, 
     path = CACHE / experiment / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
     if path.exists() and not fresh:
         return json.loads(path.read_text())["result"]
+    if Keeping.only:
+        raise NotRun(text)
     result = run()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from bench import data
-from bench.provenance import RESULTS, save_figure, write_table
+from bench.provenance import RESULTS, NotRun, save_figure, write_table
 from dnnext.network import Network, Topology
 from dnnext.problem import L2, MLP, Logistic, Penalty, Problem, Softmax, SquaredError
 
@@ -162,6 +162,20 @@ def first(curve: dict[str, list[float]], what: str, goal: float, of: str = "obje
     """The value of column `what` where column `of` first is at or below the goal."""
     reached = np.flatnonzero(np.asarray(curve[of]) <= goal)
     return float(curve[what][reached[0]]) if len(reached) else None
+
+
+def finished(what: str, run: Callable[[], Any], missing: list[str]) -> Any:
+    """What run() returns; None, and `what` added to missing, where only kept runs are wanted and one is not."""
+    try:
+        return run()
+    except NotRun:
+        missing.append(what)
+        return None
+
+
+def not_finished(missing: Sequence[str]) -> str:
+    """A sentence for the notes, empty if all was run."""
+    return f" NOT RUN YET: {'; '.join(missing)}." if missing else ""
 
 
 def mean_sd(values: Sequence[float], digits: int = 3) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import data
 from bench.experiments import rivals
-from bench.experiments.common import Case, Claim, mean_sd, plots, publish
+from bench.experiments.common import Case, Claim, finished, mean_sd, not_finished, plots, publish
 from bench.provenance import kept
 from dnnext.algorithms import NEXT
 from dnnext.estimators.choices import make_surrogate
@@ -107,18 +107,22 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
     names = [d.name for d in data.load_all(QUICK if quick else data.FIFTEEN)]
     table, by_cut = list[list[Any]](), list[list[Any]]()
     numbers: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    missing: list[str] = []
     for name in names:
         print(f"  {name}", flush=True)
-        ways = ("iid", "label", "dirichlet") if name in PARTED else ("iid",)
-        for how in ways:
-            numbers[name, how] = scores(name, how, seeds, most, fresh)
-            by_cut.append([name, how, *[mean_sd(v) for v in numbers[name, how].values()]])
-        table.append(fifteen_row(name, numbers[name, "iid"], tuned(name, seeds, most, fresh)))
-    header = ["set", "partition", *numbers[names[0], "iid"]]
+        for how in ("iid", "label", "dirichlet") if name in PARTED else ("iid",):
+            found = finished(f"{name} ({how})", lambda n=name, h=how: scores(n, h, seeds, most, fresh), missing)
+            if found is not None:
+                numbers[name, how] = found
+                by_cut.append([name, how, *[mean_sd(v) for v in found.values()]])
+        rival = finished(f"{name} (tuned)", lambda n=name: tuned(n, seeds, most, fresh), missing)
+        if rival is not None and (name, "iid") in numbers:
+            table.append(fifteen_row(name, numbers[name, "iid"], rival))
+    header = ["set", "partition", *next(iter(numbers.values()))]
+    shown = ", ".join(dict.fromkeys(name for name, _ in numbers))
     facts = (
-        f"Data: {', '.join(names)}, at most {most} rows of each; {AGENTS} agents, Erdos-Renyi, Metropolis, 20 tanh "
-        f"units, seeds {list(seeds)} for split, partition, graph and start; accuracy or R2 on a quarter of the rows, "
-        "mean (sd)"
+        f"Data: {shown}, at most {most} rows of each; {AGENTS} agents, Erdos-Renyi, Metropolis, 20 tanh units, seeds "
+        f"{list(seeds)} for split, partition, graph and start; accuracy or R2 on a quarter of the rows, mean (sd)"
     )
     notes = (
         "alone: mean over the agents of models trained on own rows only; best alone: the best of them, which nobody "
@@ -127,10 +131,11 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
         "same with one agent that holds all rows."
     )
     publish("e_partitions", "Test scores by what agents share", header, by_cut, facts,
-            picture(numbers), quick, notes + where_others_win(numbers))  # fmt: skip
+            picture(numbers), quick, notes + where_others_win(numbers) + not_finished(missing))  # fmt: skip
     header = ["set", "decentralised, untuned", "scikit-learn, pooled, tuned", "relative gap %", "mean agent alone",
               "best agent alone", "one-shot outputs", "tuned setting"]  # fmt: skip
     notes = f"Relative gap: (tuned - ours) / |tuned|, negative where ours is better. Grid (alpha, rate): {GRID}."
+    notes += not_finished(missing)
     title = "Untuned, ten agents, beside a tuned MLP on pooled data"
     publish("e_fifteen", title, header, table, facts, None, quick, notes)
     return claims(table, numbers, quick)

@@ -118,7 +118,7 @@ def picture(drawn: dict[str, dict[str, Any]]) -> Any:
             for _, result in tried:
                 if isinstance(result, dict):
                     trace = np.array(result["trace"])
-                    ax.plot(trace[:, 0], np.maximum.accumulate(trace[:, 2]), color=f"C{k}", lw=1.2,
+                    ax.plot(trace[:, 0], np.maximum.accumulate(trace[:, 2]), color=f"C{k}", lw=1.2, marker=".",
                             label=who if first else None)  # fmt: skip
                     first = False
         score, goal = GOALS[name]

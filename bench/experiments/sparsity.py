@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bench import data
-from bench.experiments.common import Claim, mean_sd, plots, publish
+from bench.experiments.common import Claim, finished, mean_sd, not_finished, plots, publish
 from bench.provenance import kept
 
 PENALTIES = ("l1", "group", "sparse_group")
@@ -38,21 +38,30 @@ def fit(name: str, penalty: str, alpha: float, fold: int) -> dict[str, float]:
     }
 
 
+def fits(name: str, penalty: str, alpha: float, folds: range, fresh: bool) -> list[dict[str, float]]:
+    """One result per fold."""
+    runs = []
+    for fold in folds:
+        settings = {"set": name, "penalty": penalty, "alpha": alpha, "fold": fold}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runs.append(kept("b", settings, lambda f=fold: fit(name, penalty, alpha, f), fresh))
+    return runs
+
+
 def study(quick: bool, fresh: bool) -> list[Claim]:
     sets = ["breast_cancer"] if quick else [d.name for d in data.load_all(SETS)]
     folds = range(2 if quick else 5)
     numbers: dict[tuple[str, str, float], dict[str, np.ndarray]] = {}
+    missing: list[str] = []
     for name in sets:
         for penalty in QUICK if quick else (*PENALTIES, "l2"):
             for alpha in QUICK[penalty] if quick else (ALPHAS if penalty != "l2" else (1e-3,)):
-                runs = []
-                for fold in folds:
-                    settings = {"set": name, "penalty": penalty, "alpha": alpha, "fold": fold}
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        run = lambda f=fold, a=alpha, p=penalty, n=name: fit(n, p, a, f)  # noqa: E731
-                        runs.append(kept("b", settings, run, fresh))
-                numbers[name, penalty, alpha] = {k: np.array([r[k] for r in runs]) for k in runs[0]}
+                runs = finished(
+                    f"{name}, {penalty}", lambda n=name, p=penalty, a=alpha: fits(n, p, a, folds, fresh), missing
+                )
+                if runs:
+                    numbers[name, penalty, alpha] = {k: np.array([r[k] for r in runs]) for k in runs[0]}
     rows = [[name, penalty, f"{alpha:g}", *[mean_sd(v) for v in n.values()]] for (name, penalty, alpha), n in
             numbers.items()]  # fmt: skip
     header = ["set", "penalty", "alpha", "zero weights", "inputs off", "hidden units left", "test accuracy"]
@@ -62,6 +71,7 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
         "is the number of the split"
     )
     notes = "Shares of exact zeros among coefs_ (biases apart) and of inputs with no weight at all: mean (sd)."
+    notes += not_finished(list(dict.fromkeys(missing)))
     publish("b_sparsity", "Zeros against accuracy", header, rows, facts, picture(sets, numbers), quick, notes)
     return claims(numbers)
 
@@ -89,11 +99,12 @@ def picture(sets: list[str], numbers: dict[tuple[str, str, float], dict[str, np.
                     continue
                 x, y = ([n[key].mean() for _, n in points] for key in (what, "accuracy"))
                 spread = [n["accuracy"].std() for _, n in points]
-                ax.errorbar(x, y, spread, marker="o", ms=4, lw=1.2, color=f"C{k}", label=penalty)
-                for a, b, (alpha, _) in zip(x, y, points, strict=True):
-                    ax.annotate(f"{alpha:g}", (a, b), fontsize=6, xytext=(3, 3), textcoords="offset points")
+                ax.errorbar(x, y, spread, marker="o", ms=4, lw=1.4, elinewidth=0.5, color=f"C{k}", label=penalty)
+                if penalty == {"zeros": "l1", "off": "group"}[what]:
+                    for a, b, (alpha, _) in zip(x, y, points, strict=True):
+                        ax.annotate(f"{alpha:g}", (a, b), fontsize=7, xytext=(3, 4), textcoords="offset points")
             ax.set(xlabel={"zeros": "share of weights that are zero", "off": "share of inputs off"}[what])
             ax.set(ylabel="test accuracy", title=name, xlim=(-0.05, 1.05))
             ax.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7, loc="lower left")
     return fig
