@@ -13,6 +13,7 @@ Design
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -32,6 +33,10 @@ __all__ = ["notes_of", "read", "read_archive", "write", "write_archive"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# What a damaged file can make its readers raise.
+FAILURES = (
+    ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 FORMAT, VERSION = "dnnext checkpoint", 1
 NAME = re.compile(r"(\d{6,})-agents-(\d{5,})-(\d{5,})\.npz")
 
@@ -106,14 +111,11 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
         )
     with runtime.together():
         parts = [_checked(file, runtime.n_agents) for file in whole[max(common)]]
-        agents = {}
-        for name in [name for name in parts[0][1] if name.startswith("agents.")]:
-            joined = np.concatenate([arrays[name] for _, arrays in parts])
-            skip = own.start - parts[0][0]["agents"][0]
-            agents[name.removeprefix("agents.")] = joined[skip : skip + len(own)]
-        header, arrays = parts[0]
-        shared = {n.removeprefix("shared."): array for n, array in arrays.items() if n.startswith("shared.")}
-    return Snapshot(agents, shared, header["numbers"])
+        try:
+            snapshot = _joined(parts, own)
+        except FAILURES as error:
+            raise ValueError(f"the files of checkpoint {max(common)} do not fit together: {error!r}.") from error
+    return snapshot
 
 
 def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
@@ -131,13 +133,16 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     return int(header["n_agents"]), dict(header["notes"])
 
 
-def write_archive(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:
+def write_archive(
+    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array], *, compressed: bool = False
+) -> None:
     """One npz file with a JSON header: written beside its place, flushed to the disk, then moved there."""
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     handle, beside = tempfile.mkstemp(dir=Path(path).absolute().parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, header=text, **arrays)  # type: ignore[arg-type]
+            save = np.savez_compressed if compressed else np.savez
+            save(file, header=text, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -147,7 +152,7 @@ def write_archive(path: str | os.PathLike[str], header: dict[str, Any], arrays: 
 
 
 def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tuple[dict[str, Any], dict[str, Array]]:
-    """(header, arrays) of a file that `write_archive` wrote.
+    """(header, arrays) of a file that `write_archive` wrote; nothing in it is ever executed.
 
     Raises
     ------
@@ -160,22 +165,29 @@ def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tu
             members = [member.removesuffix(".npy") for member in archive.namelist()]
             if "header" not in members:
                 raise ValueError("it has no header")
-            arrays = {member: _array(archive, member) for member in members}
-        header = json.loads(arrays.pop("header").tobytes())
-        if not isinstance(header, dict) or header.get("format") != format_:
-            raise ValueError("its header is of another format")
-    except (ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            header = json.loads(_array(archive, "header").tobytes())
+            if not isinstance(header, dict) or header.get("format") != format_:
+                raise ValueError("its header is of another format")
+            if header.get("version", 0) <= version:
+                return header, {member: _array(archive, member) for member in members if member != "header"}
+    except FAILURES as error:
         raise ValueError(f"{name!r} is not a complete {format_} file: {error}.") from error
-    if header.get("version", 0) > version:
-        raise ValueError(
-            f"{name!r} has {format_} format {header['version']}, this version of dnnext reads up to {version}: update "
-            "dnnext."
-        )
-    return header, arrays
+    raise ValueError(
+        f"{name!r} has {format_} format {header['version']}, this dnnext reads up to {version}: update dnnext."
+    )
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> Array:
-    with archive.open(member + ".npy") as file:
+    """One array, never more memory than the archive says the member has."""
+    name = member + ".npy"
+    if name not in archive.namelist():
+        raise ValueError(f"it holds {member!r}, which is no array")
+    with archive.open(name) as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
+            raise ValueError(f"{member!r} is shorter than its header says")
+    with archive.open(name) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
         file.read()  # to the end, where the checksum is compared
     return array
@@ -202,6 +214,19 @@ def _covering(folder: Path, start: int, stop: int) -> dict[int, list[Path]]:
             covering.setdefault(number, []).append(folder / name)
             reached[number] = last + 1
     return {number: files for number, files in covering.items() if reached[number] >= stop}
+
+
+def _joined(parts: list[tuple[dict[str, Any], dict[str, Array]]], own: range) -> Snapshot:
+    """The entries of the agents held here, from files in agent order."""
+    header, first = parts[0]
+    skip, agents = own.start - int(header["agents"][0]), {}
+    for name in [name for name in first if name.startswith("agents.")]:
+        joined = np.concatenate([arrays[name] for _, arrays in parts])[skip : skip + len(own)]
+        if len(joined) != len(own):
+            raise ValueError(f"{name} has {len(joined)} rows for {len(own)} agents")
+        agents[name.removeprefix("agents.")] = joined
+    shared = {name.removeprefix("shared."): array for name, array in first.items() if name.startswith("shared.")}
+    return Snapshot(agents, shared, dict(header["numbers"]))
 
 
 def _checked(file: Path, n_agents: int) -> tuple[dict[str, Any], dict[str, Array]]:

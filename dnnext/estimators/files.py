@@ -9,17 +9,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import tempfile
 import warnings
-import zipfile
-import zlib
 
 import numpy as np
 import scipy.sparse
 
 import dnnext
+from dnnext.checkpoint import read_archive, write_archive
 from dnnext.estimators.data import Moments
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
@@ -78,7 +75,7 @@ def save(estimator, path, notes=None):
         header["schedule"] = repr(estimator.topology_)
     if estimator._progress is not None:
         arrays |= {f"progress.{name}": np.asarray(value) for name, value in vars(estimator._progress).items()}
-    _write(path, header, arrays)
+    write_archive(path, header, arrays, compressed=True)
 
 
 def load(path):
@@ -115,7 +112,7 @@ def load(path):
     >>> bool((again.predict(X) == clf.predict(X)).all())
     True
     """
-    header, arrays = _read(path)
+    header, arrays = read_archive(path, FORMAT, VERSION)
     try:
         _check_arrays(header, arrays)
         return _rebuild(header, arrays)
@@ -125,7 +122,7 @@ def load(path):
 
 def read_notes(path):
     """The notes that `save` kept beside the model."""
-    return _read(path)[0].get("notes", {})
+    return read_archive(path, FORMAT, VERSION)[0].get("notes", {})
 
 
 def _check_arrays(header, arrays):
@@ -216,54 +213,6 @@ def _revive_network(estimator, header, arrays):
         return
     estimator._agent_rows, estimator._agent_samples = arrays["agents"], header["agents"]["rows"]
     estimator._graph = Graph(estimator.topology_, header["agents"]["labels"])
-
-
-def _write(path, header, arrays):
-    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    path = os.fspath(path)
-    handle, beside = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, header=text, **arrays)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
-
-
-def _read(path):
-    """(header, arrays) of a model file."""
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = [member.removesuffix(".npy") for member in archive.namelist()]
-                if "header" not in members:
-                    raise ValueError("it has no header")
-                header = json.loads(_array(archive, "header").tobytes())
-                if not isinstance(header, dict) or header.get("format") != FORMAT:
-                    raise ValueError("its header is of another format")
-                if header.get("version", 0) <= VERSION:
-                    return header, {member: _array(archive, member) for member in members if member != "header"}
-        except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{name!r} is not a complete dnnext model file: {error}.") from error
-    raise ValueError(
-        f"{name!r} has model format {header['version']}, this version of dnnext reads up to {VERSION}: update dnnext."
-    )
-
-
-def _array(archive, member):
-    """One array, never more memory than the archive says the member has."""
-    name = member + ".npy"
-    if name not in archive.namelist():
-        raise ValueError(f"it holds {member!r}, which is no array")
-    with archive.open(name) as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
-            raise ValueError(f"{member!r} is shorter than its header says")
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _below(arrays, prefix):
