@@ -282,7 +282,8 @@ class Network:
         n_ghost = max([local.plan.n_ghost for local, _ in rounds], default=0) if self.runtime.is_distributed else 0
         signature = (*[(x.shape, x.dtype) for x in arrays], None if scalars is None else np.shape(scalars))
         if signature != self._signature:
-            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], () if scalars is None else (np.shape(scalars)[1:],))
+            beside = () if scalars is None else (np.shape(scalars)[1:],)
+            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], *beside)
             self.runtime.agree("the width and precision of a message", widths)
         if signature != self._signature or n_ghost > self._n_ghost:
             self._bind(signature, n_ghost)

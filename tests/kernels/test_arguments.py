@@ -60,10 +60,10 @@ def good(network):
         "mlp_jv": {"out": wide, **mlp, "v": p.v, **net},
         "mlp_jtu": {"out": rows, **mlp, "u": p.u, **net},
         "mlp_jacobian": {
-            "out": np.empty((p.n * 2, p.params)), "w": p.w[:1], "x": p.x, "root": p.u, "layers": p.layers,
+            "out": np.zeros((p.n * 2, p.params)), "w": p.w[:1], "x": p.x, "root": p.u, "layers": p.layers,
             "activation": 1,
         },
-        "mlp_gauss_newton": {"out": np.empty((3, packed)), **mlp, **root, **net},
+        "mlp_gauss_newton": {"out": np.zeros((3, packed)), **mlp, **root, **net},
         "mlp_gauss_newton_product": {"out": rows, **mlp, **root, "v": p.v, **net},
         "block_product": {"out": rows, "b": b, "v": p.v, "blocks": blocks},
         "spd_solve": {"out": rows, "status": status, "b": b, "diag": p.v**2, "rhs": p.v.copy(), "blocks": blocks},
