@@ -10,8 +10,10 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ("file", "n_ranks"), [*[("in_mpi.py", n) for n in (1, 2, 3, 4)], *[("in_estimators.py", n) for n in (1, 3)]]
 )
-def test_ranks_and_one_process_give_the_same_bits(launch, file, n_ranks):
+def test_ranks_and_one_process_give_the_same_bits(launch, tmp_path, file, n_ranks):
     options = ["-q", "-x", "-p", "no:cacheprovider", "--color=no"]
-    code, out, err = launch(n_ranks, "-m", "pytest", *options, HERE / file, timeout=280)
+    code, out, err = launch(
+        n_ranks, "-m", "pytest", *options, HERE / file, timeout=280, env={"DNNEXT_RANKS_TMP": str(tmp_path)}
+    )
     assert code == 0, f"{out[-20000:]}\n{err[-20000:]}"
     assert out.count(" passed") == n_ranks, out
