@@ -37,8 +37,8 @@ RUNS = {
 }
 WHY = (
     "On tiny problems a jitted step has no Python between two iterations, while ours asks the alarm, the callbacks and "
-    "the stopping rules after each: who runs thousands of tiny iterations of plain tracking on pooled, equal shards and "
-    "needs none of that should take JAX."
+    "the stopping rules after each. Who runs thousands of tiny iterations of plain tracking on equal shards in one "
+    "place and needs none of that should take JAX."
 )
 OVER_MPI = {
     "dnnext, tracking DIGing": ("dnnext", "run_dnnext.py", ("diging",), None),
