@@ -7,7 +7,18 @@ from dnnext.kernels._call cimport (
 
 
 def loss_value_grad(value, delta, f, target, loss, param):
-    """value_m = loss(target_m, f_m) and delta_m = its derivative in f_m."""
+    """value_m = loss(target_m, f_m) and delta_m = its derivative in f_m.
+
+    value (M,) float64, delta (M, Q); f, target (M, Q); loss: a code of LOSSES; param: Huber's delta, else unused.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> value, delta = np.empty(2), np.empty((2, 1))
+    >>> f, target = np.array([[1.0], [3.0]]), np.zeros((2, 1))
+    >>> kernels.loss_value_grad(value, delta, f, target, kernels.LOSSES["squared_error"], 0.0)
+    >>> value, delta.ravel()
+    (array([0.5, 4.5]), array([1., 3.]))
+    """
     cdef Call c
     cdef int code = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
     cdef double param_ = param
@@ -28,7 +39,20 @@ def loss_value_grad(value, delta, f, target, loss, param):
 
 
 def mlp_forward(out, w, x, offsets, layers, activation, n_threads=1):
-    """out_m = f(w_i; x_m)."""
+    """out_m = f(w_i; x_m).
+
+    out (M, Q) raw outputs; w (A, P) or (1, P); x (M, d); the rows of agent i are offsets[i] : offsets[i + 1].
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> out = np.empty((3, 1))
+    >>> kernels.mlp_forward(out, w, x, offsets, layers, kernels.ACTIVATIONS["identity"])
+    >>> out.ravel()
+    array([1.5, 2.5, 3. ])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -42,7 +66,24 @@ def mlp_forward(out, w, x, offsets, layers, activation, n_threads=1):
 
 
 def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale, n_threads=1):
-    """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)) and grad_i = its gradient in w_i."""
+    """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)) and grad_i = its gradient in w_i.
+
+    value (A,) float64, grad (A, P) or None; target (M, Q); weight c (M,) or None for ones; scale: a factor of both.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> value, grad, target = np.empty(2), np.empty((2, 3)), np.zeros((3, 1))
+    >>> loss = kernels.LOSSES["squared_error"]
+    >>> kernels.mlp_loss_grad(value, grad, w, x, target, None, offsets, layers, 0, loss, 0.0, 1.0)
+    >>> value
+    array([4.25, 4.5 ])
+    >>> grad
+    array([[1.5, 2.5, 4. ],
+           [6. , 9. , 3. ]])
+    """
     cdef Call c
     cdef void *grad_ = NULL
     cdef void *weight_ = NULL
@@ -66,7 +107,20 @@ def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation
 
 
 def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
-    """out_m = J_m(w_i) v_i."""
+    """out_m = J_m(w_i) v_i.
+
+    out (M, Q): the derivative of the raw outputs along v; v (A, P).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> out, v = np.empty((3, 1)), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> kernels.mlp_jv(out, w, x, v, offsets, layers, kernels.ACTIVATIONS["identity"])
+    >>> out.ravel()
+    array([1., 0., 1.])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -81,7 +135,21 @@ def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
 
 
 def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
-    """out_i = sum_m J_m(w_i)' u_m."""
+    """out_i = sum_m J_m(w_i)' u_m.
+
+    out (A, P): backpropagation of u (M, Q).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> out = np.empty((2, 3))
+    >>> kernels.mlp_jtu(out, w, x, np.ones((3, 1)), offsets, layers, kernels.ACTIVATIONS["identity"])
+    >>> out
+    array([[1., 1., 2.],
+           [2., 3., 1.]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -96,7 +164,19 @@ def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
 
 
 def mlp_jacobian(out, w, x, root, layers, activation, n_threads=1):
-    """out = the rows S_m' J_m(w) of one agent."""
+    """out = the rows S_m' J_m(w) of one agent.
+
+    out (M R, P); w (1, P); root S: (M, Q) for a diagonal one, R = Q, or (M, Q, R).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> w, x = np.array([[1.0, 2.0, 0.5]]), np.array([[1.0, 0.0], [2.0, 3.0]])
+    >>> out = np.empty((2, 3))
+    >>> kernels.mlp_jacobian(out, w, x, np.array([[1.0], [10.0]]), (2, 1), kernels.ACTIVATIONS["identity"])
+    >>> out
+    array([[ 1.,  0.,  1.],
+           [20., 30., 10.]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -111,7 +191,22 @@ def mlp_jacobian(out, w, x, root, layers, activation, n_threads=1):
 
 
 def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_threads=1):
-    """out_i = the diagonal blocks of sum_m J_m' S_m S_m' J_m, packed."""
+    """out_i = the diagonal blocks of sum_m J_m' S_m S_m' J_m, packed.
+
+    out (A, sum_b P_b^2): each block full and symmetric; blocks (n_blocks + 1,): boundaries from 0 to P; root as above.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> out, blocks = np.empty((2, 9)), np.array([0, 3])
+    >>> kernels.mlp_gauss_newton(out, w, x, np.ones((3, 1)), offsets, layers, kernels.ACTIVATIONS["identity"], blocks)
+    >>> out[0].reshape(3, 3)
+    array([[1., 0., 1.],
+           [0., 1., 1.],
+           [1., 1., 2.]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -127,7 +222,21 @@ def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_thr
 
 
 def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, blocks, n_threads=1):
-    """out_i = the blocks of sum_m J_m' S_m S_m' J_m times those of v_i."""
+    """out_i = the blocks of sum_m J_m' S_m S_m' J_m times those of v_i.
+
+    out, v (A, P); the matrix is never formed where that is cheaper; arguments as in mlp_gauss_newton.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (2, 1), np.array([0, 2, 3])  # linear, two agents with two rows and one
+    >>> w = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 0.0]])  # one row per agent: weights, then the bias
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    >>> out, v, root, blocks = np.empty((2, 3)), np.ones((2, 3)), np.ones((3, 1)), np.array([0, 3])
+    >>> kernels.mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, 0, blocks)
+    >>> out
+    array([[ 2.,  2.,  4.],
+           [12., 18.,  6.]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:

@@ -9,7 +9,18 @@ from dnnext.kernels._call cimport (
 
 
 def block_product(out, b, v, blocks, n_threads=1):
-    """out_i = B_i v_i for packed block-diagonal B_i."""
+    """out_i = B_i v_i for packed block-diagonal B_i.
+
+    out, v (A, P); b (A, sum_b P_b^2); out shares no memory with v and b.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> b = np.array([[1.0, 2.0, 2.0, 5.0, 3.0]])  # a block of two, and one of one
+    >>> out, v = np.empty((1, 3)), np.array([[1.0, 1.0, 1.0]])
+    >>> kernels.block_product(out, b, v, np.array([0, 2, 3]))
+    >>> out
+    array([[3., 7., 3.]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -27,7 +38,18 @@ def block_product(out, b, v, blocks, n_threads=1):
 
 
 def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
-    """(B_i + diag(diag_i)) out_i = rhs_i block by block; b is overwritten."""
+    """(B_i + diag(diag_i)) out_i = rhs_i block by block; b is overwritten.
+
+    out, diag, rhs (A, P), out may be rhs; status (A,) int64: 0, or 1 + the first block without a solution (there out = 0).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> b, rhs = np.array([[1.0, 0.0, 0.0, 3.0]]), np.array([[2.0, 8.0]])
+    >>> out, status = np.empty((1, 2)), np.empty(1, np.int64)
+    >>> kernels.spd_solve(out, status, b, np.ones((1, 2)), rhs, np.array([0, 2]))
+    >>> out, status
+    (array([[1., 2.]]), array([0]))
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -49,7 +71,21 @@ def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
 
 
 def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_iter, tol, n_threads=1):
-    """v_i = argmin_u 1/2 (u - w_i)'(B_i + tau_i I)(u - w_i) + g_i'(u - w_i) + r(u)."""
+    """v_i = argmin_u 1/2 (u - w_i)'(B_i + tau_i I)(u - w_i) + g_i'(u - w_i) + r(u).
+
+    v (A, P): the start, then the solution; n_done (A,) int64 sweeps; b (A, sum_b P_b^2); tau (A,); w, g (A, P); r as in
+    penalty_prox. At most n_iter sweeps, until no coordinate moved by more than tol max(1, |v|_max).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> v, n_done = np.zeros((1, 2)), np.empty(1, np.int64)
+    >>> b, w, g = np.array([[1.0, 0.0, 0.0, 3.0]]), np.zeros((1, 2)), np.array([[-3.0, -0.5]])
+    >>> l1, none = np.ones(2), np.empty((0, 2), np.int64)  # r(v) = |v|_1, no groups
+    >>> kernels.descent_solve(
+    ...     v, n_done, b, np.ones(1), w, g, l1, np.zeros(2), none, np.empty(0), np.array([0, 2]), 100, 1e-12)
+    >>> v
+    array([[1., 0.]])
+    """
     cdef Call c
     cdef double tol_ = tol
     cdef int64_t sweeps = integer("n_iter", n_iter, 0, 2**62)
@@ -76,7 +112,19 @@ def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_i
 
 
 def penalty_prox(out, v, s, l1, l2, groups, strength, n_threads=1):
-    """out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u)."""
+    """out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u).
+
+    r(u) = sum_p l1_p |u_p| + l2_p u_p^2 / 2 + sum_g strength_g |u_g|; out, v (A, P), out may be v; s (A,); l1, l2 (P,);
+    groups (n_groups, 2) int64 column ranges, strength (n_groups,).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out, v, s = np.empty((1, 4)), np.array([[3.0, -0.5, 3.0, 4.0]]), np.ones(1)
+    >>> l1, l2 = np.array([1.0, 1.0, 0.0, 0.0]), np.zeros(4)
+    >>> kernels.penalty_prox(out, v, s, l1, l2, np.array([[2, 4]]), np.array([2.5]))
+    >>> out
+    array([[ 2. , -0. ,  1.5,  2. ]])
+    """
     cdef Call c
     begin(&c, n_threads)
     try:
@@ -94,7 +142,19 @@ def penalty_prox(out, v, s, l1, l2, groups, strength, n_threads=1):
 
 
 def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_threads=1):
-    """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k in stored order."""
+    """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k in stored order.
+
+    out (n_local, L); rows (n_local + n_ghost, L), own rows first; previous (n_local, L) or None; out may be previous.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> rows, out = np.array([[0.0, 2.0], [4.0, 0.0]]), np.empty((2, 2))
+    >>> indptr, indices, data = np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.full(4, 0.5)
+    >>> kernels.csr_mix(out, rows, indptr, indices, data, None, 1.0, 0.0, 0.0)
+    >>> out
+    array([[2., 1.],
+           [2., 1.]])
+    """
     cdef Call c
     cdef void *previous_ = NULL
     cdef double scale_ = scale, shift_ = shift, memory_ = memory
