@@ -40,7 +40,7 @@ def block_product(out, b, v, blocks, n_threads=1):
 def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
     """(B_i + diag(diag_i)) out_i = rhs_i block by block; b is overwritten.
 
-    out, diag, rhs (A, P), out may be rhs; status (A,) int64: 0, or 1 + the first block without a solution (there out = 0).
+    out, diag, rhs (A, P), out may be rhs; status (A,) int64: 0, or 1 + the first block without a solution: out = 0
 
     >>> import numpy as np
     >>> from dnnext import kernels
