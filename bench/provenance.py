@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import platform
+import resource
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,13 +18,40 @@ CACHE = RESULTS / "cache"
 
 
 class NotRun(RuntimeError):
-    """A run that was not kept, where only kept ones are wanted."""
+    """A run that was not kept, and that may not be started now."""
 
 
 class Keeping:
-    """What `kept` may do: `only` takes finished runs and starts none."""
+    """What `kept` may start: nothing (`only`), nothing after `until` (time.monotonic), no measurement of `clocks`."""
 
     only = False
+    until = float("inf")
+    clocks = True
+
+
+class Others:
+    """How many cores other processes used meanwhile, `with Others() as others: ...; others.cores` (Linux, else nan)."""
+
+    def __enter__(self) -> "Others":
+        self.begin, self.cores = self._now(), float("nan")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        now = self._now()
+        if now and self.begin:
+            wall, busy, own = (b - a for a, b in zip(self.begin, now, strict=True))
+            self.cores = max(0.0, (busy - own) / wall)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """(seconds, CPU seconds of the machine, CPU seconds of this process and its ended children)."""
+        path = Path("/proc/stat")
+        if not path.exists():
+            return None
+        ticks = [int(v) for v in path.read_text().splitlines()[0].split()[1:8]]
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return time.monotonic(), busy, sum(u.ru_utime + u.ru_stime for u in both)
 
 
 def software(*packages: str) -> str:
@@ -48,15 +77,24 @@ def software(*packages: str) -> str:
     return "; ".join(words)
 
 
-def kept(experiment: str, settings: dict[str, Any], run: Callable[[], dict[str, Any]], fresh: bool = False) -> Any:
-    """The result of a run: from its file if it was done before, else run it and keep it; so a study can be resumed."""
+def kept(
+    experiment: str, settings: dict[str, Any], run: Callable[[], dict[str, Any]], fresh: bool = False,
+    clock: bool = False,
+) -> Any:  # fmt: skip
+    """The result of a run: from its file if it was done before, else run it and keep it; so a study can be resumed.
+
+    clock: the run measures seconds, and should be left out while the machine is busy. A sentence (str) in place of a
+    result, a peer that is missing, is not kept.
+    """
     text = json.dumps(settings, sort_keys=True, default=str)
     path = CACHE / experiment / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
     if path.exists() and not fresh:
         return json.loads(path.read_text())["result"]
-    if Keeping.only:
+    if Keeping.only or time.monotonic() > Keeping.until or (clock and not Keeping.clocks):
         raise NotRun(text)
     result = run()
+    if isinstance(result, str):
+        return result
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps({"settings": settings, "result": result}, default=_plain))

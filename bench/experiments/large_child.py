@@ -1,7 +1,8 @@
 """One contestant of experiment f, in a process of its own: python large_child.py WHO data.npz settings-as-JSON.
 
 Prints JSON: the scores along the way with wall and CPU seconds (looking excluded), peak memory above the loaded data.
-Stands on NumPy and the contestant alone.
+Ends at the goal ("search") or some time after it ("clock"), or when the limit is used up: of CPU seconds in a search,
+of seconds by the clock, of looks where "looks" is set. Stands on NumPy and the contestant alone.
 """
 
 import json
@@ -40,12 +41,13 @@ def memory(what: str) -> float:
 
 
 class Trace:
-    """(seconds, CPU seconds, score) along a run; says when time is up."""
+    """(seconds, CPU seconds, score) along a run; says when to stop."""
 
     def __init__(self, table: dict, settings: dict) -> None:
-        self.x, self.y = table["x_test"], table["y_test"]
-        self.score, self.limit = SCORES[settings["score"]], settings["seconds"]
+        self.x, self.y, self.settings = table["x_test"], table["y_test"], settings
+        self.score = SCORES[settings["score"]]
         self.rows: list[tuple[float, float, float]] = []
+        self.reached: float | None = None
 
     def start(self) -> None:
         self.wall, self.cpu = time.perf_counter(), cpu()
@@ -54,7 +56,17 @@ class Trace:
         wall, used = time.perf_counter() - self.wall, cpu() - self.cpu
         self.rows.append((wall, used, self.score(np.asarray(predict(self.x)).ravel(), self.y)))
         self.wall, self.cpu = time.perf_counter() - wall, cpu() - used
-        return wall > self.limit
+        return self._enough(wall, used)
+
+    def _enough(self, wall: float, used: float) -> bool:
+        search, limit = self.settings["what"] == "search", self.settings["seconds"]
+        if len(self.rows) >= self.settings.get("looks", np.inf):
+            return True
+        if self.reached is None and self.rows[-1][2] >= self.settings["goal"]:
+            self.reached = wall
+        if self.reached is not None and (search or wall > 3 * self.reached + 2):
+            return True
+        return (used if search else wall) > limit
 
 
 def dnnext(table: dict, settings: dict, trace: Trace) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from bench import data
 from bench.experiments import rivals
 from bench.experiments.common import Case, Claim, erdos_renyi, finished, first, not_finished, plots, publish, run
-from bench.provenance import kept
+from bench.provenance import kept, save_figure
 from dnnext.algorithms import DGD, NEXT, GradientTracking
 from dnnext.local import FullLinearization
 
@@ -83,59 +83,63 @@ def curves(
 
 def study(quick: bool, fresh: bool) -> list[Claim]:
     """Every data set with 10 and 25 agents."""
-    sets = {"california": (10,), "breast_cancer": (10,)} if quick else dict.fromkeys(SETS, (10, 25))
+    sets = [d.name for d in data.load_all(("california", "breast_cancer") if quick else SETS)]
+    agents = (10,) if quick else (10, 25)
     budget = {"rounds": 300 if quick else 900, "iterations": 100 if quick else 300, "epochs": 10 if quick else 40}
     seeds, rows, claims = range(1 if quick else 3), list[list[Any]](), list[Claim]()
-    missing: list[str] = []
-    fig, axes = plots(len(sets), 4, 3.6, 2.7)
-    for line, (name, agents) in zip(axes, sets.items(), strict=True):
-        for n_agents in agents:
-            what = f"{name} with {n_agents} agents"
-            got = finished(what, lambda n=name, a=n_agents: curves(n, a, budget, seeds, fresh), missing)
-            if got is None:
-                continue
-            found, chosen = got
-            best = min(min(c["objective"]) for cs in found.values() for c in cs)
-            goal = 1.1 * best
-            for method, cs in found.items():
-                rounds = [first(c, "round", goal) for c in cs] if method in DECENTRAL else [None]
-                sent = [first(c, "bytes", goal) for c in cs] if method in DECENTRAL else [None]
-                rows.append([
-                    name, n_agents, method, chosen[method], np.mean([c["objective"][-1] for c in cs]) / best - 1,
-                    _or_never(rounds, budget["rounds"]) if method in DECENTRAL else "",
-                    _or_never([s and s / 1e6 for s in sent], None) if method in DECENTRAL else "",
-                    float(np.mean([c["error"][-1] for c in cs])), float(np.mean([c["seconds"][-1] for c in cs])),
-                ])  # fmt: skip
-            if n_agents == agents[0]:
-                draw(line, name, n_agents, found, best)
-            claims += order(name, n_agents, found)
-    header = ["set", "agents", "method", "setting", "gap at the end", "rounds to gap 0.1", "MB to gap 0.1",
-              "test error", "seconds"]  # fmt: skip
-    for ax in axes.flat:
-        ax.set_visible(bool(ax.lines))
-    axes[0][0].legend(fontsize=6, loc="lower left")
+    missing, better = list[str](), "At the end, by the mean objective over the seeds,"
+    figures = {n: plots(len(sets), 4, 3.6, 2.7) for n in agents}
+    for name, n_agents in ((name, n) for name in sets for n in agents):
+        what = f"{name} with {n_agents} agents"
+        got = finished(what, lambda n=name, a=n_agents: curves(n, a, budget, seeds, fresh), missing)
+        if got is None:
+            continue
+        found, chosen = got
+        best = min(min(c["objective"]) for cs in found.values() for c in cs)
+        rows += [line(name, n_agents, method, chosen[method], cs, best, budget) for method, cs in found.items()]
+        draw(figures[n_agents][1][sets.index(name)], name, n_agents, found, best)
+        claims += order(name, n_agents, found)
+        better += f" {name}, {n_agents} agents: {'; '.join(f'ahead of {m}: {ahead(found, m)}' for m in ('PL', 'FL'))}."
+    header = ["set", "agents", "rows of J per agent / P", "method", "setting", "gap at the end", "rounds to gap 0.1",
+              "MB to gap 0.1", "test error"]  # fmt: skip
     facts = (
         f"Data: {', '.join(sets)}; hidden {[SETS[s] for s in sets]}, tanh, l2 alpha 5/N, iid parts, {[*agents]} agents "
-        f"(figure: {agents[0]}), Erdos-Renyi, Metropolis; starts, graphs and splits of seeds {list(seeds)}; "
-        f"{budget['rounds']} rounds, {budget['iterations']} iterations of the centralised methods (central SCA is NEXT "
-        f"with one agent), {budget['epochs']} epochs of Adam (batch 64)"
+        "(a figure for each), Erdos-Renyi, Metropolis; starts, graphs and splits of seeds "
+        f"{list(seeds)}; {budget['rounds']} rounds, {budget['iterations']} iterations of the centralised methods "
+        f"(central SCA is NEXT with one agent), {budget['epochs']} epochs of Adam (batch 64)"
     )
     notes = (
         "Gap: (U - best) / best with best the lowest of the set's runs. PL, FL and central SCA are untuned; rivals "
-        f"took the best of a grid by final objective: {grids()}. Error: 1 - accuracy, or 1 - R2. Seconds on a machine "
-        "that was not idle: bench.peers and bench.kernels measure time."
-    )
-    publish(
-        "a_methods",
-        "Objective and test error, method by method",
-        header,
-        rows,
-        facts,
-        fig,
-        quick,
-        notes + not_finished(missing),
-    )
+        f"took the best of a grid by final objective: {grids()}. Error: 1 - accuracy, or 1 - R2. {better}"
+    ) + not_finished(missing)
+    for n_agents, (fig, axes) in figures.items():
+        for ax in axes.flat:
+            ax.set_visible(bool(ax.lines))
+        axes[0][0].legend(fontsize=6, loc="lower left")
+        title = "Objective and test error, method by method"
+        if n_agents == agents[0]:
+            publish("a_methods", title, header, rows, facts, fig, quick, notes)
+        else:
+            fig.suptitle(title)
+            save_figure(fig, f"a_methods_{n_agents}", facts)
     return claims
+
+
+def line(
+    name: str, n_agents: int, method: str, setting: str, cs: list[Any], best: float, budget: dict[str, int]
+) -> list[Any]:
+    """One row of the table."""
+    case = Case.of(data.load(name), n_agents, hidden=SETS[name])
+    outputs = case.problem.target.shape[1]
+    share = case.problem.n_samples * outputs / n_agents / case.problem.n_params
+    goal = 1.1 * best
+    cost = ["", ""]
+    if method in DECENTRAL:
+        sent = [first(c, "bytes", goal) for c in cs]
+        cost = [_or_never([first(c, "round", goal) for c in cs], budget["rounds"]),
+                _or_never([s and s / 1e6 for s in sent], None)]  # fmt: skip
+    return [name, n_agents, round(share, 2), method, setting, np.mean([c["objective"][-1] for c in cs]) / best - 1,
+            *cost, float(np.mean([c["error"][-1] for c in cs]))]  # fmt: skip
 
 
 def grids() -> str:
@@ -149,6 +153,12 @@ def _or_never(values: list[float | None], budget: int | None) -> str:
     if any(v is None for v in values):
         return "never" if budget is None else f"> {budget}"
     return f"{np.mean([v for v in values if v is not None]):.4g}"
+
+
+def ahead(found: dict[str, list[Any]], method: str) -> str:
+    """The methods that end with a lower mean objective than this one."""
+    ends = {m: np.mean([c["objective"][-1] for c in cs]) for m, cs in found.items()}
+    return ", ".join(m for m in ends if ends[m] < ends[method]) or "none"
 
 
 def order(name: str, n_agents: int, found: dict[str, list[Any]]) -> list[Claim]:
