@@ -1,6 +1,6 @@
 """10^5 iterations without growth of memory or file handles, the drift of the tracker, and checkpoints that are killed.
 
-nice python -m bench.soak [--iterations 100000] [--kills 50] [--minutes 30]
+nice python -m bench.soak [--iterations 100000] [--kills 50] [--minutes 30] [--only "fixed graph"]
 """
 
 import argparse
@@ -25,8 +25,10 @@ from dnnext.problem import L2, MLP, Problem, SquaredError
 
 A = 4
 NET = Topology.ring(A)
+SINGLE = "fixed graph, float32"
 NETWORKS = {
     "fixed graph": lambda: Network(NET),
+    SINGLE: lambda: Network(NET),
     "schedule, links fail": lambda: Network(Schedule.link_failures(NET, 0.3, random_state=0), mixing_rounds=2),
     "known loss 20 %": lambda: KnownLoss(NET, Faults(0.2, random_state=0)),
     "running sums, loss 20 %": lambda: RunningSums(NET, Faults(0.2, delay=1, duplicate=0.1, random_state=0)),
@@ -34,10 +36,10 @@ NETWORKS = {
 PLACE = RESULTS / "soak.json"
 
 
-def a_problem():
+def a_problem(dtype="float64"):
     rng = np.random.default_rng(0)
     shards = [(rng.standard_normal((12, 3)), rng.standard_normal(12)) for _ in range(A)]
-    return Problem(MLP([3, 3, 1]), SquaredError(), L2(1e-3), shards)
+    return Problem(MLP([3, 3, 1]), SquaredError(), L2(1e-3), shards, dtype=dtype)
 
 
 def memory():
@@ -52,17 +54,18 @@ def files():
 
 def soak(name, iterations, seconds):
     """One long run."""
-    problem, network, seen = a_problem(), NETWORKS[name](), []
+    problem, network, seen = a_problem("float32" if name == SINGLE else "float64"), NETWORKS[name](), []
 
     def watch(state, metrics):
         if state.t % max(1, iterations // 20) == 0:
             if isinstance(network, RunningSums):
                 gap = network.tracked(state.y)[0] / A - state.grad.mean(0)
             else:
-                gap = state.y.mean(0) - state.grad.mean(0)
+                gap = state.y.mean(0, dtype=np.float64) - state.grad.mean(0, dtype=np.float64)
             seen.append((memory(), files(), float(np.abs(gap).max())))
 
-    start = np.abs(problem.grad(problem.model.init(0)[None].repeat(A, 0)).mean(0)).max()
+    w0 = problem.model.init(0)[None].repeat(A, 0).astype(problem.dtype)
+    start = np.abs(problem.grad(w0).mean(0)).max()
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         result = NEXT(step=0.5).run(
@@ -92,8 +95,8 @@ def kill(n):
     for _ in range(n):
         with tempfile.TemporaryDirectory() as folder:
             child = subprocess.Popen([sys.executable, "-m", "bench.soak", "--victim", folder])
-            while child.poll() is None and not os.listdir(folder):
-                time.sleep(0.002)
+            while child.poll() is None and not any(name.endswith(".npz") for name in os.listdir(folder)):
+                time.sleep(0.002)  # until there is a first one
             time.sleep(rng.uniform(0, 0.6))
             child.send_signal(signal.SIGKILL)
             child.wait()
@@ -119,17 +122,22 @@ def main():
     parser.add_argument("--iterations", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--only", choices=list(NETWORKS), help="this network alone; the others' figures stay")
     parser.add_argument("--victim", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.victim:
         return victim(args.victim)
-    kept = {"kills": kill(args.kills)}
-    print(kept["kills"], flush=True)
-    seconds = (args.minutes - 2) * 60 / len(NETWORKS)
-    kept["runs"] = []
-    for name in NETWORKS:
-        kept["runs"].append(soak(name, args.iterations, seconds))
-        print(kept["runs"][-1], flush=True)
+    kept = json.loads(PLACE.read_text()) if PLACE.exists() and args.only else {"runs": []}
+    end = time.monotonic() + args.minutes * 60
+    if args.kills:
+        kept["kills"] = kill(args.kills)
+        print(kept["kills"], flush=True)
+    names = [args.only] if args.only else list(NETWORKS)
+    for k, name in enumerate(names):
+        run = soak(name, args.iterations, (end - time.monotonic()) / (len(names) - k))
+        kept["runs"] = [other for other in kept["runs"] if other["network"] != name] + [run]
+        kept["runs"].sort(key=lambda run: list(NETWORKS).index(run["network"]))
+        print(run, flush=True)
         PLACE.write_text(json.dumps(kept, indent=1))
     write_page()
     return None

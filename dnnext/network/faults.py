@@ -231,9 +231,10 @@ class RunningSums(_FaultyNetwork):
 
     ``m_i <- m_i + (s_ij - r_ij),   r_ij <- s_ij``             (when a message arrives that is newer than the last)
 
-    ``z_i <- c_ii z_i + sum_j c_ij (the newest z_j it knows)``
+    ``z_i <- c_ii z_i + sum_j c_ij (z_j if a newer one came in this round, else its own z_i)``
 
     and the recipe sees ``y_i = m_i / phi_i``. Whatever is lost, ``sum_i m_i + sum_ij (s_ij - r_ij)`` is conserved.
+    An old z_j is not used again: it would pull the weights back to where they were, iteration after iteration.
 
     Parameters
     ----------
@@ -288,14 +289,14 @@ class RunningSums(_FaultyNetwork):
         super().restart()
         self._mass: Array | None = None
 
-    def _first(self, z: Array, y: Array, n_scalars: int) -> None:
+    def _first(self, y: Array, n_scalars: int) -> None:
         """phi = 1, nothing sent, nothing on its way."""
         n_edges = len(self._to)
         self._mass = np.concatenate([y, np.ones((len(y), 1))], axis=1, dtype=np.float64)
         self._told = y.copy()
         self._sent, self._got = np.zeros((2, n_edges, self._mass.shape[1]))
         self._number = np.full(n_edges, -1)
-        self._z, self._scalars_heard = z[self._to], np.zeros((n_edges, n_scalars))
+        self._scalars_heard = np.zeros((n_edges, n_scalars))
         self._on_the_way: dict[int, list[_Post]] = {}
 
     def mix(self, *arrays: Array, scalars: Array | None = None, t: int = 0) -> Mixed:
@@ -316,7 +317,7 @@ class RunningSums(_FaultyNetwork):
                     f"running sums cannot go on from round {self.round} without the totals: a checkpoint does not hold "
                     "them. Begin again with y = grad."
                 )
-            self._first(z, y, told.shape[1])
+            self._first(y, told.shape[1])
         assert self._mass is not None
         self._mass[:, :-1] += y - self._told  # what the recipe added since: its new gradient less its old one
         still = self.faults.is_away(self.round, self.n_agents)
@@ -335,23 +336,24 @@ class RunningSums(_FaultyNetwork):
         return Mixed((w, y_new), heard[:, 0] if scalars is None or scalars.ndim == 1 else heard, disagreement)
 
     def _round(self, v: Array, told: Array) -> Array:
-        """Send, hear, and average with the newest known rows of the neighbours."""
+        """Send, hear, and average with the rows that came; who was not heard counts as the agent itself."""
         assert self._mass is not None
         k, here = self.round, ~self.faults.is_away(self.round, self.n_agents)
         sending = np.flatnonzero(here[self._from])
         self._sent[sending] += self._share[sending] * self._mass[self._from[sending]]
         self._mass[here] *= self._keep[here]
         self._post(k, sending, v, told)
+        rows = v[self._to]
         for post in self._on_the_way.pop(k, []):
             fresh = here[self._to[post.edges]] & (self._number[post.edges] < post.number)
             e = post.edges[fresh]
             np.add.at(self._mass, self._to[e], post.totals[fresh] - self._got[e])
             self._got[e], self._number[e] = post.totals[fresh], post.number
-            self._z[e], self._scalars_heard[e] = post.z[fresh], post.scalars[fresh]
+            rows[e], self._scalars_heard[e] = post.z[fresh], post.scalars[fresh]
             self._seen[self._from[e]] = np.maximum(self._seen[self._from[e]], post.number)
         self._listen()
         mean: Array = self._keep * v
-        np.add.at(mean, self._to, self._share * np.where(self._number[:, None] >= 0, self._z, v[self._to]))
+        np.add.at(mean, self._to, self._share * rows)
         mean[~here] = v[~here]
         return mean
 
