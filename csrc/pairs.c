@@ -7,7 +7,7 @@
  * J' J takes R times as many, and twice that where u = v.
  */
 
-enum { PANEL_PAIRS = 128, PAIR_NUMBERS = 1 << 19, PAIR_MOST = 1024 };
+enum { PANEL_PAIRS = 128, PAIR_NUMBERS = 1 << 19, PAIR_MOST = 1024, PAIR_WIDEST = 1 << 22 };
 
 /* What of a block lies in layer u: parameters lo .. hi - 1, counted from the layer's first, inputs i0 .. i1 - 1. */
 typedef struct {
@@ -43,6 +43,9 @@ static int64_t widest_right(const dnn_mlp *mlp)
     return widest;
 }
 
+/* Wider networks go by J: no room is cut for their features, nor would 32-bit BLAS count them. */
+INLINE int pairs_fit(const dnn_mlp *mlp) { return widest_right(mlp) <= PAIR_WIDEST; }
+
 /* Samples of a chunk. */
 static int64_t pair_samples(const dnn_mlp *mlp, const dnn_root *root)
 {
@@ -52,6 +55,7 @@ static int64_t pair_samples(const dnn_mlp *mlp, const dnn_root *root)
 
 static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const dnn_root *root, int64_t most)
 {
+    if (!pairs_fit(mlp)) return;
     int64_t samples = min_index(most, pair_samples(mlp, root)), right = widest_right(mlp);
     for (int64_t u = 0; u < mlp->n_layers; u++) {
         space->input[u] = carve(next, samples * (mlp->layers[u] + 1), sizeof(real));
@@ -99,7 +103,10 @@ INLINE double agent_cost(const curvature *c, int64_t rows, int pairs)
     return (double)rows * c->per_sample[pairs] + (double)ceil_div(rows, samples) * c->per_chunk[pairs];
 }
 
-INLINE int pairs_pay(const curvature *c, int64_t rows) { return agent_cost(c, rows, 1) < agent_cost(c, rows, 0); }
+INLINE int pairs_pay(const curvature *c, int64_t rows)
+{
+    return pairs_fit(c->h.mlp) && agent_cost(c, rows, 1) < agent_cost(c, rows, 0);
+}
 
 /* Inputs and deltas of n samples into their places `at` in the space. Serial. */
 static void fill_space(

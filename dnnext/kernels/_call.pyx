@@ -158,6 +158,8 @@ cdef int take_root(Call *c, object root) except -1:
     else:
         view = take(&c.arrays, root, "root", REAL, False, 3, c.rows, outputs, ANY)
         c.root.columns = view.shape[2]
+        if c.root.columns > 2**20:  # times 2^31 parameters still is a size
+            raise ValueError(f"root must have at most 2^20 columns, but it had {c.root.columns}.")
     c.root.root = view.buf
     return 0
 

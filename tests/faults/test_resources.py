@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 
-from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, _checks
+from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, _checks, kernels
 from dnnext.problem import L2, MLP, Problem, SquaredError
 
 RNG = np.random.default_rng(0)
@@ -33,6 +33,23 @@ def test_matrices_that_no_memory_holds():
     w = np.zeros((1, problem.n_params))
     with pytest.raises(MemoryError, match="1 Gauss-Newton matrices of 1008001 parameters needs"):
         problem.gauss_newton(w, np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("width", [3000, 70000])
+def test_room_is_taken_for_what_is_computed_only(width):
+    """Features of pairs of units would take terabytes; J'v needs none."""
+    problem = Problem(MLP([2, width, 1]), SquaredError(), L2(0.1), [(X[:9, :2], Y[:9])])
+    w, v = np.zeros((2, 1, problem.n_params))
+    v[:] = 1.0
+    product = problem.gauss_newton_product(w, np.ones((9, 1)), v)
+    assert product[0, -1] == 9  # all weights are zero: only the last bias moves the outputs, of nine rows alike
+    assert np.count_nonzero(product) == 1
+
+
+def test_roots_wider_than_sizes_can_be():
+    args = np.zeros((1, 2)), np.zeros((0, 1)), np.empty((0, 1, 2**40))
+    with pytest.raises(ValueError, match=r"at most 2\^20 columns"):
+        kernels.mlp_jacobian(np.empty((0, 2)), *args, [1, 1], 0)
 
 
 def test_sizes_are_counted_without_overflow():
