@@ -17,6 +17,16 @@ __all__ = ["RegularizationPath", "regularization_path"]
 
 N_ALPHAS = 12
 SPAN = (0.1, 30.0)  # of 5 / N, the default strength
+# why a fit may warn: a word of its warning, and what is said of all fits that did
+ENDS = {
+    1: ("Increase max_iter", "were cut short while the objective was still falling: increase max_iter."),
+    2: (
+        "began to diverge",
+        "began to diverge; tau was raised, or the best model kept: choose tau='auto' or a larger tau, or leave the "
+        "strongest alphas out.",
+    ),
+    3: ("", "ended above the lowest objective measured, which was kept: choose tau='auto' or a larger tau."),
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ def regularization_path(
     Warns
     -----
     ConvergenceWarning
-        Once, with the number of fits that were cut short by `max_iter` or had to be tamed.
+        Once, with the number of fits that `max_iter` cut short, and of those that had to be tamed.
 
     References
     ----------
@@ -161,13 +171,9 @@ def regularization_path(
         for train, test in splits
     )
     table = np.array([fold for fold, _ in rows])  # (folds, alphas, 6)
-    scores, inputs, units, weights, n_iter, cut = np.moveaxis(table, 2, 0).transpose(0, 2, 1)
-    if cut.any():
-        warnings.warn(
-            f"{int(cut.sum())} of the {cut.size} fits ended before they converged. Increase max_iter.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    scores, inputs, units, weights, n_iter, end = np.moveaxis(table, 2, 0).transpose(0, 2, 1)
+    if end.any():
+        warnings.warn(what_ended_badly(end), ConvergenceWarning, stacklevel=2)
     return RegularizationPath(
         alphas, scores, inputs.astype(int), units.astype(int), weights.astype(int), *rows[0][1],
         n_iter=n_iter.astype(int), score_name=name_of_score(scoring, estimator),
@@ -175,7 +181,7 @@ def regularization_path(
 
 
 def fit_fold(estimator, X, y, sample_weight, agent, train, test, alphas, scorer):
-    """([score; inputs, units, weights in use; iterations, warned] per strength, [inputs, units, weights in all])."""
+    """([score; inputs, units, weights in use; iterations, 0 or why it warned] per strength, [the three in all])."""
     parts = [None if v is None else _safe_indexing(v, train) for v in (X, y, sample_weight, agent)]
     held_x, held_y = _safe_indexing(X, test), _safe_indexing(y, test)
     rows = []
@@ -184,14 +190,27 @@ def fit_fold(estimator, X, y, sample_weight, agent, train, test, alphas, scorer)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             estimator.fit(parts[0], parts[1], sample_weight=parts[2], agent=parts[3])
-        cut = any(issubclass(w.category, ConvergenceWarning) for w in heard)
+        told = " ".join(str(w.message) for w in heard if issubclass(w.category, ConvergenceWarning))
         for other in (w for w in heard if not issubclass(w.category, ConvergenceWarning)):
             warnings.warn(other.message, stacklevel=2)
         nonzero = sum(int(np.count_nonzero(weight)) for weight in estimator.coefs_)
         used = int(estimator.active_inputs_.sum()), estimator.n_active_units_, nonzero
-        rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, cut])
+        rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, why(told)])
     sizes = [len(estimator.coefs_[0]), sum(len(w) for w in estimator.coefs_[1:]), sum(w.size for w in estimator.coefs_)]
     return rows, sizes
+
+
+def why(told):
+    """The place in ENDS of what a fit's ConvergenceWarning says, 0 if there was none."""
+    if not told:
+        return 0
+    return next((k for k, (word, _) in ENDS.items() if word in told), len(ENDS))
+
+
+def what_ended_badly(end):
+    """One sentence per reason, from the reasons of all fits (0 for none)."""
+    counts = {k: int(np.sum(end == k)) for k in ENDS}
+    return " ".join(f"{n} of the {end.size} fits {ENDS[k][1]}" for k, n in counts.items() if n)
 
 
 def check_alphas(alphas, n_rows):

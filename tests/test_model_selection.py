@@ -82,9 +82,16 @@ def test_regression_default_strengths_and_scoring():
 
 
 def test_fits_that_were_cut_short_are_counted_once():
-    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits") as heard:
+    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits were cut short .* increase max_iter") as heard:
         regularization_path(group(max_iter=10, tol=1e-9), X, Y, alphas=[1e-3], cv=2)
     assert len(heard) == 1
+
+
+def test_fits_that_had_to_be_tamed_are_not_told_to_iterate_more():
+    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits began to diverge; tau was raised") as heard:
+        regularization_path(group(max_iter=40, tau=1e-9), X, Y, alphas=[1e-3], cv=2)
+    assert len(heard) == 1
+    assert "max_iter" not in str(heard[0].message)
 
 
 def test_what_has_no_path_is_said():

@@ -100,11 +100,16 @@ def _add_network(p, agents):
 
 
 def _add_train(commands, shared):
-    p = commands.add_parser("train", parents=[shared], help="train on a CSV file and write a model file")
-    p.add_argument("file", metavar="FILE.csv", nargs="?", help="CSV with a header line; '-' is the standard input")
+    p = commands.add_parser("train", parents=[shared], help="train on a CSV or Parquet file and write a model file")
+    p.add_argument(
+        "file", metavar="FILE", nargs="?", help="CSV with a header line, or .parquet; '-' is CSV from a pipe"
+    )
     p.add_argument("--target", metavar="COLUMN", help="the column to predict")
     p.add_argument("--task", choices=("auto", "classification", "regression"), default="auto", help="(default: auto)")
     p.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out (repeatable)")
+    p.add_argument("--categorical", metavar="COLUMN", action="append", default=[], help="categories, though numbers")
+    p.add_argument("--max-categories", type=int, default=50, metavar="N", help="per text column (default: %(default)s)")
+    p.add_argument("--impute", metavar="HOW", help="fill gaps: mean, median, most_frequent (default: refuse them)")
     p.add_argument("--agent-column", metavar="COLUMN", help="the column that says which agent owns each row")
     _add_network(p, agents=8)
     p.add_argument("--hidden", default="20", metavar="N[,N...]", help="units of the hidden layers (default: 20)")
@@ -122,7 +127,7 @@ def _add_train(commands, shared):
     p.add_argument("--out", metavar="MODEL.npz", default="model.npz", help="the model file (default: %(default)s)")
     p.add_argument("--plot", metavar="RUN.png", help="write the convergence figure (needs matplotlib)")
     p.add_argument("--engine", choices=("local", "mpi"), default="local", help="one process, or ranks of mpiexec")
-    p.add_argument("--local-data", metavar="PATTERN", help="a CSV per rank, such as part-{rank}.csv, that stays there")
+    p.add_argument("--local-data", metavar="PATTERN", help="a file per rank, such as part-{rank}.csv, that stays there")
     p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
     p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")
     p.add_argument("--checkpoint", metavar="DIR", help="write the run down there, see dnnext.resume")
@@ -133,8 +138,9 @@ def _add_train(commands, shared):
 
 
 def _add_predict(commands, shared):
-    p = commands.add_parser("predict", parents=[shared], help="predict the rows of a CSV file, CSV to standard output")
+    p = commands.add_parser("predict", parents=[shared], help="predict the rows of a file, CSV to standard output")
     p.add_argument("model", metavar="MODEL.npz", help="what `dnnext train` wrote")
-    p.add_argument("file", metavar="NEW.csv", help="CSV with the training columns, in any order; '-' is standard input")
+    p.add_argument("file", metavar="NEW", help="CSV or .parquet with the training columns, in any order; '-' is a pipe")
+    p.add_argument("--unknown", choices=("refuse", "ignore"), default="refuse", help="new categories (default: refuse)")
     p.add_argument("--proba", action="store_true", help="add one probability column per class")
     p.set_defaults(command="train:predict")

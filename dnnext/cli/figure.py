@@ -1,14 +1,17 @@
-"""The convergence figure of a run."""
+"""The figure of a run: panels of `dnnext.display`, and what the score is to be compared with."""
 
 from __future__ import annotations
 
 import os
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito: safe for colour-blind readers
+from dnnext.display import ConvergenceDisplay
+from dnnext.display.frame import PALETTE, STYLE
+
+DASHES = ("--", ":", "-.")
 
 
 def draw_run(history, path, title="", score_name="validation score", references=()):
-    """Write a figure of a run: objective and disagreement, and the score where there is one, against iterations.
+    """Write a figure of a run: objective, disagreement, and the score where there is one, against iterations.
 
     Parameters
     ----------
@@ -27,46 +30,42 @@ def draw_run(history, path, title="", score_name="validation score", references=
         If matplotlib is not installed, or does not know the file's ending.
     """
     try:
+        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("the figure needs matplotlib: pip install 'dnnext[plot]'.") from None
     scored = "validation_score" in history
-    figure = Figure(figsize=(8.4 if scored else 4.6, 3.3), layout="constrained")
-    known = FigureCanvasAgg(figure).get_supported_filetypes()
-    if os.path.splitext(path)[1].removeprefix(".").lower() not in known:
-        raise ValueError(f"{path}: the figure's file must end in one of {', '.join(sorted(known))}.")
-    axes = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
-    _draw_objective(axes[0], history)
-    if scored:
-        _draw_score(axes[1], history, score_name, references)
-    if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0 if scored else 3.5, 2.9), layout="constrained")
+        known = FigureCanvasAgg(figure).get_supported_filetypes()
+        if os.path.splitext(path)[1].removeprefix(".").lower() not in known:
+            raise ValueError(f"{path}: the figure's file must end in one of {', '.join(sorted(known))}.")
+        grid = figure.add_gridspec(2, 2 if scored else 1, width_ratios=(1, 1.3) if scored else None)
+        top = figure.add_subplot(grid[0, 0])
+        panels = {"objective": top, "disagreement": figure.add_subplot(grid[1, 0], sharex=top)}
+        if scored:
+            panels["score"] = figure.add_subplot(grid[:, 1])
+        display = ConvergenceDisplay([history], x="iteration", y=list(panels), score_name=score_name)
+        display.plot(ax=list(panels.values()))
+        panels["disagreement"].set(xlabel="iterations", ylabel="disagreement")
+        figure.align_ylabels()
+        top.tick_params(labelbottom=False)
+        if scored:
+            _compare(panels["score"], display.lines_[-1][0], history, references)
+        if title:
+            figure.suptitle(title, fontsize=9)
+        figure.savefig(path)
 
 
-def _draw_objective(ax, history):
-    iteration = history["iteration"]
-    ax.plot(iteration, history["objective"], color=BLUE, label="objective U")
-    apart = (history["disagreement"] > 0) & (iteration > 0)  # all agents start at one point
-    ax.plot(iteration[apart], history["disagreement"][apart], color=ORANGE, ls="--", label="disagreement")
-    ax.set(yscale="log", xlabel="iteration")
-    ax.legend(frameon=False, fontsize=9)
-    _clean(ax)
-
-
-def _draw_score(ax, history, score_name, references):
-    ax.plot(history["iteration"], history["validation_score"], color=BLUE, lw=2, label="the network")
-    for (name, value), color, style in zip(references, (GREEN, ORANGE, GREY), ("--", ":", "-."), strict=False):
+def _compare(ax, line, history, references):
+    """Name the run and draw the scores to compare with; the untrained start does not set the scale."""
+    line.set(label="the network", linewidth=2)
+    for (name, value), color, style in zip(references, PALETTE[1:], DASHES, strict=False):
         ax.axhline(value, color=color, ls=style, label=f"{name}: {value:.3f}")
     values = [*history["validation_score"][1:], *(value for _, value in references)]
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.1 * (high - low) + 1e-3
-    ax.set(xlabel="iteration", ylabel=score_name, ylim=(low - room, high + room))  # the untrained start is left out
-    ax.legend(frameon=False, fontsize=9, loc="lower right")
-    _clean(ax)
-
-
-def _clean(ax):
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.margins(x=0.02)
+    ax.set_ylim(low - room, high + room)
+    if references:
+        ax.legend(loc="lower right")

@@ -1,8 +1,9 @@
-"""CSV files with a header line, read into numbers; what cannot be used is refused by the name of its column.
+"""CSV and Parquet files, read as columns of text; what cannot be used is refused by the name of its column.
 
 # Design:
-#   The standard library's csv module and NumPy, no table library. Every mistake a file can hold is one sentence that
-#   names file, column and line, raised as ValueError before anything is trained.
+#   The standard library's csv module, pyarrow where a Parquet file asks for it, and NumPy: no table library. Parquet
+#   cells become the text a CSV would hold, so that one set of rules judges both. Every mistake a file can hold is one
+#   sentence that names file, column and line, raised as ValueError before anything is trained.
 """
 
 from __future__ import annotations
@@ -15,60 +16,74 @@ import numpy as np
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a"})
 MOST_CLASSES = 20
+PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of a CSV file: names of the columns, rows of text, the line each row stands in."""
+    """Cells of a file: text by column, and where each row stands (a line of a CSV, a row of a Parquet file)."""
 
     path: str
-    names: list
-    rows: list
+    cells: dict
     lines: list
+    unit: str = "line"
+
+    @property
+    def names(self):
+        """The columns in their order."""
+        return list(self.cells)
 
     def column(self, name):
         """The cells of one column."""
-        k = self.names.index(name)
-        return [row[k] for row in self.rows]
+        return self.cells[name]
 
-    def numbers(self, names):
-        """The named columns as float64 (n, len(names)).
+    def place(self, row):
+        """'line 7'."""
+        return f"{self.unit} {self.lines[row]}"
+
+    def numbers(self, name):
+        """The named column as float64 (n,), NaN where a value is missing.
 
         Raises
         ------
         ValueError
-            Naming a column with missing values, text, or infinite numbers.
+            If it holds text or infinite numbers.
         """
-        out = np.empty((len(self.rows), len(names)))
-        for j, name in enumerate(names):
-            out[:, j] = self._numeric(name)
-        return out
-
-    def _numeric(self, name):
         cells = self.column(name)
-        self.check_complete(name)
-        values = np.empty(len(cells))
-        for i, cell in enumerate(cells):
+        values = np.full(len(cells), np.nan)
+        for i in np.flatnonzero(~self.missing(name)):
             try:
-                values[i] = float(cell)
+                values[i] = float(cells[i])
             except ValueError:
                 raise ValueError(
-                    f"{self.path}: column {name!r} holds text ({cell!r} in line {self.lines[i]}); "
-                    "inputs must be numbers, so encode it as numbers or leave the column out with --drop."
+                    f"{self.path}: column {name!r} holds text ({cells[i]!r} in {self.place(i)}); it must be numbers."
                 ) from None
             if not np.isfinite(values[i]):
-                raise ValueError(f"{self.path}: column {name!r} is {cell} in line {self.lines[i]}; it must be finite.")
+                raise ValueError(f"{self.path}: column {name!r} is {cells[i]} in {self.place(i)}; it must be finite.")
         return values
 
-    def check_complete(self, name):
+    def missing(self, name):
+        """Where a column has no value, (n,) bool."""
+        return np.array([cell.lower() in MISSING for cell in self.column(name)], dtype=bool)
+
+    def check_complete(self, name, remedy="fill or remove those rows first"):
         """ValueError if the column has missing values."""
-        holes = [line for cell, line in zip(self.column(name), self.lines, strict=True) if cell.lower() in MISSING]
-        if holes:
-            many = f"{len(holes)} missing values (the first" if len(holes) > 1 else "a missing value ("
-            raise ValueError(
-                f"{self.path}: column {name!r} has {many}{' ' if len(holes) > 1 else ''}in line {holes[0]}); "
-                "fill or remove those rows first."
-            )
+        holes = np.flatnonzero(self.missing(name))
+        if len(holes):
+            many = f"{len(holes)} missing values (the first in" if len(holes) > 1 else "a missing value (in"
+            raise ValueError(f"{self.path}: column {name!r} has {many} {self.place(holes[0])}); {remedy}.")
+
+    def first_number_and_text(self, name):
+        """(row of the first number or None, row of the first text or None) of a column."""
+        number = text = None
+        for i, cell in enumerate(self.column(name)):
+            if cell.lower() in MISSING:
+                continue
+            if _is_number(cell):
+                number = i if number is None else number
+            else:
+                text = i if text is None else text
+        return number, text
 
     def is_numeric(self, name):
         """Whether every cell reads as a number."""
@@ -76,13 +91,18 @@ class Table:
 
 
 def read_table(path):
-    """Table of a CSV file; "-" is the standard input. The separator (comma, semicolon, tab) is found in the header.
+    """Table of a Parquet file (by its ending) or a CSV file; "-" is a CSV on the standard input.
+
+    The separator of a CSV (comma, semicolon, tab) is found in the header.
 
     Raises
     ------
     ValueError
-        If the file is empty, is no text, has no header, repeats a name, or a line has another number of cells.
+        If the file is empty, cannot be read, has no header, repeats a name, or a line has another number of cells; if
+        it is Parquet and pyarrow is not installed.
     """
+    if str(path).lower().endswith(PARQUET):
+        return _read_parquet(path)
     shown = "standard input" if path == "-" else path
     try:
         if path == "-":
@@ -91,6 +111,45 @@ def read_table(path):
             return _parse(shown, file.read())
     except UnicodeDecodeError:
         raise ValueError(f"{shown}: not a text file in UTF-8; save it as CSV (UTF-8).") from None
+
+
+def _read_parquet(path):
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(
+            f"{path}: Parquet files need pyarrow (pip install 'dnnext[parquet]'); or save the file as CSV."
+        ) from None
+    with open(path, "rb") as file:
+        try:
+            table = parquet.ParquetFile(file).read()
+        except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
+            told = str(error).split("\n")[0].rstrip(".")
+            raise ValueError(f"{path}: not a complete Parquet file ({told}).") from None
+    _check_names(path, table.column_names)
+    if not table.num_rows:
+        raise ValueError(f"{path}: there are no rows.")
+    cells = {name: _texts(path, name, table.column(name), pyarrow) for name in table.column_names}
+    return Table(str(path), cells, range(1, table.num_rows + 1), "row")
+
+
+def _texts(path, name, column, pyarrow):
+    """The cells of a Parquet column as the text a CSV would hold; no value is no text."""
+    kind, test = column.type, pyarrow.types
+    if test.is_dictionary(kind):
+        kind = kind.value_type
+    plain = (test.is_boolean, test.is_integer, test.is_floating, test.is_decimal, test.is_null)
+    text = test.is_string(kind) or test.is_large_string(kind) or test.is_string_view(kind)
+    if not text and not any(check(kind) for check in plain):
+        raise ValueError(
+            f"{path}: column {name!r} holds {column.type}; numbers, text and true or false can be read, so convert it "
+            "or leave it out of the file."
+        )
+    try:
+        return ["" if value is None else str(value).strip() for value in column.to_pylist()]
+    except (pyarrow.ArrowException, ValueError) as error:  # damaged text
+        raise ValueError(f"{path}: column {name!r} cannot be read ({error}).") from None
 
 
 def _parse(shown, text):
@@ -109,14 +168,18 @@ def _parse(shown, text):
         raise ValueError(f"{shown}: there are no rows below the header.")
     if all(_is_number(name) for name in names):
         raise ValueError(f"{shown}: the first line must hold the names of the columns, it holds numbers ({names[0]}).")
+    _check_names(shown, names)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise ValueError(f"{shown}: line {line} has {len(row)} cells, the header has {len(names)}.")
+    return Table(shown, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), lines)
+
+
+def _check_names(shown, names):
     for name in names:
         if names.count(name) > 1 or not name:
             what = f"the column name {name!r} comes {names.count(name)} times" if name else "a column has no name"
             raise ValueError(f"{shown}: {what}; every column needs its own name.")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            raise ValueError(f"{shown}: line {line} has {len(row)} cells, the header has {len(names)}.")
-    return Table(shown, names, rows, lines)
 
 
 def check_columns(table, wanted, option):
@@ -142,7 +205,7 @@ def read_target(table, name, task):
     numeric = table.is_numeric(name)
     if task == "regression" and not numeric:
         raise ValueError(f"{table.path}: the target {name!r} holds text, so regression is impossible; see --task.")
-    values = table.numbers([name])[:, 0] if numeric else np.array(cells)
+    values = table.numbers(name) if numeric else np.array(cells)
     distinct = np.unique(values)
     whole = numeric and np.all(distinct == np.round(distinct))
     if task == "auto":

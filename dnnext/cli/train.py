@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnext.cli import make_parser
-from dnnext.cli.table import check_columns, read_table, read_target, write_predictions
+from dnnext.cli import encoding, make_parser
+from dnnext.cli.table import Table, check_columns, read_table, read_target, write_predictions
 
 
 def train(args):
-    """Train on a CSV file, say how well, write the model and the figure."""
+    """Train on a CSV or Parquet file, say how well, write the model and the figure."""
     args = _with_config(args)
     if not args.target:
         raise ValueError("--target is missing: name the column to predict.")
@@ -24,6 +24,7 @@ def train(args):
         with ranks.together():
             rows = _read(args, ranks.rank)
         ranks.agree_on({"the task of --target (see --task)": rows.task, "the columns": rows.names})
+        rows = _encoded(rows, args, ranks)
         if ranks.rank:
             with contextlib.redirect_stdout(io.StringIO()):
                 return _train(args, rows, ranks)
@@ -31,15 +32,17 @@ def train(args):
 
 
 class Rows(NamedTuple):
-    """What was read: inputs, target, owners or None, column names, the task, rows to train on and to test on."""
+    """What was read: table, target, owners or None, input columns, task, rows to train on and to test on; inputs."""
 
-    X: np.ndarray
+    table: Table
     y: np.ndarray
     agent: np.ndarray | None
     names: list
     task: str
     learn: np.ndarray
     test: np.ndarray
+    encoding: encoding.Encoding | None = None
+    X: np.ndarray | None = None
 
 
 def _ranks(args):
@@ -58,7 +61,7 @@ def _ranks(args):
 def _read(args, rank):
     """The rows of the file, or those of this rank's own file."""
     if bool(args.file) == bool(args.local_data):
-        raise ValueError("give one CSV file, or --local-data with a file per rank, such as part-{rank}.csv.")
+        raise ValueError("give one file, or --local-data with a file per rank, such as part-{rank}.csv.")
     if args.engine == "mpi" and args.file == "-":
         raise ValueError("the standard input reaches one rank only; name a file.")
     table = read_table(args.local_data.replace("{rank}", str(rank)) if args.local_data else args.file)
@@ -71,7 +74,22 @@ def _read(args, rank):
     if not names:
         raise ValueError(f"{table.path}: no column is left to learn from.")
     learn, test = _split(y, args.test_fraction, task, args.seed)
-    return Rows(table.numbers(names), y, _owners(table, args.agent_column), names, task, learn, test)
+    return Rows(table, y, _owners(table, args.agent_column), names, task, learn, test)
+
+
+def _encoded(rows, args, ranks):
+    """The rows with their inputs, encoded alike on all ranks."""
+    for name in args.categorical:
+        if name not in rows.names:
+            raise ValueError(
+                f"{rows.table.path}: --categorical {name!r} is no input; those are {', '.join(rows.names)}."
+            )
+    made = encoding.learn(
+        rows.table, rows.names, rows.learn, ranks,
+        categorical=args.categorical, impute=args.impute, most=args.max_categories, local=bool(args.local_data),
+    )  # fmt: skip
+    with ranks.together():
+        return rows._replace(encoding=made, X=made.inputs(rows.table))
 
 
 def _train(args, rows, ranks):
@@ -82,6 +100,8 @@ def _train(args, rows, ranks):
     n_learn, n_test = counts if args.local_data else (len(learn), len(rows.test))
     what = f"{rows.task} of {args.target!r} from {len(rows.names)} columns"
     print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
+    for sentence in encoding.told(rows.encoding, rows.table):
+        print(sentence)
     with notes_on_stderr():
         fit = model.fit_local if args.local_data else model.fit
         fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
@@ -89,7 +109,7 @@ def _train(args, rows, ranks):
     if ranks.rank:
         return 0
     model.callbacks = None  # a model file cannot hold them
-    model_notes = {"columns": rows.names, "target": args.target, "task": rows.task}
+    model_notes = {"encoding": rows.encoding.notes(), "target": args.target, "task": rows.task}
     from dnnext.estimators.files import save
 
     save(model, args.out, notes=model_notes)
@@ -103,7 +123,7 @@ def _train(args, rows, ranks):
 
 
 def predict(args):
-    """Predictions for the rows of a CSV file, as CSV on standard output."""
+    """Predictions for the rows of a CSV or Parquet file, as CSV on standard output."""
     import dnnext
     from dnnext.estimators.files import read_notes
 
@@ -111,9 +131,12 @@ def predict(args):
     with notes_on_stderr():
         model = dnnext.load(args.model)
     table = read_table(args.file)
-    names = notes.get("columns") or list(getattr(model, "feature_names_in_", table.names))
-    check_columns(table, names, f"an input of {args.model}")
-    X = table.numbers(names)
+    if "encoding" in notes:
+        made = encoding.Encoding.of_notes(notes["encoding"])
+    else:  # a model that was not trained by this command
+        made = encoding.Encoding([encoding.Column(str(name)) for name in _column_names(model, notes, table)])
+    check_columns(table, made.names, f"an input of {args.model}")
+    X = made.inputs(table, args.unknown)
     header, columns = [notes.get("target", "prediction")], [model.predict(X)]
     if args.proba:
         if not hasattr(model, "predict_proba"):
@@ -121,6 +144,10 @@ def predict(args):
         header += [f"p({label})" for label in model.classes_]
         columns += list(model.predict_proba(X).T)
     write_predictions(sys.stdout, header, columns)
+
+
+def _column_names(model, notes, table):
+    return notes.get("columns") or getattr(model, "feature_names_in_", table.names)
 
 
 def make_estimator(task, args):

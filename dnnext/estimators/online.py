@@ -26,6 +26,9 @@ from dnnext.estimators.rows import sorted_labels
 from dnnext.network import Network
 from dnnext.runtime import InProcess
 
+OWN = ("seen", "ceiling", "fresh", "alike")  # what Progress knows and a State does not
+ALIKE = 1e-2  # spread of the answers, on the scale of standardised targets, below which they count as one answer
+PATIENCE = 10  # calls with one answer to all rows before somebody is told
 SETTLED = ("topology", "mixing", "n_agents", "loss")  # parameters that the first call settles
 
 
@@ -34,7 +37,7 @@ class Progress:
     """What one call of partial_fit hands to the next: the part of a State that is not scratch.
 
     seen: the sample weight so far; ceiling: mean loss of an agent above which it may have diverged; fresh: whether the
-    algorithm has yet to start.
+    algorithm has yet to start; alike: calls in a row that left a network with one answer to all rows.
     """
 
     w: np.ndarray
@@ -49,11 +52,12 @@ class Progress:
     seen: float = 0.0
     ceiling: float = 0.0
     fresh: bool = False
+    alike: int = 0
 
     @classmethod
     def of(cls, state, seen=0.0, ceiling=0.0):
         """The lasting part of a State."""
-        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in ("seen", "ceiling", "fresh")}
+        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in OWN}
         kept = {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
         return cls(**kept, seen=seen, ceiling=ceiling)
 
@@ -118,7 +122,16 @@ class Online:
             algorithm = choices.make_algorithm(self, problem)
             network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
             result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
-            return self._expose(problem, graph, moments, result, None, seen=seen, ceiling=progress.ceiling)
+            alike = progress.alike + 1 if answers_are_alike(problem, result.w_bar) else 0
+            if alike and alike % PATIENCE == 0 and not result.warning:
+                result.warning = (
+                    f"partial_fit has given one answer to all rows for {alike} calls: the weights are so small, or so "
+                    "large, that little leads away from them. Begin anew with tau='auto' or a larger tau, or with a "
+                    "smaller alpha."
+                )
+            self._expose(problem, graph, moments, result, None, seen=seen, ceiling=progress.ceiling)
+            self._progress.alike = alike
+            return self
 
     def _learn_classes(self, classes, first):
         """What the caller says of the labels to come; a regressor has none."""
@@ -178,6 +191,12 @@ def check_online(estimator):
         raise ValueError("callbacks are called in fit only, partial_fit is one iteration: set callbacks=None.")
     if e.max_time is not None:
         raise ValueError(f"max_time is {e.max_time!r}, but partial_fit is one iteration: set max_time=None.")
+
+
+def answers_are_alike(problem, row):
+    """Whether the network with weights row (P,) tells the rows of this problem hardly apart."""
+    raw = problem.model.forward(row, problem.x)
+    return len(raw) > 1 and bool(np.max(np.std(raw, axis=0)) < ALIKE)
 
 
 def one_iteration(algorithm, problem, network, progress, history):

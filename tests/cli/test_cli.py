@@ -105,7 +105,11 @@ BAD_FILES = {
         "column 'b' has 2 missing values (the first in line 2)",
     ),
     "missing target value": ("a,b,y\n1,2,0\n3,4,\n5,6,0\n7,8,1\n", "column 'y' has a missing value (in line 3)"),
-    "text column": ("a,b,y\n1,red,0\n3,blue,1\n5,red,0\n7,red,1\n", "column 'b' holds text ('red' in line 2)"),
+    "numbers and text": (
+        "a,b,y\n1,2,0\n3,blue,1\n5,red,0\n7,red,1\n",
+        "column 'b' holds numbers and text ('2' in line 2, 'blue' in line 3)",
+    ),
+    "a column of nothing": ("a,b,y\n1,,0\n3,,1\n5,,0\n7,,1\n", "column 'b' has 4 missing values (the first in line 2)"),
     "infinite": ("a,b,y\n1,inf,0\n3,1,1\n5,2,0\n7,1,1\n", "column 'b' is inf in line 2"),
     "no target": ("a,b,z\n1,2,0\n3,4,1\n", "no column 'y' (--target)"),
     "one class": ("a,b,y\n1,2,yes\n3,4,yes\n5,6,yes\n7,8,yes\n", "the target 'y' has one class only (yes)"),
@@ -135,7 +139,7 @@ def test_other_mistakes_are_one_sentence(here, capsys):
     train = ["train", "iris.csv", "--target", "kind"]
     assert "none.csv: No such file" in refused(capsys, "train", "none.csv", "--target", "y")
     assert "--target is missing" in refused(capsys, "train", "iris.csv")
-    assert "give one CSV file, or --local-data" in refused(capsys, "train", "--target", "kind")
+    assert "give one file, or --local-data" in refused(capsys, "train", "--target", "kind")
     assert "--local-data needs --engine mpi" in refused(capsys, *train[:1], *train[2:], "--local-data", "{rank}.csv")
     assert "topology" in refused(capsys, *train, "--topology", "donut")
     assert "--hidden" in refused(capsys, *train, "--hidden", "big")

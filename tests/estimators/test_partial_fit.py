@@ -39,6 +39,24 @@ def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
     assert reg.history_["objective"].max() < 5
 
 
+def test_a_network_with_one_answer_to_all_rows_is_said():
+    inputs, y = load_breast_cancer(return_X_y=True)
+    clf, rng, heard = (
+        DecentralizedMLPClassifier((10,), n_agents=5, tau=1e-9, random_state=0),
+        np.random.default_rng(0),
+        [],
+    )
+    for _ in range(32):
+        rows = rng.choice(len(inputs), 60)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            clf.partial_fit(inputs[rows], y[rows], classes=[0, 1])
+        heard += [str(w.message) for w in caught if "one answer to all rows" in str(w.message)]
+    assert len(heard) >= 1
+    assert np.std(clf.decision_function(inputs)) < 0.01
+    assert "tau='auto'" in heard[0]
+
+
 def test_labels_that_turn_round_are_learnt_after_an_alarm():
     clf = classifier().fit(X, Y)
     with pytest.warns(ConvergenceWarning, match="partial_fit began to diverge"):

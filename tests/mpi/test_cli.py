@@ -8,6 +8,7 @@ from sklearn.datasets import load_iris
 
 import dnnext
 from dnnext.cli import main
+from dnnext.estimators.files import read_notes
 
 X, Y = load_iris(return_X_y=True)
 OPTIONS = ["--target", "kind", "--quiet", "--max-iter", "6", "--tol", "0", "--hidden", "4", "--agents", "4"]
@@ -46,6 +47,24 @@ def test_every_rank_has_its_own_file(launch, tables):
     assert code == 0, err
     assert "over the rows of all ranks" in out
     assert dnnext.load(tables / "m.npz").n_agents_ == 2
+
+
+def test_ranks_agree_on_categories_and_fill_values(launch, tmp_path):
+    head = ["colour", "size", "y"]
+    parts = [[["red", 1, 3], ["green", "", 5], ["red", 2, 3]] * 6, [["blue", 6, 9], ["blue", 5, 9], ["", 7, 3]] * 6]
+    for rank, rows in enumerate(parts):
+        with (tmp_path / f"part-{rank}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([head, *rows])
+    words = ["train", "--target", "y", "--task", "regression", "--engine", "mpi", "--topology", "complete", "--quiet"]
+    words += ["--local-data", tmp_path / "part-{rank}.csv", "--max-iter", "5", "--tol", "0", "--test-fraction", "0"]
+    code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "mean", "--out", tmp_path / "m.npz")
+    assert code == 0, err
+    colour, size = read_notes(tmp_path / "m.npz")["encoding"]
+    assert colour == {"name": "colour", "categories": ["blue", "green", "red"], "fill": "blue"}
+    assert size["fill"] == 21 / 5  # the mean over both ranks
+    code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "median", timeout=60)
+    assert code == 2
+    assert "only sums travel, so use --impute mean" in err
 
 
 def test_a_missing_part_ends_all_with_code_2(launch, tables):

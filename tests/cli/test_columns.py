@@ -1,0 +1,196 @@
+"""Categories, gaps and Parquet files, from training to prediction."""
+
+import csv
+import io
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import dnnext
+from dnnext.cli import main
+from dnnext.cli.encoding import Column, Encoding, learn
+from dnnext.cli.table import read_table
+from dnnext.estimators.files import read_notes
+from dnnext.runtime import InProcess
+
+QUICK = [
+    "--quiet",
+    "--max-iter",
+    "30",
+    "--tol",
+    "1e-3",
+    "--hidden",
+    "4",
+    "--agents",
+    "3",
+    "--alpha",
+    "1e-4",
+    "--out",
+    "m.npz",
+]
+COLOURS = np.array(["red", "green", "blue"])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, columns):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def coloured(n=60):
+    """Columns whose target is 3, 5, 9 for red, green, blue, plus size."""
+    rng = np.random.default_rng(0)
+    k, size = rng.integers(0, 3, n), rng.uniform(-1, 1, n).round(3)
+    return {"colour": COLOURS[k].tolist(), "size": size.tolist(), "y": (np.array([3.0, 5.0, 9.0])[k] + size).tolist()}
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("dnnext: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def predictions(capsys, *words):
+    capsys.readouterr()
+    assert main(["predict", "m.npz", *words]) == 0
+    return [float(row[0]) for row in list(csv.reader(io.StringIO(capsys.readouterr().out)))[1:]]
+
+
+def test_categories_are_learnt_and_kept_in_the_model(capsys):
+    write("a.csv", coloured())
+    assert main(["train", "a.csv", "--target", "y", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "regression of 'y' from 2 columns" in out
+    assert "one input per category: colour (3); 4 inputs in all" in out
+    assert dnnext.load("m.npz").n_features_in_ == 4
+    notes = read_notes("m.npz")["encoding"]
+    assert notes[0] == {"name": "colour", "categories": ["blue", "green", "red"], "fill": None}
+    write("new.csv", {"size": [0, 0, 0], "extra": [1, 2, 3], "colour": ["blue", "red", "green"]})
+    assert np.allclose(predictions(capsys, "new.csv"), [9, 3, 5], atol=0.3)
+
+
+def test_new_categories_are_refused_or_count_as_none(capsys):
+    write("a.csv", coloured())
+    assert main(["train", "a.csv", "--target", "y", *QUICK]) == 0
+    write("new.csv", {"size": [0, 0], "colour": ["red", "violet"]})
+    err = refused(capsys, "predict", "m.npz", "new.csv")
+    assert "new.csv: column 'colour' holds 'violet' in line 3" in err
+    assert "(it knows blue, green, red); --unknown ignore" in err
+    known, new = predictions(capsys, "new.csv", "--unknown", "ignore")
+    assert known == pytest.approx(3, abs=0.3)
+    model = dnnext.load("m.npz")
+    assert new == model.predict([[0.0, 0.0, 0.0, 0.0]])[0]  # as scikit-learn's handle_unknown="ignore"
+
+
+def test_gaps_are_refused_unless_asked_for(capsys):
+    table = coloured()
+    table["size"][3], table["colour"][5] = "", "NA"
+    write("a.csv", table)
+    train = ["train", "a.csv", "--target", "y", *QUICK, "--test-fraction", "0"]
+    assert "column 'colour' has a missing value (in line 7); fill" in refused(capsys, *train)
+    assert "ask for --impute" in refused(capsys, *train, "--drop", "colour")
+    assert "--impute must be one of mean, median, most_frequent, got 'magic'" in refused(
+        capsys, *train, "--impute", "magic"
+    )
+    sizes = [size for size in table["size"] if size != ""]
+    colours = [colour for colour in table["colour"] if colour != "NA"]
+    most = max(sorted(set(colours)), key=colours.count)
+    for how, fill in (("mean", np.mean(sizes)), ("median", np.median(sizes))):
+        assert main([*train, "--impute", how]) == 0
+        assert f"gaps filled: colour with {most!r} in 1 row, size with {fill:.6g} in 1 row" in capsys.readouterr().out
+        assert read_notes("m.npz")["encoding"][1]["fill"] == pytest.approx(fill, rel=1e-12)
+    write("new.csv", {"size": ["", repr(float(np.median(sizes)))], "colour": ["red", "red"]})
+    filled, same = predictions(capsys, "new.csv")
+    assert filled == same
+
+
+def test_a_model_without_impute_refuses_gaps_in_new_rows(capsys):
+    write("a.csv", coloured())
+    assert main(["train", "a.csv", "--target", "y", *QUICK]) == 0
+    write("new.csv", {"size": ["", 1], "colour": ["red", "red"]})
+    err = refused(capsys, "predict", "m.npz", "new.csv")
+    assert "column 'size' has a missing value (in line 2); the model was trained without --impute" in err
+
+
+def test_fill_values_come_from_the_rows_to_train_on():
+    write("a.csv", {"a": [1, 2, 9, ""], "y": [1, 2, 3, 4]})
+    made = learn(read_table("a.csv"), ["a"], np.array([0, 1, 3]), InProcess(1), impute="mean")
+    assert made.columns == [Column("a", None, 1.5)]
+
+
+def test_numbers_may_be_categories_and_columns_may_have_too_many(capsys):
+    table = coloured() | {"code": [7, 8, 9] * 20}
+    write("a.csv", table)
+    train = ["train", "a.csv", "--target", "y", *QUICK]
+    assert main([*train, "--categorical", "code"]) == 0
+    assert "colour (3), code (3); 7 inputs" in capsys.readouterr().out
+    assert "--categorical 'zip' is no input" in refused(capsys, *train, "--categorical", "zip")
+    assert "column 'colour' has 3 categories (blue, green, red), more than --max-categories 2" in refused(
+        capsys, *train, "--max-categories", "2"
+    )
+
+
+def test_a_damaged_encoding_is_a_sentence():
+    good = Encoding([Column("a"), Column("b", ["x", "y"], "x")])
+    assert Encoding.of_notes(good.notes()) == good
+    bad = [
+        *[None, 3, [3], [{"name": 3}], [{"title": "a"}], [{"name": "a", "fill": "x"}], [{"name": "a", "fill": 1e999}]],
+        *[[{"name": "a", "categories": words}] for words in ([], ["b", "a"], ["a", "a"], [1], "ab", {"a": 1})],
+        [{"name": "a", "categories": ["x"], "fill": "z"}],
+    ]
+    for notes in bad:
+        with pytest.raises(ValueError, match="damaged model file"):
+            Encoding.of_notes(notes)
+
+
+def test_parquet_is_read_like_csv(capsys):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    X, y = load_iris(return_X_y=True)
+    names = ["setosa", "versicolor", "virginica"]
+    site = pyarrow.array(["north", "south"] * 75).dictionary_encode()
+    columns = {"sl": X[:, 0], "sw": X[:, 1].astype(np.float32), "big": (10 * X[:, 2]).astype(int), "site": site}
+    columns |= {"wide": X[:, 3] > 1, "kind": [names[k] for k in y]}
+    parquet.write_table(pyarrow.table(columns), "i.parquet")
+    assert main(["train", "i.parquet", "--target", "kind", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "classification of 'kind' from 5 columns" in out
+    assert "site (2), wide (2); 7 inputs in all" in out
+    capsys.readouterr()
+    assert main(["predict", "m.npz", "i.parquet"]) == 0
+    told = capsys.readouterr().out.split()[1:]
+    assert np.mean(np.array(told) == np.array(names)[y]) > 0.9
+    write("i.csv", {name: np.asarray(column).tolist() for name, column in columns.items()})
+    assert main(["predict", "m.npz", "i.csv"]) == 0
+    assert capsys.readouterr().out.split()[1:] == told
+
+
+def test_bad_parquet_files_are_one_sentence(capsys, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    train = ["train", "a.parquet", "--target", "y", *QUICK]
+    parquet.write_table(pyarrow.table({"a": [[1], [2]], "y": [1, 2]}), "a.parquet")
+    assert "column 'a' holds list<element: int64>" in refused(capsys, *train)
+    parquet.write_table(pyarrow.table({"a": [1.0, None, 3.0, 4.0], "y": [1, 2, 3, 4]}), "a.parquet")
+    assert "a.parquet: column 'a' has a missing value (in row 2)" in refused(capsys, *train)
+    parquet.write_table(pyarrow.table({"a": [], "y": []}), "a.parquet")
+    assert "there are no rows" in refused(capsys, *train)
+    with open("a.parquet", "rb+") as file:
+        file.truncate(40)
+    assert "not a complete Parquet file" in refused(capsys, *train)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "need pyarrow (pip install 'dnnext[parquet]')" in refused(capsys, *train)
