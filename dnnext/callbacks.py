@@ -169,6 +169,17 @@ class Progress:
         Iterations to come, shown beside the number; None takes the run's `max_iter`.
     file : text file or None
         Where to; None is the standard output.
+
+    Examples
+    --------
+    >>> from dnnext.algorithms import NEXT
+    >>> from dnnext.network import Network, Topology
+    >>> from dnnext.problem import MLP, Problem, SquaredError
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, shards=[(x, 2 * x), (x, 2 * x)])
+    >>> result = NEXT().run(problem, Network(Topology.ring(2)), max_iter=2, callbacks=[Progress()])
+    iteration    1/2  objective ... stationarity ... disagreement ... s
+    iteration    2/2  objective ... stationarity ... disagreement ... s
     """
 
     def __init__(self, total: int | None = None, file: TextIO | None = None) -> None:

@@ -59,6 +59,16 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
     ------
     OSError
         On every rank, if one of them cannot write; earlier checkpoints are left alone.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import InProcess
+    >>> snapshot = Snapshot({"w": np.ones((2, 3))}, {}, {"t": 7})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder, snapshot, InProcess(2), {"who": "me"})
+    ...     again, told = read(folder, InProcess(2)), notes_of(folder)
+    >>> again.numbers, told
+    ({'t': 7}, (2, {'who': 'me'}))
     """
     folder, own = Path(path), runtime.agents
     with runtime.together():
@@ -98,6 +108,14 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
     ------
     ValueError
         On every rank, if there is no whole checkpoint, a file is damaged or foreign, or it is of another network.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import InProcess
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read(folder, InProcess(2))
+    Traceback (most recent call last):
+    ValueError: ... holds no checkpoint with all 2 agents. ...
     """
     own = runtime.agents
     with runtime.together():
@@ -121,10 +139,23 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
 def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     """(number of agents, notes) of the newest checkpoint whose files this process can see.
 
+    Parameters
+    ----------
+    path : str or path
+        The folder that `write` (or the callback `Checkpoint`) filled.
+
     Raises
     ------
     ValueError
         If there is none, or its file is damaged or foreign.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import InProcess
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder, Snapshot({"w": np.ones((2, 3))}, {}, {}), InProcess(2), {"who": "me"})
+    ...     notes_of(folder)
+    (2, {'who': 'me'})
     """
     files = _files(Path(path))
     if not files:
@@ -136,7 +167,26 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
 def write_archive(
     path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array], *, compressed: bool = False
 ) -> None:
-    """One npz file with a JSON header: written beside its place, flushed to the disk, then moved there."""
+    """One npz file with a JSON header: written beside its place, flushed to the disk, then moved there.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    header : dict
+        Values JSON can hold; ``format`` and ``version`` are what `read_archive` looks for.
+    arrays : dict of name to array
+        No arrays of objects.
+    compressed : bool
+        Smaller and slower.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 1}, {"x": np.arange(3)})
+    ...     read_archive(folder + "/a.npz", "mine", 1)
+    ({'format': 'mine', 'version': 1}, {'x': array([0, 1, 2])})
+    """
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     handle, beside = tempfile.mkstemp(dir=Path(path).absolute().parent, suffix=".part")
     try:
@@ -154,10 +204,27 @@ def write_archive(
 def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tuple[dict[str, Any], dict[str, Array]]:
     """(header, arrays) of a file that `write_archive` wrote; nothing in it is ever executed.
 
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    format_ : str
+        What the header must call itself.
+    version : int
+        The newest version that can be read.
+
     Raises
     ------
     ValueError
         If the file is of another format, damaged, or of a newer version.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 2}, {})
+    ...     read_archive(folder + "/a.npz", "mine", 1)
+    Traceback (most recent call last):
+    ValueError: ... has mine format 2, this dnnext reads up to 1: update dnnext.
     """
     name = os.fspath(path)
     try:

@@ -47,6 +47,16 @@ class RegularizationPath:
         Iterations of each fit.
     score_name : str
         What a figure calls the score.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from dnnext import DecentralizedMLPClassifier, regularization_path
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = DecentralizedMLPClassifier((4,), penalty="group", n_agents=3, tol=1e-2, random_state=0)
+    >>> path = regularization_path(clf, X, y, alphas=[1e-2, 1e-1], cv=2)
+    >>> path.mean_score.shape, path.best_alpha in path.alphas, path.sparsest_alpha >= path.best_alpha
+    ((2,), True, True)
     """
 
     alphas: np.ndarray

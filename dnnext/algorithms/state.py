@@ -36,10 +36,24 @@ class ConvergenceWarning(UserWarning):
 class State:
     """The local agents' numbers, one row each (n_local, P), and where the run stands.
 
-    w weights, w_hat best response, z after the step, y tracker, grad own gradient, values own cost g_i(w_i) (n_local,),
-    tau (n_local,), beta: curvature that the model missed, heard: the neighbours' largest beta, disagreement: of the
-    first mixing round, relative; unit: b, the scale of tau; step: the last step size, or one per agent; t: iterations
-    done; root: the curvature root of the last model.
+    Attributes
+    ----------
+    w, w_hat, z, y, grad : (n_local, P)
+        Weights, best response, weights after the step, tracker, own gradient.
+    values : (n_local,)
+        Own cost, ``g_i(w_i)``.
+    tau, beta, heard : (n_local,)
+        Proximal weight, the curvature that the model missed, and the neighbours' largest beta.
+    disagreement : (n_local,)
+        Of the first mixing round, relative.
+    unit : float
+        b, the scale of tau.
+    step : float or (n_local,)
+        The last step size, or one per agent.
+    t : int
+        Iterations done.
+    root : array or None
+        The curvature root of the last model.
 
     Examples
     --------
@@ -124,8 +138,23 @@ class State:
 class Snapshot:
     """All that the next iteration depends on, and the history so far.
 
-    agents: arrays with one entry per local agent; shared: arrays equal on every rank; numbers: plain values, equal on
-    every rank, that JSON can hold.
+    Attributes
+    ----------
+    agents : dict of name to array
+        With one entry per local agent.
+    shared : dict of name to array
+        Equal on every rank.
+    numbers : dict
+        Plain values, equal on every rank, that JSON can hold.
+
+    Examples
+    --------
+    >>> whole = Snapshot({"w": np.zeros((2, 3))}, {}, {"t": 7})
+    >>> whole.add("watch", Snapshot({}, {}, {"best_iteration": 5}))
+    >>> whole.numbers
+    {'t': 7, 'watch.best_iteration': 5}
+    >>> whole.below("watch").numbers
+    {'best_iteration': 5}
     """
 
     agents: dict[str, Array]
@@ -162,10 +191,26 @@ class Limits:
 class Result:
     """What a run returns.
 
-    w, y (n_local, P): the local agents' weights and trackers; w_bar (P,): their mean over all agents, equal on every
-    rank; history: equal-length arrays; n_iter: iterations done; converged: whether a stopping rule ended the run;
-    status: "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged"; warning: a sentence, or None;
-    problem, network, agents: those the run ended with, and the first numbers of its agents (fewer if some were lost).
+    Attributes
+    ----------
+    w, y : (n_local, P)
+        The local agents' weights and trackers.
+    w_bar : (P,)
+        Mean of the weights over all agents, equal on every rank.
+    history : dict of name to array
+        Equal-length columns, one entry per measured iteration.
+    n_iter : int
+        Iterations done.
+    converged : bool
+        Whether a stopping rule ended the run.
+    status : str
+        "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged".
+    warning : str or None
+        A sentence for the user.
+    state : State or None
+        Where the run stood at its end.
+    problem, network, agents
+        Those the run ended with, and the first numbers of its agents: fewer if some were lost.
 
     Examples
     --------

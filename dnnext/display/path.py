@@ -24,6 +24,18 @@ class RegularizationPathDisplay:
     lines_ : list of Line2D
         Score, then the shares.
     figure_ : Figure
+        The figure they are in.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from dnnext import DecentralizedMLPClassifier, regularization_path
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = DecentralizedMLPClassifier((4,), penalty="group", n_agents=3, tol=1e-2, random_state=0)
+    >>> path = regularization_path(clf, X, y, alphas=[1e-2, 1e-1], cv=2)
+    >>> display = path.plot()
+    >>> len(display.lines_)
+    4
     """
 
     def __init__(self, path, *, score_name=None):

@@ -46,7 +46,7 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
     ----------
     path : str or path
         The folder that the callback `Checkpoint` filled.
-    X, y, sample_weight, agent, eval_set
+    X, y, sample_weight, agent, eval_set : as in `fit`
         The rows as they were given to `fit` (or on this rank to `fit_local`), in the same order.
     **params
         Parameters to change, such as max_iter or engine, and those that are objects (a Topology, a Penalty, callbacks

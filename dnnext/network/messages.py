@@ -24,7 +24,22 @@ WILD = 1e12  # times the largest row known so far: no step of any recipe is that
 
 
 class Refusal(NamedTuple):
-    """agent: who sent it; round: when; wild: too large (else not finite)."""
+    """A message that was refused.
+
+    Attributes
+    ----------
+    agent : int
+        Who sent it.
+    round : int
+        When, counted from 0.
+    wild : bool
+        Whether it was absurdly large; else it was not finite.
+
+    Examples
+    --------
+    >>> Refusal(agent=3, round=12, wild=False).sentence(receiver=4)[:69]
+    'agent 3 sent agent 4 a message that is not finite in round 12; it was'
+    """
 
     agent: int
     round: int

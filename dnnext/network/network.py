@@ -46,6 +46,13 @@ class Mixed(NamedTuple):
     disagreement : (n_local,) float64
         ``||z_i - sum_j c_ij z_j|| / ||z_i||`` of the first array in the first round; 0 where z_i is 0, infinite
         where it is not a number.
+
+    Examples
+    --------
+    >>> from dnnext.network import Network, Topology
+    >>> mixed = Network(Topology.complete(2)).mix(np.array([[0.0], [2.0]]), scalars=np.array([3.0, 5.0]))
+    >>> mixed.arrays[0].ravel(), mixed.heard
+    (array([1., 1.]), array([5., 3.]))
     """
 
     arrays: tuple[Array, ...]

@@ -382,6 +382,19 @@ PENALTIES: dict[str | None, type[Penalty]] = {
 def make_penalty(name: str | None, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -> Penalty:
     """The penalty called `name`; those without `alpha` or `l1_ratio` ignore it.
 
+    Parameters
+    ----------
+    name : str or None
+        'l2', 'l1', 'elasticnet', 'group' or 'sparse_group'; None is no penalty.
+    alpha : float or sequence of float
+        Strength per sample, one or one per layer.
+    l1_ratio : float
+        Share of the l1 norm in 'elasticnet' and 'sparse_group'.
+
+    Returns
+    -------
+    Penalty
+
     Raises
     ------
     ValueError

@@ -33,15 +33,25 @@ TOLD: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, MemoryError
 def split_agents(n_agents: int, n_ranks: int) -> NDArray[np.int64]:
     """Boundaries (n_ranks + 1,) of contiguous blocks whose sizes differ by at most one, larger blocks first.
 
-    Examples
-    --------
-    >>> split_agents(10, 4)
-    array([ 0,  3,  6,  8, 10])
+    Parameters
+    ----------
+    n_agents, n_ranks : int
+        At least one agent per rank.
+
+    Returns
+    -------
+    ndarray of int64
+        Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
 
     Raises
     ------
     ValueError
         If a rank would hold no agent.
+
+    Examples
+    --------
+    >>> split_agents(10, 4)
+    array([ 0,  3,  6,  8, 10])
     """
     n_agents, n_ranks = _checks.check_count("n_agents", n_agents), _checks.check_count("n_ranks", n_ranks)
     if n_ranks > n_agents:
@@ -74,6 +84,16 @@ class ExchangePlan:
         Rows to each peer and from each peer; what comes from the peers fills the ghost rows in order.
     key : str
         Names the peers of *all* ranks (equal on every rank): a runtime may keep one communicator per key.
+
+    Examples
+    --------
+    Rank 0 of two holds the agents 0 and 1; it sends agent 1 to rank 1, and hears agent 2 from there.
+
+    >>> one = np.array([1])
+    >>> plan = ExchangePlan(2, 1, ghosts=np.array([2]), peers=(1,), send_rows=one, send_counts=one, recv_counts=one,
+    ...                     key="0-1")
+    >>> plan.n_local + plan.n_ghost
+    3
     """
 
     n_local: int
@@ -95,6 +115,12 @@ class AgentsLost(RuntimeError):
         The ranks that are gone; empty if all answer but wait for different things.
     agents : tuple of int
         Global ids of the agents they held.
+
+    Examples
+    --------
+    >>> lost = AgentsLost("rank 1 with agents 2 and 3 fell silent", ranks=[1], agents=[2, 3])
+    >>> lost.agents
+    (2, 3)
     """
 
     def __init__(self, sentence: str, ranks: Sequence[int] = (), agents: Sequence[int] = ()) -> None:
@@ -111,6 +137,11 @@ class BadMessage(RuntimeError):
         Who sent it.
     round : int
         The mixing round, counted from 0.
+
+    Examples
+    --------
+    >>> BadMessage("agent 3 sent what is not finite in round 12", agent=3, round_=12).round
+    12
     """
 
     def __init__(self, sentence: str, agent: int, round_: int) -> None:
@@ -136,6 +167,13 @@ class Runtime(ABC):
         Ranks on this machine, this one included.
     bytes_wire : int
         Bytes that this rank has handed over to reach other ranks: messages and sums alike.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import InProcess
+    >>> runtime = InProcess(3)
+    >>> isinstance(runtime, Runtime), runtime.n_ranks, int(runtime.max_agents(np.array([4, 9, 2])))
+    (True, 1, 9)
     """
 
     n_agents: int
