@@ -91,6 +91,11 @@ typedef struct {
     void (*spd_solve)(/*       (B_i + diag) out_i = rhs_i by Cholesky                solve.c */
         void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents, const int64_t *blocks,
         int64_t n_blocks, const dnn_blas *blas, int threads);
+    void (*mlp_dual_solve)(/*  the same with B_i from few rows, never formed         dual.c */
+        void *out, int64_t *status, const dnn_mlp *mlp, const dnn_root *root, const void *gram, const void *tau,
+        const void *l2, const void *rhs, const int64_t *blocks, int64_t n_blocks, int threads, void *work);
+    void (*rows_gram)(/*       X_i X_i', which mlp_dual_solve may be given           dual.c */
+        void *out, const void *x, const int64_t *offsets, int64_t agents, int64_t inputs, const dnn_blas *blas);
     void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */
         void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,
         const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
@@ -103,6 +108,7 @@ typedef struct {
         double memory, int64_t columns, int threads);
 
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
+    size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
 } dnn_table;
 /* clang-format on */

@@ -34,6 +34,9 @@
 #include "gauss_newton.c"
 
 #include "solve.c"
+
+#include "dual.c"
+
 #include "prox.c"
 #include "descent.c"
 #include "mix.c"
@@ -59,10 +62,13 @@ const dnn_table DNN_NAME = {
     .mlp_gauss_newton_product = mlp_gauss_newton_product,
     .block_product = block_product,
     .spd_solve = spd_solve,
+    .mlp_dual_solve = mlp_dual_solve,
+    .rows_gram = rows_gram,
     .descent_solve = descent_solve,
     .penalty_prox = penalty_prox,
     .csr_mix = csr_mix,
     .mlp_work = mlp_work,
+    .mlp_dual_work = mlp_dual_work,
     .descent_work = descent_work,
 };
 

@@ -114,6 +114,39 @@ static void NAME(test_curvature)(const dnn_table *t, NAME(net) * n, int64_t colu
     for (int k = 0; k < 12; k++) free(all[k]);
 }
 
+/* The dual solve: (B + D) x gives the right-hand side back, with B x from the kernel's product. */
+static void NAME(test_dual)(const dnn_table *t, NAME(net) * n, int64_t columns, int threads)
+{
+    int64_t p = n->mlp.params, a = n->mlp.agents, cuts[4] = {0, p / 3, p / 3 + 1 < p ? p / 3 + 1 : p, p}, numbers = 0;
+    int diagonal = columns == 0;
+    real *s = NAME(numbers)(n->rows * n->outputs * (diagonal ? 1 : columns));
+    dnn_root root = {s, diagonal ? n->outputs : columns, diagonal};
+    for (int64_t i = 0; i < a; i++) numbers += (n->offsets[i + 1] - n->offsets[i]) * (n->offsets[i + 1] - n->offsets[i]);
+    real *gram = NAME(numbers)(numbers), *tau = NAME(numbers)(a), *l2 = NAME(numbers)(n->mlp.n_layers);
+    real *x = NAME(numbers)(a * p), *back = NAME(numbers)(a * p);
+    int64_t *status = malloc((size_t)a * sizeof *status);
+    for (int64_t i = 0; i < a; i++) tau[i] = 1;
+    for (int64_t k = 0; k < n->mlp.n_layers; k++) l2[k] = (real)0.5;
+    size_t room = t->mlp_dual_work(&n->mlp, &root, threads), other = t->mlp_work(&n->mlp, &root, threads);
+    void *work = aligned_alloc(64, (room + 63) / 64 * 64 + 64), *work2 = aligned_alloc(64, (other + 63) / 64 * 64 + 64);
+    t->rows_gram(gram, n->x, n->offsets, a, n->inputs, &NAME(blas));
+    for (int kept = 0; kept < 2; kept++) {
+        t->mlp_dual_solve(
+            x, status, &n->mlp, &root, kept ? gram : NULL, tau, l2, n->v, cuts, 3, threads, work);
+        t->mlp_gauss_newton_product(back, &n->mlp, &root, x, cuts, 3, threads, work2);
+        for (int64_t i = 0, k = 0; i < a; i++)
+            for (int64_t u = 0; u < n->mlp.n_layers; u++)
+                for (int64_t e = 0; e < (n->layers[u] + 1) * n->layers[u + 1]; e++, k++)
+                    back[k] += x[k] * (real)(e < n->layers[u] * n->layers[u + 1] ? 1.5 : 1);
+        double square = 0;
+        for (int64_t k = 0; k < a * p; k++) square += pow((double)(back[k] - n->v[k]), 2);
+        check("dual", square, 0, 100 * TOLERANCE);
+        for (int64_t i = 0; i < a; i++) check("dual status", (double)status[i], 0, 0);
+    }
+    void *all[] = {s, gram, tau, l2, x, back, status, work, work2};
+    for (int k = 0; k < 9; k++) free(all[k]);
+}
+
 /* Descent without penalty reaches the solution of the linear system; prox and mixing against their formulas. */
 static void NAME(test_rows)(const dnn_table *t, int64_t p, int64_t a, int threads)
 {
@@ -161,6 +194,8 @@ static void NAME(test_level)(const dnn_table *t, int threads)
             for (int activation = 0; activation < DNN_ACTIVATIONS; activation++) {
                 NAME(net) *n = NAME(make_net)(layers[shape], shape + 1, shares[share], 3, activation);
                 NAME(test_mlp)(t, n, threads);
+                if (n->rows < 100)
+                    for (int64_t columns = 0; columns < 3; columns++) NAME(test_dual)(t, n, columns, threads);
                 if (n->rows < 100 || activation == DNN_TANH)
                     for (int64_t columns = 0; columns < 3; columns++) NAME(test_curvature)(t, n, columns, threads);
                 NAME(free_net)(n);

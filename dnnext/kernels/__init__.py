@@ -29,6 +29,7 @@ try:
         from dnnext.kernels._call import info
         from dnnext.kernels._mlp import (
             loss_value_grad,
+            mlp_dual_solve,
             mlp_forward,
             mlp_gauss_newton,
             mlp_gauss_newton_product,
@@ -36,6 +37,7 @@ try:
             mlp_jtu,
             mlp_jv,
             mlp_loss_grad,
+            rows_gram,
         )
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
 except ModuleNotFoundError as error:
@@ -52,6 +54,7 @@ __all__ = [
     "descent_solve",
     "info",
     "loss_value_grad",
+    "mlp_dual_solve",
     "mlp_forward",
     "mlp_gauss_newton",
     "mlp_gauss_newton_product",
@@ -60,5 +63,6 @@ __all__ = [
     "mlp_jv",
     "mlp_loss_grad",
     "penalty_prox",
+    "rows_gram",
     "spd_solve",
 ]

@@ -57,6 +57,11 @@ cdef extern from "dnnext.h" nogil:
         void (*spd_solve)(
             void *, int64_t *, void *, const void *, const void *, int64_t, const int64_t *, int64_t,
             const dnn_blas *, int) noexcept nogil
+        void (*mlp_dual_solve)(
+            void *, int64_t *, const dnn_mlp *, const dnn_root *, const void *, const void *, const void *,
+            const void *, const int64_t *, int64_t, int, void *) noexcept nogil
+        void (*rows_gram)(
+            void *, const void *, const int64_t *, int64_t, int64_t, const dnn_blas *) noexcept nogil
         void (*descent_solve)(
             void *, int64_t *, const void *, const void *, const void *, const void *, const dnn_penalty *, int64_t,
             const int64_t *, int64_t, int64_t, double, int, void *) noexcept nogil
@@ -65,6 +70,7 @@ cdef extern from "dnnext.h" nogil:
         void (*csr_mix)(
             void *, const void *, const dnn_csr *, const void *, double, double, double, int64_t, int) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
+        size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
 
 cdef struct Call:
@@ -87,6 +93,8 @@ cdef const dnn_blas *blas_of(const Call *c) noexcept nogil
 cdef int make_room(Call *c, size_t size) except -1
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7
 cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
+cdef int take_offsets(Call *c, object offsets) except -1
+cdef int64_t gram_numbers(const Call *c) noexcept
 cdef int take_root(Call *c, object root) except -1
 cdef int take_blocks(Call *c, object blocks, int64_t params) except -1
 cdef int take_penalty(

@@ -131,10 +131,7 @@ cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, ob
     c.one_agent[0], c.one_agent[1] = 0, c.rows
     c.mlp.offsets, c.mlp.agents = c.one_agent, 1
     if offsets is not None:
-        view = take(&c.arrays, offsets, "offsets", INT64, False, 1, ANY)
-        c.mlp.offsets, c.mlp.agents = <const int64_t *> view.buf, view.shape[0] - 1
-    if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
-        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, but it was {offsets!r}.")
+        take_offsets(c, offsets)
     view = take(&c.arrays, w, "w", REAL, False, 2, ANY, c.mlp.params)
     c.mlp.w, c.mlp.w_step = view.buf, c.mlp.params
     if view.shape[0] == 1:
@@ -146,6 +143,23 @@ cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, ob
         )
     c.mlp.blas = blas_of(c)
     return 0
+
+
+cdef int take_offsets(Call *c, object offsets) except -1:
+    """How the c.rows rows of x are cut."""
+    cdef Py_buffer *view = take(&c.arrays, offsets, "offsets", INT64, False, 1, ANY)
+    c.mlp.offsets, c.mlp.agents = <const int64_t *> view.buf, view.shape[0] - 1
+    if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
+        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, but it was {offsets!r}.")
+    return 0
+
+
+cdef int64_t gram_numbers(const Call *c) noexcept:
+    """sum_i n_i^2 of the n_i rows of every agent."""
+    cdef int64_t numbers = 0, agent
+    for agent in range(c.mlp.agents):
+        numbers += (c.mlp.offsets[agent + 1] - c.mlp.offsets[agent]) ** 2
+    return numbers
 
 
 cdef int take_root(Call *c, object root) except -1:

@@ -51,3 +51,20 @@ def mlp_gauss_newton_product(
     blocks: Index,
     n_threads: int = 1,
 ) -> None: ...
+def mlp_dual_solve(
+    out: Array,
+    status: Index,
+    w: Array,
+    x: Array,
+    root: Array,
+    gram: Array | None,
+    tau: Array,
+    l2: Array,
+    rhs: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    blocks: Index,
+    n_threads: int = 1,
+) -> None: ...
+def rows_gram(out: Array, x: Array, offsets: Index) -> None: ...

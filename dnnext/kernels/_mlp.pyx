@@ -1,8 +1,11 @@
-"""Doors to csrc/losses.c, mlp.c and gauss_newton.c; reference.py says what each kernel computes."""
+"""Doors to csrc/losses.c, mlp.c, jacobian.c, gauss_newton.c and dual.c; reference.py says what each kernel computes."""
 
-from dnnext.kernels._arrays cimport DOUBLE, REAL, take
+from libc.stdint cimport int64_t
+
+from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    DNN_LOSSES, Call, begin, end, integer, make_room, table_of, take_blocks, take_mlp, take_root,
+    DNN_LOSSES, Call, begin, blas_of, end, gram_numbers, integer, make_room, table_of, take_blocks, take_mlp,
+    take_offsets, take_root,
 )
 
 
@@ -249,5 +252,47 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
         with nogil:
             table_of(&c).mlp_gauss_newton_product(
                 out_.buf, &c.mlp, &c.root, v_.buf, c.blocks, c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers, activation, blocks, n_threads=1):
+    """(B_i + D_i) out_i = rhs_i block by block, B_i = sum_m J_m' S_m S_m' J_m never formed."""
+    cdef Call c
+    cdef void *gram_ = NULL
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        take_root(&c, root)
+        take_blocks(&c, blocks, c.mlp.params)
+        if gram is not None:
+            gram_ = take(&c.arrays, gram, "gram", REAL, False, 1, gram_numbers(&c)).buf
+        tau_ = take(&c.arrays, tau, "tau", REAL, False, 1, c.mlp.agents)
+        l2_ = take(&c.arrays, l2, "l2", REAL, False, 1, c.mlp.n_layers)
+        rhs_ = take(&c.arrays, rhs, "rhs", REAL, False, 2, c.mlp.agents, c.mlp.params)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
+        status_ = take(&c.arrays, status, "status", INT64, True, 1, c.mlp.agents)
+        if overlap(out_, rhs_) and out_.buf != rhs_.buf:
+            raise ValueError("out may be rhs itself, but must not share only a part of its memory, and it did.")
+        make_room(&c, table_of(&c).mlp_dual_work(&c.mlp, &c.root, c.threads))
+        with nogil:
+            table_of(&c).mlp_dual_solve(
+                out_.buf, <int64_t *> status_.buf, &c.mlp, &c.root, gram_, tau_.buf, l2_.buf, rhs_.buf, c.blocks,
+                c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def rows_gram(out, x, offsets):
+    """out = X_i X_i' of every agent, one after another."""
+    cdef Call c
+    begin(&c, 1)
+    try:
+        x_ = take(&c.arrays, x, "x", REAL, False, 2)
+        c.rows = x_.shape[0]
+        take_offsets(&c, offsets)
+        out_ = take(&c.arrays, out, "out", REAL, True, 1, gram_numbers(&c))
+        with nogil:
+            table_of(&c).rows_gram(out_.buf, x_.buf, c.mlp.offsets, c.mlp.agents, x_.shape[1], blas_of(&c))
     finally:
         end(&c)

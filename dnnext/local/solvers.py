@@ -1,130 +1,43 @@
 """Solvers of the convex subproblem in step S.1, all agents at once.
 
 # Design
-# Each solver minimises, for every agent i on its own and block by block,
-#
-#   1/2 (v - c_i)' B_i (v - c_i) + slope_i'(v - c_i) + tau_i/2 |v - c_i|^2 + r(v),    B_i = sum_m J_m' S_m S_m' J_m
-#
-# with J taken at w_i. `primal` forms B in a bounded workspace, `dual` solves in the space of rows, `cg` and `fista`
-# touch B through products with J only. An agent stops on its own numbers alone and then stands still: what it computes
-# must not depend on who shares its process.
+# `primal` forms B (see subproblem.py) in a bounded workspace, `dual` solves in the space of rows, `cg` and `fista`
+# touch B through products with J only; choice.py states which is cheapest. An agent stops on its own numbers alone and
+# then stands still: what it computes must not depend on who shares its process.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from dnnext import kernels
 from dnnext._sums import row_dots, row_norms
+from dnnext.local.choice import choose
+from dnnext.local.dual import dual
+from dnnext.local.subproblem import (
+    CG_STEPS,
+    DESCENT_SWEEPS,
+    FISTA_STEPS,
+    TOLERANCE,
+    Subproblem,
+    cut_blocks,
+    damped,
+    quadratic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dnnext.problem import MLP, Penalty, Problem
+__all__ = ["SOLVERS", "TOLERANCE", "Subproblem", "cg", "choose", "cut_blocks", "dual", "fista", "primal", "solve"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-TOLERANCE = 1e-6
-DESCENT_SWEEPS = 50
-TAU_DOUBLINGS = 60  # from rounding of B up to B itself
-FISTA_STEPS = 50
-CG_STEPS = 10
-
-
-@dataclass
-class Subproblem:
-    """What a solver needs to know; shapes with n local agents, P parameters, M rows.
-
-    w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R); slope (n, P); tau (n,); blocks (n_blocks + 1,);
-    start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it is None.
-    """
-
-    problem: Problem
-    w: Array
-    root: Array
-    slope: Array
-    tau: Array
-    blocks: Array
-    start: Array
-    inner_iter: int | None = None
-    tol: float = TOLERANCE
-    centre: Array | None = None
-
-    def __post_init__(self) -> None:
-        if self.centre is None:
-            self.centre = self.w
-
-    @property
-    def block_numbers(self) -> int:
-        """Numbers in the diagonal blocks of one agent, sum_b P_b^2."""
-        return int(np.sum(np.square(np.diff(self.blocks))))
-
-    def product(self, v: Array) -> Array:
-        """B_i v_i for every agent, (n, P), without forming B."""
-        return self.problem.gauss_newton_product(self.w, self.root, v, self.blocks)
-
-
-def cut_blocks(model: MLP, penalty: Penalty, n_blocks: int) -> Array:
-    """Boundaries (n_blocks + 1,) that cut the flat weights evenly; a group of the penalty is never cut.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer places to cut than n_blocks asks for.
-    """
-    n_params = model.n_params
-    allowed = np.ones(n_params + 1, dtype=bool)
-    for start, stop in getattr(penalty, "groups", ()):
-        allowed[start + 1 : stop] = False
-    places = np.flatnonzero(allowed)
-    if n_blocks > len(places) - 1:
-        raise ValueError(
-            f"n_blocks was {n_blocks}; this network and penalty allow at most {len(places) - 1} blocks, because groups "
-            "are never cut. Choose a smaller n_blocks."
-        )
-    wanted = np.linspace(0, n_params, n_blocks + 1)
-    index = np.rint(np.interp(wanted, places, np.arange(len(places)))).astype(np.int64)
-    rank = np.arange(n_blocks + 1)
-    index = np.maximum.accumulate(index - rank) + rank  # no block is empty,
-    index = np.minimum(index, len(places) - 1 - rank[::-1])  # and none is left over at the end
-    return places[index]
 
 
 def solve(sub: Subproblem, solver: str, out: Array) -> None:
     """out (n, P): the minimisers, by the named solver or the one that the flop model finds cheapest."""
     SOLVERS[choose(sub) if solver == "auto" else solver](sub, out)
-
-
-def choose(sub: Subproblem) -> str:
-    """The cheapest solver by floating-point operations; those outside of matrix-matrix products count three times.
-
-    With n = rows x R of J, P_b the block sizes and k inner steps: forming B takes n sum P_b^2, Cholesky sum P_b^3 / 3,
-    the dual n^2 P + n^3 / 3, a product with J and J' 12 rows P, a descent sweep 2 sum P_b^2. Matrices that would
-    take more than 2 GB are not formed.
-    """
-    problem, sizes = sub.problem, np.diff(sub.blocks).astype(float)
-    rows = problem.agent_rows.astype(float)  # of all agents: every rank must choose alike
-    n = rows * sub.root.shape[-1]
-    total = float(sizes.sum())
-    form = float(n.sum()) * float(np.sum(sizes**2))
-    products = 3 * 12 * float(rows.sum()) * total
-    cost: dict[str, float] = {}
-    if problem.penalty.quadratic is not None:
-        cost["primal"] = form + len(rows) * float(np.sum(sizes**3)) / 3
-        cost["dual"] = float(np.sum(n**2 * total + len(sizes) * n**3 / 3))
-        cost["cg"] = (sub.inner_iter or CG_STEPS) * products
-        if np.max(n, initial=0) ** 2 * 8 > 2e9 or np.max(n, initial=0) * total * 8 > 2e9:
-            del cost["dual"]
-    else:
-        cost["primal"] = form + (sub.inner_iter or DESCENT_SWEEPS) * 3 * 2 * len(rows) * float(np.sum(sizes**2))
-        cost["fista"] = (sub.inner_iter or FISTA_STEPS) * products
-    if np.sum(sizes**2) * 8 > 2e9:
-        del cost["primal"]
-    return min(cost, key=lambda name: cost[name])
 
 
 def primal(sub: Subproblem, out: Array) -> None:
@@ -152,62 +65,21 @@ def _cholesky(sub: Subproblem, agents: slice, b: Array, out: Array) -> None:
     problem, centre = sub.problem, sub.centre[agents]
     l2 = np.asarray(problem.penalty.quadratic, dtype=b.dtype)
     rhs = -(sub.slope[agents] + l2 * centre)
-    tau = sub.tau[agents].astype(b.dtype)
-    status = np.zeros(len(b), np.int64)
-    for _ in range(TAU_DOUBLINGS):
-        kernels.spd_solve(out, status, b, tau[:, None] + l2, rhs, sub.blocks, problem.n_threads)
-        if not status.any():
-            out += centre
-            return
-        b = problem.gauss_newton(sub.w, sub.root, sub.blocks, agents)
-        least = np.finfo(b.dtype).eps * np.max(np.abs(b), axis=1)  # a tau of zero can be doubled for ever
-        tau = np.where(status != 0, np.maximum(2 * tau, least), tau).astype(b.dtype)
-        if not (np.isfinite(rhs).all() and np.isfinite(tau).all()):
-            break
-    out[...] = np.nan  # diverged: the alarm of the recipe speaks next
+    status, formed = np.zeros(len(b), np.int64), [b]
 
+    def attempt(tau: Array) -> Array:
+        fresh = formed.pop() if formed else problem.gauss_newton(sub.w, sub.root, sub.blocks, agents)
+        kernels.spd_solve(out, status, fresh, tau[:, None] + l2, rhs, sub.blocks, problem.n_threads)
+        return status
 
-def dual(sub: Subproblem, out: Array) -> None:
-    """Quadratic penalties with few rows: (D + J'SS'J)^-1 q = D^-1 q - D^-1 K'(I + K D^-1 K')^-1 K D^-1 q, K = S'J.
+    def largest() -> Array:
+        formed.append(problem.gauss_newton(sub.w, sub.root, sub.blocks, agents))
+        return np.asarray(np.max(np.abs(formed[0]), axis=1))
 
-    D = tau_i I + l2, q = -(slope + l2 c), block by block (Woodbury).
-
-    Raises
-    ------
-    ValueError
-        If the penalty is not quadratic.
-    """
-    assert sub.centre is not None
-    l2 = _quadratic(sub, "dual")
-    q = -(sub.slope + l2 * sub.centre)
-    for i in range(len(sub.w)):
-        j = _jacobian(sub, i)
-        d = sub.tau[i] + l2
-        for start, stop in zip(sub.blocks[:-1], sub.blocks[1:], strict=True):
-            cut = slice(start, stop)
-            scaled = j[:, cut] / d[cut]
-            solution = q[i, cut] / d[cut]
-            if len(j):
-                inner = scaled @ j[:, cut].T
-                inner.flat[:: len(inner) + 1] += 1
-                try:
-                    inside = cho_solve(cho_factor(inner, lower=True), j[:, cut] @ solution)
-                except (np.linalg.LinAlgError, ValueError):  # tau so small that inner is not finite, or singular
-                    out[i, cut] = np.nan  # the alarm of the recipe speaks next
-                    continue
-                solution = solution - scaled.T @ inside
-            out[i, cut] = sub.centre[i, cut] + solution
-
-
-def _jacobian(sub: Subproblem, i: int) -> Array:
-    """S'J of local agent i, (rows R, P)."""
-    problem = sub.problem
-    rows = slice(problem.offsets[i], problem.offsets[i + 1])
-    x, root = problem.x[rows], sub.root[rows]
-    out = np.empty((len(x) * root.shape[-1], problem.n_params), problem.dtype)
-    layers, code = problem.model.layers, problem.model.activation_code
-    kernels.mlp_jacobian(out, sub.w[i : i + 1], x, root, layers, code, problem.n_threads)
-    return out
+    if damped(sub, sub.tau[agents].astype(b.dtype), attempt, largest):
+        out += centre
+    else:
+        out[...] = np.nan  # diverged: the alarm of the recipe speaks next
 
 
 def cg(sub: Subproblem, out: Array) -> None:
@@ -219,7 +91,7 @@ def cg(sub: Subproblem, out: Array) -> None:
         If the penalty is not quadratic.
     """
     assert sub.centre is not None
-    diag = sub.tau[:, None] + _quadratic(sub, "cg")
+    diag = sub.tau[:, None] + quadratic(sub, "cg")
     residual = -(sub.slope + (diag - sub.tau[:, None]) * sub.centre)
     step, direction = np.zeros_like(residual), residual.copy()
     energy = row_dots(residual, residual)
@@ -301,16 +173,6 @@ def _largest_eigenvalue(product: Callable[[Array], Array], like: Array, n_iter: 
         value = row_norms(image)
         v = image
     return value
-
-
-def _quadratic(sub: Subproblem, solver: str) -> Array:
-    l2 = sub.problem.penalty.quadratic
-    if l2 is None:
-        raise ValueError(
-            f"solver was {solver!r}, which solves quadratic subproblems, but the penalty {sub.problem.penalty!r} "
-            "is not quadratic. Use solver='primal', 'fista' or 'auto'."
-        )
-    return np.asarray(l2, dtype=sub.slope.dtype)
 
 
 SOLVERS: dict[str, Callable[[Subproblem, Array], None]] = {"primal": primal, "dual": dual, "cg": cg, "fista": fista}

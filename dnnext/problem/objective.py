@@ -1,6 +1,7 @@
 """The problem, ``U(w) = G(w) + r(w)`` with ``G = sum_i g_i``, and the part of it that the agents held here know."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -278,6 +279,15 @@ class Problem:
     def gauss_newton_diagonal(self, w: Array, root: Array) -> Array:
         """The diagonal of every ``A_i``: (n_local, P)."""
         return self.gauss_newton(w, root, np.arange(self.n_params + 1, dtype=np.int64))
+
+    @cached_property
+    def gram(self) -> Array | None:
+        """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
+        if int(self.agent_rows.max()) ** 2 > STATE_ROWS * self.n_params:  # of all agents: every rank decides alike
+            return None
+        out = np.empty(int(np.sum(np.diff(self.offsets) ** 2)), self.dtype)
+        kernels.rows_gram(out, self.x, self.offsets)
+        return out
 
     def agent_groups(self, numbers_per_agent: int) -> list[slice]:
         """Slices of the local agents, in order, whose work arrays fit 64 MB, each of at least n_threads agents.

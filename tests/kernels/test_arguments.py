@@ -10,21 +10,24 @@ import numpy as np
 import pytest
 
 from dnnext import kernels
-from dnnext.kernels import reference
+from dnnext.kernels import reference, reference_dual
 
 NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_arguments_are_the_twins(name):
-    mine, twin = inspect.signature(getattr(kernels, name)), inspect.signature(getattr(reference, name))
+    twin = getattr(reference_dual, name, None) or getattr(reference, name)
+    mine, twin = inspect.signature(getattr(kernels, name)), inspect.signature(twin)
     assert list(mine.parameters) == list(twin.parameters)
     assert [p.default for p in mine.parameters.values()] == [p.default for p in twin.parameters.values()]
     assert getattr(kernels, name).__doc__
 
 
 def test_every_twin_has_a_kernel():
-    public = [n for n, f in inspect.getmembers(reference, inspect.isfunction) if not n.startswith("_")]
+    public = [
+        n for m in (reference, reference_dual) for n, _ in inspect.getmembers(m, inspect.isfunction) if n[0] != "_"
+    ]
     assert set(public) - {"pairwise"} == set(NAMES)
 
 
@@ -67,6 +70,11 @@ def good(network):
         "mlp_gauss_newton_product": {"out": rows, **mlp, **root, "v": p.v, **net},
         "block_product": {"out": rows, "b": b, "v": p.v, "blocks": blocks},
         "spd_solve": {"out": rows, "status": status, "b": b, "diag": p.v**2, "rhs": p.v.copy(), "blocks": blocks},
+        "mlp_dual_solve": {
+            "out": rows, "status": status, **mlp, "root": p.u, "gram": np.ones(29), "tau": np.ones(3),
+            "l2": np.ones(2), "rhs": p.v.copy(), **net, "blocks": blocks,
+        },
+        "rows_gram": {"out": np.empty(29), "x": p.x, "offsets": p.offsets},
         "descent_solve": {
             "v": rows, "n_done": status, "b": b, "tau": np.ones(3), "w": p.v, "g": p.v.copy(), **penalty,
             "blocks": blocks, "n_iter": 2, "tol": 0.0,
@@ -107,12 +115,12 @@ def test_each_wrong_array_is_named(good, name):
         if argument == "indices":
             wrong.append(array.astype(np.int32))
         for bad in wrong:
-            if bad is None and argument in ("weight", "grad", "previous"):
+            if bad is None and argument in ("weight", "grad", "previous", "gram"):
                 continue
             with pytest.raises(ValueError, match=argument):
                 getattr(kernels, name)(**{**good[name], argument: bad})
         longer = np.zeros((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
-        if argument not in ("indices", "data"):
+        if argument not in ("indices", "data") and (name, argument) != ("rows_gram", "x"):
             with pytest.raises(ValueError, match=r"must"):  # may name the argument that it no longer fits
                 getattr(kernels, name)(**{**good[name], argument: longer})
 
@@ -153,6 +161,8 @@ def test_outputs_must_be_writeable(good, name):
         ("mlp_forward", "w", np.ones((2, 26)), "w must have one row for each of the 3 agents"),
         ("mlp_gauss_newton", "blocks", np.array([0, 10, 25]), "blocks must rise from 0 to the 26 parameters"),
         ("spd_solve", "blocks", np.array([0, 30, 26]), "blocks must rise"),
+        ("mlp_dual_solve", "blocks", np.array([0, 27]), "blocks must rise"),
+        ("rows_gram", "offsets", np.array([0, 5, 8]), "offsets must rise from 0 to the 7 rows of x"),
         ("penalty_prox", "groups", np.array([[0, 4], [3, 9]]), "group 1 was \\(3, 9\\)"),
         ("penalty_prox", "groups", np.array([[0, 4], [6, 27]]), "group 1 was \\(6, 27\\)"),
         ("penalty_prox", "groups", np.array([[-1, 4], [6, 9]]), "group 0 was \\(-1, 4\\)"),
@@ -180,7 +190,7 @@ def test_shared_memory_is_refused_where_it_would_harm(good):
         with pytest.raises(ValueError, match=r"shares?"):
             getattr(kernels, name)(**{**arguments, output: same[: len(arguments[output])]})
     memory = np.ones((4, 26))
-    for name, argument in (("penalty_prox", "v"), ("spd_solve", "rhs")):
+    for name, argument in (("penalty_prox", "v"), ("spd_solve", "rhs"), ("mlp_dual_solve", "rhs")):
         with pytest.raises(ValueError, match="share"):
             getattr(kernels, name)(**{**good[name], "out": memory[1:], argument: memory[:-1]})
 

@@ -1,0 +1,116 @@
+"""The convex subproblem in step S.1, as every solver sees it.
+
+# Design
+# Each solver minimises, for every agent i on its own and block by block,
+#
+#   1/2 (v - c_i)' B_i (v - c_i) + slope_i'(v - c_i) + tau_i/2 |v - c_i|^2 + r(v),    B_i = sum_m J_m' S_m S_m' J_m
+#
+# with J taken at w_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dnnext.problem import MLP, Penalty, Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+TOLERANCE = 1e-6
+DESCENT_SWEEPS = 50
+TAU_DOUBLINGS = 60  # from rounding of B up to B itself
+FISTA_STEPS = 50
+CG_STEPS = 10
+
+
+@dataclass
+class Subproblem:
+    """What a solver needs to know; shapes with n local agents, P parameters, M rows.
+
+    w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R); slope (n, P); tau (n,); blocks (n_blocks + 1,);
+    start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it is None.
+    """
+
+    problem: Problem
+    w: Array
+    root: Array
+    slope: Array
+    tau: Array
+    blocks: Array
+    start: Array
+    inner_iter: int | None = None
+    tol: float = TOLERANCE
+    centre: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.centre is None:
+            self.centre = self.w
+
+    @property
+    def block_numbers(self) -> int:
+        """Numbers in the diagonal blocks of one agent, sum_b P_b^2."""
+        return int(np.sum(np.square(np.diff(self.blocks))))
+
+    def product(self, v: Array) -> Array:
+        """B_i v_i for every agent, (n, P), without forming B."""
+        return self.problem.gauss_newton_product(self.w, self.root, v, self.blocks)
+
+
+def cut_blocks(model: MLP, penalty: Penalty, n_blocks: int) -> Array:
+    """Boundaries (n_blocks + 1,) that cut the flat weights evenly; a group of the penalty is never cut.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer places to cut than n_blocks asks for.
+    """
+    n_params = model.n_params
+    allowed = np.ones(n_params + 1, dtype=bool)
+    for start, stop in getattr(penalty, "groups", ()):
+        allowed[start + 1 : stop] = False
+    places = np.flatnonzero(allowed)
+    if n_blocks > len(places) - 1:
+        raise ValueError(
+            f"n_blocks was {n_blocks}; this network and penalty allow at most {len(places) - 1} blocks, because groups "
+            "are never cut. Choose a smaller n_blocks."
+        )
+    wanted = np.linspace(0, n_params, n_blocks + 1)
+    index = np.rint(np.interp(wanted, places, np.arange(len(places)))).astype(np.int64)
+    rank = np.arange(n_blocks + 1)
+    index = np.maximum.accumulate(index - rank) + rank  # no block is empty,
+    index = np.minimum(index, len(places) - 1 - rank[::-1])  # and none is left over at the end
+    return places[index]
+
+
+def quadratic(sub: Subproblem, solver: str) -> Array:
+    """The diagonal l2 (P,) of the penalty; a ValueError that names the solver if the penalty has another form."""
+    l2 = sub.problem.penalty.quadratic
+    if l2 is None:
+        raise ValueError(
+            f"solver was {solver!r}, which solves quadratic subproblems, but the penalty {sub.problem.penalty!r} "
+            "is not quadratic. Use solver='primal', 'fista' or 'auto'."
+        )
+    return np.asarray(l2, dtype=sub.slope.dtype)
+
+
+def damped(sub: Subproblem, tau: Array, attempt: Callable[[Array], Array], largest: Callable[[], Array]) -> bool:
+    """attempt(tau) -> status, with tau doubled where it failed, until all agents have a solution; whether they have.
+
+    Rounding can leave B + tau I indefinite. largest(): max |B_i| of every agent, beside whose rounding a tau counts.
+    """
+    status = attempt(tau)
+    least = np.finfo(tau.dtype).eps * largest() if status.any() else tau  # a tau of zero can be doubled for ever
+    for _ in range(TAU_DOUBLINGS - 1):
+        if not status.any():
+            return True
+        tau = np.where(status != 0, np.maximum(2 * tau, least), tau).astype(tau.dtype)
+        if not (np.isfinite(sub.slope).all() and np.isfinite(tau).all()):
+            return False
+        status = attempt(tau)
+    return not status.any()
