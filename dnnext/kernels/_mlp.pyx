@@ -257,7 +257,22 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
 
 
 def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers, activation, blocks, n_threads=1):
-    """(B_i + D_i) out_i = rhs_i block by block, B_i = sum_m J_m' S_m S_m' J_m never formed."""
+    """(B_i + D_i) out_i = rhs_i block by block, B_i = sum_m J_m' S_m S_m' J_m never formed; for few rows.
+
+    out, rhs (A, P); status (A,) int64: 0, or 1 + the first block that has no finite solution and is 0; w, x, root,
+    offsets as in mlp_gauss_newton; D_i = tau_i + l2_k on the weights of layer k, tau_i on its biases: tau (A,),
+    l2 (n_layers,); gram: what rows_gram gives, or None. out may be rhs.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets, blocks = (2, 1), np.array([0, 1]), np.array([0, 3])
+    >>> w, x, root = np.zeros((1, 3)), np.array([[1.0, 2.0]]), np.ones((1, 1))  # J is (1, 2, 1)
+    >>> out, status, rhs = np.empty((1, 3)), np.empty(1, np.int64), np.array([[1.0, 2.0, 1.0]])
+    >>> tail = (np.ones(1), np.zeros(1), rhs, offsets, layers, 0, blocks)
+    >>> kernels.mlp_dual_solve(out, status, w, x, root, None, *tail)
+    >>> (7 * out).round(12), status
+    (array([[1., 2., 1.]]), array([0]))
+    """
     cdef Call c
     cdef void *gram_ = NULL
     begin(&c, n_threads)
@@ -284,7 +299,17 @@ def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers,
 
 
 def rows_gram(out, x, offsets):
-    """out = X_i X_i' of every agent, one after another."""
+    """out = X_i X_i' of every agent, one after another.
+
+    out (sum_i n_i^2,), where agent i has the n_i rows offsets[i] : offsets[i + 1] of x (M, d).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out = np.empty(5)
+    >>> kernels.rows_gram(out, np.array([[1.0, 0.0], [1.0, 2.0], [3.0, 4.0]]), np.array([0, 2, 3]))
+    >>> out
+    array([ 1.,  1.,  1.,  5., 25.])
+    """
     cdef Call c
     begin(&c, 1)
     try:
