@@ -168,9 +168,8 @@ static void times_root(
 
 /* One block: J is never made. */
 static void product_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
-    (void)value;
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first;
     const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
@@ -195,9 +194,8 @@ static void add_row_product(
 
 /* Several blocks: row by row of J, made group by group. */
 static void block_product_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
-    (void)value;
     const dnn_mlp *mlp = j->mlp;
     int64_t params = mlp->params, group = jacobian_group(mlp, j->root), columns = j->root->columns;
     if (keep == 0) memset(out, 0, (size_t)params * sizeof(real));
@@ -220,6 +218,8 @@ static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_ro
         .direction = v,
         .blocks = blocks,
         .n_blocks = n_blocks,
+        .chunk_rows = chunk_rows(mlp),
+        .panel = sum_chunks,
         .chunk = n_blocks == 1 ? product_chunk : block_product_chunk};
     sum_agents(&j, guess_work(mlp) * (n_blocks == 1 ? 1.5 : 1 + (double)root->columns), threads, work);
 }

@@ -25,7 +25,11 @@
 
 #include "elementary.h"
 #include "losses.c"
+#include "tile.c"
+
 #include "mlp.c"
+
+#include "gradient.c"
 
 #include "jacobian.c"
 

@@ -81,11 +81,15 @@ static void loss_value_grad(double *value, void *delta_, const void *f_, const v
         softmax_rows(value, delta, f, target, rows, outputs);
         return;
     }
-    memset(value, 0, (size_t)rows * sizeof *value);
+    if (outputs > 1) memset(value, 0, (size_t)rows * sizeof *value);
     int64_t m = 0, q = 0, total = rows * outputs;
     for (int64_t start = 0; start < total; start += SEGMENT) {
         int64_t n = min_index(SEGMENT, total - start);
         loss_terms(term, delta + start, f + start, target + start, n, loss, (real)param);
+        if (outputs == 1) {
+            for (int64_t k = 0; k < n; k++) value[start + k] = term[k];
+            continue;
+        }
         for (int64_t k = 0; k < n; k++) {
             value[m] += term[k];
             if (++q == outputs) {

@@ -47,6 +47,20 @@ typedef struct {
 
 static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const dnn_root *root, int64_t most);
 
+/* Transposed activations and packed weights of the gradient: see gradient.c. */
+typedef struct {
+    int64_t ld; /* numbers between rows: samples of a chunk, padded */
+    const real *packed; /* the weights that stand in tiles: */
+    real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
+    real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
+    real *delta[2]; /* (widest layer, ld) each */
+    real *rows[2]; /* (samples, widest layer, padded) each */
+    real *sum[DNN_MAX_LAYERS]; /* what chunks add up to, biases last */
+    double *value; /* (samples) */
+} tile_space;
+
+static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most);
+
 /* The rooms of one thread for one chunk of `rows` rows. */
 typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
@@ -56,6 +70,7 @@ typedef struct {
     real *stack[DNN_MAX_LAYERS]; /* stack[k]: deltas of layer k for every column of S, (group R, layers[k + 1]) */
     real *jacobian; /* (jacobian_samples() R, P) */
     pair_space pairs;
+    tile_space tiles;
 } room;
 
 /* Samples whose rows of J are held together, and samples of one of the groups in which they are made. */
@@ -84,7 +99,10 @@ static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root 
     r->partial = carve(&next, mlp->params, sizeof(real));
     r->value = carve(&next, rows, sizeof(double));
     r->jacobian = root ? carve(&next, held * root->columns * mlp->params, sizeof(real)) : NULL;
-    if (root) cut_pairs(&r->pairs, &next, mlp, root, most);
+    if (root)
+        cut_pairs(&r->pairs, &next, mlp, root, most);
+    else
+        cut_tiles(&r->tiles, &next, mlp, most);
     return (size_t)(next - start);
 }
 
@@ -188,9 +206,12 @@ typedef struct job {
     const dnn_root *root;
     real *out; /* (A, P) or NULL */
     double *value; /* (A) or NULL */
-    /* out (P) <- keep out + and *value += what rows first .. stop - 1 of the agent bring */
-    void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out,
-        double *value);
+    int64_t chunk_rows;
+    /* out (P) and *value += what rows first .. stop - 1 of the agent, a panel, bring */
+    void (*panel)(
+        const struct job *, room *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
+    /* for sum_chunks: out (P) <- keep out + what the rows of one chunk bring */
+    void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
     const real *target, *weight, *direction; /* (M, Q), (M) or NULL; v (A, P) or u (M, Q) */
     const int64_t *blocks;
     int64_t n_blocks;
@@ -198,18 +219,23 @@ typedef struct job {
     int loss;
 } job;
 
-/* The sums over one panel into out (P) and *value. Serial. */
-static void sum_panel(const job *j, const room *r, int64_t agent, int64_t panel, real *out, double *value)
+/* A panel chunk by chunk. Serial. */
+static void sum_chunks(
+    const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
 {
-    int64_t chunk = chunk_rows(j->mlp), end = j->mlp->offsets[agent + 1];
-    int64_t first = j->mlp->offsets[agent] + panel * chunk * PANEL_CHUNKS;
-    int64_t stop = min_index(end, first + chunk * PANEL_CHUNKS);
+    (void)value;
     real keep = 0;
+    for (; first < stop; first += j->chunk_rows, keep = 1)
+        j->chunk(j, r, agent, first, min_index(stop, first + j->chunk_rows), keep, out);
+}
+
+/* The sums over one panel into out (P) and *value. Serial. */
+static void sum_panel(const job *j, room *r, int64_t agent, int64_t panel, real *out, double *value)
+{
+    int64_t first = j->mlp->offsets[agent] + panel * j->chunk_rows * PANEL_CHUNKS;
+    int64_t stop = min_index(j->mlp->offsets[agent + 1], first + j->chunk_rows * PANEL_CHUNKS);
     *value = 0;
-    for (; first < stop; first += chunk) {
-        j->chunk(j, r, agent, first, min_index(stop, first + chunk), keep, out, value);
-        keep = 1;
-    }
+    j->panel(j, r, agent, first, stop, out, value);
 }
 
 /* Add panel p to the sums of its agent; called in the order of p. */
@@ -220,14 +246,21 @@ static void add_panel(const job *j, int64_t agent, int64_t panel, double value, 
 }
 
 /* One agent by one thread. */
-static void sum_agent(const job *j, const house *h, int64_t agent, int64_t panels, int thread)
+static void sum_agent(const job *j, room *r, int64_t agent)
 {
-    room r = room_of(h, thread);
+    int64_t panels = ceil_div(rows_of(j->mlp, agent), j->chunk_rows * PANEL_CHUNKS);
     for (int64_t p = 0; p < panels; p++) {
         double value;
-        sum_panel(j, &r, agent, p, p || !j->out ? r.partial : j->out + agent * j->mlp->params, &value);
-        add_panel(j, agent, p, value, r.partial);
+        sum_panel(j, r, agent, p, p || !j->out ? r->partial : j->out + agent * j->mlp->params, &value);
+        add_panel(j, agent, p, value, r->partial);
     }
+}
+
+/* One agent by the thread of that number. */
+static void sum_agent_in(const job *j, const house *h, int64_t agent, int thread)
+{
+    room r = room_of(h, thread);
+    sum_agent(j, &r, agent);
 }
 
 /* One agent by a team: panel p is summed by whoever is free and added when its turn comes. */
@@ -254,63 +287,30 @@ static void sum_agents(const job *j, double microseconds, int threads, void *wor
     const dnn_mlp *mlp = j->mlp;
     house h = open_house(mlp, j->root, work);
     int team = team_size(threads, microseconds);
-    int64_t rows = chunk_rows(mlp) * PANEL_CHUNKS;
+    int64_t rows = j->chunk_rows * PANEL_CHUNKS;
     if (j->value) memset(j->value, 0, (size_t)mlp->agents * sizeof(double));
     for (int64_t i = 0; i < mlp->agents; i++)
         if (j->out && rows_of(mlp, i) == 0) memset(j->out + i * mlp->params, 0, (size_t)mlp->params * sizeof(real));
-    if (team == 1 || by_agents(&h, team)) {
-        FOR_EACH(i, mlp->agents, sum_agent(j, &h, i, ceil_div(rows_of(mlp, i), rows), thread))
+    room first = room_of(&h, 0);
+    if (team == 1) {
+        for (int64_t i = 0; i < mlp->agents; i++) sum_agent(j, &first, i);
+    } else if (by_agents(&h, team)) {
+        FOR_EACH(i, mlp->agents, sum_agent_in(j, &h, i, thread))
     } else
         for (int64_t i = 0; i < mlp->agents; i++) {
             int64_t panels = ceil_div(rows_of(mlp, i), rows);
             if (panels > 1)
                 sum_agent_together(j, &h, i, panels, team);
             else
-                sum_agent(j, &h, i, panels, 0);
+                sum_agent(j, &first, i);
         }
     if (j->value)
         for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
 }
 
-static void loss_grad_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
-{
-    const dnn_mlp *mlp = j->mlp;
-    int64_t n = stop - first, outputs = outputs_of(mlp);
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
-    real *delta = r->delta[0];
-    forward_chunk(r, mlp, w, x, n);
-    loss_value_grad(r->value, delta, r->a[mlp->n_layers], j->target + first * outputs, n, outputs, j->loss, j->param);
-    for (int64_t m = 0; m < n; m++) {
-        real c = j->weight ? j->weight[first + m] : 1, share = (real)j->scale * c;
-        *value += c * r->value[m];
-        for (int64_t q = 0; q < outputs; q++) delta[m * outputs + q] *= share;
-    }
-    if (out) backward_chunk(r, mlp, w, x, n, keep, out);
-}
-
-/* value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), grad_i = its gradient.
- * Shapes: value (A), grad (A, P) or NULL, target (M, Q), weight (M) or NULL. Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
-static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight,
-    int loss, double param, double scale, int threads, void *work)
-{
-    job j = {.mlp = mlp,
-        .out = grad,
-        .value = value,
-        .chunk = loss_grad_chunk,
-        .target = target,
-        .weight = weight,
-        .loss = loss,
-        .param = param,
-        .scale = scale};
-    sum_agents(&j, guess_work(mlp) * (grad ? 1 : 0.4), threads, work);
-}
-
 static void jtu_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out, double *value)
+    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
-    (void)value;
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first, outputs = outputs_of(mlp);
     const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
@@ -323,7 +323,12 @@ static void jtu_chunk(
  * Agents are parallel, or the panels of one agent after another. */
 static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, void *work)
 {
-    job j = {.mlp = mlp, .out = out, .chunk = jtu_chunk, .direction = u};
+    job j = {.mlp = mlp,
+        .out = out,
+        .chunk_rows = chunk_rows(mlp),
+        .panel = sum_chunks,
+        .chunk = jtu_chunk,
+        .direction = u};
     sum_agents(&j, guess_work(mlp), threads, work);
 }
 
