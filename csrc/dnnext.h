@@ -61,6 +61,25 @@ typedef struct { /* a sparse matrix of n_rows rows; exactly one of the index wid
     const void *data;
 } dnn_csr;
 
+typedef struct { /* how tau follows the curvature that a model missed */
+    double agents, growth, decay, low, high;
+} dnn_rule;
+
+typedef struct { /* one iteration of NEXT, fully linearised; the new w is mlp.w */
+    dnn_mlp mlp;
+    dnn_penalty penalty;
+    dnn_csr csr;
+    const double *rounds; /* (n_rounds, 3) */
+    int64_t n_rounds;
+    void *w_hat, *z, *y, *grad; /* out: (A, P) */
+    double *value, *squares, *disagreement, *size, *heard; /* out: (A) */
+    double *tau, *beta; /* in and out: (A) */
+    const void *w_old, *y_old, *grad_old, *target, *weight; /* (A, P); the rows' targets and weights */
+    int loss;
+    double param, scale, step, agents;
+    const dnn_rule *rule; /* NULL: tau stays */
+} dnn_iteration;
+
 /* clang-format off */
 typedef struct {
     const char *level; /* "baseline", "x86-64-v3", "x86-64-v4" */
@@ -106,10 +125,31 @@ typedef struct {
     void (*csr_mix)(/*         scale C rows + shift rows + memory previous           mix.c */
         void *out, const void *rows, const dnn_csr *csr, const void *previous, double scale, double shift,
         double memory, int64_t columns, int threads);
+    void (*network_mix)(/*     all mixing rounds of one call                         rounds.c */
+        void *out, double *disagreement, double *size, const void *rows, const dnn_csr *csr, const double *rounds,
+        int64_t n_rounds, int64_t columns, int threads, void *work);
+    void (*row_change)(/*      factor |before_i - after_i| / |before_i|              rounds.c */
+        double *disagreement, double *size, const void *before, const void *after, double factor, int64_t n_rows,
+        int64_t columns, int threads);
+    void (*neighbour_max)(/*   largest scalar of the direct neighbours               rounds.c */
+        void *heard, const void *scalars, const dnn_csr *csr, int64_t columns);
+    void (*proximal_step)(/*   prox_{r / tau_i}(w_i - agents y_i / tau_i), moved to  step.c */
+        void *z, void *w_hat, const void *w, const void *y, const double *tau, double step, double agents,
+        const dnn_penalty *penalty, int64_t rows, int64_t params, int threads);
+    void (*tracker_update)(/*  y_i + grad_i - grad_old_i                             step.c */
+        void *y, double *squares, const void *grad, const void *grad_old, const void *w, int64_t rows, int64_t params,
+        int threads);
+    void (*secant_rule)(/*     tau_i from the curvature that the model missed        step.c */
+        double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
+        const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads);
+    void (*full_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
+        const dnn_iteration *iteration, int threads, void *work);
 
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
+    size_t (*mix_work)(int64_t agents, int64_t columns, int threads);
+    size_t (*full_work)(const dnn_mlp *mlp, int threads);
 } dnn_table;
 /* clang-format on */
 

@@ -44,6 +44,8 @@
 #include "prox.c"
 #include "descent.c"
 #include "mix.c"
+#include "rounds.c"
+#include "step.c"
 
 #if DNN_LEVEL == 0
 #define DNN_LEVEL_NAME "baseline"
@@ -71,9 +73,18 @@ const dnn_table DNN_NAME = {
     .descent_solve = descent_solve,
     .penalty_prox = penalty_prox,
     .csr_mix = csr_mix,
+    .network_mix = network_mix,
+    .row_change = row_change,
+    .neighbour_max = neighbour_max,
+    .proximal_step = proximal_step,
+    .tracker_update = tracker_update,
+    .secant_rule = secant_rule,
+    .full_step = full_step,
     .mlp_work = mlp_work,
     .mlp_dual_work = mlp_dual_work,
     .descent_work = descent_work,
+    .mix_work = mix_work,
+    .full_work = full_work,
 };
 
 #if defined(__clang__) && DNN_LEVEL > 0

@@ -44,18 +44,20 @@ class Alarm:
 
     def raised(self, problem: Problem, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
-        size = row_norms(s.z)
-        far = ~(s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size))
-        self.above = np.where(self.armed & far, self.above + 1, 0)
-        self.armed |= ~far
-        high = mean_losses(problem, s) > self.ceiling
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = row_dots(s.w, s.w) + row_dots(
-                s.y, s.y
-            )  # weights whose squares overflow cannot be measured either
-            finite = np.isfinite(squares) & np.isfinite(s.values)
-        raised: Array = (self.above >= 2) | high | ~finite
-        return raised
+        size = row_norms(s.z) if s.size is None else s.size
+        near = s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size)
+        if near.all():
+            self.armed[:], self.above[:] = True, 0
+        else:
+            self.above = np.where(self.armed & ~near, self.above + 1, 0)
+            self.armed |= near
+        squares = s.squares
+        if squares is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = row_dots(s.w, s.w) + row_dots(s.y, s.y)
+        # weights whose squares overflow cannot be measured either
+        quiet = np.isfinite(squares + s.values) & (self.above < 2) & ~(mean_losses(problem, s) > self.ceiling)
+        return np.logical_not(quiet)
 
     def save(self, s: State) -> None:
         """Keep this iteration if it is due; the older of two is the one to go back to."""

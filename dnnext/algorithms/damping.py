@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext import _checks
-from dnnext._sums import row_norms
+from dnnext import _checks, kernels
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State
@@ -67,18 +66,13 @@ class SecantRule(Damping):
 
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """The rule above; an agent that did not move keeps its tau and beta."""
-        step = s.w - s.w_old
-        length = row_norms(step)
-        moved = length > 1e-12 * row_norms(s.w_old)
-        misfit = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
-        model = surrogate.model_product(problem, s, s.w_old, step)
-        if model is not None:
-            misfit -= model
-        beta = row_norms(misfit) / np.where(moved, length, 1)
-        largest = np.maximum(np.maximum(beta, s.beta), s.heard)
-        tau = np.clip(np.maximum(surrogate.growth * largest, s.tau / surrogate.decay), 1e-4 * s.unit, 1e4 * s.unit)
-        s.tau = np.where(moved, tau, s.tau)
-        s.beta = np.where(moved, beta, s.beta)
+        model = surrogate.model_product(problem, s, s.w_old, s.w - s.w_old)
+        s.tau, s.beta = s.tau.copy(), s.beta.copy()
+        kernels.secant_rule(
+            s.tau, s.beta, np.asarray(s.heard, np.float64), s.w, s.w_old, s.y, s.y_old,
+            None if model is None else np.ascontiguousarray(model, s.w.dtype), problem.n_agents, surrogate.growth,
+            surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
+        )  # fmt: skip
 
 
 def make_damping(tau: str | float | Damping) -> Damping:

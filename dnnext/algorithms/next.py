@@ -9,6 +9,7 @@ import numpy as np
 from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
+from dnnext.algorithms.fused import full_step, is_one_call
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import PartialLinearization, Surrogate
 
@@ -99,6 +100,9 @@ class NEXT(Algorithm):
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
         s.step = self.step_size(s.t)
+        if is_one_call(problem, network, self.surrogate, self.damping):  # all that follows, bit by bit
+            full_step(problem, network, self.surrogate, self.damping, s)
+            return
         self.surrogate.best_response(problem, s, out=s.w_hat)  # S.1
         np.subtract(s.w_hat, s.w, out=s.z)
         s.z *= s.step

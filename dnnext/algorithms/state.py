@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext import kernels
+
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
@@ -54,6 +56,8 @@ class State:
         Iterations done.
     root : array or None
         The curvature root of the last model.
+    size, squares : (n_local,) or None
+        ``|z_i|`` and ``|w_i|^2 + |y_i|^2``, where the last iteration had them at hand.
 
     Examples
     --------
@@ -81,6 +85,8 @@ class State:
     step: float | Array = 1.0
     t: int = 0
     root: Array | None = None
+    size: Array | None = None
+    squares: Array | None = None
 
     @classmethod
     def at(cls, problem: Problem, w: Array) -> State:
@@ -109,13 +115,14 @@ class State:
         mixed = network.mix(self.z, self.y, scalars=self.beta, t=self.t)
         self.w_old, self.y_old = self.w, self.y
         self.w, self.y = mixed.arrays
-        self.heard, self.disagreement = mixed.heard, mixed.disagreement
+        self.heard, self.disagreement, self.size = mixed.heard.astype(np.float64), mixed.disagreement, mixed.size
 
     def update_gradient(self, problem: Problem) -> None:
         """grad_i <- grad g_i(w_i), y_i <- y_i + grad_i(new) - grad_i(old)."""
         self.values = problem.loss_grad(self.w, self.spare)
-        self.y += self.spare
-        self.y -= self.grad
+        self.y, self.squares = np.ascontiguousarray(self.y, self.grad.dtype), np.empty(len(self.w))
+        w = np.ascontiguousarray(self.w, self.grad.dtype)
+        kernels.tracker_update(self.y, self.squares, self.spare, self.grad, w, problem.n_threads)
         self.grad, self.spare = self.spare, self.grad
 
     def undo(self, problem: Problem) -> None:

@@ -40,6 +40,15 @@ try:
             rows_gram,
         )
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
+        from dnnext.kernels._steps import (
+            full_step,
+            neighbour_max,
+            network_mix,
+            proximal_step,
+            row_change,
+            secant_rule,
+            tracker_update,
+        )
 except ModuleNotFoundError as error:
     raise ImportError(
         "The compiled kernels of dnnext are missing: install the package (`pip install .`, or `pip install -e .` in a "
@@ -52,6 +61,7 @@ __all__ = [
     "block_product",
     "csr_mix",
     "descent_solve",
+    "full_step",
     "info",
     "loss_value_grad",
     "mlp_dual_solve",
@@ -62,7 +72,13 @@ __all__ = [
     "mlp_jtu",
     "mlp_jv",
     "mlp_loss_grad",
+    "neighbour_max",
+    "network_mix",
     "penalty_prox",
+    "proximal_step",
+    "row_change",
     "rows_gram",
+    "secant_rule",
     "spd_solve",
+    "tracker_update",
 ]

@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t
 
 cdef enum:
-    MAX_ARRAYS = 16
+    MAX_ARRAYS = 32
     ANY = -1
 
 cdef enum Kind:

@@ -37,6 +37,33 @@ cdef extern from "dnnext.h" nogil:
         const int32_t *indptr32
         const int32_t *indices32
         const void *data
+    ctypedef struct dnn_rule:
+        double agents, growth, decay, low, high
+    ctypedef struct dnn_iteration:
+        dnn_mlp mlp
+        dnn_penalty penalty
+        dnn_csr csr
+        const double *rounds
+        int64_t n_rounds
+        void *w_hat
+        void *z
+        void *y
+        void *grad
+        double *value
+        double *squares
+        double *disagreement
+        double *size
+        double *heard
+        double *tau
+        double *beta
+        const void *w_old
+        const void *y_old
+        const void *grad_old
+        const void *target
+        const void *weight
+        int loss
+        double param, scale, step, agents
+        const dnn_rule *rule
     ctypedef struct dnn_table:
         const char *level
         void (*loss_value_grad)(
@@ -69,9 +96,26 @@ cdef extern from "dnnext.h" nogil:
             void *, const void *, const void *, const dnn_penalty *, int64_t, int64_t, int) noexcept nogil
         void (*csr_mix)(
             void *, const void *, const dnn_csr *, const void *, double, double, double, int64_t, int) noexcept nogil
+        void (*network_mix)(
+            void *, double *, double *, const void *, const dnn_csr *, const double *, int64_t, int64_t, int,
+            void *) noexcept nogil
+        void (*row_change)(
+            double *, double *, const void *, const void *, double, int64_t, int64_t, int) noexcept nogil
+        void (*neighbour_max)(void *, const void *, const dnn_csr *, int64_t) noexcept nogil
+        void (*proximal_step)(
+            void *, void *, const void *, const void *, const double *, double, double, const dnn_penalty *, int64_t,
+            int64_t, int) noexcept nogil
+        void (*tracker_update)(
+            void *, double *, const void *, const void *, const void *, int64_t, int64_t, int) noexcept nogil
+        void (*secant_rule)(
+            double *, double *, const double *, const void *, const void *, const void *, const void *, const void *,
+            const dnn_rule *, int64_t, int64_t, int) noexcept nogil
+        void (*full_step)(const dnn_iteration *, int, void *) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
+        size_t (*mix_work)(int64_t, int64_t, int) noexcept nogil
+        size_t (*full_work)(const dnn_mlp *, int) noexcept nogil
 
 cdef struct Call:
     Arrays arrays

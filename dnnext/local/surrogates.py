@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext import _checks
+from dnnext import _checks, kernels
 from dnnext.local import exact, solvers
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class FullLinearization(Surrogate):
 
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
         """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
+        r = problem.penalty
+        if r.has_kernel:
+            terms = (r.l1, r.l2, r.groups, r.strength)
+            kernels.proximal_step(None, out, s.w, s.y, s.tau, 1.0, problem.n_agents, *terms, problem.n_threads)
+            return
         tau = s.tau.astype(s.w.dtype)
         out[...] = problem.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
 

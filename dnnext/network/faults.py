@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.network.lanes import relative_change
+from dnnext.network.lanes import change_of
 from dnnext.network.network import Mixed, Network
 from dnnext.network.rules import LinkFailures
 from dnnext.network.schedules import Schedule
@@ -325,7 +325,7 @@ class RunningSums(_FaultyNetwork):
         for r in range(int(self.mixing_rounds) if self.n_agents > 1 else 0):
             before, v = v, self._round(v, told)
             if r == 0:
-                disagreement = relative_change(before, v, 1.0, np.empty_like(v))
+                disagreement = change_of(before, v, 1.0, 1)[0]
             self.round += 1
         w, y_new = v.astype(z.dtype), (self._mass[:, :-1] / self._mass[:, -1:]).astype(y.dtype)
         self._hold(w, y_new, arrays, still)

@@ -4,10 +4,10 @@ Design
 ------
 Three buffers take turns, so that a result stays valid until the next-but-one call while nothing is allocated: one holds
 the last result (the caller's w or y), two carry the rounds. The Chebyshev recursion needs exactly two, because the
-kernel may write v_(k+1) over v_(k-1). Without ghosts the first round reads the caller's array in place.
+kernel may write v_(k+1) over v_(k-1). Without ghosts the first round reads the caller's array in place, and a fixed
+graph needs no turns: one kernel takes the columns through all rounds while they are in the cache (`blend`).
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,9 @@ from dnnext import kernels
 from dnnext.network.plan import LocalMixing
 from dnnext.network.spectrum import Coefficients
 
-__all__ = ["Lane", "relative_change"]
+__all__ = ["Lane", "change_of"]
 
 Array = NDArray[Any]
-
-SCRATCH = 32768  # numbers in the scratch of relative_change: it stays in the cache
 
 
 class _Buffer:
@@ -76,6 +74,11 @@ class Lane:
         kernels.csr_mix(out, rows, local.indptr, local.indices, data, previous, scale, shift, memory, n_threads)
         self.before, self.local, self.rows = self.local, out, target.rows
 
+    def reserve(self) -> Array:
+        """The buffer of the next result, kept until the next-but-one call; after `load`, instead of rounds."""
+        self._free[0], self._kept = self._kept, self._free[0]
+        return self._kept.local
+
     def finish(self, n_rounds: int) -> Array:
         """The result, kept until the next-but-one call."""
         last = (n_rounds - 1) & 1 if n_rounds else 0
@@ -86,24 +89,8 @@ class Lane:
         return result.local
 
 
-def relative_change(before: Array, after: Array, factor: float, scratch: Array) -> NDArray[np.float64]:
-    """``factor ||before_i - after_i|| / ||before_i||`` of every row; 0 where before_i is 0, inf where it is no number.
-
-    Row sums go through ``np.add.reduce``, whose order depends on the length of a row only, never on how many there are.
-    """
-    n, chunk = len(before), len(scratch)
-    change, size = np.empty(n, before.dtype), np.empty(n, before.dtype)
-    with np.errstate(all="ignore"):
-        for low in range(0, n, chunk):
-            rows = slice(low, low + chunk)
-            z = before[rows]
-            d = scratch[: len(z)]
-            np.subtract(z, after[rows], d)
-            np.add.reduce(np.multiply(d, d, d), 1, out=change[rows])
-            np.add.reduce(np.multiply(z, z, d), 1, out=size[rows])
-        ratio = np.sqrt(np.divide(change, size, change), change)
-        ratio *= factor
-        if not math.isfinite(np.add.reduce(ratio)):  # some row is 0 or not finite
-            ratio[np.isnan(ratio)] = np.inf
-            ratio[size == 0] = 0.0
-    return ratio.astype(np.float64, copy=False)
+def change_of(before: Array, after: Array, factor: float, n_threads: int) -> tuple[NDArray[np.float64], Array]:
+    """``factor ||before_i - after_i|| / ||before_i||`` and ``||before_i||`` of every row, see `kernels.row_change`."""
+    disagreement, size = np.empty((2, len(before)))
+    kernels.row_change(disagreement, size, before, after, factor, n_threads)
+    return disagreement, size

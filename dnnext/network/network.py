@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext import _checks
-from dnnext.network.lanes import SCRATCH, Lane, relative_change
+from dnnext import _checks, kernels
+from dnnext.network.lanes import Lane, change_of
 from dnnext.network.messages import Watch
 from dnnext.network.plan import LocalMixing, localise, peers_of
 from dnnext.network.schedules import Schedule
@@ -46,6 +46,8 @@ class Mixed(NamedTuple):
     disagreement : (n_local,) float64
         ``||z_i - sum_j c_ij z_j|| / ||z_i||`` of the first array in the first round; 0 where z_i is 0, infinite
         where it is not a number.
+    size : (n_local,) float64 or None
+        ``||z_i||`` of the first array, where it was a by-product.
 
     Examples
     --------
@@ -58,6 +60,25 @@ class Mixed(NamedTuple):
     arrays: tuple[Array, ...]
     heard: Array
     disagreement: NDArray[np.float64]
+    size: NDArray[np.float64] | None = None
+
+
+class FixedMixing(NamedTuple):
+    """What a kernel needs to do all rounds of a call by itself.
+
+    Attributes
+    ----------
+    out : list of (n_local, P)
+        Where the mixed arrays go; valid until the next-but-one call.
+    csr : (indptr, indices, data)
+        The matrix, in the precision of the arrays.
+    rounds : (K, 3) float64
+        Scale, shift and memory of every round.
+    """
+
+    out: list[Array]
+    csr: tuple[Array, Array, Array]
+    rounds: NDArray[np.float64]
 
 
 class Network:
@@ -154,6 +175,7 @@ class Network:
         self.contraction: float | None = None
         self.rounds_per_mix: int | None = None
         self._fixed = self._decide()
+        self._coefficients = np.array([c for _, c in self._fixed or ()], dtype=np.float64).reshape(-1, 3)
 
     @property
     def topology(self) -> Topology:
@@ -254,13 +276,15 @@ class Network:
             If an array has another shape or dtype, or the schedule never contracts to 0.25.
         """
         arrays = tuple([np.ascontiguousarray(x) for x in arrays])
+        if self.is_at_once:
+            return self._mix_at_once(arrays, scalars)
         rounds = self._scheduled(t) if self._fixed is None else self._fixed
         self._load(arrays, scalars, rounds)
         lanes, exchanged = self._lanes, self.runtime.is_distributed
         if exchanged:
             self.watch.begin(lanes)
         heard: Array | None = None
-        disagreement: NDArray[np.float64] | None = None
+        disagreement = size = None
         for k, (local, c) in enumerate(rounds):
             if exchanged:
                 self.runtime.exchange([*[lane.rows for lane in lanes], self._scalars], local.plan)
@@ -272,7 +296,7 @@ class Network:
             for lane in lanes:
                 lane.mix(k, local, data, c, self.n_threads)
             if k == 0:
-                disagreement = relative_change(arrays[0], lanes[0].local, 1.0 / c.scale, self._scratch)
+                disagreement, size = change_of(arrays[0], lanes[0].local, 1.0 / c.scale, self.n_threads)
             self.bytes += local.n_messages * self._row_bytes
             self.round += 1
         if heard is None:
@@ -282,7 +306,40 @@ class Network:
         if disagreement is None:  # a single agent
             disagreement = np.zeros(self.n_local)
         mixed = tuple([lane.finish(len(rounds)) for lane in lanes])
-        return Mixed(mixed, heard[:, 0] if self._one_scalar else heard, disagreement)
+        return Mixed(mixed, heard[:, 0] if self._one_scalar else heard, disagreement, size)
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether all rounds of a call are known beforehand and stay in this process, see `fixed_mixing`."""
+        return bool(self._fixed) and not self.runtime.is_distributed
+
+    def fixed_mixing(self, *arrays: Array, scalars: Array | None = None) -> FixedMixing:
+        """The rounds of one call, which are counted as done; for who does them elsewhere, where `is_at_once`.
+
+        Parameters
+        ----------
+        *arrays, scalars
+            As for `mix`, contiguous.
+        """
+        assert self._fixed
+        self._load(arrays, scalars, self._fixed)
+        local, count = self._fixed[0][0], len(self._fixed)
+        self.bytes += count * local.n_messages * self._row_bytes
+        self.round += count
+        csr = (local.indptr, local.indices, local.data if self._is_double else local.data32)
+        return FixedMixing([lane.reserve() for lane in self._lanes], csr, self._coefficients)
+
+    def _mix_at_once(self, arrays: tuple[Array, ...], scalars: Array | None) -> Mixed:
+        """`mix` with every array taken through all rounds by one kernel call: the same bits."""
+        out, csr, rounds = self.fixed_mixing(*arrays, scalars=scalars)
+        disagreement, size = np.empty((2, self.n_local))
+        for k, x in enumerate(arrays):
+            change, norm = (disagreement, size) if k == 0 else (None, None)
+            kernels.network_mix(out[k], change, norm, x, *csr, rounds, self.n_threads)
+        heard = np.zeros((self.n_local, self._scalars.shape[1] or 1), dtype=arrays[0].dtype)
+        if scalars is not None:
+            kernels.neighbour_max(heard, self._scalars, *csr)
+        return Mixed(tuple(out), heard[:, 0] if self._one_scalar else heard, disagreement, size)
 
     def _load(self, arrays: tuple[Array, ...], scalars: Array | None, rounds: Rounds) -> None:
         """Check the message, set up buffers where it is a new kind, and put it at the start of the lanes."""
@@ -328,6 +385,5 @@ class Network:
         self._lanes = [Lane(n_local, n_ghost, width, dtype) for width in widths]
         self._scalars = np.zeros((n_local + n_ghost, n_scalars), dtype=dtype)
         self._one_scalar, self._is_double = scalars is None or len(scalars) == 1, dtype == np.float64
-        self._scratch = np.empty((max(1, min(n_local, SCRATCH // widths[0])), widths[0]), dtype=dtype)
         self._row_bytes = (sum(widths) + n_scalars) * dtype.itemsize
         self._signature, self._n_ghost = signature, n_ghost

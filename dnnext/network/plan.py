@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from dnnext import kernels
 from dnnext.network.weights import rows_of
 from dnnext.runtime import ExchangePlan, Runtime
 
@@ -50,25 +51,10 @@ class LocalMixing:
         """The weights in the precision of the message."""
         return self.data if dtype == np.float64 else self.data32
 
-    @cached_property
-    def _others(self) -> tuple[Ids, Ids, Ids | None]:
-        """Neighbours of all local agents end to end, where each list starts, and who has one (None: all)."""
-        rows = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
-        other = self.indices != rows  # local agents come first, so an own entry is at its own row number
-        count = np.bincount(rows[other], minlength=len(self.indptr) - 1)
-        listening = np.flatnonzero(count)
-        start = np.concatenate([[0], np.cumsum(count[listening])[:-1]]).astype(np.int64)
-        everyone = len(listening) == len(count)
-        return self.indices[other], start[: len(listening)], None if everyone else listening
-
     def heard(self, scalars: Array) -> Array:
         """Largest scalar of the direct neighbours: (n_local + n_ghost, S) -> (n_local, S); -inf where there is none."""
-        neighbours, start, listening = self._others
-        if listening is None:
-            return np.asarray(np.maximum.reduceat(scalars.take(neighbours, 0), start, 0))
-        heard = np.full((self.plan.n_local, scalars.shape[1]), -np.inf, dtype=scalars.dtype)
-        if len(listening):
-            heard[listening] = np.maximum.reduceat(scalars.take(neighbours, 0), start, 0)
+        heard = np.empty((self.plan.n_local, scalars.shape[1]), dtype=scalars.dtype)
+        kernels.neighbour_max(heard, scalars, self.indptr, self.indices, self.data_as(scalars.dtype))
         return heard
 
 

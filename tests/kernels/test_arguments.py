@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from dnnext import kernels
-from dnnext.kernels import reference, reference_dual
+from dnnext.kernels import reference, reference_dual, reference_steps
 
 NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_arguments_are_the_twins(name):
-    twin = getattr(reference_dual, name, None) or getattr(reference, name)
+    twin = next(
+        getattr(module, name) for module in (reference_dual, reference_steps, reference) if hasattr(module, name)
+    )
     mine, twin = inspect.signature(getattr(kernels, name)), inspect.signature(twin)
     assert list(mine.parameters) == list(twin.parameters)
     assert [p.default for p in mine.parameters.values()] == [p.default for p in twin.parameters.values()]
@@ -26,7 +28,10 @@ def test_names_and_arguments_are_the_twins(name):
 
 def test_every_twin_has_a_kernel():
     public = [
-        n for m in (reference, reference_dual) for n, _ in inspect.getmembers(m, inspect.isfunction) if n[0] != "_"
+        n
+        for m in (reference, reference_dual, reference_steps)
+        for n, _ in inspect.getmembers(m, inspect.isfunction)
+        if n[0] != "_"
     ]
     assert set(public) - {"pairwise"} == set(NAMES)
 
@@ -80,11 +85,55 @@ def good(network):
             "blocks": blocks, "n_iter": 2, "tol": 0.0,
         },
         "penalty_prox": {"out": rows, "v": p.v, "s": np.ones(3), **penalty},
+        **steps(p, penalty, net),
         "csr_mix": {"out": rows, "rows": np.ones((5, p.params)), **csr, "scale": 1.0, "shift": 0.0, "memory": 1.0},
     }  # fmt: skip
 
 
+def steps(p, penalty, net):
+    """The same for the kernels of an iteration."""
+    csr = {"indptr": np.array([0, 1, 1, 3]), "indices": np.array([0, 2, 1]), "data": np.ones(3)}
+    rows = {name: np.ones((3, p.params)) for name in ("w", "y", "w_hat", "z", "grad", "w_old", "y_old", "grad_old")}
+    sums = {name: np.ones(3) for name in ("value", "squares", "disagreement", "size", "heard", "tau", "beta")}
+    step, rounds = {"step": 1.0, "agents": 3.0}, {"rounds": np.array([[1.0, 0.0, 0.0]])}
+    rule = {"growth": 3.0, "decay": 1.2, "low": 0.1, "high": 9.0}
+
+    def some(names):
+        return {name: (rows | sums)[name] for name in names.split()}
+
+    return {
+        "network_mix": {"out": rows["z"], **some("disagreement size"), "rows": rows["w"], **csr, **rounds},
+        "row_change": {**some("disagreement size"), "before": rows["w"], "after": rows["z"], "factor": 1.0},
+        "neighbour_max": {"heard": np.ones((3, 2)), "scalars": np.ones((4, 2)), **csr},
+        "proximal_step": {**some("z w_hat w y tau"), **step, **penalty},
+        "tracker_update": some("y squares grad grad_old w"),
+        "secant_rule": {
+            **some("tau beta heard w w_old y y_old"), "model": rows["z"], "agents": 3.0, **rule,
+        },
+        "full_step": {
+            **rows, **sums, **step, **penalty, **csr, **rounds, "x": p.x, "target": p.target, "weight": p.weight, **net,
+            "loss": 0, "param": 1.0, "scale": 1.0, **rule,
+        },
+    }  # fmt: skip
+
+
 OUTPUTS = {"out", "value", "grad", "delta", "status", "n_done"}
+WRITTEN = {
+    "spd_solve": {"b"},
+    "descent_solve": {"v"},
+    "network_mix": {"disagreement", "size"},
+    "row_change": {"disagreement", "size"},
+    "neighbour_max": {"heard"},
+    "proximal_step": {"z", "w_hat"},
+    "tracker_update": {"y", "squares"},
+    "secant_rule": {"tau", "beta"},
+    "full_step": {"w", "y", "w_hat", "z", "squares", "disagreement", "size", "heard", "tau", "beta"},
+}
+READ = {"tracker_update": {"grad"}}
+MAY_BE_NONE = {
+    ("mlp_loss_grad", "weight"), ("mlp_loss_grad", "grad"), ("csr_mix", "previous"), ("proximal_step", "z"),
+    ("secant_rule", "model"), ("full_step", "weight"), ("mlp_dual_solve", "gram"), ("rows_gram", "gram"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +164,7 @@ def test_each_wrong_array_is_named(good, name):
         if argument == "indices":
             wrong.append(array.astype(np.int32))
         for bad in wrong:
-            if bad is None and argument in ("weight", "grad", "previous", "gram"):
+            if bad is None and (name, argument) in MAY_BE_NONE:
                 continue
             with pytest.raises(ValueError, match=argument):
                 getattr(kernels, name)(**{**good[name], argument: bad})
@@ -135,7 +184,7 @@ def test_mixed_precision_is_refused(good, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_must_be_writeable(good, name):
-    written = OUTPUTS | ({"b"} if name == "spd_solve" else {"v"} if name == "descent_solve" else set())
+    written = (OUTPUTS | WRITTEN.get(name, set())) - READ.get(name, set())
     for argument in written & set(good[name]):
         frozen = good[name][argument].copy()
         frozen.flags.writeable = False

@@ -1,0 +1,219 @@
+/* step.c: what an iteration does to the rows of weights beside gradients and mixing, a piece of a row at a time, so that
+ * neighbouring steps meet in the cache; and iterations that need no decision in between, as one call.
+ *
+ * Sums are taken in double, in lanes that are added up at the end of the row: their order depends on its length alone.
+ */
+
+enum { PIECE = 4096, DOUBLES = VECTOR_BYTES / sizeof(double) };
+
+typedef double doubles __attribute__((vector_size(VECTOR_BYTES), aligned(__alignof__(double)), may_alias));
+
+INLINE doubles widen(const real *p)
+{
+#if DNN_DOUBLE
+    return *(const doubles *)p;
+#else
+    typedef float floats __attribute__((vector_size(VECTOR_BYTES / 2), aligned(__alignof__(float)), may_alias));
+    return __builtin_convertvector(*(const floats *)p, doubles);
+#endif
+}
+
+/* The first n < DOUBLES numbers, zeros behind them. */
+INLINE doubles widen_part(const real *p, int64_t n)
+{
+    real padded[DOUBLES] = {0};
+    memcpy(padded, p, (size_t)n * sizeof(real));
+    return widen(padded);
+}
+
+INLINE doubles widen_at(const real *p, int64_t left) { return left < DOUBLES ? widen_part(p, left) : widen(p); }
+
+INLINE double sum_doubles(doubles v)
+{
+    double sum = 0;
+    for (int l = 0; l < DOUBLES; l++) sum += v[l];
+    return sum;
+}
+
+/* out = prox_{s r}(w - push y) for the terms of r without groups. Shapes: all (n). Aliasing: out is none. Serial. */
+static void respond_piece(real *restrict out, const real *restrict w, const real *restrict y, real push, real s,
+    const real *restrict l1, const real *restrict l2, int64_t n)
+{
+    for (int64_t p = 0; p < n; p++) {
+        real v = w[p] - push * y[p], left = magnitude(v) - s * l1[p];
+        out[p] = with_sign(left < 0 ? 0 : left, v) / (1 + s * l2[p]);
+    }
+}
+
+/* z = w + step (w_hat - w), every operation rounded, as NumPy does it. Shapes: all (n). Aliasing: z is none. Serial. */
+static void move_piece(real *restrict z, const real *restrict w, const real *restrict w_hat, real step, int64_t n)
+{
+    int64_t p = 0;
+    for (; p + LANES <= n; p += LANES)
+        store(z + p, load(w + p) + rounded_product(step, load(w_hat + p) - load(w + p)));
+    if (p == n) return;
+    vector old = load_part(w + p, n - p);
+    store_part(z + p, old + rounded_product(step, load_part(w_hat + p, n - p) - old), n - p);
+}
+
+/* One row of proximal_step. Serial. */
+static void proximal_row(
+    real *z, real *w_hat, const real *w, const real *y, double tau, real step, double agents, const dnn_penalty *penalty,
+    int64_t params)
+{
+    const real push = (real)agents / (real)tau, s = 1 / (real)tau;
+    const real *l1 = penalty->l1, *l2 = penalty->l2;
+    if (penalty->n_groups) { /* groups may cross pieces */
+        for (int64_t p = 0; p < params; p++) w_hat[p] = w[p] - push * y[p];
+        prox_row(w_hat, w_hat, s, penalty, params);
+    }
+    for (int64_t p = 0; p < params; p += PIECE) {
+        int64_t n = min_index(PIECE, params - p);
+        if (!penalty->n_groups) respond_piece(w_hat + p, w + p, y + p, push, s, l1 + p, l2 + p, n);
+        if (z) move_piece(z + p, w + p, w_hat + p, step, n);
+    }
+}
+
+/* w_hat_i = prox_{r / tau_i}(w_i - agents / tau_i y_i), the fully linearised best response, and
+ * z_i = w_i + step (w_hat_i - w_i), unless z is NULL.
+ * Shapes: z, w_hat, w, y (A, P); tau (A) double. Aliasing: z and w_hat are none. Agents are parallel. */
+static void proximal_step(void *z, void *w_hat, const void *w, const void *y, const double *tau, double step,
+    double agents, const dnn_penalty *penalty, int64_t rows, int64_t params, int threads)
+{
+    int team = team_size(threads, (double)(rows * params) * 0.8e-3);
+    FOR_EACH(i, rows,
+        proximal_row(z ? (real *)z + i * params : NULL, (real *)w_hat + i * params, (const real *)w + i * params,
+            (const real *)y + i * params, tau[i], (real)step, agents, penalty, params))
+}
+
+/* Lanes of the sums over one row. */
+typedef struct {
+    doubles w, y, length, before, misfit;
+} row_sums;
+
+/* y += grad - grad_old; squares of w and y. Shapes: all (n). Aliasing: y is none. Serial. */
+static void track_piece(row_sums *s, real *restrict y, const real *restrict grad, const real *restrict grad_old,
+    const real *restrict w, int64_t n)
+{
+    doubles ww = s->w, yy = s->y;
+    for (int64_t p = 0; p < n; p++) y[p] = (y[p] + grad[p]) - grad_old[p];
+    for (int64_t p = 0; p < n; p += DOUBLES) {
+        doubles a = widen_at(w + p, n - p), b = widen_at(y + p, n - p);
+        ww += a * a;
+        yy += b * b;
+    }
+    s->w = ww, s->y = yy;
+}
+
+/* Squares of w - w_old, w_old and agents (y - y_old) - model. Shapes: all (n), model may be NULL. Serial. */
+static void misfit_piece(row_sums *s, const real *w, const real *w_old, const real *y, const real *y_old,
+    const real *model, double agents, int64_t n)
+{
+    doubles length = s->length, before = s->before, misfit = s->misfit;
+    for (int64_t p = 0; p < n; p += DOUBLES) {
+        doubles old = widen_at(w_old + p, n - p), moved = widen_at(w + p, n - p) - old;
+        doubles missed = agents * (widen_at(y + p, n - p) - widen_at(y_old + p, n - p));
+        if (model) missed -= widen_at(model + p, n - p);
+        length += moved * moved;
+        before += old * old;
+        misfit += missed * missed;
+    }
+    s->length = length, s->before = before, s->misfit = misfit;
+}
+
+INLINE double larger(double a, double b) { return a > b || isnan(a) ? a : b; } /* NaN wins */
+
+/* The rule of one agent from the sums over its row; see secant_rule. Serial. */
+static void decide(double *tau, double *beta, const row_sums *s, double heard, const dnn_rule *rule)
+{
+    double length = sqrt(sum_doubles(s->length)), misfit = sqrt(sum_doubles(s->misfit));
+    if (!(length > 1e-12 * sqrt(sum_doubles(s->before)))) return;
+    double now = misfit / length, missed = larger(larger(now, *beta), heard);
+    double wanted = larger(larger(rule->growth * missed, *tau / rule->decay), rule->low);
+    *tau = wanted > rule->high ? rule->high : wanted;
+    *beta = now;
+}
+
+/* What follows the gradient; parts that nobody asks for are NULL. */
+typedef struct {
+    real *y;
+    const real *grad, *grad_old; /* with squares: the tracker moves on */
+    double *squares;
+    const real *w, *w_old, *y_old, *model; /* with tau: the rule decides */
+    double *tau, *beta;
+    const double *heard;
+    const dnn_rule *rule;
+    int64_t params;
+} sequel;
+
+/* Row i of tracker_update, secant_rule or both. Serial. */
+static void follow_row(const sequel *q, int64_t i)
+{
+    row_sums s = {{0}, {0}, {0}, {0}, {0}};
+    for (int64_t p = 0; p < q->params; p += PIECE) {
+        int64_t n = min_index(PIECE, q->params - p), at = i * q->params + p;
+        if (q->squares) track_piece(&s, q->y + at, q->grad + at, q->grad_old + at, q->w + at, n);
+        if (q->tau)
+            misfit_piece(&s, q->w + at, q->w_old + at, q->y + at, q->y_old + at, q->model ? q->model + at : NULL,
+                q->rule->agents, n);
+    }
+    if (q->squares) q->squares[i] = sum_doubles(s.w) + sum_doubles(s.y);
+    if (q->tau) decide(q->tau + i, q->beta + i, &s, q->heard[i], q->rule);
+}
+
+static void follow(const sequel *q, int64_t rows, int threads)
+{
+    int team = team_size(threads, (double)(rows * q->params) * 0.5e-3);
+    FOR_EACH(i, rows, follow_row(q, i))
+}
+
+/* y_i += grad_i - grad_old_i; squares_i = |w_i|^2 + |y_i|^2, in double.
+ * Shapes: y, grad, grad_old, w (A, P); squares (A) double. Aliasing: y is none. Agents are parallel. */
+static void tracker_update(void *y, double *squares, const void *grad, const void *grad_old, const void *w, int64_t rows,
+    int64_t params, int threads)
+{
+    sequel q = {.y = y, .grad = grad, .grad_old = grad_old, .squares = squares, .w = w, .params = params};
+    follow(&q, rows, threads);
+}
+
+/* With beta = |agents (y_i - y_old_i) - model_i| / |w_i - w_old_i| and m its maximum with beta_i and heard_i,
+ * tau_i <- min(max(growth m, tau_i / decay, low), high) and beta_i <- beta; nothing where w_i moved by less than 1e-12 of
+ * its length. Shapes: tau, beta, heard (A) double; w, w_old, y, y_old, model (A, P), model may be NULL.
+ * Aliasing: any among the inputs. Agents are parallel. */
+static void secant_rule(double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
+    const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads)
+{
+    sequel q = {.y = (void *)y, .w = w, .w_old = w_old, .y_old = y_old, .model = model, .tau = tau, .beta = beta,
+        .heard = heard, .rule = rule, .params = params}; /* y is read only: there are no squares */
+    follow(&q, rows, threads);
+}
+
+static size_t full_work(const dnn_mlp *mlp, int threads)
+{
+    size_t gradient = mlp_work(mlp, NULL, threads), mixing = mix_work(mlp->agents, mlp->params, threads);
+    return (gradient > mixing ? gradient : mixing) + 2 * lines(mlp->agents, sizeof(real));
+}
+
+/* One iteration of NEXT, fully linearised, on a fixed graph: proximal_step, network_mix of z and y with the betas as
+ * scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does alone, bit by
+ * bit. Shapes and aliasing: as there. Parallel as they are. */
+static void full_step(const dnn_iteration *it, int threads, void *work)
+{
+    const int64_t agents = it->mlp.agents, params = it->mlp.params;
+    char *next = work;
+    real *told = carve(&next, agents, sizeof(real)), *heard = carve(&next, agents, sizeof(real));
+    proximal_step(it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents, params,
+        threads);
+    network_mix((void *)it->mlp.w, it->disagreement, it->size, it->z, &it->csr, it->rounds, it->n_rounds, params,
+        threads, next);
+    network_mix(it->y, NULL, NULL, it->y_old, &it->csr, it->rounds, it->n_rounds, params, threads, next);
+    for (int64_t i = 0; i < agents; i++) told[i] = (real)it->beta[i];
+    neighbour_max(heard, told, &it->csr, 1);
+    for (int64_t i = 0; i < agents; i++) it->heard[i] = it->n_rounds ? (double)heard[i] : 0;
+    mlp_loss_grad(
+        it->value, it->grad, &it->mlp, it->target, it->weight, it->loss, it->param, it->scale, threads, next);
+    sequel q = {.y = it->y, .grad = it->grad, .grad_old = it->grad_old, .squares = it->squares, .w = it->mlp.w,
+        .w_old = it->w_old, .y_old = it->y_old, .tau = it->rule ? it->tau : NULL, .beta = it->beta, .heard = it->heard,
+        .rule = it->rule, .params = params};
+    follow(&q, agents, threads);
+}

@@ -1,0 +1,60 @@
+"""One iteration of NEXT in one kernel call, where no part of it is the user's own.
+
+# Design
+# `NEXT.step` says what an iteration is, and every part of it may be replaced: surrogate, rule for tau, penalty, loss,
+# network. Where all are built in, nothing is to be decided in between, and on small networks the calls would cost more
+# than the numbers. `full_step` then calls the same kernels as the parts do, one after another in C: the same bits, held
+# by a test.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import kernels
+from dnnext.algorithms.damping import Damping, FixedTau, SecantRule
+from dnnext.local import FullLinearization, Surrogate
+from dnnext.network import Network
+from dnnext.problem import Problem
+
+if TYPE_CHECKING:
+    from dnnext.algorithms.state import State
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping) -> bool:
+    """Whether `full_step` does what these do: all of them built in, one process, a fixed graph of several agents."""
+    return (
+        type(surrogate) is FullLinearization
+        and type(damping) in (SecantRule, FixedTau)
+        and type(problem) is Problem
+        and type(network) is Network
+        and network.is_at_once
+        and problem.loss.kernel is not None
+        and problem.penalty.has_kernel
+    )
+
+
+def full_step(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping, s: State) -> None:
+    """S.1, S.2, S.3 and tau: from s to s."""
+    w_old, y_old, grad_old = (np.ascontiguousarray(rows, problem.dtype) for rows in (s.w, s.y, s.grad))
+    r, model = problem.penalty, problem.model
+    (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
+    values, squares, disagreement, size, heard, tau, beta = np.empty((7, len(w)))
+    tau[:], beta[:] = s.tau, s.beta
+    loss = -1 if problem.loss.kernel is None else problem.loss.kernel
+    growth = surrogate.growth if type(damping) is SecantRule else 0.0
+    kernels.full_step(
+        w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old,
+        float(s.step), problem.n_agents, r.l1, r.l2, r.groups, r.strength, *csr, rounds, problem.x, problem.target,
+        problem.weight, problem.offsets, model.layers, model.activation_code, loss, problem.loss.param,
+        problem.scale, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
+    )  # fmt: skip
+    s.w_old, s.y_old, s.w, s.y = w_old, y_old, w, y
+    s.grad, s.spare = s.spare, grad_old
+    s.values, s.squares, s.disagreement, s.size, s.heard, s.tau, s.beta = (
+        values, squares, disagreement, size, heard, tau, beta,
+    )  # fmt: skip

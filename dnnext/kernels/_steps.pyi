@@ -1,0 +1,91 @@
+from collections.abc import Sequence
+
+from dnnext.kernels.reference import Array, Index, Values
+
+def network_mix(
+    out: Array,
+    disagreement: Values | None,
+    size: Values | None,
+    rows: Array,
+    indptr: Index,
+    indices: Index,
+    data: Array,
+    rounds: Values,
+    n_threads: int = 1,
+) -> None: ...
+def row_change(
+    disagreement: Values, size: Values, before: Array, after: Array, factor: float, n_threads: int = 1
+) -> None: ...
+def neighbour_max(heard: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None: ...
+def proximal_step(
+    z: Array | None,
+    w_hat: Array,
+    w: Array,
+    y: Array,
+    tau: Values,
+    step: float,
+    agents: float,
+    l1: Array,
+    l2: Array,
+    groups: Index,
+    strength: Array,
+    n_threads: int = 1,
+) -> None: ...
+def tracker_update(y: Array, squares: Values, grad: Array, grad_old: Array, w: Array, n_threads: int = 1) -> None: ...
+def secant_rule(
+    tau: Values,
+    beta: Values,
+    heard: Values,
+    w: Array,
+    w_old: Array,
+    y: Array,
+    y_old: Array,
+    model: Array | None,
+    agents: float,
+    growth: float,
+    decay: float,
+    low: float,
+    high: float,
+    n_threads: int = 1,
+) -> None: ...
+def full_step(
+    w: Array,
+    y: Array,
+    w_hat: Array,
+    z: Array,
+    grad: Array,
+    value: Values,
+    squares: Values,
+    disagreement: Values,
+    size: Values,
+    heard: Values,
+    tau: Values,
+    beta: Values,
+    w_old: Array,
+    y_old: Array,
+    grad_old: Array,
+    step: float,
+    agents: float,
+    l1: Array,
+    l2: Array,
+    groups: Index,
+    strength: Array,
+    indptr: Index,
+    indices: Index,
+    data: Array,
+    rounds: Values,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Sequence[int],
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    growth: float,
+    decay: float,
+    low: float,
+    high: float,
+    n_threads: int = 1,
+) -> None: ...

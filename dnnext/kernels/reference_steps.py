@@ -1,0 +1,199 @@
+"""NumPy twins of rounds.c and step.c: mixing, and what an iteration does to rows of weights; see reference.py."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dnnext.kernels.reference import Array, Index, Values, mlp_loss_grad, penalty_prox
+
+__all__ = [
+    "full_step",
+    "neighbour_max",
+    "network_mix",
+    "proximal_step",
+    "row_change",
+    "secant_rule",
+    "tracker_update",
+]
+
+
+def _dense(n_rows: int, n_columns: int, indptr: Index, indices: Index, data: Array) -> Array:
+    matrix = np.zeros((n_rows, n_columns))
+    for i in range(n_rows):
+        for k in range(indptr[i], indptr[i + 1]):
+            matrix[i, indices[k]] += data[k]
+    return matrix
+
+
+def network_mix(
+    out: Array,
+    disagreement: Values | None,
+    size: Values | None,
+    rows: Array,
+    indptr: Index,
+    indices: Index,
+    data: Array,
+    rounds: Values,
+    n_threads: int = 1,
+) -> None:
+    """v_0 = rows, v_k+1 = scale_k C v_k + shift_k v_k + memory_k v_k-1, out = the last v: all rounds of one call.
+
+    out, rows (A, L); rounds (K, 3): scale, shift, memory; the first memory is not used. disagreement, size (A,), both
+    or neither: row_change of v_0 and v_1 with the factor 1 / scale_0; of v_0 and itself where K is 0.
+    """
+    mixing = _dense(len(rows), len(rows), indptr, indices, data)
+    before, now = np.zeros_like(rows), rows
+    for k, (scale, shift, memory) in enumerate(rounds):
+        before, now = now, scale * (mixing @ now) + shift * now + (memory * before if k else 0)
+        if k == 0 and disagreement is not None and size is not None:
+            row_change(disagreement, size, rows, now, 1 / scale)
+    if len(rounds) == 0 and disagreement is not None and size is not None:
+        row_change(disagreement, size, rows, rows, 0.0)
+    out[...] = now
+
+
+def row_change(
+    disagreement: Values, size: Values, before: Array, after: Array, factor: float, n_threads: int = 1
+) -> None:
+    """disagreement_i = factor |before_i - after_i| / |before_i|, 0 where before_i is 0, inf where it is no number.
+
+    disagreement, size (A,), size_i = |before_i|; before, after (A, L).
+    """
+    with np.errstate(all="ignore"):
+        size[:] = np.linalg.norm(before, axis=1)
+        ratio = factor * np.linalg.norm(before - after, axis=1) / size
+    disagreement[:] = np.where(size == 0, 0.0, np.where(np.isnan(ratio), np.inf, ratio))
+
+
+def neighbour_max(heard: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None:
+    """heard_i = the largest scalars_j of the columns j != i stored in row i, column by column; NaN wins.
+
+    heard (n_local, S); scalars (n_local + n_ghost, S): own rows first; -inf where a row stores no other column. data
+    (nnz,): the weights, which do not matter.
+    """
+    heard[...] = -np.inf
+    for i in range(len(heard)):
+        for k in range(indptr[i], indptr[i + 1]):
+            if indices[k] != i:
+                heard[i] = np.maximum(heard[i], scalars[indices[k]])
+
+
+def proximal_step(
+    z: Array | None,
+    w_hat: Array,
+    w: Array,
+    y: Array,
+    tau: Values,
+    step: float,
+    agents: float,
+    l1: Array,
+    l2: Array,
+    groups: Index,
+    strength: Array,
+    n_threads: int = 1,
+) -> None:
+    """w_hat_i = prox_{r / tau_i}(w_i - agents / tau_i y_i), z_i = w_i + step (w_hat_i - w_i).
+
+    z, w_hat, w, y (A, P), z may be None; tau (A,); r as in penalty_prox.
+    """
+    s = (1 / tau).astype(w.dtype)
+    penalty_prox(w_hat, w - agents * s[:, None] * y, s, l1, l2, groups, strength)
+    if z is not None:
+        z[...] = w + step * (w_hat - w)
+
+
+def tracker_update(y: Array, squares: Values, grad: Array, grad_old: Array, w: Array, n_threads: int = 1) -> None:
+    """y_i += grad_i - grad_old_i; squares_i = |w_i|^2 + |y_i|^2 with the new y. y, grad, grad_old, w (A, P)."""
+    y += grad
+    y -= grad_old
+    squares[:] = np.sum(np.square(w, dtype=np.float64), axis=1) + np.sum(np.square(y, dtype=np.float64), axis=1)
+
+
+def secant_rule(
+    tau: Values,
+    beta: Values,
+    heard: Values,
+    w: Array,
+    w_old: Array,
+    y: Array,
+    y_old: Array,
+    model: Array | None,
+    agents: float,
+    growth: float,
+    decay: float,
+    low: float,
+    high: float,
+    n_threads: int = 1,
+) -> None:
+    """tau_i <- min(max(growth m_i, tau_i / decay, low), high), beta_i <- |agents (y - y_old) - model| / |w - w_old|.
+
+    m_i: the largest of the new beta_i, the old one and heard_i; where w_i moved by no more than 1e-12 of its length,
+    nothing changes. tau, beta (A,), in and out; heard (A,); w, w_old, y, y_old, model (A, P), model may be None.
+    """
+    length = np.linalg.norm(w.astype(np.float64) - w_old, axis=1)
+    moved = length > 1e-12 * np.linalg.norm(w_old.astype(np.float64), axis=1)
+    misfit = agents * (y.astype(np.float64) - y_old) - (0 if model is None else model)
+    now = np.linalg.norm(misfit, axis=1) / np.where(moved, length, 1)
+    wanted = np.maximum(growth * np.maximum(np.maximum(now, beta), heard), tau / decay)
+    tau[:] = np.where(moved, np.clip(wanted, low, high), tau)
+    beta[:] = np.where(moved, now, beta)
+
+
+def full_step(
+    w: Array,
+    y: Array,
+    w_hat: Array,
+    z: Array,
+    grad: Array,
+    value: Values,
+    squares: Values,
+    disagreement: Values,
+    size: Values,
+    heard: Values,
+    tau: Values,
+    beta: Values,
+    w_old: Array,
+    y_old: Array,
+    grad_old: Array,
+    step: float,
+    agents: float,
+    l1: Array,
+    l2: Array,
+    groups: Index,
+    strength: Array,
+    indptr: Index,
+    indices: Index,
+    data: Array,
+    rounds: Values,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Sequence[int],
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    growth: float,
+    decay: float,
+    low: float,
+    high: float,
+    n_threads: int = 1,
+) -> None:
+    """One iteration of NEXT, fully linearised, from w_old, y_old, grad_old (A, P) to w, y, grad (A, P).
+
+    The other twins one after another, arguments as there; heard is 0 where there are no rounds, and the rule is left
+    out where growth is 0.
+    """
+    csr = (indptr, indices, data)
+    proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
+    network_mix(w, disagreement, size, z, *csr, rounds)
+    network_mix(y, None, None, y_old, *csr, rounds)
+    loud = np.zeros((len(w), 1), w.dtype)
+    if len(rounds):
+        neighbour_max(loud, beta.astype(w.dtype)[:, None], *csr)
+    heard[:] = loud[:, 0]
+    mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale)
+    tracker_update(y, squares, grad, grad_old, w)
+    if growth > 0:
+        secant_rule(tau, beta, heard, w, w_old, y, y_old, None, agents, growth, decay, low, high)
