@@ -11,6 +11,7 @@ out: ``begin(run)`` before the first iteration, ``end(run, status)`` after the l
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ __all__ = ["Checkpoint", "EarlyStopping", "History", "Progress"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Metrics = dict[str, float]
+REDRAW = 0.1  # seconds between two pictures of a bar
+BAR = 24  # letters
 
 
 class Checkpoint:
@@ -117,6 +120,8 @@ class EarlyStopping:
         What counts as progress: better than the best so far by more than ``tol * |best|``.
     mode : {"min", "max"}
         Whether small or large values are good.
+    relative : bool
+        False: better by more than ``tol`` itself, as scikit-learn counts scores.
 
     Raises
     ------
@@ -130,8 +135,16 @@ class EarlyStopping:
     [False, False, False, True]
     """
 
-    def __init__(self, monitor: str = "objective", patience: int = 10, tol: float = 1e-4, mode: str = "min") -> None:
-        self.monitor, self.mode = monitor, _checks.check_choice("mode", mode, ("min", "max"))
+    def __init__(
+        self,
+        monitor: str = "objective",
+        patience: int = 10,
+        tol: float = 1e-4,
+        mode: str = "min",
+        relative: bool = True,
+    ) -> None:
+        self.monitor, self.relative = monitor, relative
+        self.mode = _checks.check_choice("mode", mode, ("min", "max"))
         self.patience = _checks.check_count("patience", patience)
         self.tol = _checks.check_positive("tol", tol, allow_zero=True)
         self.best, self.best_iteration = np.inf, 0
@@ -146,7 +159,8 @@ class EarlyStopping:
         if self.monitor not in metrics:
             raise ValueError(f"monitor is {self.monitor!r}; this run measures {', '.join(metrics)}.")
         value = metrics[self.monitor] if self.mode == "min" else -metrics[self.monitor]
-        if value < self.best - (self.tol * abs(self.best) if np.isfinite(self.best) else 0.0):
+        size = abs(self.best) if self.relative and np.isfinite(self.best) else 1.0
+        if value < self.best - self.tol * size:
             self.best, self.best_iteration = value, int(metrics["iteration"])
         return bool(metrics["iteration"] - self.best_iteration >= self.patience)
 
@@ -161,7 +175,10 @@ class EarlyStopping:
 
 
 class Progress:
-    """Print one line per measured iteration; under MPI the first rank alone does.
+    """Show how the run gets on: a bar on a terminal, elsewhere one line per measured iteration.
+
+    The bar is one line that is written anew, by rich where that is installed, else in plain letters. Under MPI the
+    first rank alone speaks.
 
     Parameters
     ----------
@@ -169,6 +186,8 @@ class Progress:
         Iterations to come, shown beside the number; None takes the run's `max_iter`.
     file : text file or None
         Where to; None is the standard output.
+    bar : bool or None
+        Whether one line is written anew; None asks the file whether it is a terminal.
 
     Examples
     --------
@@ -182,26 +201,80 @@ class Progress:
     iteration    2/2  objective ... stationarity ... disagreement ... s
     """
 
-    def __init__(self, total: int | None = None, file: TextIO | None = None) -> None:
-        self.total, self.file = total, file
+    def __init__(self, total: int | None = None, file: TextIO | None = None, bar: bool | None = None) -> None:
+        self.total, self.file, self.bar = total, file, bar
         self._speaks, self._shown, self._started = True, -1, time.perf_counter()
+        self._words: list[str] = []  # of a bar that stands on the terminal
+        self._drawn = -np.inf
 
     def begin(self, run: Run) -> None:
         """Learn who speaks and how far the run goes."""
         self.total = run.limits.max_iter if self.total is None else self.total
         self._speaks, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
+        self._words, self._drawn = [], -np.inf
 
     def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
-        """Print the newest row, once, and more words if there are any."""
-        if self._speaks and metrics["iteration"] != self._shown:
-            self._shown = int(metrics["iteration"])
-            print(self.line(metrics, *more), file=sys.stdout if self.file is None else self.file, flush=True)
+        """Show the newest row, once, and more words if there are any."""
+        if not self._speaks or metrics["iteration"] == self._shown:
+            return
+        self._shown = int(metrics["iteration"])
+        out = sys.stdout if self.file is None else self.file
+        if not (out.isatty() if self.bar is None else self.bar):
+            print(self.line(metrics, *more), file=out, flush=True)
+            return
+        number, objective, stationarity, disagreement, *more, seconds = self.words(metrics, *more)
+        self._words = [
+            number,
+            *more,
+            objective,
+            seconds,
+            stationarity,
+            disagreement,
+        ]  # a narrow terminal shows the first
+        if time.perf_counter() - self._drawn >= REDRAW:
+            self._draw()
+
+    def end(self, run: Run, status: str) -> None:
+        """Leave the last row of a bar standing."""
+        if self._words:
+            self._draw()
+            print(file=sys.stdout if self.file is None else self.file, flush=True)
+            self._words = []
+
+    def words(self, metrics: Metrics, *more: str) -> list[str]:
+        """What is told: the number of the iteration, three measures, more words, the time."""
+        told = [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
+        number = f"iteration {int(metrics['iteration']):4d}/{self.total}"
+        return [number, *told, *more, f"{time.perf_counter() - self._started:.1f} s"]
 
     def line(self, metrics: Metrics, *more: str) -> str:
         """``iteration   7/100  objective 0.42  stationarity 0.01  disagreement 1e-05  0.3 s``."""
-        words = [f"iteration {int(metrics['iteration']):4d}/{self.total}"]
-        words += [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
-        return "  ".join([*words, *more, f"{time.perf_counter() - self._started:.1f} s"])
+        return "  ".join(self.words(metrics, *more))
+
+    def _draw(self) -> None:
+        """The line of the bar, in place of the one before; what others print in between is left alone."""
+        out = sys.stdout if self.file is None else self.file
+        (number, *rest), text = self._words, ""
+        for word in rest:
+            if len(number) + BAR + len(text) + len(word) + 5 < shutil.get_terminal_size().columns:
+                text += f"  {word}"
+        done = min(1.0, self._shown / self.total) if self.total else 0.0
+        out.write("\r\x1b[2K")  # to the start of the line, and clear it
+        try:
+            from rich.console import Console
+            from rich.progress_bar import ProgressBar
+        except ImportError:
+            filled = round(BAR * done)
+            out.write(f"{number}  {'#' * filled}{'.' * (BAR - filled)}{text}")
+        else:
+            console = Console(file=out, highlight=False)
+            for part in (f"{number}  ", ProgressBar(total=1.0, completed=done, width=BAR), text):
+                console.print(part, end="", soft_wrap=isinstance(part, str))
+        out.flush()
+        self._drawn = time.perf_counter()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_drawn": -np.inf, "_words": []}
 
 
 class History:

@@ -1,8 +1,10 @@
 """A run that was cut and resumed gives the same bits; what cannot be resumed is a sentence, and nothing is lost."""
 
 import errno
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import dnnext.checkpoint
-from dnnext import checkpoint
+from dnnext import callbacks, checkpoint
 from dnnext.algorithms import DGD, NEXT, GradientTracking
 from dnnext.algorithms.interruption import Interruption
 from dnnext.callbacks import Checkpoint, EarlyStopping, History, Progress
@@ -312,6 +314,37 @@ def test_progress_prints_each_measured_iteration_once(capsys):
     NEXT().run(make_problem(), Network(RING), max_iter=4, monitor_every=2, callbacks=[Progress()])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("/")[0] for line in lines] == ["iteration    0", "iteration    2", "iteration    4"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("has_rich", [True, False])
+def test_progress_is_one_line_on_a_terminal(monkeypatch, has_rich):
+    if has_rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(callbacks, "REDRAW", 0.0)
+    terminal = Terminal()
+    NEXT().run(make_problem(), Network(RING), max_iter=4, callbacks=[Progress(file=terminal)])
+    pictures = terminal.getvalue().split("\r\x1b[2K")[1:]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", picture) for picture in pictures]
+    assert [picture.split("/")[0] for picture in plain] == [f"iteration    {t}" for t in (1, 2, 3, 4, 4)]
+    assert all("  objective " in picture and len(picture.rstrip("\n")) < 80 for picture in plain)
+    assert "\n" not in "".join(plain[:-1])
+    assert plain[-1].endswith("\n")
+    assert ("#" * callbacks.BAR in plain[-1]) is not has_rich
+
+
+def test_early_stopping_can_count_absolutely():
+    scores = [0.5, 0.6, 0.605, 0.606, 0.607]
+    stop = EarlyStopping("score", patience=2, tol=0.01, mode="max", relative=False)
+    assert [stop(None, {"iteration": t, "score": u}) for t, u in enumerate(scores)] == [False, False, False, True, True]
 
 
 def test_history_keeps_columns_of_ones_own():

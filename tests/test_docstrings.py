@@ -1,9 +1,9 @@
 """Every public name says what it is, in numpydoc's form, with an example that runs.
 
 Examples run elsewhere: pytest collects doctests, tests/kernels/test_examples.py those of compiled functions. The form
-is checked where numpydoc is installed, as in .ci/docs. Three kinds owe no section of parameters: methods, which may be one
-sentence with shapes; kernels, whose arguments dnnext/kernels/reference.py explains once; records that runs hand out,
-which list their fields as attributes, and subclasses that say whose parameters they have.
+is checked where numpydoc is installed, as in .ci/docs. Three kinds owe no section of parameters: methods, which may be
+one sentence with shapes; kernels, whose arguments dnnext/kernels/reference.py explains once; records that runs hand
+out, which list their fields as attributes, and subclasses that say whose parameters they have.
 """
 
 import dataclasses

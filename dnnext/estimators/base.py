@@ -174,6 +174,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
             patience=int(self.n_iter_no_change) if self.early_stopping else None,
             tol=self.tol,
             total=int(self.max_iter) if self.verbose and problem.runtime.rank == 0 else None,
+            bar=False if self.verbose > 1 else None,
         )
         options = {}
         if any(isinstance(callback, Checkpoint) for callback in self.callbacks or ()):
@@ -271,7 +272,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
 
     def _expose(self, problem, graph, moments, result, watch, seen=0.0, ceiling=0.0):
         w_bar, w, y = result.w_bar, result.w, result.y
-        if watch is not None and watch.patience is not None and watch.best is not None:
+        if watch is not None and watch.stopping is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
         problem, graph = survivors(problem, graph, result)
         n_agents, runtime = problem.n_agents, problem.runtime

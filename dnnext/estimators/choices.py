@@ -15,6 +15,7 @@ from numbers import Integral, Real
 import joblib
 import numpy as np
 
+from dnnext import _checks
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization, Surrogate
@@ -37,16 +38,29 @@ ENGINE_OPTIONS = ("timeout", "on_failure", "comm")
 LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
 
 
+def _passes(check, *args, **options):
+    """A test of a value out of a check that raises."""
+
+    def test(value):
+        try:
+            check("", value, *args, **options)
+        except ValueError:
+            return False
+        return True
+
+    return test
+
+
 def _whole(least):
-    return lambda v: isinstance(v, Integral) and not isinstance(v, (bool, np.bool_)) and v >= least
-
-
-def _number(test):
-    return lambda v: isinstance(v, Real) and not isinstance(v, (bool, np.bool_)) and np.isfinite(v) and test(v)
+    return _passes(_checks.check_count, least)
 
 
 def _one_of(*names):
-    return lambda v: isinstance(v, str) and v in names
+    return _passes(_checks.check_choice, names)
+
+
+_above_zero = _passes(_checks.check_positive)
+_zero_or_more = _passes(_checks.check_positive, allow_zero=True)
 
 
 def _listed(names):
@@ -70,7 +84,7 @@ def _sizes(v):
 
 
 def _strengths(v):
-    return isinstance(v, (list, tuple, np.ndarray)) and len(v) > 0 and all(_number(lambda a: a >= 0)(a) for a in v)
+    return isinstance(v, (list, tuple, np.ndarray)) and len(v) > 0 and all(_zero_or_more(a) for a in v)
 
 
 def _runs(v):
@@ -90,9 +104,9 @@ RULES = {
     ),
     "alpha": (
         "'auto' (5 / N), a number >= 0, or one number >= 0 per layer",
-        _either(_one_of("auto"), _number(lambda v: v >= 0), _strengths),
+        _either(_one_of("auto"), _zero_or_more, _strengths),
     ),
-    "l1_ratio": ("a number in [0, 1]", _number(lambda v: 0 <= v <= 1)),
+    "l1_ratio": ("a number in [0, 1]", _passes(_checks.check_between, 0, 1)),
     "n_agents": ("an integer >= 1", _whole(1)),
     "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
     "algorithm": (f"one of {_listed(ALGORITHMS)} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
@@ -100,19 +114,22 @@ RULES = {
         "'auto', 'partial', 'full' or a Surrogate object",
         _either(_one_of("auto", "partial", "full"), lambda v: isinstance(v, Surrogate)),
     ),
-    "tau": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
-    "step": ("'auto' or a number > 0", _either(_one_of("auto"), _number(lambda v: v > 0))),
+    "tau": ("'auto' or a number > 0", _either(_one_of("auto"), _above_zero)),
+    "step": ("'auto' or a number > 0", _either(_one_of("auto"), _above_zero)),
     "n_blocks": ("an integer >= 1", _whole(1)),
     "solver": (f"one of {_listed(['auto', *SOLVERS])}", _one_of("auto", *SOLVERS)),
     "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),
-    "tol": ("a number >= 0", _number(lambda v: v >= 0)),
+    "tol": ("a number >= 0", _zero_or_more),
     "early_stopping": ("True or False", _truth),
-    "validation_fraction": ("a number strictly between 0 and 1", _number(lambda v: 0 < v < 1)),
+    "validation_fraction": (
+        "a number strictly between 0 and 1",
+        _passes(_checks.check_between, 0, 1, open_low=True, open_high=True),
+    ),
     "n_iter_no_change": ("an integer >= 1", _whole(1)),
     "engine_options": ("None or a dict", _either(_nothing, lambda v: isinstance(v, dict))),
-    "max_time": ("None or a number of seconds > 0", _either(_nothing, _number(lambda v: v > 0))),
+    "max_time": ("None or a number of seconds > 0", _either(_nothing, _above_zero)),
     "monitor_every": ("an integer >= 1", _whole(1)),
     "n_jobs": ("None, an integer >= 1, or -1 for all cores", _either(_nothing, lambda v: _whole(-64)(v) and v != 0)),
     "warm_start": ("True or False", _truth),
@@ -170,7 +187,7 @@ def check_engine(p):
         if name not in ENGINE_OPTIONS:
             raise ValueError(f"engine_options has {name!r}; engine='mpi' takes {', '.join(ENGINE_OPTIONS)}.")
     timeout = options.get("timeout", 1.0)
-    if not _number(lambda v: v > 0)(timeout):
+    if not _above_zero(timeout):
         raise ValueError(f"timeout in engine_options must be a number of seconds > 0, got {timeout!r}.")
     if options.get("on_failure", "stop") not in ("stop", "shrink"):
         raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")

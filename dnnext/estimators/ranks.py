@@ -17,11 +17,13 @@ from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.fitted import FittedNetwork, as_before_if_it_fails
 from dnnext.estimators.graph import Graph, make_graph
 from dnnext.estimators.rows import check_weight, dense
+from dnnext.estimators.tasks import fit_task, with_callbacks
 
 
 class OverRanks:
     """Methods of estimators whose ranks bring their own rows (``engine="mpi"``)."""
 
+    @with_callbacks
     def fit_local(self, X, y, sample_weight=None, agent=None, eval_set=None):
         """Train on the rows of this rank; the other ranks bring theirs, and nobody sees anybody's.
 
@@ -51,7 +53,7 @@ class OverRanks:
         AgentsLost
             If a rank died or fell silent.
         """
-        with as_before_if_it_fails(self):
+        with fit_task(self, X, y, sample_weight), as_before_if_it_fails(self):
             return self._fit_local(X, y, sample_weight, agent, eval_set)
 
     def _fit_local(self, X, y, sample_weight, agent, eval_set, resumed=None):

@@ -87,7 +87,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
         Called every iteration; a true value ends the run.
     verbose : int, default=0
-        Above 0: one line per measured iteration.
+        1: progress, a bar on a terminal and elsewhere one line per measured iteration; above 1: always lines.
     random_state : int, RandomState, Generator or None, default=None
         Seeds graph, partition, starting weights and held-out rows.
 

@@ -2,7 +2,8 @@
 
 # Design:
 #   One callback, first in the algorithm's list, before the user's own. It copies the best-scoring model, because the
-#   arrays of the state are overwritten by the next iteration.
+#   arrays of the state are overwritten by the next iteration. Counting patience and showing progress are the callbacks
+#   that users have, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dnnext.algorithms import Snapshot
-from dnnext.callbacks import Progress
+from dnnext.callbacks import EarlyStopping, Progress
 from dnnext.metrics import mean_over_agents
 
 
@@ -26,21 +27,29 @@ class Watch:
         Vote to stop after this many iterations without a score better by more than tol; None never stops.
     tol : float
     total : int or None
-        max_iter, to print a line per measured iteration; None is silent.
+        max_iter, to show progress; None is silent.
+    bar : bool or None
+        As in `Progress`.
     """
 
-    def __init__(self, problem, score=None, patience=None, tol=0.0, total=None):
+    def __init__(self, problem, score=None, patience=None, tol=0.0, total=None, bar=None):
         self.problem, self.score = problem, score
-        self.patience, self.tol = patience, tol
-        self.progress = None if total is None else Progress(total)
+        self.stopping = None if patience is None else EarlyStopping("score", patience, tol, "max", relative=False)
+        self.progress = None if total is None else Progress(total, bar=bar)
         self.scores = {}
         self.best, self.best_score, self.best_iteration = None, -np.inf, 0
-        self.mark, self.mark_iteration = -np.inf, 0  # the last score that counted as progress
         self.stopped = False
 
     def begin(self, run):
         """Look at this run: agents may be lost on the way."""
         self.run = run
+        if self.progress is not None:
+            self.progress.begin(run)
+
+    def end(self, run, status):
+        """The last line of a bar."""
+        if self.progress is not None:
+            self.progress.end(run, status)
 
     def start(self, row):
         """Score the common start (P,), so that the history has a score in every row."""
@@ -65,27 +74,27 @@ class Watch:
         if score > self.best_score:
             self.best_score, self.best_iteration = score, state.t
             self.best = row, state.w.copy(), state.y.copy()
-        if score > self.mark + self.tol:
-            self.mark, self.mark_iteration = score, state.t
-        self.stopped = self.patience is not None and state.t - self.mark_iteration >= self.patience
+        if self.stopping is not None:
+            self.stopped = self.stopping(state, {"iteration": state.t, "score": score})
 
     def lasting(self):
         """What a checkpoint should hold: the scores so far and the best model."""
         shared = {"iterations": np.array(list(self.scores)), "scores": np.array(list(self.scores.values()))}
-        marks = [self.best_score, self.mark]
-        numbers = {"best_iteration": self.best_iteration, "mark_iteration": self.mark_iteration}
-        if self.best is None:
-            return Snapshot({}, shared | {"marks": np.array(marks)}, numbers)
-        row, w, y = self.best
-        return Snapshot({"w": w, "y": y}, shared | {"marks": np.array(marks), "row": row}, numbers)
+        saved = Snapshot({}, shared | {"best": np.array(self.best_score)}, {"best_iteration": self.best_iteration})
+        if self.best is not None:
+            saved.shared["row"], saved.agents["w"], saved.agents["y"] = self.best
+        if self.stopping is not None:
+            saved.add("stopping", self.stopping.lasting())
+        return saved
 
     def resume(self, saved):
         """Go on from `lasting`."""
         if not saved.numbers:
             return
         self.scores = dict(zip(saved.shared["iterations"].tolist(), saved.shared["scores"].tolist(), strict=True))
-        self.best_score, self.mark = saved.shared["marks"].tolist()
-        self.best_iteration, self.mark_iteration = saved.numbers["best_iteration"], saved.numbers["mark_iteration"]
+        self.best_score, self.best_iteration = float(saved.shared["best"]), saved.numbers["best_iteration"]
+        if self.stopping is not None:
+            self.stopping.resume(saved.below("stopping"))
         if "row" in saved.shared:
             self.best = saved.shared["row"], saved.agents["w"], saved.agents["y"]
 

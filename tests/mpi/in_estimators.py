@@ -254,3 +254,26 @@ def test_a_saved_model_is_read_back(folder):
         again = dnnext.load(f"{folder}/m.npz")
         np.testing.assert_array_equal(again.predict(X), mine.predict(X))
         assert len(again.agents_) == N_AGENTS
+
+
+def test_callbacks_of_scikit_learn_see_fit_local():
+    pytest.importorskip("sklearn.callback")
+    told = []
+
+    class Listener:
+        def setup(self, estimator, context):
+            told.append("setup")
+
+        def on_fit_task_begin(self, estimator, context):
+            told.append(context.task_name)
+
+        def on_fit_task_end(self, estimator, context):
+            return told.count("iteration") >= 3 and RANK == 0  # the wish of one rank ends all
+
+        def teardown(self, estimator, context):
+            told.append("teardown")
+
+    model = DecentralizedMLPClassifier(**COMMON, **MPI_ENGINE).set_callbacks(Listener())
+    model.fit_local(X[OWN], Y[OWN], agent=OWNER[OWN])
+    assert told == ["setup", "fit", *["iteration"] * 3, "teardown"]
+    assert (model.n_iter_, model.status_) == (3, "callback")
