@@ -222,15 +222,9 @@ class Progress:
         if not (out.isatty() if self.bar is None else self.bar):
             print(self.line(metrics, *more), file=out, flush=True)
             return
-        number, objective, stationarity, disagreement, *more, seconds = self.words(metrics, *more)
-        self._words = [
-            number,
-            *more,
-            objective,
-            seconds,
-            stationarity,
-            disagreement,
-        ]  # a narrow terminal shows the first
+        number, objective, stationarity, disagreement, *extra, seconds = self.words(metrics, *more)
+        # a narrow terminal shows the first of them
+        self._words = [number, *extra, objective, seconds, stationarity, disagreement]
         if time.perf_counter() - self._drawn >= REDRAW:
             self._draw()
 
