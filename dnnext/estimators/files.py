@@ -121,8 +121,11 @@ def load(path):
 
 
 def read_notes(path):
-    """The notes that `save` kept beside the model."""
-    return read_archive(path, FORMAT, VERSION)[0].get("notes", {})
+    """The notes that `save` kept beside the model; ValueError if they are no dict, or the file is no model file."""
+    notes = read_archive(path, FORMAT, VERSION)[0].get("notes", {})
+    if not isinstance(notes, dict):
+        raise ValueError(f"{os.fspath(path)!r} is a damaged model file: its notes are {type(notes).__name__}.")
+    return notes
 
 
 def _check_arrays(header, arrays):

@@ -47,11 +47,35 @@ def csv_bytes(d):
     n, width = d.usual([12, 1, 0, 4, 30]), d.pick([3, 1, 2])
     separator, end = d.usual([",", ";", "\t"]), d.usual(["\n", "\r\n", "\r"])
     X, y = bulk(d, (n, width)), np.asarray(labels(d, n)).ravel()
-    lines = [separator.join([*[f"x{j}" for j in range(width)], "y"])]
-    lines += [separator.join([*map(repr, map(float, row)), str(label)]) for row, label in zip(X, y, strict=True)]
+    words = d.usual(
+        [[], ["red", "green"], ["red", "", "NA"], ["1", "red"], [f"w{k}" for k in range(60)], ["\u00e9 \u2028"]]
+    )
+    more = [[words[k % len(words)]] if words else [] for k in range(n)]
+    lines = [separator.join([*[f"x{j}" for j in range(width)], *(["word"] if words else []), "y"])]
+    lines += [
+        separator.join([*map(repr, map(float, row)), *word, str(label)])
+        for row, word, label in zip(X, more, y, strict=True)
+    ]
     if d.chance(4):
         lines.insert(d.whole(0, len(lines)), d.pick(["", ",", "a,b", '"open', "1;2;3", "x0,x0,y", "#", "é\u2028b"]))
     return (d.usual(["", "\ufeff"]) + end.join(lines) + d.pick(["", end])).encode()
+
+
+def parquet_file(d, folder):
+    """A small Parquet file, perhaps damaged; without pyarrow any bytes will do."""
+    path = folder / "data.parquet"
+    path.write_bytes(b"PAR1")
+    with contextlib.suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        n = d.usual([12, 0, 1, 30])
+        word = pyarrow.array([("red", None, "blue")[k % 3] for k in range(n)], pyarrow.string())
+        kinds = [word, word.dictionary_encode(), pyarrow.array([[k] for k in range(n)]), pyarrow.nulls(n)]
+        columns = {"x0": bulk(d, (n, 1))[:, 0].astype(float), "word": d.pick(kinds), "y": [k % 2 for k in range(n)]}
+        parquet.write_table(pyarrow.table(columns), path)
+    path.write_bytes(damaged(d, path.read_bytes()))
+    return path
 
 
 TOML = [
@@ -100,6 +124,13 @@ OPTIONS = [
         "--algorithm=dgd",
         "--algorithm=centralized",
         "--partition=odd",
+        "--impute=mean",
+        "--impute=median",
+        "--impute=most_frequent",
+        "--impute=odd",
+        "--categorical=x0",
+        "--categorical=q",
+        "--max-categories=1",
     ]
 ]
 
@@ -123,6 +154,8 @@ def cli(d):
         folder = Path(name)
         data, model = folder / "data.csv", folder / "m.npz"
         data.write_bytes(damaged(d, csv_bytes(d)) if d.chance(3) else csv_bytes(d))
+        if d.chance(6):
+            data = parquet_file(d, folder)
         words = ["train", str(data), "--target", "y", "--agents", "3", "--hidden", "2", "--max-iter", "2", "--quiet",
                  "--jobs", "1", "--out", str(model)]  # fmt: skip
         if d.chance(3):
@@ -136,6 +169,7 @@ def cli(d):
             new = folder / "new.csv"
             new.write_bytes(damaged(d, data.read_bytes()))
             proba = ["--proba"] if d.chance(3) else []
+            proba += ["--unknown", "ignore"] if d.chance(3) else []
             ends.append(ended(shell(["predict", str(model), str(new), *proba]), ["predict"]))
     return ", ".join(ends)
 
