@@ -33,16 +33,18 @@ class Alarm:
     most = 3
 
     def __init__(self, problem: Problem, s: State) -> None:
+        own = problem.agent_weight
+        self.share = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
         penalty = np.array([problem.penalty.value(row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
-        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(mean_losses(problem, s) + penalty))
+        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
         self.size = row_norms(s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
         self.saved = [(s.w.copy(), s.tau.copy())]
         self.heard: list[tuple[int, int, int]] = []
 
-    def raised(self, problem: Problem, s: State) -> Array:
+    def raised(self, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
         size = row_norms(s.z) if s.size is None else s.size
         near = s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size)
@@ -56,7 +58,7 @@ class Alarm:
             with np.errstate(over="ignore", invalid="ignore"):
                 squares = row_dots(s.w, s.w) + row_dots(s.y, s.y)
         # weights whose squares overflow cannot be measured either
-        quiet = np.isfinite(squares + s.values) & (self.above < 2) & ~(mean_losses(problem, s) > self.ceiling)
+        quiet = np.isfinite(squares + s.values) & (self.above < 2) & (s.values * self.share <= self.ceiling)
         return np.logical_not(quiet)
 
     def save(self, s: State) -> None:

@@ -112,12 +112,11 @@ class Run:
         s, limits = self.s, self.limits
         begin, self.iteration = time.perf_counter(), s.t + 1
         self.is_whole = False
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is the alarm's business
-            self.algorithm.step(self.problem, self.network, s)
+        self.algorithm.step(self.problem, self.network, s)
         s.t += 1
         self.seconds += time.perf_counter() - begin
         late = limits.max_time is not None and self.seconds > limits.max_time
-        agent, is_late, is_asked = self.vote(self.alarm.raised(self.problem, s), late, interruption.is_asked)
+        agent, is_late, is_asked = self.vote(self.alarm.raised(s), late, interruption.is_asked)
         if agent is not None:
             status = self.tame(agent)
             self.is_whole = True
@@ -133,6 +132,8 @@ class Run:
 
     def vote(self, raised: Array, late: bool, asked: bool) -> tuple[int | None, bool, bool]:
         """(first agent with an alarm or None, out of time?, interrupted?): the same answer on every rank."""
+        if not self.network.runtime.is_distributed:  # nobody else to ask, no message to refuse
+            return (int(raised.argmax()) if raised.any() else None), late, asked
         agents, watch = self.network.runtime.agents, self.network.watch
         votes = np.zeros((len(agents), 6))
         votes[:, 0] = np.where(raised, self.network.n_agents - np.asarray(agents), 0)
