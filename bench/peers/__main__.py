@@ -1,29 +1,35 @@
-"""``python -m bench.peers [--quick] [--install]``: the same problem, graph, start and step for every installed peer.
+"""``python -m bench.peers [--quick] [--install] [--kept]``: one problem, graph, start and step for every peer.
 
-Correctness first: after the same iterations of gradient tracking all weights must agree with ours to 1e-10 (relative).
-Then milliseconds per iteration, and rounds, bytes and seconds to one goal. Every peer runs in a process and environment
-of its own on one thread (``DNNEXT_PEERS`` names the folder of the environments, ``--install`` makes them).
-Results: bench/results/peers.md, peers_goal.md.
+Correctness first: after the same iterations of gradient tracking all weights must agree with ours to 1e-10 (relative);
+if they do not, the exit code is 1. Then milliseconds per iteration, and rounds, bytes and seconds to one goal. Every
+peer runs in a process and environment of its own on one thread, twice, and the faster run counts (``DNNEXT_PEERS``
+names the folder of the environments, ``--install`` makes them). Runs are kept and resumed as in bench.experiments;
+``--for 60`` starts nothing new after 60 seconds. Results: bench/results/peers.md, peers_goal.md.
 """
 
 import argparse
-import os
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import data
+from bench.experiments.common import finished, not_finished
 from bench.peers import environments
-from bench.provenance import software, write_table
+from bench.provenance import RESULTS, Keeping, Others, kept, software, write_table
 from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.local import FullLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import MLP, Problem, SquaredError
 
 HERE = Path(__file__).parent
-SHAPES = {"tiny": (10, 50, 10), "medium": (10, 800, 20), "four agents": (4, 2000, 20)}  # agents, rows each, hidden
+# agents, rows each, inputs, hidden; what bench.kernels is to reach on such shapes, beside the best peer in one process
+SHAPES = {"tiny": (10, 50, 8, 10), "small": (10, 800, 8, 20), "medium": (10, 1000, 30, 30)}
+REACH = {"tiny": 2.5, "small": 2.5, "medium": 2.0}
+FOUR = {"four agents": (4, 2000, 8, 20)}
 STEP = 0.1
 # name -> (environment, script, arguments, the run of ours it must agree with)
 RUNS = {
@@ -35,24 +41,24 @@ RUNS = {
     "JAX, vmapped and jitted": ("jax", "run_jax.py", (), "dnnext, tracking ATC"),
     "scikit-learn, pooled gradient only": ("sklearn", "run_sklearn.py", (), "the pooled gradient"),
 }
+OVER_MPI = {
+    "dnnext, tracking DIGing": ("dnnext", "run_dnnext.py", ("diging",), None),
+    "disropt, 4 ranks": ("disropt", "run_disropt.py", (), "dnnext, tracking DIGing"),
+}
 WHY = (
     "On tiny problems a jitted step has no Python between two iterations, while ours asks the alarm, the callbacks and "
     "the stopping rules after each. Who runs thousands of tiny iterations of plain tracking on equal shards in one "
     "place and needs none of that should take JAX."
 )
-OVER_MPI = {
-    "dnnext, tracking DIGing": ("dnnext", "run_dnnext.py", ("diging",), None),
-    "disropt, 4 ranks": ("disropt", "run_disropt.py", (), "dnnext, tracking DIGing"),
-}
 
 
-def make_task(path: Path, shape: tuple[int, int, int], n_iter: int) -> Problem:
+def make_task(path: Path, shape: tuple[int, int, int, int], n_iter: int) -> Problem:
     """The task file, and the same problem of ours: planar arm, no penalty."""
-    n_agents, rows, hidden = shape
-    arm = data.planar_arm(n_agents * rows)
+    n_agents, rows, inputs, hidden = shape
+    arm = data.planar_arm(n_agents * rows, n_joints=inputs)
     x, y = data.standardised(arm.x), data.standardised(arm.y)
-    model = MLP([8, hidden, 1])
-    parts = x.reshape(n_agents, rows, 8), y.reshape(n_agents, rows)
+    model = MLP([inputs, hidden, 1])
+    parts = x.reshape(n_agents, rows, inputs), y.reshape(n_agents, rows)
     mixing = Topology.erdos_renyi(n_agents, random_state=0).mixing.toarray()
     np.savez(path, x=parts[0], y=parts[1], mixing=mixing, w0=model.init(0), step=STEP, hidden=hidden, n_iter=n_iter)
     return Problem(model, SquaredError(), None, list(zip(*parts, strict=True)))
@@ -71,100 +77,169 @@ def launch(name: str, runs: dict[str, Any], path: Path, n_agents: int) -> Any:
     return environments.run(peer, HERE / script, str(path), *args, timeout=900, launcher=launcher)
 
 
+class Bench:
+    """Runs of peers on one shape; kept, each the faster of two."""
+
+    def __init__(self, shape_name: str, n_iter: int, folder: Path, fresh: bool, missing: list[str]) -> None:
+        self.name, self.n_iter, self.fresh, self.missing = shape_name, n_iter, fresh, missing
+        self.shape = (SHAPES | FOUR)[shape_name]
+        self.path = folder / f"{shape_name.split()[0]}.npz"
+        self.problem = make_task(self.path, self.shape, n_iter)
+        self.found: dict[tuple[str, str], Any] = {}
+
+    def kept(self, what: str, name: str, run: Any) -> Any:
+        """A kept run with the cores that others used meanwhile; None if it is not to be started now."""
+
+        def clocked() -> Any:
+            with Others() as others:
+                result = run()
+            return result if isinstance(result, str) else {**result, "others": others.cores}
+
+        if (what, name) not in self.found:
+            settings = {"what": what, "shape": self.shape, "name": name, "n_iter": self.n_iter}
+            once = lambda: kept("peers", settings, clocked, self.fresh, clock=True)  # noqa: E731
+            self.found[what, name] = finished(f"{self.name}, {name}", once, self.missing)
+        return self.found[what, name]
+
+    @property
+    def busy(self) -> float:
+        """The most cores that others used during a run."""
+        return max((r["others"] for r in self.found.values() if isinstance(r, dict)), default=float("nan"))
+
+    def peer(self, name: str, runs: dict[str, Any]) -> Any:
+        """A peer's answer; a sentence or None where there is none."""
+
+        def twice() -> Any:
+            print(f"  {self.name}: {name}", flush=True)
+            pair = [launch(name, runs, self.path, self.shape[0]) for _ in range(2)]
+            sentences = [p for p in pair if isinstance(p, str)]
+            return sentences[0] if sentences else min(pair, key=lambda p: float(p["ms"]))
+
+        return self.kept("same", name, twice)
+
+    def side_by_side(self, runs: dict[str, Any]) -> list[list[Any]]:
+        """One row per run: agreement, milliseconds per iteration, how many times ours, what is to be reached."""
+        n_agents, n_rows, inputs, hidden = self.shape
+        told = f"{self.name}: {n_agents} agents x {n_rows} rows, {inputs}-{hidden}-1, P = {self.problem.n_params}"
+        reference = {"the pooled gradient": self.problem.grad(self.problem.model.init(0)).sum(axis=0)}
+        rows, ours = [], None
+        for name, (peer, _, _, against) in runs.items():
+            result = self.peer(name, runs)
+            if not isinstance(result, dict):
+                rows.append([told, name, result or "not run yet", None, None, None, None])
+                continue
+            apart = difference(result["w"], reference[against]) if against in reference else None
+            ours = result["ms"] if ours is None else ours
+            reference.setdefault(name, np.array(result["w"]))
+            ratio = result["ms"] / ours
+            goal = REACH.get(self.name) if peer != "dnnext" else None
+            rows.append([told, name, result["version"], apart, result["ms"], ratio, reached(ratio, goal)])
+        return rows
+
+    def to_a_goal(self, form: str, runs: dict[str, Any]) -> list[list[Any]]:
+        """Rounds, bytes and seconds to the objective that tracking has after n_iter iterations."""
+        goal = self.kept("goal", form, lambda: self.ours(GradientTracking(STEP, form=form), 1, None, self.n_iter))
+        if not isinstance(goal, dict):
+            return []
+        level = goal["objective"]
+        told = f"{self.name}, U = {level:.4g}"
+        rows = [[told, f"dnnext, tracking {form}, 1 round", *(goal[k] for k in ("iterations", "rounds", "mb", "s"))]]
+        for name, algorithm in (("FL, automatic", NEXT(FullLinearization())), ("PL, automatic", NEXT())):
+            run = lambda a=algorithm: self.ours(a, "auto", level, 10 * self.n_iter)  # noqa: E731
+            result = self.kept("goal", name, run)
+            if isinstance(result, dict):
+                rows.append([told, f"dnnext, {name}", *(result[k] for k in ("iterations", "rounds", "mb", "s"))])
+        for name, (peer, *_) in runs.items():
+            if peer in ("dnnext", "sklearn"):
+                continue
+            result = self.peer(name, runs)
+            same = (*rows[0][2:5], result["seconds"]) if isinstance(result, dict) else (result, None, None, None)
+            rows.append([told, f"{name} (same iterates)", *same])
+        return rows
+
+    def ours(self, algorithm: Any, rounds: Any, goal: float | None, most: int) -> dict[str, Any]:
+        """Run to the goal looking at every iteration, then as many iterations again by the clock, without looking."""
+        w0, graph = self.problem.model.init(0), Topology.erdos_renyi(self.problem.n_agents, random_state=0)
+        stop = [] if goal is None else [lambda s, m: m["objective"] <= goal]
+        network = Network(graph, mixing_rounds=rounds)
+        found = algorithm.run(self.problem, network, w0=w0, max_iter=most, callbacks=stop, warn=False)
+        end, n = float(found.history["objective"][-1]), found.n_iter
+        clock: list[float] = []
+        network = Network(graph, mixing_rounds=rounds)
+        mark = [lambda s, m: clock.append(time.perf_counter())]
+        algorithm.run(self.problem, network, w0=w0, max_iter=n, monitor_every=n, callbacks=mark, warn=False)
+        each = np.diff(clock)
+        return {"objective": end, "iterations": n if goal is None or end <= goal else f"> {n}", "rounds": network.round,
+                "mb": network.bytes / 1e6, "s": float(each.sum() * n / max(len(each), 1))}  # fmt: skip
+
+
 def difference(w: Any, reference: np.ndarray) -> float:
     """max |w - reference| / max |reference|."""
     return float(np.max(np.abs(np.asarray(w) - reference)) / np.max(np.abs(reference)))
 
 
-def side_by_side(shape_name: str, runs: dict[str, Any], folder: Path, n_iter: int) -> list[list[Any]]:
-    """One row per run: agreement, milliseconds per iteration, how many times ours."""
-    shape = SHAPES[shape_name]
-    path = folder / f"{shape_name.split()[0]}.npz"
-    problem = make_task(path, shape, n_iter)
-    told = f"{shape_name}: {shape[0]} agents x {shape[1]} rows, P = {problem.n_params}"
-    reference = {"the pooled gradient": problem.grad(problem.model.init(0)).sum(axis=0)}
-    rows, ours = [], None
-    for name in runs:
-        print(f"  {shape_name}: {name}", flush=True)
-        result = launch(name, runs, path, shape[0])
-        if isinstance(result, str):
-            rows.append([told, name, result, None, None, None])
-            continue
-        against = runs[name][3]
-        apart = difference(result["w"], reference[against]) if against in reference else None
-        if ours is None:
-            ours = result["ms"]
-        reference.setdefault(name, np.array(result["w"]))
-        rows.append([told, name, result["version"], apart, result["ms"], result["ms"] / ours])
-    return rows
+def reached(ratio: float, goal: float | None) -> str | None:
+    """In words: whether a peer takes as many times ours as planned."""
+    if goal is None:
+        return None
+    return f"{goal:g}: {'yes' if ratio >= goal else 'NO' if ratio >= 1 else 'NO, the peer wins'}"
 
 
-def to_a_goal(shape_name: str, folder: Path, n_iter: int) -> list[list[Any]]:
-    """Rounds, bytes and seconds to the objective that tracking has after n_iter iterations."""
-    problem = make_task(folder / "goal.npz", SHAPES[shape_name], n_iter)
-    n_agents, w0 = problem.n_agents, problem.model.init(0)
-    graph = Topology.erdos_renyi(n_agents, random_state=0)
-    rows, goal = [], np.inf
-    for name, algorithm, rounds, count in (
-        ("tracking ATC, 1 round", GradientTracking(STEP), 1, n_iter),
-        ("FL, automatic", NEXT(FullLinearization()), "auto", 10 * n_iter),
-        ("PL, automatic", NEXT(), "auto", n_iter),
-    ):
-
-        def reached(s: Any, m: dict[str, float], limit: float = goal) -> bool:
-            return m["objective"] <= limit
-
-        network = Network(graph, mixing_rounds=rounds)
-        callbacks = [] if np.isinf(goal) else [reached]
-        result = algorithm.run(problem, network, w0=w0, max_iter=count, callbacks=callbacks, warn=False)
-        goal = min(goal, float(result.history["objective"][-1])) if np.isinf(goal) else goal
-        done = result.history["objective"][-1] <= goal
-        rows.append([f"dnnext, {name}", result.n_iter if done else f"> {count}", network.round, network.bytes / 1e6,
-                     float(result.history["seconds"][-1])])  # fmt: skip
-    for name in ("decent-bench, ATC tracking", "PyTorch, eager", "PyTorch, vmapped", "JAX, vmapped and jitted"):
-        result = launch(name, RUNS, folder / "goal.npz", n_agents)
-        if isinstance(result, str):
-            rows.append([name, result, None, None, None])
-        else:
-            row = rows[0]
-            rows.append([f"{name} (same iterates)", row[1], row[2], row[3], result["seconds"]])
-    return rows
+def short(rows: list[list[Any]]) -> str:
+    """Which peers were faster, and which came nearer than planned."""
+    near = {True: [], False: []}
+    for row in rows:
+        if row[6] and row[6].count("NO"):
+            near[row[5] < 1].append(f"{row[1]} ({row[0].split(':')[0]}, {row[5]:.2f})")
+    text = f" Faster than ours: {', '.join(near[True]) or 'none'}. "
+    if near[False]:
+        text += f"Slower than ours, but by less than the plan: {', '.join(near[False])}. "
+    return text + WHY * any("JAX" in word for word in near[True])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer iterations, the tiny shape only")
+    parser.add_argument("--quick", action="store_true", help="fewer iterations, the tiny shape only, run anew")
     parser.add_argument("--install", action="store_true", help="make the environments of all peers, then stop")
+    parser.add_argument("--fresh", action="store_true", help="run again what was kept")
+    parser.add_argument("--kept", action="store_true", help="tables of finished runs only")
+    parser.add_argument("--for", type=float, metavar="SECONDS", dest="most", help="start no run after so many seconds")
     args = parser.parse_args()
     if args.install:
         environments.install(list(environments.PACKAGES))
-        return
-    n_iter = 50 if args.quick else 300
-    rows: list[list[Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for shape in ("tiny",) if args.quick else ("tiny", "medium"):
-            rows += side_by_side(shape, RUNS, folder, n_iter)
-        rows += side_by_side("four agents", OVER_MPI, folder, n_iter)
-        goal = to_a_goal("tiny" if args.quick else "medium", folder, n_iter)
+        return 0
+    Keeping.only = args.kept
+    Keeping.until = np.inf if args.most is None else time.monotonic() + args.most
+    missing: list[str] = []
+    n_iter, fresh = 50 if args.quick else 300, args.fresh or args.quick
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = ("tiny",) if args.quick else SHAPES
+        benches = {shape: Bench(shape, n_iter, Path(folder), fresh, missing) for shape in (*shapes, *FOUR)}
+        rows = [row for shape in shapes for row in benches[shape].side_by_side(RUNS)]
+        rows += benches["four agents"].side_by_side(OVER_MPI)
+        goal = benches["tiny" if args.quick else "small"].to_a_goal("atc", RUNS)
+        goal += benches["four agents"].to_a_goal("diging", OVER_MPI)
+    busy = max(bench.busy for bench in benches.values())
     facts = (
         f"Planar arm (synthetic), one hidden layer of tanh units, squared error, no penalty, Erdos-Renyi of seed 0, "
         f"Metropolis, one mixing round, step {STEP:g}, common start of seed 0, {n_iter} iterations, float64, one "
-        f"thread per process; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. {software()}"
+        f"thread per process; others used at most {busy:.2f} cores meanwhile. {software()}"
     )
-    apart = "Difference: largest of the final weights to ours (scikit-learn: of the pooled gradient), relative."
-    faster = [f"{row[1]} ({row[0].split(':')[0]})" for row in rows if row[5] is not None and row[5] < 1]
-    apart += f" Faster than ours: {', '.join(faster) or 'none'}. " + WHY
+    apart = "Difference: largest of the final weights to ours (scikit-learn: of the pooled gradient), relative. Reach: "
+    apart += "how many times ours a peer in one process should take, as planned for the gradient of such shapes; "
+    apart += "scikit-learn's is a gradient alone, without mixing."
+    apart += short(rows) + not_finished(missing)
     prefix = "quick/" if args.quick else ""
-    (Path(environments.__file__).parents[1] / "results" / prefix).mkdir(parents=True, exist_ok=True)
-    header = ["problem", "who", "version", "difference", "ms per iteration", "times ours"]
+    (RESULTS / prefix).mkdir(parents=True, exist_ok=True)
+    header = ["problem", "who", "version", "difference", "ms per iteration", "times ours", "reach"]
     write_table(f"{prefix}peers", "Peers: the same iterations, side by side", header, rows, f"{apart}\n\n{facts}")
-    header = ["who", "iterations", "rounds", "MB", "seconds"]
-    note = f"The goal is the objective of tracking after {n_iter} iterations."
+    header = ["problem, goal", "who", "iterations", "rounds", "MB", "seconds"]
+    note = f"The goal is the objective of tracking after {n_iter} iterations. Seconds exclude looking at the objective."
     write_table(f"{prefix}peers_goal", "Peers: what one goal costs", header, goal, f"{note}\n\n{facts}")
     wrong = [row[1] for row in rows if row[3] is not None and row[3] > 1e-10]
     print("all that ran agree to 1e-10" if not wrong else f"DISAGREE: {', '.join(wrong)}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
