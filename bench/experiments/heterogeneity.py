@@ -105,12 +105,13 @@ def fedavg(name: str, how: str, seed: int, most: int, rate: float, rounds: int) 
 def study(quick: bool, fresh: bool) -> list[Claim]:
     most, seeds = (1500, range(2)) if quick else (MOST_ROWS, range(5))
     names = [d.name for d in data.load_all(QUICK if quick else data.FIFTEEN)]
+    parted = PARTED[:1] if quick else PARTED
     table, by_cut = list[list[Any]](), list[list[Any]]()
     numbers: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     missing: list[str] = []
     for name in names:
         print(f"  {name}", flush=True)
-        for how in ("iid", "label", "dirichlet") if name in PARTED else ("iid",):
+        for how in ("iid", "label", "dirichlet") if name in parted else ("iid",):
             found = finished(f"{name} ({how})", lambda n=name, h=how: scores(n, h, seeds, most, fresh), missing)
             if found is not None:
                 numbers[name, how] = found
