@@ -15,6 +15,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = RESULTS / "cache"
+DISTURBED = 0.25  # cores that others may use while the clock runs
 
 
 class NotRun(RuntimeError):
@@ -83,18 +84,23 @@ def kept(
 ) -> Any:  # fmt: skip
     """The result of a run: from its file if it was done before, else run it and keep it; so a study can be resumed.
 
-    clock: the run measures seconds, and should be left out while the machine is busy. A sentence (str) in place of a
-    result, a peer that is missing, is not kept.
+    clock: the run measures seconds, is left out where the machine is said to be busy, and is done once more if others
+    used more than a quarter of a core (its result's "others"); the less disturbed one is kept. A sentence (str) in
+    place of a result, a peer that is missing, is not kept.
     """
     text = json.dumps(settings, sort_keys=True, default=str)
     path = CACHE / experiment / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
-    if path.exists() and not fresh:
-        return json.loads(path.read_text())["result"]
-    if Keeping.only or time.monotonic() > Keeping.until or (clock and not Keeping.clocks):
+    forbidden = Keeping.only or time.monotonic() > Keeping.until or (clock and not Keeping.clocks)
+    before = json.loads(path.read_text())["result"] if path.exists() and not fresh else None
+    if before is not None and (forbidden or not clock or not before.get("others", 0) > DISTURBED):
+        return before
+    if forbidden:
         raise NotRun(text)
     result = run()
     if isinstance(result, str):
         return result
+    if before is not None and result["others"] >= before["others"]:
+        return before
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps({"settings": settings, "result": result}, default=_plain))

@@ -90,6 +90,15 @@ def test_what_may_not_be_started_is_said_and_what_was_kept_is_shown(tmp_path, mo
     assert missing == ["seed 1"]
 
 
+def test_a_disturbed_clock_is_read_again_and_the_calmer_reading_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "CACHE", tmp_path)
+    readings = iter(
+        [{"s": 3.0, "others": 1.5}, {"s": 2.0, "others": 0.8}, {"s": 9.0, "others": 1.9}, {"s": 1.0, "others": 0.1}]
+    )
+    seen = [provenance.kept("x", {}, lambda: next(readings), clock=True)["s"] for _ in range(5)]
+    assert seen == [3.0, 2.0, 2.0, 1.0, 1.0]
+
+
 def test_a_missing_peer_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "CACHE", tmp_path)
     assert provenance.kept("x", {}, lambda: "missing: no environment") == "missing: no environment"

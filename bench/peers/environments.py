@@ -57,6 +57,8 @@ def run(peer: str, script: Path, *args: str, timeout: float, threads: int = 1, l
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "PYTHONPATH")}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = str(threads)
+    if python == sys.executable:  # ours is this repository's, wherever another copy may be installed
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     command = [*launcher, python, str(script), *args]
     try:
         done = subprocess.run(
