@@ -30,6 +30,14 @@ def test_figures_tables_and_pages_exist(page):
         assert name == "reference" or list(DOCS.glob(f"{name}.*")), name
 
 
+def test_the_evidence_shows_what_the_benchmarks_wrote():
+    text = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\{(?:figure|include)\} (\S+)", text)
+    assert len(shown) >= 15
+    for name in shown:
+        assert (DOCS / name).exists(), name
+
+
 def test_every_example_has_its_place_in_the_gallery():
     order = re.findall(r'"(plot_\w+)"', (DOCS / "hooks.py").read_text(encoding="utf-8"))
     assert sorted(order) == sorted(path.stem for path in (DOCS / "gallery").glob("*.py"))

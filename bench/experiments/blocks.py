@@ -116,14 +116,15 @@ def picture(curves: dict[int, list[Any]], times: dict[tuple[int, int], dict[str,
                 seconds = np.array(c["iteration"][1:]) * times[n_blocks, 2]["s"]
                 axes[0, 1].plot(seconds, c["objective"][1:], color=f"C{k}", lw=1.2)
     axes[0, 0].set(xscale="log", yscale="log", xlabel="iterations", ylabel="objective")
-    axes[0, 1].set(xscale="log", yscale="log", xlabel="iterations x seconds of one, 2 threads", ylabel="objective")
+    log = "log" if times else "linear"
+    axes[0, 1].set(xscale=log, yscale=log, xlabel="iterations x seconds of one, 2 threads", ylabel="objective")
     axes[0, 0].legend(fontsize=7)
     at = np.arange(len(curves))
     for threads in (1, 2):
         values = [1e3 * times[n, threads]["s"] if (n, threads) in times else np.nan for n in curves]
         axes[0, 2].bar(at + 0.4 * (threads - 1.5), values, 0.38, label=f"{threads} thread{'s' * (threads > 1)}")
     axes[0, 2].set_xticks(at, [str(n) for n in curves])
-    axes[0, 2].set(xlabel="blocks", ylabel="ms per iteration", yscale="log")
+    axes[0, 2].set(xlabel="blocks", ylabel="ms per iteration", yscale=log)
     axes[0, 2].legend(fontsize=7)
     for ax in axes[0]:
         ax.grid(alpha=0.3)

@@ -86,8 +86,9 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
         header = ["varied", "network", "links", "sigma_2", "iterations to gap 0.1", "rounds", "MB", "gap at the end",
                   "test error"]  # fmt: skip
         facts = (
-            f"Data: {name} ({s.rows} rows, three quarters to train), iid parts but where said, 10 tanh units, l2 alpha "
-            f"5/N, {AGENTS} agents unless varied, Metropolis, PL untuned, {s.n_iter} iterations, seeds {list(s.seeds)}"
+            f"Data: {name} ({s.rows} rows, three quarters to train), iid parts but where said, 10 tanh units, "
+            f"l2 alpha 5/N, {AGENTS} agents on Erdos-Renyi graphs unless varied, Metropolis, PL untuned, {s.n_iter} "
+            f"iterations, seeds {list(s.seeds)}"
         )
         notes = (
             "Gap: (U - best) / best, best: lowest of this table. Links and sigma_2 of the graph of seed 0. Every "
@@ -180,7 +181,8 @@ def picture(groups: dict[str, dict[str, list[Any]]], best: float) -> Any:
         for ax, x in zip(axes[:, column], ("rounds", "iterations"), strict=True):
             ax.set(xscale="log", yscale="log", xlabel=x, ylim=(1e-3, 30))
             ax.grid(alpha=0.3)
-        axes[0, column].set_title(kind, fontsize=9)
+        title = {"agents": "number of agents", "density": "Erdos-Renyi p"}.get(kind, kind)
+        axes[0, column].set_title(title, fontsize=9)
         axes[0, column].legend(fontsize=5.5, ncol=1 + (len(group) > 8))
     for ax in axes[:, 0]:
         ax.set_ylabel("(U - best) / best")
