@@ -1,7 +1,9 @@
 """Paths along the penalty, and scikit-learn's own searches around the estimators."""
 
+import joblib
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.exceptions import ConvergenceWarning
@@ -10,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, regularization_path
+from dnnext.estimators.choices import make_threads
 from dnnext.problem import L1
 
 X, Y = load_breast_cancer(return_X_y=True)
@@ -126,3 +129,10 @@ def test_grid_search_in_a_pipeline_with_two_workers():
 def test_cross_val_score_with_two_workers_and_threads_within():
     model = group(max_iter=8, n_jobs=None)
     np.testing.assert_array_equal(cross_val_score(model, X, Y, cv=2, n_jobs=2), cross_val_score(model, X, Y, cv=2))
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    get_reusable_executor().shutdown(wait=True)  # earlier workers may have been told otherwise
+    threads = joblib.Parallel(n_jobs=2)(joblib.delayed(make_threads)(None) for _ in range(2))
+    assert threads == [max(1, joblib.cpu_count() // 2)] * 2
