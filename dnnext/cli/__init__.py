@@ -100,18 +100,38 @@ def _add_network(p, agents):
 
 
 def _add_train(commands, shared):
-    p = commands.add_parser("train", parents=[shared], help="train on a CSV or Parquet file and write a model file")
+    p = commands.add_parser(
+        "train",
+        parents=[shared],
+        usage="dnnext train FILE --target COLUMN [options]",
+        help="train on a CSV or Parquet file and write a model file",
+    )
     p.add_argument(
         "file", metavar="FILE", nargs="?", help="CSV with a header line, or .parquet; '-' is CSV from a pipe"
     )
     p.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    p.add_argument("--out", metavar="MODEL.npz", default="model.npz", help="the model file (default: %(default)s)")
+    p.add_argument("--plot", metavar="RUN.png", help="write the convergence figure (needs matplotlib)")
+    p.add_argument("--config", metavar="RUN.toml", help="options from a file, named as here; the command line wins")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+    _add_columns(p.add_argument_group("columns and rows"))
+    _add_network(p.add_argument_group("the agents"), agents=8)
+    _add_model(p.add_argument_group("the model"))
+    _add_ranks(p.add_argument_group("many machines and long runs"))
+    p.set_defaults(command="train:train")
+
+
+def _add_columns(p):
     p.add_argument("--task", choices=("auto", "classification", "regression"), default="auto", help="(default: auto)")
     p.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out (repeatable)")
     p.add_argument("--categorical", metavar="COLUMN", action="append", default=[], help="categories, though numbers")
     p.add_argument("--max-categories", type=int, default=50, metavar="N", help="per text column (default: %(default)s)")
     p.add_argument("--impute", metavar="HOW", help="fill gaps: mean, median, most_frequent (default: refuse them)")
     p.add_argument("--agent-column", metavar="COLUMN", help="the column that says which agent owns each row")
-    _add_network(p, agents=8)
+    p.add_argument("--test-fraction", type=float, default=0.25, help="rows kept to test on, 0 for none (default: 0.25)")
+
+
+def _add_model(p):
     p.add_argument("--hidden", default="20", metavar="N[,N...]", help="units of the hidden layers (default: 20)")
     p.add_argument("--activation", default="tanh", help="(default: %(default)s)")
     p.add_argument("--loss", default="auto", help="log_loss, squared_hinge, squared_error, huber (default: auto)")
@@ -122,19 +142,16 @@ def _add_train(commands, shared):
     p.add_argument("--max-iter", type=int, default=200, help="most iterations (default: %(default)s)")
     p.add_argument("--tol", type=float, default=1e-4, help="relative fall of the objective to stop at (default: 1e-4)")
     p.add_argument("--early-stopping", action="store_true", help="hold rows out at every agent and stop by their score")
-    p.add_argument("--test-fraction", type=float, default=0.25, help="rows kept to test on, 0 for none (default: 0.25)")
     p.add_argument("--jobs", type=int, default=None, help="threads (default: all cores)")
-    p.add_argument("--out", metavar="MODEL.npz", default="model.npz", help="the model file (default: %(default)s)")
-    p.add_argument("--plot", metavar="RUN.png", help="write the convergence figure (needs matplotlib)")
+
+
+def _add_ranks(p):
     p.add_argument("--engine", choices=("local", "mpi"), default="local", help="one process, or ranks of mpiexec")
     p.add_argument("--local-data", metavar="PATTERN", help="a file per rank, such as part-{rank}.csv, that stays there")
     p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
     p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")
     p.add_argument("--checkpoint", metavar="DIR", help="write the run down there, see dnnext.resume")
     p.add_argument("--checkpoint-every", type=int, default=20, metavar="N", help="iterations (default: %(default)s)")
-    p.add_argument("--config", metavar="RUN.toml", help="options from a file, named as here; the command line wins")
-    p.add_argument("--quiet", action="store_true", help="no progress lines")
-    p.set_defaults(command="train:train")
 
 
 def _add_predict(commands, shared):
