@@ -155,7 +155,7 @@ def learn(table, names, learn_rows, ranks, *, categorical=(), impute=None, most=
     with ranks.together():
         if impute is not None and impute not in STRATEGIES:
             raise ValueError(f"--impute must be one of {', '.join(STRATEGIES)}, got {impute!r}.")
-        told = {name: _words(table, name, name in categorical) for name in names}
+        told = {name: _words(table, name, name in categorical, most, local) for name in names}
         if impute is None:
             for name in names:
                 table.check_complete(name, "fill or remove those rows first, or ask for --impute")
@@ -172,19 +172,25 @@ def learn(table, names, learn_rows, ranks, *, categorical=(), impute=None, most=
                 f"{different[0]}); mend it, or name it with --categorical."
             )
         words = None if kinds[0][1] == "numbers" else sorted({word for _, part in kinds for word in part})
-        if words is not None and len(words) > most:
-            raise ValueError(
-                f"{table.path}: column {name!r} has {len(words)} categories ({_some(words)}), more than "
-                f"--max-categories {most}; leave it out with --drop, or allow more."
-            )
+        if words is not None:
+            _check_few(table, name, words, most, local)
         columns.append(Column(name, words))
     if impute is None:
         return Encoding(columns)
     return Encoding([_with_fill(column, table, learn_rows, ranks, impute, local) for column in columns])
 
 
-def _words(table, name, forced):
-    """What a column holds: "numbers", "nothing", or its categories."""
+def _check_few(table, name, words, most, local):
+    if len(words) > most:
+        shown = "" if local else f" ({_some(words)})"
+        raise ValueError(
+            f"{table.path}: column {name!r} has {len(words)} categories{shown}, more than --max-categories {most}; "
+            "leave it out with --drop, or allow more."
+        )
+
+
+def _words(table, name, forced, most, local):
+    """What a column holds: "numbers", "nothing", or its categories. An error about local rows names no cell."""
     number, text = table.first_number_and_text(name)
     if number is None and text is None:
         return "nothing"
@@ -192,12 +198,15 @@ def _words(table, name, forced):
         return "numbers"
     if number is not None and not forced:
         cells = table.column(name)
+        told = [table.place(k) if local else f"{cells[k]!r} in {table.place(k)}" for k in (number, text)]
         raise ValueError(
-            f"{table.path}: column {name!r} holds numbers and text ({cells[number]!r} in {table.place(number)}, "
-            f"{cells[text]!r} in {table.place(text)}); mend it, name it with --categorical, or leave it out (--drop)."
+            f"{table.path}: column {name!r} holds numbers and text ({told[0]}, {told[1]}); mend it, name it with "
+            "--categorical, or leave it out (--drop)."
         )
     there = ~table.missing(name)
-    return sorted({cell for cell, known in zip(table.column(name), there, strict=True) if known})
+    words = sorted({cell for cell, known in zip(table.column(name), there, strict=True) if known})
+    _check_few(table, name, words, most, local)  # before anybody else sees them
+    return words
 
 
 def _with_fill(column, table, learn_rows, ranks, impute, local):

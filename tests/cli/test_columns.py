@@ -194,3 +194,16 @@ def test_bad_parquet_files_are_one_sentence(capsys, monkeypatch):
     assert "not a complete Parquet file" in refused(capsys, *train)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "need pyarrow (pip install 'dnnext[parquet]')" in refused(capsys, *train)
+
+
+def test_errors_that_all_ranks_hear_name_no_cell():
+    write("a.csv", {"name": ["Ann", "Bea", "Cid", "Dan"], "code": ["1", "x", "2", "3"], "y": [1, 2, 3, 4]})
+    table, rows = read_table("a.csv"), np.arange(4)
+    for column, said, hidden in (
+        ("name", "has 4 categories, more than", "Ann"),
+        ("code", r"text \(line 2, line 3\)", "x"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            learn(table, [column], rows, InProcess(1), most=3, local=True)
+        assert f"'{hidden}'" not in str(caught.value)
+        assert "Ann" not in str(caught.value)
