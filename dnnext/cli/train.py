@@ -109,6 +109,7 @@ def _train(args, rows, ranks):
     if ranks.rank:
         return 0
     model.callbacks = None  # a model file cannot hold them
+    model.feature_names_in_ = np.array(rows.encoding.input_names, dtype=object)  # for those who load it in Python
     model_notes = {"encoding": rows.encoding.notes(), "target": args.target, "task": rows.task}
     from dnnext.estimators.files import save
 
@@ -137,6 +138,8 @@ def predict(args):
         made = encoding.Encoding([encoding.Column(str(name)) for name in _column_names(model, notes, table)])
     check_columns(table, made.names, f"an input of {args.model}")
     X = made.inputs(table, args.unknown)
+    if hasattr(model, "feature_names_in_"):
+        del model.feature_names_in_  # the columns were found by name; X is an array
     header, columns = [notes.get("target", "prediction")], [model.predict(X)]
     if args.proba:
         if not hasattr(model, "predict_proba"):
