@@ -1,4 +1,4 @@
-"""``python -m bench.kernels [group ...] [--quick] [--seconds S]``: every hot path beside its peers, one thread each.
+"""``python -m bench.kernels [group ...] [--only WORD] [--quick] [--seconds S]``: every hot path beside its peers, one thread each.
 
 Groups: gradient, curvature, dual, mixing, steps, elementary. Peers run their fast paths: NumPy a loop over agents and
 all agents at once, scikit-learn `_backprop` on arrays made before, PyTorch eager, vmapped and by hand, JAX jitted and
@@ -33,8 +33,12 @@ HEADER = ("path", "shape", "dtype", "ours us", *(f"{c} us" for c in COLUMNS), "l
           "limit / ours", "reach", "reached")  # fmt: skip
 
 
-def measured(group: str, quick: bool, seconds: float, children: dict[str, Child]) -> Iterator[dict[str, Any]]:
+def measured(
+    group: str, only: str, quick: bool, seconds: float, children: dict[str, Child]
+) -> Iterator[dict[str, Any]]:
     for row in GROUPS[group].rows(quick):
+        if only not in row.name:
+            continue
         found = summary(row, measure(row, children, seconds))
         found["group"] = group
         print(" | ".join(str(c) for c in cells(found)), flush=True)
@@ -76,8 +80,10 @@ def notes(rows: list[dict[str, Any]]) -> str:
             continue
         parts = "; ".join(f"{name} {number(us)} us" for name, us in r["parts"].items())
         got = f"{r['ratio']:.2f}x {r['best']}" if r["reach"][0] == "ratio" else f"{r['fraction']:.0%} of the limit"
-        lines.append(f"* {r['path']}, {r['shape']}, {r['dtype']}: {got}, short of the reach. Our call {number(r['ours'])} "
-                     f"us; measured beside it: {parts}. {WHY.get(r['path'], '')}".rstrip())  # fmt: skip
+        line = (
+            f"* {r['path']}, {r['shape']}, {r['dtype']}: {got}, short of the reach. Our call {number(r['ours'])} us; "
+        )
+        lines.append(line + f"measured beside it: {parts}. {WHY.get(r['path'], '')}".rstrip())
     return "\n".join(lines)
 
 
@@ -116,6 +122,7 @@ def write(rows: list[dict[str, Any]], versions: dict[str, str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="group", help="default: all")
+    parser.add_argument("--only", default="", help="rows whose path, shape and dtype contain this word")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, less time, nothing written")
     parser.add_argument("--seconds", type=float, default=None, help="for each row: 1, or 0.3 if quick")
     options = parser.parse_args()
@@ -124,7 +131,9 @@ def main() -> None:
     children = {"PyTorch": Child("torch"), "JAX": Child("jax")}
     try:
         with threadpool_limits(1):
-            rows = [r for g in options.groups or GROUPS for r in measured(g, options.quick, seconds, children)]
+            rows = [
+                r for g in options.groups or GROUPS for r in measured(g, options.only, options.quick, seconds, children)
+            ]
     finally:
         versions = {name: c.version for name, c in children.items()}
         for child in children.values():

@@ -144,3 +144,57 @@ def test_losses_are_stable(loss, dtype):
     size = 1 + np.max(np.abs(wide), axis=1)
     assert np.all(np.abs(value - want) <= 8 * eps * np.maximum(size, np.abs(want)))
     np.testing.assert_allclose(delta, slope_.astype(float), rtol=8 * eps, atol=8 * eps)
+
+
+LOWEST = {np.float64: -708.3964185322641, np.float32: -87.33654}
+
+
+def logistic_loss(f):
+    """Value softplus(f) and derivative logistic(f) of the logistic loss with target 0."""
+    value, delta = np.empty(len(f)), np.empty((len(f), 1), f.dtype)
+    kernels.loss_value_grad(value, delta, f[:, None], np.zeros_like(delta), kernels.LOSSES["logistic"], 0.0)
+    return value, delta[:, 0]
+
+
+@EXTENDED
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp_core_over_its_whole_range(dtype):
+    """For f << 0 the logistic function is exp: every power of two down to the smallest normal number."""
+    f = np.linspace(LOWEST[dtype] * (1 - 1e-6), 40, 100_001).astype(dtype)
+    wide, (value, delta) = f.astype(WIDE), logistic_loss(f)
+    for ours, truth in ((delta, 1 / (1 + np.exp(-wide))), (value, TRUTH["softplus"](wide))):
+        error = np.abs(ours.astype(WIDE) - truth) / np.spacing(np.abs(truth).astype(dtype))
+        assert np.max(error) <= 3.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp_is_zero_where_it_would_be_subnormal(dtype):
+    below = np.array([LOWEST[dtype] * (1 + 1e-5), 2 * LOWEST[dtype], -np.finfo(dtype).max], dtype)
+    value, delta = logistic_loss(below)
+    assert not value.any()
+    assert not delta.any()
+    assert logistic_loss(np.array([-np.inf], dtype))[1] == 0
+    assert np.isnan(logistic_loss(np.array([np.nan], dtype))[1])
+    assert logistic_loss(np.array([np.finfo(dtype).max], dtype)) == (np.finfo(dtype).max, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_subnormals_pass_through_tanh_and_nothing_flushes_them(dtype):
+    info = np.finfo(dtype)
+    z = (info.tiny * np.random.default_rng(0).uniform(-1, 1, 1001)).astype(dtype)
+    assert np.count_nonzero(np.abs(z) < info.tiny) > 900
+    np.testing.assert_array_equal(phi("tanh", z), z)
+    np.testing.assert_array_equal(phi("relu", z), np.maximum(z, 0))
+    np.testing.assert_array_equal(slope("tanh", z), 1)
+    assert info.smallest_subnormal * dtype(2) > info.smallest_subnormal
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_symmetries_hold_to_the_bit(dtype):
+    z = sample(dtype)
+    np.testing.assert_array_equal(phi("tanh", -z), -phi("tanh", z))
+    assert np.max(np.abs(phi("tanh", z))) <= 1
+    s = phi("logistic", z)
+    assert np.min(s) >= 0
+    assert np.max(s) <= 1
+    np.testing.assert_allclose(s + phi("logistic", -z), 1, rtol=0, atol=2 * np.finfo(dtype).eps)
