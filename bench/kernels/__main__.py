@@ -1,11 +1,11 @@
-"""``python -m bench.kernels [group ...] [--only WORD] [--quick] [--seconds S]``: every hot path beside its peers, one thread each.
+"""``python -m bench.kernels [group ...] [--only WORD] [--quick] [--seconds S]``: every hot path beside its peers.
 
-Groups: gradient, curvature, dual, mixing, steps, elementary. Peers run their fast paths: NumPy a loop over agents and
-all agents at once, scikit-learn `_backprop` on arrays made before, PyTorch eager, vmapped and by hand, JAX jitted and
-warm; PyTorch and JAX live in processes of their own (DNNEXT_PEERS names the folder of the environments, see
-bench.peers). No BLAS path is pinned. Everybody is timed in turn, and medians are compared; who computes something else
-than we do is thrown out by name. bench/results/kernels.json keeps the groups that were measured before; --quick writes
-nothing.
+One thread each. Groups: gradient, curvature, dual, mixing, steps, elementary. Peers run their fast paths: NumPy a loop
+over agents and all agents at once, scikit-learn `_backprop` on arrays made before, PyTorch eager, vmapped and by hand,
+JAX jitted and warm; PyTorch and JAX live in processes of their own (DNNEXT_PEERS names the folder of the environments,
+see bench.peers). No BLAS path is pinned. Everybody is timed in turn, and medians are compared; who computes something
+else than we do is thrown out by name. bench/results/kernels.json keeps the groups that were measured before; --quick
+writes nothing.
 """
 
 import argparse
