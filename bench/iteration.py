@@ -7,8 +7,9 @@ tau included, and is first held to the others' weights after five iterations:
 * ``batched``: NumPy on arrays of all agents, dense products for gradients and mixing;
 * ``agents``: NumPy, a Python loop over the agents.
 
-They take turns of a few iterations from the same start; the figure is the median turn. BLAS runs on one thread, without
-a pinned OPENBLAS_CORETYPE. Results: bench/results/iteration.md and iteration.json.
+They take turns of a few iterations from the same start; the figure is the median turn, in CPU time of the one thread,
+so that waiting for a core that others use does not count. BLAS runs on one thread, without a pinned OPENBLAS_CORETYPE.
+Results: bench/results/iteration.md and iteration.json.
 """
 
 import argparse
@@ -223,17 +224,17 @@ def turns(others, seconds):
     for each in others:
         each.restart()
         each.iterate(2)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         each.iterate(1)
-        sizes.append(max(1, min(60, int(2e-3 / (time.perf_counter() - begin)))))
+        sizes.append(max(1, min(60, int(2e-3 / (time.thread_time() - begin)))))
     end = time.perf_counter() + seconds
     while len(times[0]) < 5 or time.perf_counter() < end:
         for each, mine, n in zip(others, times, sizes, strict=True):
             each.restart()
             each.iterate(1)
-            begin = time.perf_counter()
+            begin = time.thread_time()
             each.iterate(n)
-            mine.append((time.perf_counter() - begin) / n * 1e6)
+            mine.append((time.thread_time() - begin) / n * 1e6)
     return [statistics.median(mine) for mine in times]
 
 
@@ -258,7 +259,7 @@ def main():
             print(rows[-1], flush=True)
     header = ["case", "A", "N", "P", "step", "loop", "batched", "agents", "best peer / step"]
     notes = (
-        "Microseconds per iteration, medians of interleaved turns, one thread, float64; ring of 10 agents, "
+        "Microseconds of CPU time per iteration, medians of interleaved turns, one thread, float64; ring of 10 agents, "
         f"Watts-Strogatz graph of 100, Chebyshev rounds as needed. {software()}."
     )
     if arguments.quick:

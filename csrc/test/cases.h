@@ -185,6 +185,52 @@ static void NAME(test_rows)(const dnn_table *t, int64_t p, int64_t a, int thread
     for (int k = 0; k < 12; k++) free(all[k]);
 }
 
+/* One iteration in one call against its parts, bit by bit; strips of columns against single rounds. */
+static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
+{
+    int64_t p = n->mlp.params, a = n->mlp.agents, groups[4] = {0, p > 3 ? 2 : 1, p > 3 ? 2 : p, p > 3 ? 3 : p};
+    int64_t *indptr = malloc((size_t)(a + 1) * sizeof *indptr), *indices = malloc((size_t)(2 * a) * sizeof *indices);
+    for (int64_t i = 0; i <= a; i++) indptr[i] = 2 * i;
+    for (int64_t i = 0; i < a; i++) indices[2 * i] = i, indices[2 * i + 1] = (i + 1) % a;
+    real *flat = NAME(numbers)(p), *weight = NAME(numbers)(2 * a), strength[2] = {(real)0.1, (real)0.2};
+    real *rows[12];
+    double *sums[12], rounds[9] = {1.5, -0.5, 0, 2, -0.5, -0.5, 1.8, -0.5, -0.3};
+    for (int k = 0; k < 12; k++) rows[k] = NAME(numbers)(a * p), sums[k] = malloc((size_t)a * sizeof(double) + 1);
+    for (int64_t k = 0; k < p; k++) flat[k] = (real)0.01;
+    for (int64_t i = 0; i < a; i++) sums[0][i] = sums[2][i] = 2, sums[1][i] = sums[3][i] = 0.5;
+    dnn_penalty penalty = {flat, flat, groups, strength, p > 3 ? 2 : 0};
+    dnn_csr csr = {a, indptr, indices, NULL, NULL, weight};
+    dnn_rule rule = {3, 3, 1.2, 1e-3, 1e3};
+    dnn_iteration it = {n->mlp, penalty, csr, rounds, 3, rows[0], rows[1], rows[2], rows[3], sums[4], sums[5], sums[6],
+        sums[7], sums[8], sums[0], sums[1], n->w, n->v, rows[4], n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 0.7, 3,
+        &rule};
+    it.mlp.w = rows[5];
+    void *work = aligned_alloc(64, (t->full_work(&n->mlp, threads) + 63) / 64 * 64 + 64);
+    t->full_step(&it, threads, work);
+    t->proximal_step(rows[6], rows[7], n->w, n->v, sums[2], 0.7, 3, &penalty, a, p, threads);
+    t->network_mix(rows[8], sums[9], sums[10], rows[6], &csr, rounds, 3, p, threads, work);
+    t->network_mix(rows[9], NULL, NULL, n->v, &csr, rounds, 3, p, threads, work);
+    check("z", (double)memcmp(rows[1], rows[6], (size_t)(a * p) * sizeof(real)), 0, 0);
+    check("w_hat", (double)memcmp(rows[0], rows[7], (size_t)(a * p) * sizeof(real)), 0, 0);
+    check("w", (double)memcmp(rows[5], rows[8], (size_t)(a * p) * sizeof(real)), 0, 0);
+    check("disagreement", (double)memcmp(sums[6], sums[9], (size_t)a * sizeof(double)), 0, 0);
+    t->tracker_update(rows[9], sums[11], rows[3], rows[4], rows[8], a, p, threads);
+    check("y", (double)memcmp(rows[2], rows[9], (size_t)(a * p) * sizeof(real)), 0, 0);
+    check("squares", (double)memcmp(sums[5], sums[11], (size_t)a * sizeof(double)), 0, 0);
+    t->secant_rule(sums[2], sums[3], sums[8], rows[8], n->w, rows[9], n->v, NULL, &rule, a, p, threads);
+    check("tau", (double)memcmp(sums[0], sums[2], (size_t)a * sizeof(double)), 0, 0);
+    check("beta", (double)memcmp(sums[1], sums[3], (size_t)a * sizeof(double)), 0, 0);
+    t->csr_mix(rows[7], rows[6], &csr, NULL, 1.5, -0.5, 0, p, threads);
+    t->row_change(sums[9], sums[10], rows[6], rows[7], 1 / 1.5, a, p, threads);
+    check("first round", (double)memcmp(sums[6], sums[9], (size_t)a * sizeof(double)), 0, 0);
+    check("size", (double)memcmp(sums[7], sums[10], (size_t)a * sizeof(double)), 0, 0);
+    t->neighbour_max(rows[9], rows[7], &csr, p);
+    for (int64_t i = 0; i < a; i++) check("heard", rows[9][i * p], rows[7][(i + 1) % a * p], a > 1 ? 0 : INFINITY);
+    for (int k = 0; k < 12; k++) free(rows[k]), free(sums[k]);
+    void *all[] = {indptr, indices, flat, weight, work};
+    for (int k = 0; k < 5; k++) free(all[k]);
+}
+
 static void NAME(test_level)(const dnn_table *t, int threads)
 {
     const int64_t layers[4][5] = {{3, 2}, {5, 7, 1}, {17, 19, 4, 3}, {1, 1, 1, 1, 1}};
@@ -194,6 +240,7 @@ static void NAME(test_level)(const dnn_table *t, int threads)
             for (int activation = 0; activation < DNN_ACTIVATIONS; activation++) {
                 NAME(net) *n = NAME(make_net)(layers[shape], shape + 1, shares[share], 3, activation);
                 NAME(test_mlp)(t, n, threads);
+                if (activation == DNN_TANH) NAME(test_steps)(t, n, threads);
                 if (n->rows < 100)
                     for (int64_t columns = 0; columns < 3; columns++) NAME(test_dual)(t, n, columns, threads);
                 if (n->rows < 100 || activation == DNN_TANH)

@@ -17,8 +17,16 @@ def choose(sub: Subproblem) -> str:
 
     With n = rows x R of J, P_b the block sizes and k inner steps: forming B takes n sum P_b^2, Cholesky sum P_b^3 / 3,
     the dual n^2 P + n^3 / 3, a product with J and J' 12 rows P, a descent sweep 2 sum P_b^2. Matrices that would
-    take more than 2 GB are not formed.
+    take more than 2 GB are not formed. The answer depends on shapes alone, and is found once per problem.
     """
+    shapes = ("solver", sub.blocks.tobytes(), sub.root.shape[-1], sub.inner_iter)
+    if shapes not in sub.problem.known:
+        sub.problem.known[shapes] = _cheapest(sub)
+    solver: str = sub.problem.known[shapes]
+    return solver
+
+
+def _cheapest(sub: Subproblem) -> str:
     problem, sizes = sub.problem, np.diff(sub.blocks).astype(float)
     rows = problem.agent_rows.astype(float)  # of all agents: every rank must choose alike
     n = rows * sub.root.shape[-1]

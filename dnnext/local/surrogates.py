@@ -213,7 +213,7 @@ class PartialLinearization(Surrogate):
             root=s.root,
             slope=problem.n_agents * s.y,
             tau=s.tau.astype(s.w.dtype),
-            blocks=solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks),
+            blocks=self.blocks(problem),
             start=s.w_hat,
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
@@ -223,14 +223,21 @@ class PartialLinearization(Surrogate):
         else:
             solvers.solve(sub, self.solver, out)
 
+    def blocks(self, problem: Problem) -> Array:
+        """Boundaries of the weight blocks, cut once per problem."""
+        known: Array | None = problem.known.get(("blocks", self.n_blocks))
+        if known is None:
+            known = solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks)
+            problem.known["blocks", self.n_blocks] = known
+        return known
+
     def scaled_root(self, problem: Problem, w: Array) -> Array:
         """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""
         return _by_agent(problem, problem.root(w), np.sqrt(self.kappas(problem)))
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
         """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
-        blocks = solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks)
-        return problem.gauss_newton_product(w, s.root, v, blocks)
+        return problem.gauss_newton_product(w, s.root, v, self.blocks(problem))
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""

@@ -19,8 +19,9 @@ __all__ = ["Problem"]
 Array = NDArray[Any]
 
 STATE_ROWS = 16  # rows of P numbers per agent that a run holds at least: state, buffers of mixing, saved iterations
-# Packed Gauss-Newton matrices of a group of agents stay below this many bytes (or hold one agent per thread).
-MEMORY_BUDGET = 64 * 2**20
+# Packed Gauss-Newton matrices of a group of agents stay below this many bytes (or hold one agent per thread): little
+# beside the state of a run, and enough work for a call.
+MEMORY_BUDGET = 4 * 2**20
 
 
 class Problem:
@@ -117,6 +118,7 @@ class Problem:
         self.scale = 1 / self.n_total
         told = (repr(model), repr(loss), repr(bound), str(self.dtype), self.n_total)
         self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", told)
+        self.known: dict[Any, Any] = {}  # what follows from the problem alone, and need not be found out again
 
     def _check_memory(self, model: MLP) -> None:
         n_local = len(self.runtime.agents)
@@ -290,7 +292,7 @@ class Problem:
         return out
 
     def agent_groups(self, numbers_per_agent: int) -> list[slice]:
-        """Slices of the local agents, in order, whose work arrays fit 64 MB, each of at least n_threads agents.
+        """Slices of the local agents, in order, whose work arrays fit 4 MB, each of a multiple of n_threads agents.
 
         Parameters
         ----------
@@ -298,7 +300,7 @@ class Problem:
             Numbers of this problem's precision that one agent needs, say ``sum_b P_b^2``.
         """
         fit = MEMORY_BUDGET // max(1, numbers_per_agent * self.dtype.itemsize)
-        size = max(fit, self.n_threads)
+        size = max(fit - fit % self.n_threads, self.n_threads)  # no thread stands idle at the end of a group
         return [slice(k, min(k + size, self.n_local)) for k in range(0, self.n_local, size)]
 
     def __repr__(self) -> str:

@@ -286,7 +286,8 @@ def test_agent_groups_fit_the_budget(monkeypatch):
     assert problem.agent_groups(100) == [slice(0, 10)]
     assert problem.agent_groups(0) == [slice(0, 10)]
     four = module.MEMORY_BUDGET // (4 * 8)
-    assert problem.agent_groups(four) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert problem.agent_groups(four) == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]  # 4, but 3 threads
+    assert problem.agent_groups(four // 2 - 1) == [slice(0, 6), slice(6, 10)]
     assert problem.agent_groups(10**12) == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
 
 
