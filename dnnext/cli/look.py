@@ -11,6 +11,8 @@ import sys
 import numpy as np
 
 WIDEST_PICTURE = 40
+NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl")
+EXTRA = ("matplotlib", "mpi4py", "networkx", "onnx", "pyarrow", "rich")
 
 
 def topology(args):
@@ -50,7 +52,7 @@ def info(args):
 
     print(f"dnnext        {dnnext.__version__}  ({os.path.dirname(dnnext.__file__)})")
     print(f"python        {platform.python_version()}  ({sys.executable})")
-    for name in ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "networkx", "matplotlib", "mpi4py"):
+    for name in (*NEEDED, *EXTRA):
         print(f"{name:13s} {_version(name)}")
     print(f"machine       {platform.machine()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores")
     for name, value in _kernel_facts(kernels).items():

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.display.convergence import plain_numbers
 from dnnext.display.frame import PALETTE, STYLE, STYLES
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -66,6 +67,8 @@ def main():
         ax.axhline(1.0, color="0.3", lw=0.9, zorder=0)
         ax.annotate("automatic", (TAUS[0], 1.0), xytext=(0, -3), textcoords="offset points", va="top", fontsize=7.5)
         ax.set(xscale="log", yscale="log", xlabel=r"fixed $\tau$", ylabel="objective / automatic rule's")
+        ax.set_ylim(bottom=0.8)
+        plain_numbers(ax)
         marks = [
             ax.plot([], [], "x", color="0.3", ms=6, mew=1.5, label="stopped by the alarm")[0],
             ax.plot([], [], "o", color="0.3", mfc="white", ms=4.5, label=r"$\tau$ raised by the alarm")[0],
