@@ -8,13 +8,12 @@ exit code 1 if a claim is missed.
 """
 
 import argparse
-import csv
 import sys
 import time
 from importlib import import_module
 
-from bench.experiments.common import Claim
-from bench.provenance import RESULTS, Keeping, NotRun, write_table
+from bench.experiments.common import keep_claims
+from bench.provenance import Keeping, NotRun
 
 STUDIES = {
     "a": "methods",
@@ -24,20 +23,6 @@ STUDIES = {
     "e": "heterogeneity",
     "f": "large",
 }
-
-
-def keep_claims(letter: str, claims: list[Claim]) -> None:
-    """Put the claims of one study into the table of all, bench/results/claims."""
-    path = RESULTS / "claims.csv"
-    rows: list[list[str]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if row[0] != letter]
-    rows += [[letter, claim.text, claim.measured, "yes" if claim.holds else "NO"] for claim in claims]
-    rows.sort(key=lambda row: row[0])
-    held = sum(row[3] == "yes" for row in rows)
-    header = ["experiment", "claim", "measured", "holds"]
-    write_table("claims", "Claims", header, rows, f"{held} of {len(rows)} claims hold.")
 
 
 def main() -> int:

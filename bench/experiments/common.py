@@ -1,5 +1,6 @@
 """What the experiments share: a case (data, start, test rows), a recorder of test errors, tuned rivals, small plots."""
 
+import csv
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -207,3 +208,17 @@ def publish(
     if fig is not None:
         fig.suptitle(title)
         save_figure(fig, name, facts)
+
+
+def keep_claims(letter: str, claims: Sequence[Claim]) -> None:
+    """Put the claims of one study into the table of all, bench/results/claims."""
+    path = RESULTS / "claims.csv"
+    rows: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in list(csv.reader(file))[1:] if row[0] != letter]
+    rows += [[letter, claim.text, claim.measured, "yes" if claim.holds else "NO"] for claim in claims]
+    rows.sort(key=lambda row: row[0])
+    held = sum(row[3] == "yes" for row in rows)
+    header = ["experiment", "claim", "measured", "holds"]
+    write_table("claims", "Claims", header, rows, f"{held} of {len(rows)} claims hold.")
