@@ -127,10 +127,11 @@ def _read_parquet(path):
         except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
             told = str(error).split("\n")[0].rstrip(".")
             raise ValueError(f"{path}: not a complete Parquet file ({told}).") from None
-    _check_names(path, table.column_names)
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas' row labels
+    _check_names(path, names)
     if not table.num_rows:
         raise ValueError(f"{path}: there are no rows.")
-    cells = {name: _texts(path, name, table.column(name), pyarrow) for name in table.column_names}
+    cells = {name: _texts(path, name, table.column(name), pyarrow) for name in names}
     return Table(str(path), cells, range(1, table.num_rows + 1), "row")
 
 

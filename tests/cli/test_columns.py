@@ -164,6 +164,7 @@ def test_parquet_is_read_like_csv(capsys):
     names = ["setosa", "versicolor", "virginica"]
     site = pyarrow.array(["north", "south"] * 75).dictionary_encode()
     columns = {"sl": X[:, 0], "sw": X[:, 1].astype(np.float32), "big": (10 * X[:, 2]).astype(int), "site": site}
+    columns |= {"__index_level_0__": np.arange(150)[::-1]}  # what pandas writes of its row labels is no column
     columns |= {"wide": X[:, 3] > 1, "kind": [names[k] for k in y]}
     parquet.write_table(pyarrow.table(columns), "i.parquet")
     assert main(["train", "i.parquet", "--target", "kind", *QUICK]) == 0
