@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 
-__all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "Runtime", "split_agents"]
+__all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "Runtime", "check_bounds", "split_agents"]
 
 Array = NDArray[Any]
 
@@ -63,6 +63,25 @@ def split_agents(n_agents: int, n_ranks: int) -> NDArray[np.int64]:
     sizes = np.full(n_ranks, size, dtype=np.int64)
     sizes[:rest] += 1
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+
+
+def check_bounds(bounds: Any, n_agents: int, n_ranks: int) -> NDArray[np.int64]:
+    """The boundaries given, or those of `split_agents` for None.
+
+    Raises
+    ------
+    ValueError
+        If they leave agents or ranks out.
+    """
+    if bounds is None:
+        return split_agents(n_agents, n_ranks)
+    edges: NDArray[np.int64] = np.asarray(bounds, dtype=np.int64)
+    if edges.shape != (n_ranks + 1,) or edges[[0, -1]].tolist() != [0, n_agents] or np.any(np.diff(edges) < 1):
+        raise ValueError(
+            f"bounds must rise from 0 to {n_agents} with at least one agent on each of {n_ranks} ranks, "
+            f"got {edges.tolist()}."
+        )
+    return edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +295,17 @@ class Runtime(ABC):
     def survivors(self) -> "Runtime":
         """The runtime of the agents that are left, in their order, after `AgentsLost`. Collective among them."""
         raise NotImplementedError(f"{type(self).__name__} cannot go on without its lost agents.")
+
+    def lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
+        """The error that names the agents of these ranks and what became of them."""
+        if not ranks:
+            return AgentsLost(
+                f"rank {self.rank} waited in vain although every rank answers: they wait for different things. Every "
+                "rank must make the same calls in the same order"
+            )
+        names = [f"agents {self.bounds[r]} to {self.bounds[r + 1] - 1} (rank {r})" for r in ranks]
+        agents = [int(i) for r in ranks for i in range(self.bounds[r], self.bounds[r + 1])]
+        return AgentsLost(f"{', '.join(names)} {what}", ranks, agents)
 
     def close(self) -> None:
         """Give back what the runtime holds; it cannot be used afterwards. Collective."""

@@ -9,22 +9,24 @@ Design
 * Sums over agents keep the order of the agents: small ones are gathered, large ones run down the ranks as a pipeline
   that adds one agent after the other. Both add the same numbers in the same order.
 * Buffers only, never pickles.
+* After ranks were lost, MPI's own farewell at the end of the program may wait for them: it is given `timeout` seconds.
 """
 
-import json
-import os
+import atexit
+import math
+import signal
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info
 
-from dnnext import _checks, kernels
-from dnnext.runtime.base import AgentsLost, ExchangePlan, Runtime, split_agents
+from dnnext import _checks
+from dnnext.runtime.base import ExchangePlan, Runtime, check_bounds
+from dnnext.runtime.machine import compare_machines
+from dnnext.runtime.parcel import Parcel
+from dnnext.runtime.waiting import wait_until
 
 try:
     from mpi4py import MPI
@@ -39,20 +41,15 @@ __all__ = ["OverMPI"]
 Array = NDArray[Any]
 
 TYPES = {np.dtype(np.float64): MPI.DOUBLE, np.dtype(np.float32): MPI.FLOAT}
-SPINS, YIELDS, NAP = 20, 50, 1e-5  # how to wait: ask at once, let others run, sleep (ranks may share cores)
 GATHER = 1 << 20  # bytes of all agents up to which a sum is gathered
 CHUNK = 1 << 15  # numbers that travel at once down the pipeline
 ROLL_CALL, CHAIN = 1, 2  # tags
 
-pause: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
-
-@cache
-def machine() -> dict[str, str]:
-    """What the last bits of a result depend on."""
-    blas = [p for p in threadpool_info() if p["user_api"] == "blas"]
-    names = sorted({f"{p['internal_api']} {p['version']} {p.get('architecture', '')}".strip() for p in blas})
-    return {"the CPU path": str(kernels.info()["cpu_path"]), "BLAS": ", ".join(names), "NumPy": np.__version__}
+def no_longer_than(seconds: float) -> None:
+    """End this process by SIGALRM if it has not ended by itself by then."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(math.ceil(seconds))
 
 
 class OverMPI(Runtime):
@@ -102,38 +99,16 @@ class OverMPI(Runtime):
         self.timeout = _checks.check_positive("timeout", timeout)
         self.on_failure = _checks.check_choice("on_failure", on_failure, ("stop", "shrink"))
         self.rank, self.n_ranks = comm.rank, comm.size
-        self.bounds = split_agents(n_agents, comm.size) if bounds is None else np.asarray(bounds, dtype=np.int64)
-        if (
-            self.bounds.shape != (comm.size + 1,)
-            or self.bounds[[0, -1]].tolist() != [0, n_agents]
-            or np.any(np.diff(self.bounds) < 1)
-        ):
-            raise ValueError(
-                f"bounds must rise from 0 to {n_agents} with at least one agent on each of {comm.size} ranks, "
-                f"got {self.bounds.tolist()}."
-            )
+        self.bounds = check_bounds(bounds, n_agents, comm.size)
         self.bytes_wire = 0
         self._comm, self._alarm = comm.Dup(), comm.Dup()
-        machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.n_here = machine.size
-        machine.Free()
+        here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.n_here = here.size
+        here.Free()
         self._graphs: dict[str, Any] = {}
-        self._space: dict[Any, Array] = {}
-        self._compare_machines()
+        self._parcel, self._counts = Parcel(), np.diff(self.bounds)
+        compare_machines(self)
         self._rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
-
-    def _compare_machines(self) -> None:
-        """Warn where ranks do not compute alike: their results are then equal up to rounding only."""
-        told = [json.loads(text) for text in self.all_ranks(json.dumps(machine()))]
-        for rank, other in enumerate(told if self.rank == 0 else []):
-            for name, value in other.items():
-                if value != told[0][name]:
-                    warnings.warn(
-                        f"{name} is {value} on rank {rank} and {told[0][name]} on rank 0: results are equal up to "
-                        "rounding only, not bit for bit.",
-                        UserWarning,
-                        stacklevel=3,
-                    )
 
     def __repr__(self) -> str:
         return (
@@ -145,28 +120,18 @@ class OverMPI(Runtime):
         """One neighbour message per peer: ``[z_i | y_i | scalars_i]`` of the rows it needs."""
         if plan.key not in self._graphs:
             self._graphs[plan.key] = self._comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
-        rows = [array for array in rows if array.shape[1]]
-        dtype, width = rows[0].dtype, sum([array.shape[1] for array in rows])
-        out = self._buffer("out", len(plan.send_rows), width, dtype)
-        inn = self._buffer("in", plan.n_ghost, width, dtype)
-        at = 0
-        for array in rows:
-            out[:, at : at + array.shape[1]] = array.take(plan.send_rows, 0)
-            at += array.shape[1]
-        given, wanted = (plan.send_counts * width, None), (plan.recv_counts * width, None)
-        kind = TYPES[dtype]
-        self._finish(self._graphs[plan.key].Ineighbor_alltoallv, [out, given, kind], [inn, wanted, kind])
-        self.bytes_wire += out.nbytes
-        at, ghosts = 0, slice(plan.n_local, plan.n_local + plan.n_ghost)
-        for array in rows:
-            array[ghosts] = inn[:, at : at + array.shape[1]]
-            at += array.shape[1]
+        parcel, transfer = self._parcel, self._graphs[plan.key].Ineighbor_alltoallv
+        parcel.pack(rows, plan)
+        kind = TYPES[parcel.out.dtype]
+        self._finish(transfer, [parcel.out, (parcel.given, None), kind], [parcel.heard, (parcel.wanted, None), kind])
+        self.bytes_wire += parcel.out.nbytes
+        parcel.unpack(rows)
 
     def all_agents(self, values: Array) -> Array:
         """Gathered in agent order."""
         mine = np.ascontiguousarray(self._check_local(values))
         every = np.empty((self.n_agents, *mine.shape[1:]), dtype=mine.dtype)
-        self._gather(mine, every, np.diff(self.bounds) * (every.nbytes // self.n_agents))
+        self._gather(mine, every, self._counts * (every.nbytes // self.n_agents))
         return every
 
     def all_ranks(self, text: str) -> list[str]:
@@ -212,27 +177,11 @@ class OverMPI(Runtime):
         self._finish(self._comm.Iallgatherv, [mine, MPI.BYTE], [every, (counts, None), MPI.BYTE])
         self.bytes_wire += mine.nbytes
 
-    def _buffer(self, name: str, n_rows: int, width: int, dtype: np.dtype[Any]) -> Array:
-        """Room for n_rows message rows, kept from round to round."""
-        held = self._space.get((name, dtype))
-        if held is None or held.size < n_rows * width:
-            held = self._space[name, dtype] = np.empty(n_rows * width, dtype=dtype)
-        return held[: n_rows * width].reshape(n_rows, width)
-
     def _finish(self, begin: Callable[..., Any], *args: Any) -> None:
         """Begin a transfer and wait for it, no longer than the others may be silent."""
         try:
-            request = begin(*args)
-            for k in range(SPINS + YIELDS):
-                if request.Test():
-                    return
-                if k >= SPINS:
-                    pause()
-            patience = time.monotonic() + 0.8 * self.timeout
-            while not request.Test():
-                if time.monotonic() > patience:
-                    raise self._lost(self._roll_call(), f"gave no sign of life for {self.timeout:g} s")
-                time.sleep(NAP)
+            if not wait_until(begin(*args).Test, 0.8 * self.timeout):
+                raise self.lost(self._roll_call(), f"gave no sign of life for {self.timeout:g} s")
         except MPI.Exception as error:
             raise self._died(error) from error
 
@@ -254,7 +203,7 @@ class OverMPI(Runtime):
             if self.on_failure == "stop":
                 group, every = self._comm.Get_failed(), self._comm.Get_group()
                 dead = [r for r in group.Translate_ranks(list(range(group.size)), every) if r >= 0]
-                return self._lost(dead, "died") if dead else error
+                return self.lost(dead, "died") if dead else error
             for comm in (*self._graphs.values(), self._comm, self._alarm):
                 comm.Revoke()  # whoever still waits for the dead hears of it here
             rest = self._comm.Shrink()
@@ -263,7 +212,8 @@ class OverMPI(Runtime):
         ranks = np.empty(rest.size, dtype=np.int64)
         rest.Allgather(np.array([self.rank]), ranks)
         self._rest = rest, ranks.tolist()
-        return self._lost(np.setdiff1d(np.arange(self.n_ranks), ranks).tolist(), "died")
+        atexit.register(no_longer_than, self.timeout)
+        return self.lost(np.setdiff1d(np.arange(self.n_ranks), ranks).tolist(), "died")
 
     @property
     def has_survivors(self) -> bool:
@@ -279,13 +229,3 @@ class OverMPI(Runtime):
         rest = OverMPI(n_agents, comm=comm, bounds=bounds, **options)  # type: ignore[arg-type]
         rest.bytes_wire = self.bytes_wire
         return rest
-
-    def _lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
-        names = [f"agents {self.bounds[r]} to {self.bounds[r + 1] - 1} (rank {r})" for r in ranks]
-        if not names:
-            return AgentsLost(
-                f"rank {self.rank} waited {self.timeout:g} s although every rank answers: they wait for different "
-                "things. Every rank must make the same calls in the same order"
-            )
-        agents = [int(i) for r in ranks for i in range(self.bounds[r], self.bounds[r + 1])]
-        return AgentsLost(f"{', '.join(names)} {what}", ranks, agents)

@@ -39,7 +39,7 @@ def trouble(kind, runtime, folder):
         (folder / "pid").write_text(str(os.getpid()))
     if kind == "exception" and last:
         raise RuntimeError("the last rank's own trouble")
-    if kind in ("kill", "shrink", "apart") and last:
+    if (kind in ("kill", "apart") or "shrink" in kind) and last:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "stop" and last:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -53,7 +53,7 @@ def main(kind, folder):
     from dnnext.runtime.mpi import OverMPI
 
     folder = Path(folder)
-    runtime = OverMPI(N_AGENTS, timeout=5, on_failure="shrink" if kind in ("shrink", "apart") else "stop")
+    runtime = OverMPI(N_AGENTS, timeout=5, on_failure="shrink" if kind == "apart" or "shrink" in kind else "stop")
 
     def watch(state, metrics):
         if state.t == AT:
@@ -66,13 +66,23 @@ def main(kind, folder):
     net = Topology(Topology.star(N_AGENTS).adjacency[::-1, ::-1]) if kind == "apart" else NET
     result = solve(runtime, net, max_iter=length, callbacks=[watch, Checkpoint(folder / "run", every=5)])
     print(result.status, result.n_iter, flush=True)
-    if kind == "shrink":
+    if "shrink" in kind:
         left = result.problem.runtime
         invariant = left.sum_agents(result.y) - left.sum_agents(result.problem.grad(result.w))
         rows = left.max_agents(np.full((len(left.agents), 2), len(result.history["iteration"])) * [1, -1])
         print(result.agents.tolist(), float(np.abs(invariant).max()) < 1e-12, rows[0] == -rows[1], flush=True)
         print(result.warning, result.history["objective"].tolist(), flush=True)
-        os._exit(0)  # MPI's own farewell may wait for the dead: docs/machines.rst
+
+    if kind == "shrink, then an error" and runtime.rank == 0:
+        raise RuntimeError("an error of the script")
+    if kind == "shrink, then silence":
+        (folder / f"pid-{runtime.rank}").write_text(str(os.getpid()))
+        if runtime.rank == 0:  # has no farewell to say until the other is gone
+            for _ in range(300):
+                time.sleep(0.1)
+                if (folder / "pid-1").exists() and not Path("/proc", (folder / "pid-1").read_text()).exists():
+                    print("the other did not wait for ever", flush=True)
+                    break
 
 
 def resume(folder, max_iter):

@@ -27,7 +27,7 @@ from dnnext.problem import (
     SquaredError,
     SquaredHinge,
 )  # fmt: skip
-from dnnext.runtime import AgentsLost, InProcess, mpi, split_agents
+from dnnext.runtime import AgentsLost, InProcess, machine, split_agents
 from dnnext.runtime.mpi import OverMPI
 
 COMM = MPI.COMM_WORLD
@@ -244,8 +244,8 @@ def test_the_centralised_method_says_that_it_needs_all_rows(over_mpi):
 
 
 def test_machines_that_compute_differently_are_named(monkeypatch):
-    told = {**mpi.machine(), **({"BLAS": "another"} if RANK == SIZE - 1 else {})}
-    monkeypatch.setattr(mpi, "machine", lambda: told)
+    told = {**machine.machine(), **({"BLAS": "another"} if RANK == SIZE - 1 else {})}
+    monkeypatch.setattr(machine, "machine", lambda: told)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         OverMPI(N_AGENTS).close()

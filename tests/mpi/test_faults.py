@@ -107,6 +107,18 @@ def test_the_others_go_on_without_the_agents_of_a_dead_rank(launch, ulfm, tmp_pa
     assert checkpoint.notes_of(tmp_path / "run")[0] == 4
 
 
+def test_an_error_after_a_loss_still_ends_all(launch, ulfm, tmp_path):
+    code, _, err = launch(3, SCRIPT, "shrink, then an error", tmp_path, timeout=60, launcher=ulfm)
+    assert code == 1, err
+    assert "an error of the script" in err
+
+
+def test_nobody_waits_for_ever_at_the_end(launch, ulfm, tmp_path):
+    _, out, err = launch(3, SCRIPT, "shrink, then silence", tmp_path, timeout=90, launcher=ulfm)
+    assert out.count("max_iter 30") == 2, err
+    assert "the other did not wait for ever" in out
+
+
 def test_a_graph_that_falls_apart_ends_the_run(launch, ulfm, tmp_path):
     code, _, err = launch(3, SCRIPT, "apart", tmp_path, timeout=60, launcher=ulfm)
     assert code != 0
