@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 collect_ignore = (
-    [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "in_estimators.py", "faults.py"]
+    [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "in_messages.py", "in_estimators.py", "faults.py", "job.py"]
 )  # files for ranks only
 
 # Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
@@ -27,6 +27,8 @@ SETTINGS = {
 }
 
 
+if "DNNEXT_IN_MPI" in os.environ:
+    sys.path.insert(0, str(HERE))  # job.py, which the files for ranks share
 if "DNNEXT_RANKS_TMP" in os.environ:  # ranks that tidy up one folder for temporary files trip over each other
     os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(dir=os.environ["DNNEXT_RANKS_TMP"])
 

@@ -1,4 +1,4 @@
-"""Ranks of an MPI job give the bits of one process: in_mpi.py, in_estimators.py, one launch per number of ranks."""
+"""Ranks of an MPI job give the bits of one process: in_*.py, one launch per number of ranks."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize(
-    ("file", "n_ranks"), [*[("in_mpi.py", n) for n in (1, 2, 3, 4)], *[("in_estimators.py", n) for n in (1, 3)]]
+    ("file", "n_ranks"),
+    [
+        *[("in_mpi.py", n) for n in (1, 2, 3, 4)],
+        *[(file, n) for file in ("in_messages.py", "in_estimators.py") for n in (1, 3)],
+    ],
 )
 def test_ranks_and_one_process_give_the_same_bits(launch, tmp_path, file, n_ranks):
     options = ["-q", "-x", "-p", "no:cacheprovider", "--color=no"]

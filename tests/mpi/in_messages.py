@@ -1,0 +1,171 @@
+"""What leaves a rank, and what is done with garbage that arrives; test_mpi.py starts this file under mpiexec."""
+
+import sys
+
+import numpy as np
+import pytest
+from job import COMM, GRAPHS, N_AGENTS, NET, RANK, SIZE, make_problem, make_shard, run
+
+from dnnext import DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
+from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.network import Network
+from dnnext.problem import L1, SquaredError
+from dnnext.runtime import BadMessage
+from dnnext.runtime.mpi import OverMPI
+
+# What may leave a rank: the functions that hand numbers or words over, see the table in docs/ of what travels.
+TRAVELS = {
+    "the runtime": "processor path, versions of BLAS and NumPy",
+    "dnnext.network.network.mix": "z, y, the rule's scalars: to neighbours only",
+    "dnnext.network.network.__init__": "fingerprint of the graph, mixing_rounds",
+    "dnnext.network.network._decide": "eigenvalues of the graph, rounded",
+    "dnnext.network.network._load": "width and precision of a message",
+    "dnnext.problem.objective.__init__": "N_i, rows per agent; layers, loss, penalty, dtype, N",
+    "dnnext.problem.objective._check_memory": "whether memory is too small",
+    "dnnext.problem.objective._gather": "whether a shard is unfit",
+    "dnnext.problem.objective.smooth_value_grad": "g_i and its gradient at w_bar, for the history",
+    "dnnext.algorithms.alarm.__init__": "mean loss at the start",
+    "dnnext.algorithms.loop.loop": "number of callbacks",
+    "dnnext.algorithms.loop.vote": "alarm, clock, Ctrl-C",
+    "dnnext.algorithms.loop.ask": "wish to end, convergence",
+    "dnnext.metrics.mean_over_agents": "w_i, for the mean",
+    "dnnext.metrics.measure": "disagreement, tracking error, tau, step, bytes",
+    "dnnext.local.surrogates.curvature_scale": "curvature at the common start",
+    "dnnext.local.surrogates.mean_curvature": "curvature at the common start, and where that is flat",
+}
+TRAVELS_BEFORE = {  # beside these, from the estimators
+    "dnnext.estimators.engine.open_runtime": "processor path, versions of BLAS and NumPy",
+    "dnnext.estimators.engine.shared_seeds": "the seed",
+    "dnnext.estimators.engine.same_everywhere": "parameters, names of features, fingerprints",
+    "dnnext.estimators.ranks._fit_local": "number of agents, errors",
+    "dnnext.estimators.regressor._learn_targets_of_all": "whether y is flat",
+    "dnnext.estimators.data.network_moments": "N_i; sums of rows, of squares and of absolute deviations",
+    "dnnext.estimators.data.hold_out": "rows held out per agent",
+    "dnnext.estimators.base._problem": "N_i; whether there are weights",
+    "dnnext.estimators.ranks.score": "sums that make the score",
+    "dnnext.estimators.ranks.score_local": "sums that make the score",
+    "dnnext.metrics.smoothness": "largest curvature of each agent, for the final step",
+    "dnnext.problem.objective.value": "g_i at w_bar, for the final step",
+}
+
+
+class Recorder:
+    """A communicator that notes what is handed over: who asked for it, and a copy."""
+
+    def __init__(self, comm, log):
+        self.comm, self.log = comm, log
+
+    def __getattr__(self, name):
+        method = getattr(self.comm, name)
+        if name in ("rank", "size", "Irecv", "Free", "Split_type"):
+            return method
+        if name in ("Dup", "Create_dist_graph_adjacent"):
+            return lambda *args: Recorder(method(*args), self.log)
+        assert name in ("Ineighbor_alltoallv", "Iallgatherv", "Isend", "Ibcast"), name
+
+        def note(data, *args):
+            array = data[0] if isinstance(data, list) else data
+            if name != "Ibcast" or args[0] == self.rank:
+                self.log.append((_asked_by(), array.copy()))
+            return method(data, *args)
+
+        return note
+
+
+def _asked_by():
+    """The function of dnnext, above the runtime, that has something to tell."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_globals["__name__"]
+        if name.startswith("dnnext.") and not name.startswith("dnnext.runtime"):
+            return f"{name}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return "the runtime"
+
+
+def assert_no_row_leaves(log, *tables):
+    rows = {np.ascontiguousarray(row).tobytes() for table in tables for row in table}
+    for name, array in log:
+        sent = array.tobytes()
+        assert not any(row in sent for row in rows), name
+
+
+@pytest.mark.parametrize("graph", ["fixed", "gossip"])
+@pytest.mark.parametrize("surrogate", [PartialLinearization(), FullLinearization()], ids=["partial", "full"])
+def test_only_what_is_listed_leaves_a_rank_and_never_a_row(graph, surrogate):
+    log = []
+    runtime = OverMPI(N_AGENTS, comm=Recorder(COMM, log), timeout=30)
+    result = run(runtime, algorithm=NEXT(surrogate), graph=GRAPHS[graph], penalty=L1(alpha=1e-2))
+    assert {name for name, _ in log} <= set(TRAVELS)
+    assert sum(array.nbytes for _, array in log) == runtime.bytes_wire
+    x, y = zip(*[make_shard(agent, SquaredError()) for agent in runtime.agents], strict=True)
+    assert_no_row_leaves(log, *x, *y)
+    if SIZE > 1:
+        width = 2 * result.w.shape[1] + 1
+        messages = [array for name, array in log if name.endswith("network.mix")]
+        assert {array.shape[1] for array in messages} == {width}
+        assert result.history["bytes_wire"][-1] > 0
+    runtime.close()
+
+
+def test_rows_stay_on_their_rank_in_fit_local():
+    log = []
+    comm, rng = Recorder(COMM, log), np.random.default_rng(RANK)
+    x = rng.standard_normal((40, 4)) * [1, 5, 10, 100] + 3
+    y = np.sin(x[:, 0]) + rng.standard_normal(40)
+    options = {"penalty": "l1", "max_iter": 10, "tol": 0.0, "early_stopping": True, "topology": "ring", "n_jobs": 1}
+    reg = DecentralizedMLPRegressor((4,), engine="mpi", engine_options={"comm": comm}, **options)
+    reg.fit_local(x, y, agent=np.arange(40) % 2)
+    reg.score_local(x, y)
+    assert {name for name, _ in log} <= {*TRAVELS, *TRAVELS_BEFORE}
+    moments = reg._network.moments
+    assert_no_row_leaves(log, x, y, moments.inputs(x), moments.targets(y[:, None]))
+
+
+GARBAGE = {"no numbers": np.nan, "infinite": np.inf, "wild": 1e40}
+
+
+@pytest.mark.parametrize("graph", ["fixed", "failing"])
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_refused_on_every_rank(graph, garbage):
+    if SIZE == 1:
+        return
+    runtime, states, begin = OverMPI(N_AGENTS, timeout=30), [], 30
+    last, honest = RANK == SIZE - 1, runtime._parcel.pack
+    network = Network(GRAPHS[graph], runtime=runtime)
+
+    def pack(rows, plan):
+        honest(rows, plan)
+        if network.round >= begin and len(plan.send_rows):  # from some round on the last rank sends garbage
+            runtime._parcel.out[0] = garbage
+
+    def keep(state, metrics):
+        states.append([state, state.t, *[getattr(state, name).copy() for name in ("w", "y", "grad")]])
+
+    if last:
+        runtime._parcel.pack = pack
+    with pytest.raises(BadMessage) as caught:
+        NEXT().run(make_problem(runtime), network, max_iter=100, warn=False, callbacks=[keep])
+    error, told = caught.value, set(runtime.all_ranks(str(caught.value)))
+    assert len(told) == 1
+    assert runtime.bounds[-2] <= error.agent < N_AGENTS
+    assert error.round >= begin
+    assert f"agent {error.agent} sent agent" in str(error)
+    assert f"in round {error.round}; it was refused" in str(error)
+    state, t, *before = states[-1]
+    assert state.t == t
+    for name, rows in zip(("w", "y", "grad"), before, strict=True):
+        np.testing.assert_allclose(getattr(state, name), rows, rtol=1e-13, atol=1e-15, err_msg=name)
+    runtime.close()
+
+
+def test_rows_of_another_width_are_refused_on_every_rank():
+    if SIZE == 1:
+        return
+    runtime = OverMPI(N_AGENTS, timeout=30)
+    network = Network(NET, runtime=runtime)
+    with pytest.raises(ValueError, match=rf"width and precision of a message must be equal .* on rank {SIZE - 1}"):
+        network.mix(np.zeros((len(runtime.agents), 4 + (RANK == SIZE - 1))))
+    assert network.round == 0
+    runtime.close()
