@@ -2,16 +2,20 @@
 
 ``python -m bench.mpi [--quick]`` starts ``mpiexec`` (the one beside this Python first) for each number of ranks: 10
 agents on a ring, 50 rows each, NEXT with full linearisation (its arithmetic is cheap, so that what is added shows),
-squared error, P = 100, 2001 and 100 001 weights. Per case five things take turns, and the best of many short turns is
+squared error, P = 100, 2001 and 100 001 weights. Per case six things take turns, and the best of many short turns is
 kept, because other work on the machine only ever adds:
 
 * ``iteration``: the loop with its vote (one small gather), nothing measured;
 * ``measured``: the same with the history of every iteration (objective, stationarity, ...);
 * ``arithmetic``: the same iterations with stale messages, so that nothing is sent, all ranks at once;
 * ``floor``: as many rounds of a bare blocking Neighbor_alltoallv with the same bytes, no dnnext in between;
-* ``gather``: one bare blocking Allgather of three numbers per rank, the least that a common decision costs.
+* ``gather``: one bare blocking Allgather of three numbers per rank, the least that a common decision costs;
+* ``lockstep``: the arithmetic with the bare exchanges of ``floor`` in their places and one ``gather`` at the end: what
+  the same iteration costs a program that does nothing but compute and call MPI.
 
-added = iteration - arithmetic - floor. Latency and bandwidth fitted to the floors of two ranks (one per core) give the
+apart = iteration - arithmetic - floor takes arithmetic and exchange as if each had the machine for itself. added =
+iteration - lockstep is what the engine adds where they take turns: ranks that share a core find its caches cold after
+every message, in any program. Latency and bandwidth fitted to the floors of two ranks (one per core) give the
 model for 1000 ranks. Results: bench/results/mpi.md and mpi.csv.
 """
 
@@ -62,6 +66,19 @@ def worker(n_params, n_iter, repeats):
                 self.kept[key] = super().all_agents(values)
             return self.kept[key]
 
+    class Lockstep(Stale):
+        """As Stale, but once it is mute bare messages of the same size take the place of its own."""
+
+        def exchange(self, rows, plan):
+            if self.is_mute:
+                exchange()
+            super().exchange(rows, plan)
+
+        def all_agents(self, values):
+            if self.is_mute:
+                comm.Allgather(three, every)
+            return super().all_agents(values)
+
     comm = MPI.COMM_WORLD
     layers, graph = LAYERS[n_params], Topology.ring(N_AGENTS)
 
@@ -74,9 +91,9 @@ def worker(n_params, n_iter, repeats):
         problem = Problem(MLP(layers), SquaredError(), L2(alpha=1e-3), shards, runtime=runtime)
         return problem, Network(graph, runtime=runtime)
 
-    live, stale = OverMPI(N_AGENTS), Stale(N_AGENTS)
-    stale.kept = {}
-    pairs = {runtime: build(runtime) for runtime in (live, stale)}
+    live, stale, lockstep = OverMPI(N_AGENTS), Stale(N_AGENTS), Lockstep(N_AGENTS)
+    stale.kept, lockstep.kept = {}, {}
+    pairs = {runtime: build(runtime) for runtime in (live, stale, lockstep)}
     network = pairs[live][1]
 
     class Timed(NEXT):
@@ -105,16 +122,19 @@ def worker(n_params, n_iter, repeats):
     graph_comm = comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
     given, wanted = (plan.send_counts * width, None), (plan.recv_counts * width, None)
 
+    three, every = np.zeros(3), np.zeros((comm.size, 3))
+
+    def exchange():
+        graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
+
     def floor():
         for _ in range(5):
-            graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
+            exchange()
         comm.Barrier()
         begin = time.perf_counter()
         for _ in range(n_iter * network.rounds_per_mix):
-            graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
+            exchange()
         return (time.perf_counter() - begin) / n_iter
-
-    three, every = np.zeros(3), np.zeros((comm.size, 3))
 
     def gather():
         comm.Barrier()
@@ -127,6 +147,7 @@ def worker(n_params, n_iter, repeats):
         "iteration": lambda: iterate(live, 10**6),
         "measured": lambda: iterate(live, 1),
         "arithmetic": lambda: iterate(stale, 10**6),
+        "lockstep": lambda: iterate(lockstep, 10**6),
         "floor": floor,
         "gather": gather,
     }
@@ -175,6 +196,7 @@ def model(latency, bandwidth, n_ranks, n_params, rounds, degree=2):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="a few iterations of the small sizes")
+    parser.add_argument("--only", type=int, choices=LAYERS, help="one number of weights, printed and not written down")
     parser.add_argument("--worker", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -185,20 +207,24 @@ def main():
     plan = {100: (50, 30), 2001: (30, 30), 100_001: (4, 6)}
     if args.quick:
         plan = {100: (20, 3), 2001: (20, 3)}
+    if args.only:
+        plan = {args.only: plan[args.only]}
     rows, floors, library, rounds = [], [], "", 0
     for n_params, (n_iter, repeats) in plan.items():
         for n_ranks in RANKS:
             found = launch(n_ranks, n_params, n_iter, repeats)
             ms = {name: 1e3 * min(values) for name, values in found["seconds"].items()}
-            added = ms["iteration"] - ms["arithmetic"] - ms["floor"]
+            apart = ms["iteration"] - ms["arithmetic"] - ms["floor"]
             library, rounds = found["library"], found["rounds"]
             rows.append([
-                n_ranks, n_params, rounds, ms["iteration"], ms["arithmetic"], ms["floor"], ms["gather"], added,
-                ms["measured"] - ms["iteration"],
+                n_ranks, n_params, rounds, ms["iteration"], ms["arithmetic"], ms["floor"], ms["gather"],
+                ms["lockstep"], apart, ms["iteration"] - ms["lockstep"], ms["measured"] - ms["iteration"],
             ])  # fmt: skip
             if n_ranks == 2:
                 floors.append((found["bytes"], 1e-3 * ms["floor"] / rounds))
             print(rows[-1], flush=True)
+    if args.only:
+        return
     size, seconds = np.array(floors).T
     latency = float(seconds.min())
     bandwidth = float(size[-1] / max(seconds[-1] - latency, 1e-9))
@@ -208,14 +234,28 @@ def main():
         lines.append(f"P = {n_params}: {1e3 * messages:.2g} ms of messages, {1e3 * measured:.2g} ms per measured row")
     notes = (
         f"Milliseconds per iteration, best of many short turns; {N_AGENTS} agents on a ring, {rounds} rounds per "
-        f"iteration. added = iteration - arithmetic - floor. measured = what the history of an iteration costs on top. "
+        f"iteration. apart = iteration - arithmetic - floor. added = iteration - lockstep, the same arithmetic with "
+        f"bare messages in between: ranks that share a core find cold caches after every message. measured = what the "
+        f"history of an iteration costs on top. "
         f"{library}; "
         f"{software('mpi4py')}.\n\n"
         f"Model for 1000 ranks, one agent and one core each, ring: latency {1e6 * latency:.1f} us and bandwidth "
         f"{bandwidth / 1e9:.1f} GB/s as fitted to the floors of 2 ranks (shared memory; put in those of a real "
         f"network), see bench.mpi.model. {'; '.join(lines)}."
     )
-    header = ["ranks", "P", "rounds", "iteration", "arithmetic", "floor", "gather", "added", "measured"]
+    header = [
+        "ranks",
+        "P",
+        "rounds",
+        "iteration",
+        "arithmetic",
+        "floor",
+        "gather",
+        "lockstep",
+        "apart",
+        "added",
+        "measured",
+    ]
     write_table("mpi", "What the MPI engine adds to an iteration", header, rows, notes)
 
 
