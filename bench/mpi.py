@@ -204,7 +204,7 @@ def main():
         return
     from bench.provenance import software, write_table
 
-    plan = {100: (50, 30), 2001: (30, 30), 100_001: (4, 6)}
+    plan = {100: (50, 12), 2001: (30, 12), 100_001: (4, 4)}
     if args.quick:
         plan = {100: (20, 3), 2001: (20, 3)}
     if args.only:

