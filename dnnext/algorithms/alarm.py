@@ -30,7 +30,7 @@ class Alarm:
     agent alone would break ``mean y = mean grad``.
     """
 
-    most = 3
+    often = 3
 
     def __init__(self, problem: Problem, s: State) -> None:
         own = problem.agent_weight
@@ -43,6 +43,7 @@ class Alarm:
         self.above = np.zeros(len(s.w), int)
         self.saved = [(s.w.copy(), s.tau.copy())]
         self.heard: list[tuple[int, int, int]] = []
+        self.most, self.said = self.often, ""
 
     def raised(self, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
@@ -79,12 +80,19 @@ class Alarm:
         self.armed[:] = False
         self.above[:] = 0
 
+    def go_on(self, s: State, said: str) -> None:
+        """As many alarms again for a recipe in its safer form; said: what that is."""
+        self.most, self.said = len(self.heard) + self.often, said
+        self.saved = [(s.w.copy(), s.tau.copy())]
+
     def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """What later alarms depend on: arrays of the local agents, and plain numbers."""
         agents = {"alarm.size": self.size, "alarm.armed": self.armed, "alarm.above": self.above}
         for k, (w, tau) in enumerate(self.saved):
             agents |= {f"alarm.{k}.w": w, f"alarm.{k}.tau": tau}
-        return agents, {"alarm.ceiling": self.ceiling, "alarm.heard": [list(each) for each in self.heard]}
+        heard = [list(each) for each in self.heard]
+        limits = {"alarm.ceiling": self.ceiling, "alarm.most": self.most, "alarm.said": self.said}
+        return agents, limits | {"alarm.heard": heard}
 
     def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
         """Go on from what `lasting` returned."""
@@ -92,13 +100,14 @@ class Alarm:
         self.above, self.ceiling = np.array(agents["alarm.above"]), float(numbers["alarm.ceiling"])
         kept = [k for k in range(2) if f"alarm.{k}.w" in agents]
         self.saved = [(np.array(agents[f"alarm.{k}.w"]), np.array(agents[f"alarm.{k}.tau"])) for k in kept]
+        self.most, self.said = int(numbers.get("alarm.most", self.often)), str(numbers.get("alarm.said", ""))
         self.heard = [(int(agent), int(t), int(round_)) for agent, t, round_ in numbers["alarm.heard"]]
 
     def sentence(self, ended: bool) -> str:
         """What happened, for a warning."""
         agent, iteration, round_ = self.heard[-1]
         times = "once" if len(self.heard) == 1 else f"{len(self.heard)} times"
-        end = "the run was stopped" if ended else "tau was raised tenfold each time and the run went on"
+        end = "the run was stopped" if ended else self.said or "tau was raised tenfold each time and the run went on"
         return (
             f"The run began to diverge {times}, last at agent {agent} in iteration {iteration} (round {round_}); {end}"
         )

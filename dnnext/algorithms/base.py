@@ -50,6 +50,8 @@ class Algorithm(ABC):
     True
     """
 
+    contract_to = 0.25  # how far `Network` should contract disagreement in an iteration
+
     @abstractmethod
     def start(self, problem: Problem, s: State) -> None:
         """Complete the state before the first iteration."""
@@ -61,6 +63,10 @@ class Algorithm(ABC):
     def soften(self, s: State) -> None:
         """Ten times more careful, after an alarm: a larger tau (a recipe with a step size divides it)."""
         s.tau *= 10
+
+    def retreat(self, problem: Problem, s: State) -> str:
+        """After the last alarm: go on from s in a safer form, if the recipe has one; what it is, or ''."""
+        return ""
 
     def run(
         self,

@@ -30,6 +30,10 @@ class Damping(ABC):
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """Set s.tau at the common start."""
 
+    def tell(self, problem: Problem, surrogate: Surrogate, s: State) -> Array | None:
+        """Numbers (n_local, k) to be mixed with z and y into s.told, or None; s.z and s.grad are the new ones."""
+        return None
+
     @abstractmethod
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y."""
@@ -80,6 +84,10 @@ def make_damping(tau: str | float | Damping) -> Damping:
     if isinstance(tau, Damping):
         return tau
     if isinstance(tau, str):
-        _checks.check_choice("tau", tau, ("auto",))
+        _checks.check_choice("tau", tau, ("auto", "signed"))
+        if tau == "signed":
+            from dnnext.algorithms.signed import SignedRule
+
+            return SignedRule()
         return SecantRule()
     return FixedTau(tau)

@@ -170,8 +170,14 @@ class Run:
         self.alarm.remember(agent, self.s.t, self.network.round)
         self.alarm.restore(self.problem, self.s, self.algorithm)
         self.network.restart()
+        if len(self.alarm.heard) >= self.alarm.most:
+            said = self.algorithm.retreat(self.problem, self.s)
+            if not said:
+                self.measure()
+                return "diverged"
+            self.alarm.go_on(self.s, said)
         self.measure()
-        return "diverged" if len(self.alarm.heard) >= self.alarm.most else ""
+        return ""
 
     def snapshot(self) -> Snapshot:
         """Where the run stands after this iteration; the arrays are the run's own, copy or write them at once."""

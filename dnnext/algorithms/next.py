@@ -10,12 +10,16 @@ from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.fused import full_step, is_one_call
+from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import PartialLinearization, Surrogate
 
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
+
+
+SHARED_CONTRACTION = 0.01  # shared curvature is worth what agents agree on
 
 
 class NEXT(Algorithm):
@@ -42,6 +46,9 @@ class NEXT(Algorithm):
         Step size in (0, 1]; "auto" is 1.
     mu : float
         Diminishing steps ``step[t] = step[t-1] (1 - mu step[t-1])``; 0 keeps the step.
+    order : {"auto", "post", "pre"}
+        "post" is the order above; "pre" takes the gradient at z before mixing (`dnnext.algorithms.order.Pre`), which
+        "auto" does with shared curvature, where tau="auto" is then the signed rule (`dnnext.algorithms.signed`).
 
     Raises
     ------
@@ -80,6 +87,7 @@ class NEXT(Algorithm):
         tau: str | float | Damping = "auto",
         step: str | float = "auto",
         mu: float = 0.0,
+        order: str = "auto",
     ) -> None:
         self.surrogate = PartialLinearization() if surrogate is None else surrogate
         if not isinstance(self.surrogate, Surrogate):
@@ -88,7 +96,13 @@ class NEXT(Algorithm):
                 "FullLinearization()."
             )
         self.tau, self.step_given = tau, step
-        self.damping = make_damping(tau)
+        _checks.check_choice("order", order, ("auto", "pre", "post"))
+        self.order_given, is_shared = order, self.surrogate.is_shared
+        is_pre = order == "pre" or (order == "auto" and is_shared)
+        self.order: Order = Pre() if is_pre else Post()
+        self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
+        self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
+        self.safer = NEXT(self.surrogate.safer(), tau, step, mu, "post") if is_shared else None
         self.step_size = StepSize(_auto_is(1.0, step), mu)
         if self.step_size.step > 1:
             raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
@@ -97,24 +111,40 @@ class NEXT(Algorithm):
         """tau at the common start."""
         self.damping.start(problem, self.surrogate, s)
 
+    def retreat(self, problem: Problem, s: State) -> str:
+        """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""
+        if s.has_retreated or self.safer is None:
+            return ""
+        s.has_retreated = True
+        self.safer.start(problem, s)
+        return "it went on with each agent's own curvature"
+
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
+        if s.has_retreated and self.safer is not None:
+            self.safer.step(problem, network, s)
+            return
         s.step = self.step_size(s.t)
-        if is_one_call(problem, network, self.surrogate, self.damping):  # all that follows, bit by bit
+        if type(self.order) is Post and is_one_call(
+            problem, network, self.surrogate, self.damping
+        ):  # all that follows, bit by bit
             full_step(problem, network, self.surrogate, self.damping, s)
             return
+        if s.is_fresh:
+            self.order.begin(network, s)
+            s.is_fresh = False
         self.surrogate.best_response(problem, s, out=s.w_hat)  # S.1
         np.subtract(s.w_hat, s.w, out=s.z)
         s.z *= s.step
         s.z += s.w
-        s.mix_w_y(network)  # S.2, one message
-        s.update_gradient(problem)  # S.3
+        self.order.move(problem, network, s, lambda: self.damping.tell(problem, self.surrogate, s))  # S.2, S.3
         self.damping.update(problem, self.surrogate, s)
+        self.surrogate.learn(problem, s)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(surrogate={self.surrogate!r}, tau={self.tau!r}, step={self.step_given!r}, "
-            f"mu={self.step_size.mu!r})"
+            f"mu={self.step_size.mu!r}{'' if self.order_given == 'auto' else f', order={self.order_given!r}'})"
         )
 
 

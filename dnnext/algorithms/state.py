@@ -58,6 +58,16 @@ class State:
         The curvature root of the last model.
     size, squares : (n_local,) or None
         ``|z_i|`` and ``|w_i|^2 + |y_i|^2``, where the last iteration had them at hand.
+    correction : object or None
+        What a surrogate added to that curvature.
+    told : (n_local, k) or None
+        Numbers of the rule for tau, mixed with the last message.
+    memory : dict of arrays (n_local, ...)
+        What surrogates keep from iteration to iteration.
+    is_fresh : bool
+        Whether the agents stand at a common start, y = grad.
+    has_retreated : bool
+        Whether the recipe fell back to its safer form.
 
     Examples
     --------
@@ -87,6 +97,11 @@ class State:
     root: Array | None = None
     size: Array | None = None
     squares: Array | None = None
+    correction: Any = None
+    told: Array | None = None
+    memory: dict[str, Array] = field(default_factory=dict)
+    is_fresh: bool = True
+    has_retreated: bool = False
 
     @classmethod
     def at(cls, problem: Problem, w: Array) -> State:
@@ -105,16 +120,25 @@ class State:
         for name in LASTING:
             setattr(self, name, np.array(agents[name]))
         self.unit, self.t = float(numbers["unit"]), int(numbers["t"])
+        self.is_fresh, self.has_retreated = bool(numbers.get("is_fresh")), bool(numbers.get("has_retreated"))
+        self.memory = {k.removeprefix("memory."): np.array(v) for k, v in agents.items() if k.startswith("memory.")}
 
     def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """What the next iteration depends on: arrays of the local agents, and plain numbers."""
-        return {name: getattr(self, name) for name in LASTING}, {"unit": float(self.unit), "t": int(self.t)}
+        arrays = {name: getattr(self, name) for name in LASTING}
+        arrays |= {f"memory.{name}": kept for name, kept in self.memory.items()}
+        flags = {"is_fresh": bool(self.is_fresh), "has_retreated": bool(self.has_retreated)}
+        return arrays, {"unit": float(self.unit), "t": int(self.t)} | flags
 
-    def mix_w_y(self, network: Network) -> None:
-        """w_i <- sum_j c_ij z_j and y_i <- sum_j c_ij y_j in one message that carries beta along."""
-        mixed = network.mix(self.z, self.y, scalars=self.beta, t=self.t)
+    def mix_w_y(self, network: Network, told: Array | None = None) -> None:
+        """w_i <- sum_j c_ij z_j and y_i <- sum_j c_ij y_j in one message that carries beta along, or mixes told."""
         self.w_old, self.y_old = self.w, self.y
-        self.w, self.y = mixed.arrays
+        if told is None:
+            mixed = network.mix(self.z, self.y, scalars=self.beta, t=self.t)
+            self.w, self.y = mixed.arrays
+        else:
+            mixed = network.mix(self.z, told.astype(self.z.dtype), self.y, t=self.t)
+            self.w, self.told, self.y = mixed.arrays
         self.heard, self.disagreement, self.size = mixed.heard.astype(np.float64), mixed.disagreement, mixed.size
 
     def update_gradient(self, problem: Problem) -> None:
@@ -128,7 +152,8 @@ class State:
     def undo(self, problem: Problem) -> None:
         """Take the last iteration back: w and y of before, and their gradient."""
         self.w, self.y, self.t = self.w_old, self.y_old, self.t - 1
-        self.values = problem.loss_grad(self.w, self.grad)
+        self.grad, self.spare = self.spare, self.grad
+        self.values = problem.local_values(self.w)
 
     def restart(self, problem: Problem, w: Array, tau: Array) -> None:
         """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
@@ -139,6 +164,8 @@ class State:
         self.tau = tau.copy()
         self.beta[:] = 0
         self.heard[:] = 0
+        self.memory.clear()
+        self.is_fresh = True
 
 
 @dataclass

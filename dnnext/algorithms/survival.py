@@ -39,7 +39,8 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     if not graph.is_connected:
         raise AgentsLost(f"{loss} The graph falls apart without them.", loss.ranks, loss.agents)
     problem = run.problem = _moved(run.problem, runtime)
-    run.network = Network(graph, mixing_rounds=network.mixing_rounds, runtime=runtime, n_threads=network.n_threads)
+    options: dict[str, Any] = {"mixing_rounds": network.mixing_rounds, "contract_to": network.contract_to}
+    run.network = Network(graph, runtime=runtime, n_threads=network.n_threads, **options)
     counts = [s.t, network.round, network.bytes, -len(run.history["iteration"])]
     most = runtime.max_agents(np.tile(counts, (problem.n_local, 1)))
     s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)

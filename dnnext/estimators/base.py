@@ -33,7 +33,6 @@ from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
-from dnnext.network import Network
 from dnnext.problem import MLP, Problem
 
 
@@ -165,8 +164,8 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         return parts, graph, evaluation
 
     def _train(self, problem, graph, moments, seeds, score, method="fit", resumed=None):
-        network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
         algorithm = choices.make_algorithm(self, problem)
+        network = choices.make_network(self, graph.topology, algorithm, problem.runtime)
         start = self._start(problem, moments, seeds)
         watch = Watch(
             problem,

@@ -16,10 +16,12 @@ import joblib
 import numpy as np
 
 from dnnext import _checks
-from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
+from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
+from dnnext.estimators.curvature import CURVATURES, choose_curvature
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization, Surrogate
 from dnnext.local.solvers import SOLVERS
+from dnnext.network import Network
 from dnnext.problem import (
     PENALTIES,
     Huber,
@@ -118,6 +120,7 @@ RULES = {
     "step": ("'auto' or a number > 0", _either(_one_of("auto"), _above_zero)),
     "n_blocks": ("an integer >= 1", _whole(1)),
     "solver": (f"one of {_listed(['auto', *SOLVERS])}", _one_of("auto", *SOLVERS)),
+    "curvature": (f"one of {_listed(CURVATURES)}", _one_of(*CURVATURES)),
     "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),
@@ -194,14 +197,16 @@ def check_engine(p):
 
 
 def _check_pairs(p):
-    usual = {"surrogate": "auto", "tau": "auto", "step": "auto", "n_blocks": 1, "solver": "auto"}
+    usual = dict.fromkeys(("surrogate", "tau", "step", "solver", "curvature"), "auto") | {"n_blocks": 1}
     algorithm, surrogate = p["algorithm"], p["surrogate"]
     if not isinstance(algorithm, str):
         idle, why = list(usual), f"algorithm={algorithm!r} is an object that carries its own"
     elif algorithm in ("gradient_tracking", "dgd"):
-        idle, why = ["surrogate", "tau", "n_blocks", "solver"], f"algorithm={algorithm!r} takes plain gradient steps"
+        idle = ["surrogate", "tau", "n_blocks", "solver", "curvature"]
+        why = f"algorithm={algorithm!r} takes plain gradient steps"
     elif surrogate == "full" or isinstance(surrogate, Surrogate):
-        idle, why = ["n_blocks", "solver"], f"surrogate={surrogate!r} does not take it (surrogate='partial' does)"
+        idle = ["n_blocks", "solver", "curvature"]
+        why = f"surrogate={surrogate!r} does not take it (surrogate='partial' does)"
     else:
         return
     for name in idle:
@@ -277,17 +282,18 @@ def choose_surrogate(n_params, n_rows):
     return "full" if n_params > 5000 and np.median(holders) < n_params / 2 else "partial"
 
 
-def make_surrogate(surrogate, n_blocks, solver, n_params, n_rows):
+def make_surrogate(surrogate, n_blocks, solver, curvature, problem):
     """Surrogate object."""
     if isinstance(surrogate, Surrogate):
         return surrogate
     if surrogate == "auto":
         # a wish for blocks or a solver is a wish for partial linearisation
-        asked = n_blocks != 1 or solver != "auto"
-        surrogate = "partial" if asked else choose_surrogate(n_params, n_rows)
+        asked = n_blocks != 1 or solver != "auto" or curvature not in ("auto", "own")
+        surrogate = "partial" if asked else choose_surrogate(problem.n_params, problem.agent_rows)
     if surrogate == "full":
         return FullLinearization()
-    return PartialLinearization(n_blocks=int(n_blocks), solver=solver)
+    curvature = choose_curvature(problem) if curvature == "auto" else curvature
+    return PartialLinearization(n_blocks=int(n_blocks), solver=solver, curvature=curvature)
 
 
 def make_algorithm(estimator, problem):
@@ -299,9 +305,16 @@ def make_algorithm(estimator, problem):
         return GradientTracking(step=e.step)
     if e.algorithm == "dgd":
         return DGD(step=e.step)
-    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, problem.n_params, problem.agent_rows)
+    curvature = "own" if e.algorithm == "centralized" and e.curvature == "auto" else e.curvature
+    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, curvature, problem)
     recipe = NEXT if e.algorithm == "next" else CentralizedSCA
     return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
+
+
+def make_network(estimator, topology, algorithm, runtime):
+    """Network for `run(problem, network)`, that mixes as far as the algorithm needs."""
+    contract_to = getattr(algorithm, "contract_to", Algorithm.contract_to)
+    return Network(topology, mixing_rounds=estimator.mixing_rounds, contract_to=contract_to, runtime=runtime)
 
 
 def make_threads(n_jobs, n_here=1):

@@ -23,7 +23,6 @@ from dnnext.estimators.data import Parts, Seeds
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.rows import sorted_labels
-from dnnext.network import Network
 from dnnext.runtime import InProcess
 
 OWN = ("seen", "ceiling", "fresh", "alike")  # what Progress knows and a State does not
@@ -120,7 +119,7 @@ class Online:
             elif progress is None:
                 progress = Progress.start(problem, self._network.row, self.n_iter_, seen)
             algorithm = choices.make_algorithm(self, problem)
-            network = Network(graph.topology, mixing_rounds=self.mixing_rounds, runtime=problem.runtime)
+            network = choices.make_network(self, graph.topology, algorithm, problem.runtime)
             result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
             alike = progress.alike + 1 if answers_are_alike(problem, result.w_bar) else 0
             if alike and alike % PATIENCE == 0 and not result.warning:

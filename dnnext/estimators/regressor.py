@@ -29,8 +29,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
         Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the sum of
-        the sample weights (a weight of 2 is a row that stands twice: weights should have a mean near 1, or a
-        warning says so), in `partial_fit` of all that was seen so far.
+        the sample weights (a weight of 2 is a row that stands twice), in `partial_fit` of all that was seen so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
@@ -42,20 +41,23 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         How neighbours are averaged: 'metropolis', 'max_degree', 'laplacian', ``lazy_`` before any of them, or, with an
         adjacency matrix, a doubly stochastic matrix. A Topology or Schedule carries its own.
     mixing_rounds : 'auto' or int, default='auto'
-        Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25, a number means plain rounds.
+        Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25 (shared curvature: 0.01).
     algorithm : {'next', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm, default='next'
         The recipe.
     surrogate : {'auto', 'partial', 'full'} or Surrogate, default='auto'
         What an agent keeps of its own cost: the loss of the linearised network, or its gradient only. 'auto' is
         'full' if P > 5000 and the median agent has fewer than P / 2 rows, else 'partial'.
     tau : 'auto' or float, default='auto'
-        Proximal weight; 'auto' is the secant rule.
+        Proximal weight; 'auto' is a secant rule.
     step : 'auto' or float, default='auto'
         Step size; 'auto' is 1 for 'next'.
     n_blocks : int, default=1
         Blocks of weights solved in parallel inside an agent (partial surrogate).
     solver : {'auto', 'primal', 'dual', 'cg', 'fista'}, default='auto'
         Solver of the partial surrogate; 'auto' picks by counting flops.
+    curvature : {'auto', 'own', 'shared', 'shared-own-moments', 'recoloured'}, default='auto'
+        Whose inputs the partial surrogate models (see `PartialLinearization`); 'shared' and 'recoloured' tell every
+        agent the mean and covariance of all inputs, 'auto' is 'own'.
     partition : {'iid', 'label', 'dirichlet'}, default='iid'
         How `fit(X, y)` spreads rows over agents when no `agent` is given.
     standardize : bool, default=True
@@ -98,9 +100,8 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     agents_ : list
         Each agent's own fitted view, with `n_samples` and `label`.
     history_ : dict of ndarray
-        Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step,
-        bytes (rows between neighbours), bytes_wire (all that left a rank), seconds, and validation_score where there is
-        one. An iteration that was taken back after an alarm has no row.
+        Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step, bytes
+        (between neighbours), bytes_wire (all that left a rank), seconds, validation_score where there is one.
     n_iter_ : int
         Iterations done.
     converged_ : bool
@@ -162,6 +163,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         step="auto",
         n_blocks=1,
         solver="auto",
+        curvature="auto",
         partition="iid",
         standardize=True,
         dtype="float64",
@@ -196,6 +198,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         self.step = step
         self.n_blocks = n_blocks
         self.solver = solver
+        self.curvature = curvature
         self.partition = partition
         self.standardize = standardize
         self.dtype = dtype

@@ -45,7 +45,7 @@ def primal(sub: Subproblem, out: Array) -> None:
     problem, penalty, centre = sub.problem, sub.problem.penalty, sub.centre
     assert centre is not None
     for agents in problem.agent_groups(sub.block_numbers):
-        b = problem.gauss_newton(sub.w, sub.root, sub.blocks, agents)
+        b = sub.matrices(agents)
         if penalty.quadratic is not None:
             _cholesky(sub, agents, b, out[agents])
         elif penalty.has_kernel:
@@ -68,12 +68,12 @@ def _cholesky(sub: Subproblem, agents: slice, b: Array, out: Array) -> None:
     status, formed = np.zeros(len(b), np.int64), [b]
 
     def attempt(tau: Array) -> Array:
-        fresh = formed.pop() if formed else problem.gauss_newton(sub.w, sub.root, sub.blocks, agents)
+        fresh = formed.pop() if formed else sub.matrices(agents)
         kernels.spd_solve(out, status, fresh, tau[:, None] + l2, rhs, sub.blocks, problem.n_threads)
         return status
 
     def largest() -> Array:
-        formed.append(problem.gauss_newton(sub.w, sub.root, sub.blocks, agents))
+        formed.append(sub.matrices(agents))
         return np.asarray(np.max(np.abs(formed[0]), axis=1))
 
     if damped(sub, sub.tau[agents].astype(b.dtype), attempt, largest):

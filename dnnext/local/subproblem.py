@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dnnext.local.quasi_newton import Correction
     from dnnext.problem import MLP, Penalty, Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,7 +35,8 @@ class Subproblem:
     """What a solver needs to know; shapes with n local agents, P parameters, M rows.
 
     w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R); slope (n, P); tau (n,); blocks (n_blocks + 1,);
-    start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it is None.
+    start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it is None; correction: what `dual`
+    does not add to B, or None.
     """
 
     problem: Problem
@@ -47,6 +49,7 @@ class Subproblem:
     inner_iter: int | None = None
     tol: float = TOLERANCE
     centre: Array | None = None
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         if self.centre is None:
@@ -59,7 +62,15 @@ class Subproblem:
 
     def product(self, v: Array) -> Array:
         """B_i v_i for every agent, (n, P), without forming B."""
-        return self.problem.gauss_newton_product(self.w, self.root, v, self.blocks)
+        image = self.problem.gauss_newton_product(self.w, self.root, v, self.blocks)
+        return image if self.correction is None else (image + self.correction.product(v)).astype(v.dtype)
+
+    def matrices(self, agents: slice) -> Array:
+        """The diagonal blocks of B_i of some agents, packed, corrected."""
+        b = self.problem.gauss_newton(self.w, self.root, self.blocks, agents)
+        if self.correction is not None:
+            self.correction.amend(b, agents)
+        return b
 
 
 def cut_blocks(model: MLP, penalty: Penalty, n_blocks: int) -> Array:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
-from dnnext.local import exact, solvers
+from dnnext.local import exact, quasi_newton, solvers
+from dnnext.problem import synthetic
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -55,6 +56,14 @@ class Surrogate(ABC):
 
     growth: float
     decay: float
+    is_shared = False  # whether all agents' models have (nearly) the same curvature
+
+    def safer(self) -> Surrogate:
+        """What to go on with where a shared model diverges."""
+        return self
+
+    def learn(self, problem: Problem, s: Any) -> None:  # noqa: B027 - most surrogates have nothing to learn
+        """Look at an iteration from s.w_old, s.y_old over s.z to s.w, s.y."""
 
     @abstractmethod
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
@@ -148,6 +157,16 @@ class PartialLinearization(Surrogate):
         only diagonal blocks of A_i are formed ([1]_, section 4).
     solver : {"auto", "primal", "dual", "cg", "fista"}
         How the subproblem is solved; "auto" takes the cheapest by the flop model of ``dnnext.local.solvers.choose``.
+    curvature : {"own", "shared", "shared-own-moments", "recoloured"}
+        Whose inputs make A_i: "own" the agent's; "shared" synthetic ones with the mean and covariance of all inputs,
+        the same at every agent, in place of ``kappa_i A_i``; "shared-own-moments" synthetic ones with the agent's own
+        mean and covariance; "recoloured" its own, moved to the shared mean and covariance
+        (`dnnext.problem.synthetic`).
+        With "shared" and "recoloured" every agent learns the mean and covariance of all inputs. Not for losses whose
+        curvature depends on the targets. Use ``Network(..., contract_to=0.01)`` with all but "own".
+    quasi_newton : int
+        Pairs of steps and gradient changes that correct a curvature that is not "own" (`dnnext.local.quasi_newton`);
+        0 switches it off. With n_blocks > 1 and with the solver "dual" there is no correction.
 
     Raises
     ------
@@ -178,6 +197,8 @@ class PartialLinearization(Surrogate):
         inner_iter: int | None = None,
         n_blocks: int = 1,
         solver: str = "auto",
+        curvature: str = "own",
+        quasi_newton: int = 5,
     ) -> None:
         if isinstance(kappa, str):
             _checks.check_choice("kappa", kappa, ("auto",))
@@ -194,21 +215,42 @@ class PartialLinearization(Surrogate):
         self.inner_iter = inner_iter
         self.n_blocks = n_blocks
         self.solver = solver
+        _checks.check_choice("curvature", curvature, ("own", *synthetic.KINDS))
+        self.curvature = curvature
+        self.is_shared = curvature != "own"
+        self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
+        if exact and self.is_shared:
+            raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
+
+    def safer(self) -> PartialLinearization:
+        """The same with each agent's own curvature."""
+        return PartialLinearization(self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver)
+
+    def rows(self, problem: Problem) -> Problem:
+        """The problem whose rows make the curvature: the own ones, or synthetic inputs."""
+        return synthetic.synthetic_problem(problem, self.curvature) if self.is_shared else problem
 
     def kappas(self, problem: Problem) -> Array:
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
         own = problem.agent_weight
         held = own > 0
-        value = (
-            np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held) if self.kappa == "auto" else self.kappa
-        )
+        if self.curvature in ("shared", "shared-own-moments"):
+            value = np.ones(len(own))  # a mean over synthetic inputs stands for everyone's as it is
+        elif self.kappa == "auto":
+            value = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held)
+        else:
+            value = np.full(len(own), self.kappa)
         return np.where(held, value, 0.0)
 
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
         """The minimiser of the model above by the chosen solver; s.root is the curvature root it used."""
-        s.root = self.scaled_root(problem, s.w)
+        rows = self.rows(problem)
+        s.root = self.scaled_root(rows, s.w)
+        s.correction = None
+        if self.is_shared and self.quasi_newton and self.n_blocks == 1:
+            s.correction = self._correction(problem, s)
         sub = solvers.Subproblem(
-            problem,
+            rows,
             w=s.w,
             root=s.root,
             slope=problem.n_agents * s.y,
@@ -217,6 +259,7 @@ class PartialLinearization(Surrogate):
             start=s.w_hat,
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
+            correction=s.correction,
         )
         if self.exact:
             exact.best_response(sub, self.kappas(problem), self.solver, out)
@@ -237,14 +280,34 @@ class PartialLinearization(Surrogate):
 
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
         """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
-        return problem.gauss_newton_product(w, s.root, v, self.blocks(problem))
+        product = self._base_product(problem, s, w, v)
+        return product if s.correction is None else product + s.correction.product(v)
+
+    def _correction(self, problem: Problem, s: Any) -> quasi_newton.Correction:
+        quasi_newton.begin(s.memory, s.w, self.quasi_newton)
+        keep_ridge = problem.penalty.quadratic is None  # descent asks for a positive definite B
+        return quasi_newton.Correction(s.memory, lambda v: self._base_product(problem, s, s.w, v), keep_ridge)
+
+    def _base_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
+        return self.rows(problem).gauss_newton_product(w, s.root, v, self.blocks(problem))
+
+    def learn(self, problem: Problem, s: Any) -> None:
+        """A new pair for the quasi-Newton correction: the step, and the gradient change along it."""
+        if s.correction is not None:
+            step = s.z.astype(np.float64) - s.w_old
+            change = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
+            quasi_newton.learn(s.memory, s.correction, step, change, self._base_product(problem, s, s.w_old, step))
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
-        return mean_curvature(problem, w, self.kappas(problem))
+        rows = self.rows(problem)
+        return mean_curvature(rows, w, self.kappas(rows))
 
     def __repr__(self) -> str:
-        defaults = {"kappa": "auto", "exact": False, "inner_iter": None, "n_blocks": 1, "solver": "auto"}
+        defaults = {
+            "kappa": "auto", "exact": False, "inner_iter": None, "n_blocks": 1, "solver": "auto", "curvature": "own",
+            "quasi_newton": 5,
+        }  # fmt: skip
         said = [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         return f"PartialLinearization({', '.join(said)})"
 

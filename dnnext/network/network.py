@@ -89,9 +89,11 @@ class Network:
     topology : Topology or Schedule
         A fixed graph, or one that changes from round to round.
     mixing_rounds : "auto" or int
-        Rounds per call of `mix`. An int asks for that many plain rounds. "auto" contracts disagreement to 0.25: by the
-        fewest Chebyshev rounds on a fixed graph (plain ones if C is not symmetric), by plain rounds until their product
-        contracts on a schedule.
+        Rounds per call of `mix`. An int asks for that many plain rounds. "auto" contracts disagreement to
+        `contract_to`: by the fewest Chebyshev rounds on a fixed graph (plain ones if C is not symmetric), by plain
+        rounds until their product contracts on a schedule.
+    contract_to : float
+        What `mixing_rounds="auto"` may leave of a disagreement, in (0, 1).
     runtime : Runtime, optional
         Where the agents live; default: all in this process.
     n_threads : int
@@ -105,7 +107,7 @@ class Network:
         The graph; for a schedule every edge that may ever be active.
     schedule : Schedule or None
     is_static : bool
-    mixing_rounds : "auto" or int
+    mixing_rounds, contract_to
         As given.
     rounds_per_mix : int or None
         Rounds of one call, None where the schedule decides.
@@ -140,6 +142,7 @@ class Network:
         topology: Topology | Schedule,
         *,
         mixing_rounds: str | int = "auto",
+        contract_to: float = CONTRACTION,
         runtime: Runtime | None = None,
         n_threads: int = 1,
     ) -> None:
@@ -149,7 +152,9 @@ class Network:
             _checks.check_choice("mixing_rounds", mixing_rounds, ("auto",))
         else:
             mixing_rounds = _checks.check_count("mixing_rounds", mixing_rounds)
-        self.n_agents, self.mixing_rounds = topology.n_agents, mixing_rounds
+        if not 0 < _checks.check_positive("contract_to", contract_to) < 1:
+            raise ValueError(f"contract_to must lie in (0, 1), got {contract_to}; 0.25 is the usual choice.")
+        self.n_agents, self.mixing_rounds, self.contract_to = topology.n_agents, mixing_rounds, float(contract_to)
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(topology.n_agents) if runtime is None else runtime
         if self.runtime.n_agents != topology.n_agents:
@@ -161,7 +166,7 @@ class Network:
         self.schedule = topology if isinstance(topology, Schedule) else None
         self._graph = topology if isinstance(topology, Topology) else None
         self.runtime.agree("topology", topology.hash)
-        self.runtime.agree("mixing_rounds", mixing_rounds)
+        self.runtime.agree("mixing_rounds and contract_to", (mixing_rounds, self.contract_to))
         self.round, self.bytes = 0, 0
         self.watch = Watch()
         self._signature: tuple[Any, ...] = ()
@@ -204,16 +209,16 @@ class Network:
             return ()
         if self._graph is None:
             self.rounds_per_mix = None if automatic else int(self.mixing_rounds)
-            self.contraction = CONTRACTION if automatic else None
+            self.contraction = self.contract_to if automatic else None
             return None
         graph = self._graph
         graph.check_contracts()
-        count = graph.mixing_rounds if automatic else int(self.mixing_rounds)
+        count = graph.rounds_to(self.contract_to) if automatic else int(self.mixing_rounds)
         rounds, self.contraction = [PLAIN] * count, graph.sigma_2**count
         self.runtime.agree("lambda_2 and lambda_n", (graph.lambda_2, graph.lambda_n))
         if automatic and graph.is_symmetric:
-            rounds, self.contraction = chebyshev(graph.lambda_2, graph.lambda_n)
-        self.rounds_per_mix = count
+            rounds, self.contraction = chebyshev(graph.lambda_2, graph.lambda_n, self.contract_to)
+        self.rounds_per_mix = len(rounds)
         local = localise(graph.mixing, self.runtime, self._peers, self._key)
         return [(local, c) for c in rounds]
 
@@ -227,10 +232,10 @@ class Network:
             count = self._lengths[self.round % period]
             return [(self._local(k), PLAIN) for k in range(self.round, self.round + count)]
         product, rounds = Product(self.n_agents), list[tuple[LocalMixing, Coefficients]]()
-        while not product.contracts():
+        while not product.contracts(self.contract_to):
             if len(rounds) == CAP * self.n_agents:
                 raise ValueError(
-                    f"schedule {self.schedule.name} must contract disagreement to {CONTRACTION}, got more after "
+                    f"schedule {self.schedule.name} must contract disagreement to {self.contract_to}, got more after "
                     f"{len(rounds)} rounds of iteration {t} (from round {self.round} on); its rounds are not jointly "
                     "connected often enough: add edges, or give mixing_rounds a number."
                 )

@@ -236,12 +236,16 @@ class Topology(Families):
         ValueError
             If the graph is not connected, or C never contracts.
         """
+        return self.rounds_to(CONTRACTION)
+
+    def rounds_to(self, bound: float) -> int:
+        """Fewest rounds that contract disagreement to a bound in (0, 1), see `mixing_rounds`."""
         self.check_contracts()
         if self.n_agents == 1:
             return 0
         if self.is_symmetric:
-            return len(chebyshev(self.lambda_2, self.lambda_n)[0])
-        return max(1, math.ceil(math.log(CONTRACTION) / math.log(self.sigma_2))) if self.sigma_2 > 0 else 1
+            return len(chebyshev(self.lambda_2, self.lambda_n, bound)[0])
+        return max(1, math.ceil(math.log(bound) / math.log(self.sigma_2))) if self.sigma_2 > 0 else 1
 
     def check_connected(self) -> None:
         """Refuse a graph in several parts.

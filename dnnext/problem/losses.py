@@ -32,6 +32,8 @@ class Loss(ABC):
         The one number the kernel takes.
     is_quadratic : bool
         Whether ``curvature_root`` does not depend on ``f``.
+    curvature_has_labels : bool
+        Whether ``curvature_root`` depends on ``d``; only where it does not can agents share curvature by their inputs.
     n_outputs : int or None
         The number of raw outputs the loss takes, None for any.
 
@@ -54,12 +56,15 @@ class Loss(ABC):
     kernel: ClassVar[int | None] = None
     param: float = 0.0
     is_quadratic: ClassVar[bool] = False
+    curvature_has_labels: ClassVar[bool] = True
     n_outputs: int | None = None
 
     def __init_subclass__(cls) -> None:
         """A subclass that says value or grad anew is no longer what its parent's kernel computes."""
         if "kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "grad"}):
             cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
+        if "curvature_root" in vars(cls) and "curvature_has_labels" not in vars(cls):
+            cls.curvature_has_labels = True
 
     @abstractmethod
     def value(self, f: Array, d: Array) -> Array:
@@ -95,6 +100,7 @@ class SquaredError(Loss):
 
     name = "squared_error"
     kernel = kernels.LOSSES["squared_error"]
+    curvature_has_labels = False
     is_quadratic = True
 
     def value(self, f: Array, d: Array) -> Array:
@@ -178,6 +184,7 @@ class Logistic(Loss):
 
     name = "logistic"
     kernel = kernels.LOSSES["logistic"]
+    curvature_has_labels = False
 
     def value(self, f: Array, d: Array) -> Array:
         """``sum_q log(1 + e^f_q) - d_q f_q``: f, d (M, Q) -> (M,)."""
@@ -218,6 +225,7 @@ class Softmax(Loss):
 
     name = "softmax"
     kernel = kernels.LOSSES["softmax"]
+    curvature_has_labels = False
 
     def value(self, f: Array, d: Array) -> Array:
         """``log sum_q e^f_q - d'f``: f, d (M, Q) -> (M,)."""

@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
-from job import ALGORITHMS, COMM, GRAPHS, N_AGENTS, PENALTIES, RANK, SIZE, assert_same, make_problem, make_shard, run
+from job import (
+    ALGORITHMS, COMM, GRAPHS, N_AGENTS, PENALTIES, RANK, SHARED, SIZE, assert_same, make_problem, make_shard, run,
+)  # fmt: skip
 from mpi4py import MPI
 
 from dnnext import checkpoint
@@ -93,6 +95,8 @@ def test_penalties(over_mpi, penalty):
     {"run": {"monitor_every": 5}},
     {"run": {"tol": 1e-2, "max_iter": 200, "n_iter_no_change": 3}},
     {"algorithm": NEXT(FullLinearization(), tau=1e-3), "run": {"max_iter": 60}},
+    {"algorithm": SHARED, "relays": (0, 4, 8), "loss": Softmax()},
+    {"algorithm": SHARED, "dtype": "float32"},
 ], ids=str)  # fmt: skip
 def test_other_choices(over_mpi, options):
     assert_same(run(over_mpi, **options), run(InProcess(N_AGENTS), **options), over_mpi)

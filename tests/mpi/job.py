@@ -31,6 +31,7 @@ GRAPHS = {
     "turns": Schedule.alternating(NET, 3),
     "open": Schedule(lambda k: Topology.ring(N_AGENTS) if k % 2 else Topology.star(N_AGENTS)),
 }
+SHARED = NEXT(PartialLinearization(curvature="shared"))
 ALGORITHMS = {
     "next": NEXT(),
     "full": NEXT(FullLinearization()),
@@ -39,6 +40,8 @@ ALGORITHMS = {
     "tracking": GradientTracking(),
     "diging": GradientTracking(form="diging"),
     "dgd": DGD(),
+    "shared": SHARED,
+    "recoloured": NEXT(PartialLinearization(curvature="recoloured")),
 }
 PENALTIES = {"l1": L1(alpha=1e-2), "l2": L2(alpha=1e-2)}
 

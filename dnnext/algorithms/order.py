@@ -1,0 +1,69 @@
+"""In which order an iteration mixes and takes the gradient: S.2 and S.3 of NEXT.
+
+# Design
+# Either way one message per iteration carries everything. "post" is the order of the papers: mix, then take the
+# gradient at the mixed weights; the tracker lacks the newest innovation of the others until the next message. "pre"
+# takes the gradient at the own new point first, so that what is mixed is already the newest. It is right where all
+# models nearly agree (shared curvature), and wrong with own curvature, whose points lie far apart before mixing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dnnext.algorithms.base import State
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Tell = Callable[[], "Array | None"]
+
+
+class Order(ABC):
+    """`begin` before the first step from a common start, `move` from s.z to the new s.w, s.y and s.grad."""
+
+    @abstractmethod
+    def begin(self, network: Network, s: State) -> None:
+        """What precedes the first step, where y = grad."""
+
+    @abstractmethod
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+        """Steps S.2 and S.3; tell() returns the numbers (n_local, k) that the damping wants mixed along, or None."""
+
+
+class Post(Order):
+    """``w_i <- sum_j c_ij z_j``,  ``y_i <- sum_j c_ij y_j + grad_i(new) - grad_i(old)``, gradients at w."""
+
+    def begin(self, network: Network, s: State) -> None:
+        """Nothing."""
+
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+        """Mix in one message, then take the gradient."""
+        s.mix_w_y(network)  # S.2, one message
+        s.update_gradient(problem)  # S.3
+
+
+class Pre(Order):
+    """``w_i <- sum_j c_ij z_j``,  ``y_i <- sum_j c_ij (y_j + grad_j(new) - grad_j(old))``, gradients at z.
+
+    At the start ``y <- C grad``, a message of its own. ``mean y = mean grad`` at every iteration, as in the other
+    order.
+    """
+
+    def begin(self, network: Network, s: State) -> None:
+        """y_i <- sum_j c_ij grad_j: all agents begin with the others' gradients in sight."""
+        s.y = network.mix(s.w, s.y, t=s.t).arrays[1].copy()
+
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+        """Take the gradient, then mix in one message."""
+        s.values = problem.loss_grad(s.z, s.spare)  # S.3
+        y_old, s.y = s.y, s.y + s.spare
+        s.y -= s.grad
+        s.grad, s.spare = s.spare, s.grad
+        s.mix_w_y(network, tell())  # S.2, one message
+        s.y_old = y_old

@@ -1,0 +1,80 @@
+"""The signed rule for tau: where everyone's curvature is shared, the misfit has a sign, and less damping is needed.
+
+# Design
+# The secant rule takes the norm of what a model missed, which is large however right the model is along its own step.
+# With shared curvature the models agree, and only the misfit along the step matters. Two numbers per agent, mixed with
+# the message, give every agent the network's mean of it; a part of the norm rule remains as a safeguard.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext._sums import row_dots, row_norms
+from dnnext.algorithms.damping import Damping
+
+if TYPE_CHECKING:
+    from dnnext.algorithms.base import State
+    from dnnext.local import Surrogate
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FIRST, LOWEST, HIGHEST = 10.0, 1e-4, 1e4  # times b
+SAFEGUARD = 0.6
+
+
+class SignedRule(Damping):
+    """tau_i = clip(max(beta_i, 0.6 |A (y_i+ - y_i) - B_i s_i| / sqrt(den_i+), tau_i / 2), 1e-4 b, 1e4 b).
+
+    tau_i[0] = 10 b with b the curvature at the common start, the unit of tau.
+    With s_i = z_i - w_i, and num, den mixed with the message (order "pre"),
+
+        num_i = A s_i'(grad_i(z_i) - grad_i(old)) - s_i' B_i s_i,   den_i = s_i's_i,   beta_i = |num_i+ / den_i+|
+
+    or, where the penalty is quadratic and the step is 1, so that the model's own condition at z is known,
+
+        num_i = A s_i' grad_i(z_i) + s_i' grad r(z_i),   beta_i = |tau_i + num_i+ / den_i+|.
+    """
+
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """tau_i = 10 b; b is remembered as s.unit."""
+        s.unit = surrogate.curvature_scale(problem, s.w)
+        s.tau[:] = FIRST * s.unit
+
+    def tell(self, problem: Problem, surrogate: Surrogate, s: State) -> Array:
+        """num_i, den_i (n_local, 2)."""
+        step, told = s.z.astype(np.float64) - s.w, np.empty((len(s.w), 2))
+        if self._knows_condition(problem, s):
+            l2 = np.asarray(problem.penalty.quadratic)
+            told[:, 0] = row_dots(step, problem.n_agents * s.grad + l2 * s.z)
+        else:
+            told[:, 0] = problem.n_agents * row_dots(step, s.grad - s.spare)
+            told[:, 0] -= row_dots(step, np.asarray(_model(surrogate, problem, s, s.w, step) + np.zeros_like(step)))
+        told[:, 1] = row_dots(step, step)
+        return told
+
+    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """The rule above; an agent that did not move keeps its tau."""
+        step = s.z.astype(np.float64) - s.w_old
+        num, den = np.asarray(s.told, dtype=np.float64).T
+        moved = den > (1e-12 * row_norms(s.w_old)) ** 2
+        den = np.where(moved, den, 1)
+        beta = np.abs(num / den + (s.tau if self._knows_condition(problem, s) else 0))
+        missed = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
+        missed -= _model(surrogate, problem, s, s.w_old, step)
+        missed = SAFEGUARD * row_norms(missed) / np.sqrt(den)
+        tau = np.clip(np.maximum(np.maximum(beta, missed), s.tau / 2), LOWEST * s.unit, HIGHEST * s.unit)
+        s.tau = np.where(moved, tau, s.tau)
+        s.beta = np.where(moved, beta, s.beta)
+
+    def _knows_condition(self, problem: Problem, s: State) -> bool:
+        return problem.penalty.quadratic is not None and s.step == 1.0
+
+
+def _model(surrogate: Surrogate, problem: Problem, s: State, w: Array, step: Array) -> Array | float:
+    """B_i s_i of the models anchored at w; 0 where a surrogate has no curvature."""
+    product = surrogate.model_product(problem, s, w, step)
+    return 0.0 if product is None else product
