@@ -52,6 +52,19 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
     }
 }
 
+/* a <- phi(a), then delta <- delta phi'(z), row by row, or as one row where no gap is between them. Serial. */
+static void activate_rows(real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
+{
+    if (columns == ld) columns *= rows, rows = 1;
+    for (int64_t j = 0; j < rows; j++) activate(a + j * ld, columns, activation);
+}
+
+static void slope_rows(real *delta, const real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
+{
+    if (columns == ld) columns *= rows, rows = 1;
+    for (int64_t j = 0; j < rows; j++) times_slope(delta + j * ld, a + j * ld, columns, activation);
+}
+
 /* a'[1 .. L] of n samples, and a'[0] if it has no more than TILE_DEPTH rows. Shapes: w (P), x (n, d). Serial. */
 static void forward_tiles(const tile_space *s, const dnn_mlp *mlp, const real *w, const real *x, int64_t n)
 {
@@ -68,8 +81,7 @@ static void forward_tiles(const tile_space *s, const dnn_mlp *mlp, const real *w
             }
         else
             packed_product(a, bias, 0, s->left[k], s->a[k], h, d, columns, s->ld);
-        if (k + 1 < mlp->n_layers)
-            for (int64_t j = 0; j < h; j++) activate(a + j * s->ld, columns, mlp->activation);
+        if (k + 1 < mlp->n_layers) activate_rows(a, h, columns, s->ld, mlp->activation);
         w = bias + h;
     }
 }
@@ -150,8 +162,7 @@ static void backward_tiles(const tile_space *s, const dnn_mlp *mlp, int keep, co
         add_layer(s, mlp, k, keep, s->delta[side], x, n);
         if (k == 0) break;
         packed_product(before, NULL, 0, s->back[k], s->delta[side], d, h, columns, s->ld);
-        for (int64_t i = 0; i < d; i++)
-            times_slope(before + i * s->ld, s->a[k] + i * s->ld, columns, mlp->activation);
+        slope_rows(before, s->a[k], d, columns, s->ld, mlp->activation);
     }
 }
 

@@ -99,8 +99,13 @@ static void pack_tiles(
     for (int64_t start = 0; start < n; start += TILE_DEPTH)
         for (int64_t j = 0; j < rows; j += count) {
             count = tile_rows(rows - j);
-            for (int64_t k = start; k < min_index(n, start + TILE_DEPTH); k++)
-                for (int64_t r = 0; r < count; r++) *out++ = w[(j + r) * across + k * step];
+            for (int64_t k = start; k < min_index(n, start + TILE_DEPTH); k++, out += count) {
+                const real *column = w + j * across + k * step;
+                if (count == TILE_ROWS && across == 1)
+                    memcpy(out, column, TILE_ROWS * sizeof(real));
+                else
+                    for (int64_t r = 0; r < count; r++) out[r] = column[r * across];
+            }
         }
 }
 
@@ -192,27 +197,25 @@ INLINE void turn_block(vector v[LANES])
 }
 
 /* out[i, m] = x[m, i], columns m >= n of out repeat the last one. Shapes: out (d, columns) with row length ld, x (n, d)
- * with row length stride; 0 < n <= columns. Aliasing: none. Serial. */
+ * with row length stride, at whose end x may stand; 0 < n <= columns. Aliasing: none. Serial. */
 static void turn(real *restrict out, int64_t ld, const real *restrict x, int64_t stride, int64_t n, int64_t d,
     int64_t columns)
 {
     for (int64_t m = 0; m < columns; m += LANES) {
-        int64_t short_of = d < LANES ? (m + LANES - 1) * stride + LANES - n * stride : 0; /* loads reach beyond a row */
-        if (m + LANES > columns || short_of > 0) {
-            for (int64_t c = m; c < min_index(m + LANES, columns); c++)
-                for (int64_t i = 0; i < d; i++) out[i * ld + c] = x[min_index(c, n - 1) * stride + i];
-            continue;
-        }
-        for (int64_t i = 0; i < d; i += LANES) {
-            int64_t at = max_index(0, min_index(i, d - LANES)), rows = min_index(d, LANES); /* blocks may overlap */
-            vector v[LANES];
-            UNROLLED for (int r = 0; r < LANES; r++) v[r] = load(x + min_index(m + r, n - 1) * stride + at);
-            turn_block(v);
-            if (rows == LANES)
-                UNROLLED for (int r = 0; r < LANES; r++) store(out + (at + r) * ld + m, v[r]);
-            else
-                for (int r = 0; r < rows; r++) store(out + r * ld + m, v[r]);
-        }
+        int64_t i = 0, reach = d < LANES ? (m + LANES) * stride + LANES - d : 0; /* loads pass the end of a row */
+        if (m + LANES <= columns && reach <= n * stride)
+            for (; i < d && (i == 0 || d - i > LANES / 4); i += LANES) {
+                int64_t at = max_index(0, min_index(i, d - LANES)), rows = min_index(d, LANES); /* blocks may overlap */
+                vector v[LANES];
+                UNROLLED for (int r = 0; r < LANES; r++) v[r] = load(x + min_index(m + r, n - 1) * stride + at);
+                turn_block(v);
+                if (rows == LANES)
+                    UNROLLED for (int r = 0; r < LANES; r++) store(out + (at + r) * ld + m, v[r]);
+                else
+                    for (int r = 0; r < rows; r++) store(out + r * ld + m, v[r]);
+            }
+        for (int64_t c = m; c < min_index(m + LANES, columns); c++) /* the few that are left */
+            for (int64_t k = i; k < d; k++) out[k * ld + c] = x[min_index(c, n - 1) * stride + k];
     }
 }
 

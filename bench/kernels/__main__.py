@@ -92,7 +92,7 @@ WHY = {
     "Gauss-Newton matrix": "Beside products our call makes features and panels and mirrors the triangle.",
     "mixing": "A copy bounds the round; a dense product wins where every row fits a cache.",
     "PL dual solve": "The Cholesky factor alone bounds the solve from below.",
-    "prox fused with the step": "The triad shows what memory allows for these sizes.",
+    "prox fused with the step": "Ours writes w_hat beside z, which the next iteration needs, and peers write z alone.",
 }
 
 

@@ -37,7 +37,9 @@ def gradient(task, t):
 
 
 def rows_of_jacobian(t):
-    return lambda w1, b1, w2, x, root: formulas.jacobian(jnp, w1, b1, w2, x, root, jnp.eye(root.shape[1]))
+    return lambda w1, b1, w2, x, root: formulas.jacobian(
+        jnp, w1, b1, w2, x, root, jnp.eye(root.shape[1], dtype=root.dtype)
+    )
 
 
 def curvature(task, t):
@@ -56,7 +58,7 @@ def dual(task, t):
     def solve(w1, b1, w2, x, root, d, rhs):
         rows = j(w1, b1, w2, x, root)
         scaled = rows / d
-        k = scaled @ rows.T + jnp.eye(len(rows))
+        k = scaled @ rows.T + jnp.eye(len(rows), dtype=rows.dtype)
         right = rhs / d
         return (right - scaled.T @ jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(k), rows @ right),)
 

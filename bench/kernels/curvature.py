@@ -14,7 +14,7 @@ from dnnext import kernels
 # name: rows, layers, share of syrk's time that is the limit, reach
 SHAPES: dict[str, tuple[int, tuple[int, int, int], float | None, tuple[str, float]]] = {
     "Q = 1, P = 993": (2000, (30, 31, 1), 0.5, ("ratio", 1.5)),
-    "Q = 10, P = 2935": (500, (64, 39, 10), 1 / 20, ("ratio", 10.0)),
+    "Q = 10, P = 2935": (250, (64, 39, 10), 1 / 20, ("ratio", 10.0)),
     "P = 151": (1000, (8, 15, 1), None, ("ratio", 1.0)),
 }
 

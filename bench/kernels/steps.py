@@ -49,5 +49,7 @@ def step_row(name: str, agents: int, params: int, dtype: Any) -> Row:
         {"NumPy": {"in place": numpy, "formula": plain}},
         {"kind": "step", "shrink": 1.0, "step": STEP, "agents": push}, {"w": w, "y": y, "threshold": threshold},
         lambda r: total(*r), lambda s: s["part: triad"] * 4 / 3, "4/3 of a NumPy triad: it moves w, y, w_hat, z",
-        ("ratio", 1.5), {"triad": lambda: np.add(w, y, out=v)},
+        ("ratio", 1.5),
+        {"triad": lambda: np.add(w, y, out=v), "w_hat alone": lambda: kernels.proximal_step(
+            None, w_hat, w, y, tau, STEP, float(agents), *groups)},
     )  # fmt: skip
