@@ -128,10 +128,11 @@ INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* Bytes rounded up to whole cache lines, so that arrays cut from one workspace start aligned. */
 INLINE size_t lines(int64_t n, size_t size) { return ((size_t)n * size + 63) / 64 * 64; }
 
+/* The next place in a workspace; one that begins at NULL is only measured, so addresses are counted as integers. */
 INLINE void *carve(char **work, int64_t n, size_t size)
 {
     void *place = *work;
-    *work += lines(n, size);
+    *work = (char *)((uintptr_t)*work + lines(n, size));
     return place;
 }
 

@@ -60,7 +60,7 @@ static size_t cut_dual(dual_space *s, char *start, const dnn_mlp *mlp, const dnn
     s->gram = carve(&next, samples * samples, sizeof(real));
     s->tile = carve(&next, square(samples * root->columns), sizeof(real));
     s->spread = carve(&next, samples * root->columns, sizeof(real));
-    return (size_t)(next - start);
+    return (size_t)((uintptr_t)next - (uintptr_t)start);
 }
 
 /* Bytes: places of the agents' grams, then for every thread a room of mlp.c and a space. */

@@ -103,7 +103,7 @@ static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root 
         cut_pairs(&r->pairs, &next, mlp, root, most);
     else
         cut_tiles(&r->tiles, &next, mlp, most);
-    return (size_t)(next - start);
+    return (size_t)((uintptr_t)next - (uintptr_t)start);
 }
 
 static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)

@@ -1,0 +1,199 @@
+/* every.h: every kernel of a table once, outputs on exact-size heap arrays of their own, inputs shared and read-only;
+ * no mathematics is checked, so the numbers may be anything. One precision: `real`, NAME(x). After cases.h. */
+
+typedef struct {
+    NAME(net) * net;
+    dnn_root root;
+    dnn_penalty penalty;
+    dnn_csr csr;
+    int64_t cuts[4], whole[2], groups[4], *indptr, *indices;
+    real *s, *l1, *l2, *strength, *tau, *weights;
+    int loss;
+} NAME(inputs);
+
+/* columns 0: a diagonal root. The graph: every agent hears all. */
+static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int loss)
+{
+    NAME(inputs) *in = calloc(1, sizeof *in);
+    int64_t p = net->mlp.params, a = net->mlp.agents;
+    in->net = net, in->loss = loss;
+    in->s = NAME(numbers)(net->rows * net->outputs * (columns ? columns : 1));
+    in->root = (dnn_root){in->s, columns ? columns : net->outputs, columns == 0};
+    int64_t cuts[4] = {0, p / 3, p / 3 + 1 < p ? p / 3 + 1 : p, p}, whole[2] = {0, p};
+    memcpy(in->cuts, cuts, sizeof cuts), memcpy(in->whole, whole, sizeof whole);
+    in->l1 = NAME(numbers)(p), in->l2 = NAME(numbers)(p), in->strength = NAME(numbers)(2), in->tau = NAME(numbers)(a);
+    for (int64_t k = 0; k < p; k++) in->l1[k] = (real)fabs((double)in->l1[k]), in->l2[k] = (real)0.1;
+    for (int64_t i = 0; i < a; i++) in->tau[i] = (real)(1 + fabs((double)in->tau[i]));
+    for (int k = 0; k < 2; k++) in->strength[k] = (real)0.1;
+    int64_t groups[4] = {0, cuts[1], cuts[2], p}; /* within the blocks */
+    memcpy(in->groups, groups, sizeof groups);
+    in->penalty = (dnn_penalty){in->l1, in->l2, in->groups, in->strength, cuts[1] > 0 && cuts[2] < p ? 2 : 0};
+    in->indptr = malloc((size_t)(a + 1) * sizeof *in->indptr);
+    in->indices = malloc((size_t)(a * a) * sizeof *in->indices);
+    in->weights = NAME(numbers)(a * a);
+    for (int64_t i = 0; i <= a; i++) in->indptr[i] = i * a;
+    for (int64_t k = 0; k < a * a; k++) in->indices[k] = k % a;
+    in->csr = (dnn_csr){a, in->indptr, in->indices, NULL, NULL, in->weights};
+    return in;
+}
+
+static void NAME(free_inputs)(NAME(inputs) * in)
+{
+    void *all[] = {in->s, in->l1, in->l2, in->strength, in->tau, in->weights, in->indptr, in->indices};
+    for (int k = 0; k < 8; k++) free(all[k]);
+    NAME(free_net)(in->net);
+    free(in);
+}
+
+/* The outputs go into the sum bit by bit; then they are freed. */
+static uint64_t NAME(digest)(uint64_t sum, void *bytes, size_t n)
+{
+    for (size_t k = 0; k < n; k++) sum = (sum ^ ((unsigned char *)bytes)[k]) * 1099511628211u;
+    free(bytes);
+    return sum;
+}
+
+static uint64_t NAME(run_networks)(const dnn_table *t, const NAME(inputs) * in, int threads)
+{
+    const dnn_mlp *mlp = &in->net->mlp;
+    const NAME(net) *n = in->net;
+    size_t params = (size_t)(mlp->agents * mlp->params) * sizeof(real), size = (size_t)n->rows * sizeof(real);
+    size_t raw = size * (size_t)n->outputs, agents = (size_t)mlp->agents * sizeof(double);
+    uint64_t sum = 14695981039346656037u;
+    void *work = aligned_alloc(64, t->mlp_work(mlp, NULL, threads) + 64), *out = malloc(raw + 1);
+    t->mlp_forward(out, mlp, threads, work);
+    double *value = malloc((size_t)n->rows * sizeof *value + 1);
+    real *delta = malloc(raw + 1);
+    t->loss_value_grad(value, delta, out, n->target, n->rows, n->outputs, in->loss, 0.3);
+    sum = NAME(digest)(NAME(digest)(sum, out, raw), delta, raw);
+    sum = NAME(digest)(sum, value, (size_t)n->rows * sizeof *value);
+    t->mlp_jv(out = malloc(raw + 1), mlp, n->v, threads, work);
+    sum = NAME(digest)(sum, out, raw);
+    t->mlp_jtu(out = malloc(params + 1), mlp, n->u, threads, work);
+    sum = NAME(digest)(sum, out, params);
+    value = malloc(agents), out = malloc(params + 1);
+    t->mlp_loss_grad(value, out, mlp, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
+    free(work);
+    return NAME(digest)(NAME(digest)(sum, out, params), value, agents);
+}
+
+static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    const dnn_mlp *mlp = &in->net->mlp;
+    int64_t a = mlp->agents, p = mlp->params, packed = dnn_packed_size(in->cuts, 3);
+    size_t params = (size_t)(a * p) * sizeof(real), blocks = (size_t)(a * packed) * sizeof(real);
+    dnn_mlp first = *mlp;
+    first.agents = 1;
+    size_t held = (size_t)(mlp->offsets[1] * in->root.columns * p) * sizeof(real);
+    void *work = aligned_alloc(64, t->mlp_work(mlp, &in->root, threads) + 64), *out = malloc(held + 1);
+    t->mlp_jacobian(out, &first, &in->root, threads, work);
+    sum = NAME(digest)(sum, out, held);
+    t->mlp_gauss_newton_product(out = malloc(params + 1), mlp, &in->root, in->net->v, in->cuts, 3, threads, work);
+    sum = NAME(digest)(sum, out, params);
+    real *b = malloc(blocks + 1), *diag = malloc(params + 1);
+    t->mlp_gauss_newton(b, mlp, &in->root, in->cuts, 3, threads, work);
+    t->block_product(out = malloc(params + 1), b, in->net->v, a, in->cuts, 3, threads);
+    sum = NAME(digest)(sum, out, params);
+    free(work);
+    int64_t *done = calloc((size_t)a, sizeof *done);
+    out = calloc(params + 1, 1), work = aligned_alloc(64, t->descent_work(in->cuts, 3, threads) + 64);
+    t->descent_solve(out, done, b, in->tau, in->net->w, in->net->v, &in->penalty, a, in->cuts, 3, 9, 0, threads, work);
+    free(work);
+    sum = NAME(digest)(NAME(digest)(sum, out, params), done, (size_t)a * sizeof *done);
+    for (int64_t k = 0; k < a * p; k++) diag[k] = in->tau[k / p];
+    done = calloc((size_t)a, sizeof *done), out = malloc(params + 1);
+    t->spd_solve(out, done, b, diag, in->net->v, a, in->cuts, 3, &NAME(blas), threads);
+    int sound = 1; /* what is left of a matrix that is not positive is nobody's business */
+    for (int64_t i = 0; i < a; i++) sound = sound && done[i] == 0;
+    sum = NAME(digest)(sum, done, (size_t)a * sizeof *done);
+    sum = NAME(digest)(sum, out, sound ? params : 0);
+    free(b), free(diag);
+    return sum;
+}
+
+static uint64_t NAME(run_dual)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    const dnn_mlp *mlp = &in->net->mlp;
+    int64_t a = mlp->agents, numbers = 0;
+    for (int64_t i = 0; i < a; i++) {
+        int64_t rows = mlp->offsets[i + 1] - mlp->offsets[i];
+        if (rows * in->root.columns > 200) return sum; /* the naive Cholesky is slow */
+        numbers += rows * rows;
+    }
+    size_t params = (size_t)(a * mlp->params) * sizeof(real), grams = (size_t)numbers * sizeof(real);
+    real *gram = malloc(grams + 1), *out = malloc(params + 1), l2[DNN_MAX_LAYERS];
+    int64_t *status = calloc((size_t)a, sizeof *status);
+    for (int64_t k = 0; k < mlp->n_layers; k++) l2[k] = (real)0.5;
+    void *work = aligned_alloc(64, (t->mlp_dual_work(mlp, &in->root, threads) + 127) / 64 * 64);
+    t->rows_gram(gram, mlp->x, mlp->offsets, a, mlp->layers[0], &NAME(blas));
+    t->mlp_dual_solve(out, status, mlp, &in->root, gram, in->tau, l2, in->net->v, in->cuts, 3, threads, work);
+    free(work);
+    sum = NAME(digest)(NAME(digest)(sum, out, params), status, (size_t)a * sizeof *status);
+    return NAME(digest)(sum, gram, grams);
+}
+
+/* One iteration by its parts and as one call. `compare`: the numbers are finite, so the bits must be the same. */
+static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads, int compare)
+{
+    static const double rounds[9] = {1.2, -0.2, 0, 1.1, 0.3, -0.4, 0.9, 0.2, -0.1};
+    static const dnn_rule rule = {3, 2, 2, 1e-4, 1e4};
+    const dnn_mlp *mlp = &in->net->mlp;
+    const NAME(net) *n = in->net;
+    int64_t a = mlp->agents, p = mlp->params, size = a * p;
+    real *parts[2];
+    double *scalars[2];
+    for (int whole = 0; whole < 2; whole++) { /* w_hat z w y grad; value squares disagreement size heard tau beta */
+        real *r = parts[whole] = calloc((size_t)(5 * size), sizeof(real));
+        double *d = scalars[whole] = calloc((size_t)(7 * a), sizeof(double));
+        for (int64_t i = 0; i < a; i++) d[5 * a + i] = (double)in->tau[i], d[6 * a + i] = 0.5 + (double)i;
+        dnn_mlp moved = *mlp;
+        moved.w = r + 2 * size;
+        size_t room = t->full_work(mlp, threads), other = t->mix_work(a, p, threads);
+        void *work = aligned_alloc(64, ((room > other ? room : other) + 127) / 64 * 64);
+        if (whole) {
+            dnn_iteration it = {moved, in->penalty, in->csr, rounds, 3, r, r + size, r + 3 * size, r + 4 * size, d,
+                d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a, n->w, n->v, n->v, n->target, n->weight,
+                in->loss, 0.3, 0.5, 0.7, 3, &rule};
+            t->full_step(&it, threads, work);
+        } else {
+            real *told = malloc((size_t)a * sizeof *told), *heard = malloc((size_t)a * sizeof *heard);
+            for (int64_t i = 0; i < a; i++) told[i] = (real)d[6 * a + i];
+            t->proximal_step(r + size, r, n->w, n->v, d + 5 * a, 0.7, 3, &in->penalty, a, p, threads);
+            t->network_mix(r + 2 * size, d + 2 * a, d + 3 * a, r + size, &in->csr, rounds, 3, p, threads, work);
+            t->network_mix(r + 3 * size, NULL, NULL, n->v, &in->csr, rounds, 3, p, threads, work);
+            t->neighbour_max(heard, told, &in->csr, 1);
+            for (int64_t i = 0; i < a; i++) d[4 * a + i] = (double)heard[i];
+            t->mlp_loss_grad(d, r + 4 * size, &moved, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
+            t->tracker_update(r + 3 * size, d + a, r + 4 * size, n->v, moved.w, a, p, threads);
+            t->secant_rule(d + 5 * a, d + 6 * a, d + 4 * a, moved.w, n->w, r + 3 * size, n->v, NULL, &rule, a, p, threads);
+            double *change = calloc((size_t)(2 * a), sizeof *change);
+            t->row_change(change, change + a, n->w, n->v, 0.7, a, p, threads);
+            sum = NAME(digest)(sum, change, (size_t)(2 * a) * sizeof *change);
+            free(told), free(heard);
+        }
+        free(work);
+    }
+    if (compare) {
+        check("full_step: rows", memcmp(parts[0], parts[1], (size_t)(5 * size) * sizeof(real)) != 0, 0, 0);
+        check("full_step: scalars", memcmp(scalars[0], scalars[1], (size_t)(7 * a) * sizeof(double)) != 0, 0, 0);
+    }
+    for (int whole = 0; whole < 2; whole++) {
+        sum = NAME(digest)(sum, parts[whole], (size_t)(5 * size) * sizeof(real));
+        sum = NAME(digest)(sum, scalars[whole], (size_t)(7 * a) * sizeof(double));
+    }
+    return sum;
+}
+
+/* All of it; equal inputs must give an equal number. */
+static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int threads, int compare)
+{
+    int64_t a = in->net->mlp.agents, p = in->net->mlp.params;
+    size_t params = (size_t)(a * p) * sizeof(real);
+    uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
+    sum = NAME(run_iteration)(t, in, NAME(run_dual)(t, in, sum, threads), threads, compare);
+    void *out = malloc(params + 1);
+    t->penalty_prox(out, in->net->w, in->tau, &in->penalty, a, p, threads);
+    sum = NAME(digest)(sum, out, params);
+    t->csr_mix(out = malloc(params + 1), in->net->w, &in->csr, in->net->v, 2, -0.5, 0.25, p, threads);
+    return NAME(digest)(sum, out, params);
+}
