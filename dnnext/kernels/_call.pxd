@@ -138,7 +138,7 @@ cdef int make_room(Call *c, size_t size) except -1
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7
 cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
 cdef int take_offsets(Call *c, object offsets) except -1
-cdef int64_t gram_numbers(const Call *c) noexcept
+cdef int64_t gram_numbers(const Call *c, int64_t columns) except -1
 cdef int take_root(Call *c, object root) except -1
 cdef int take_blocks(Call *c, object blocks, int64_t params) except -1
 cdef int take_penalty(

@@ -154,11 +154,17 @@ cdef int take_offsets(Call *c, object offsets) except -1:
     return 0
 
 
-cdef int64_t gram_numbers(const Call *c) noexcept:
-    """sum_i n_i^2 of the n_i rows of every agent."""
-    cdef int64_t numbers = 0, agent
+cdef int64_t gram_numbers(const Call *c, int64_t columns) except -1:
+    """sum_i n_i^2 of the n_i rows of every agent, once n_i times columns is known to be an index of BLAS."""
+    cdef int64_t numbers = 0, agent, rows
     for agent in range(c.mlp.agents):
-        numbers += (c.mlp.offsets[agent + 1] - c.mlp.offsets[agent]) ** 2
+        rows = c.mlp.offsets[agent + 1] - c.mlp.offsets[agent]
+        if rows > (2**31 - 1) // max(1, columns):
+            raise ValueError(
+                f"every agent must have fewer than 2^31 rows times columns of root, but agent {agent} had {rows} rows "
+                f"and root {columns} columns: use the primal solve or conjugate gradients."
+            )
+        numbers += rows * rows
     return numbers
 
 

@@ -280,8 +280,9 @@ def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers,
         take_mlp(&c, w, x, offsets, layers, activation)
         take_root(&c, root)
         take_blocks(&c, blocks, c.mlp.params)
+        numbers = gram_numbers(&c, c.root.columns)
         if gram is not None:
-            gram_ = take(&c.arrays, gram, "gram", REAL, False, 1, gram_numbers(&c)).buf
+            gram_ = take(&c.arrays, gram, "gram", REAL, False, 1, numbers).buf
         tau_ = take(&c.arrays, tau, "tau", REAL, False, 1, c.mlp.agents)
         l2_ = take(&c.arrays, l2, "l2", REAL, False, 1, c.mlp.n_layers)
         rhs_ = take(&c.arrays, rhs, "rhs", REAL, False, 2, c.mlp.agents, c.mlp.params)
@@ -316,7 +317,7 @@ def rows_gram(out, x, offsets):
         x_ = take(&c.arrays, x, "x", REAL, False, 2)
         c.rows = x_.shape[0]
         take_offsets(&c, offsets)
-        out_ = take(&c.arrays, out, "out", REAL, True, 1, gram_numbers(&c))
+        out_ = take(&c.arrays, out, "out", REAL, True, 1, gram_numbers(&c, 1))
         with nogil:
             table_of(&c).rows_gram(out_.buf, x_.buf, c.mlp.offsets, c.mlp.agents, x_.shape[1], blas_of(&c))
     finally:

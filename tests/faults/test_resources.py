@@ -52,6 +52,12 @@ def test_roots_wider_than_sizes_can_be():
         kernels.mlp_jacobian(np.empty((0, 2)), *args, [1, 1], 0)
 
 
+def test_rows_whose_square_is_no_index():
+    """2^32 rows without columns take no memory, and their squares are 0 modulo 2^64."""
+    with pytest.raises(ValueError, match=r"agent 0 had 4294967296 rows"):
+        kernels.rows_gram(np.empty(0), np.empty((2**32, 0)), np.array([0, 2**32]))
+
+
 def test_sizes_are_counted_without_overflow():
     with pytest.raises(MemoryError, match=r"all needs 1.27e\+21 GB"):
         _checks.check_memory("all", 2**40 * 2**40 * 2**20, "less")
