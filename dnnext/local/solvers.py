@@ -44,8 +44,10 @@ def primal(sub: Subproblem, out: Array) -> None:
     """B formed and factored (l2), or formed and descended on (other penalties), a bounded group of agents at a time."""
     problem, penalty, centre = sub.problem, sub.problem.penalty, sub.centre
     assert centre is not None
+    room: Array | None = None  # of the first group, the largest: later ones use it again
     for agents in problem.agent_groups(sub.block_numbers):
-        b = sub.matrices(agents)
+        b = sub.matrices(agents, room)
+        room = b if room is None else room
         if penalty.quadratic is not None:
             _cholesky(sub, agents, b, out[agents])
         elif penalty.has_kernel:
