@@ -66,7 +66,7 @@ class Subproblem:
         return image if self.correction is None else (image + self.correction.product(v)).astype(v.dtype)
 
     def matrices(self, agents: slice, room: Array | None = None) -> Array:
-        """The diagonal blocks of B_i of some agents, packed, corrected; in `room`, rows for at least as many, if given."""
+        """The diagonal blocks of B_i of some agents, packed, corrected; in `room`, if given, which has rows enough."""
         out = None if room is None else room[: agents.stop - agents.start]
         b = self.problem.gauss_newton(self.w, self.root, self.blocks, agents, out)
         if self.correction is not None:
