@@ -5,7 +5,18 @@ import warnings
 import numpy as np
 import pytest
 from job import (
-    ALGORITHMS, COMM, GRAPHS, N_AGENTS, PENALTIES, RANK, SHARED, SIZE, assert_same, make_problem, make_shard, run,
+    ALGORITHMS,
+    COMM,
+    GRAPHS,
+    N_AGENTS,
+    PENALTIES,
+    RANK,
+    SHARED,
+    SIZE,
+    assert_same,
+    make_problem,
+    make_shard,
+    run,
 )  # fmt: skip
 from mpi4py import MPI
 
