@@ -6,9 +6,22 @@ CURVATURES = ("auto", "own", "shared", "shared-own-moments", "recoloured")
 
 
 def choose_curvature(problem):
-    """'own'.
+    """'own', for every problem.
 
-    Sharing tells every agent the mean and covariance of all inputs: a disclosure that nobody asked for by leaving a
-    default alone, and one that `curvature='shared'` asks for by name.
+    Measured by ``python -m bench.curvature`` on sets that took no part in the design (bench/results/curvature.md), 66
+    scenarios of 10 to 50 agents, against the centralised method with the same rule for tau as 'own':
+
+    =====================  ===================  ===================  ==========================  ==============
+    curvature              within 1.5 times     within 1.5 times     no rise above 1e-4 of the   seconds per
+                           its iterations, .1   its iterations, .03  start (wanted: 95 %)        iteration
+    =====================  ===================  ===================  ==========================  ==============
+    own                    5 %                  5 %                  100 %                       1
+    shared, no pairs       83 %                 51 %                 83 %                        2.3
+    shared, five pairs     98 %                 92 %                 88 %                        3.6
+    recoloured, no pairs   91 %                 69 %                 41 %                        depends on rows
+    =====================  ===================  ===================  ==========================  ==============
+
+    No run ended in NaN. Shared curvature reaches its goal in iterations and misses it in monotony, and it tells every
+    agent the mean and covariance of all inputs, which nobody asked for by leaving a default alone: so it is a choice.
     """
     return "own"
