@@ -20,6 +20,7 @@ model for 1000 ranks. Results: bench/results/mpi.md and mpi.csv.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from bench.provenance import RESULTS, software, write_table
 
 N_AGENTS, N_ROWS = 10, 50
 LAYERS = {100: (9, 9, 1), 2001: (48, 40, 1), 100_001: (498, 200, 1)}
@@ -193,70 +196,70 @@ def model(latency, bandwidth, n_ranks, n_params, rounds, degree=2):
     return mix + vote, sums + steps * latency + n_ranks * 40 / bandwidth
 
 
+HEADER = ["ranks", "P", "rounds", "bytes", "iteration", "arithmetic", "floor", "gather", "lockstep", "apart", "added"]
+HEADER += ["measured"]  # all in milliseconds from the fifth on
+
+
+def measure(n_params, n_ranks, n_iter, repeats):
+    """One row of the table, and the library."""
+    found = launch(n_ranks, n_params, n_iter, repeats)
+    ms = {name: 1e3 * min(values) for name, values in found["seconds"].items()}
+    ms["apart"] = ms["iteration"] - ms["arithmetic"] - ms["floor"]
+    ms["added"] = ms["iteration"] - ms["lockstep"]
+    ms["measured"] -= ms["iteration"]
+    row = [n_ranks, n_params, found["rounds"], found["bytes"], *[ms[name] for name in HEADER[4:]]]
+    print(row, flush=True)
+    return row, found["library"]
+
+
+def kept(sizes):
+    """Rows of an earlier run whose number of weights is none of these."""
+    if not (RESULTS / "mpi.csv").exists():
+        return []
+    with (RESULTS / "mpi.csv").open() as file:
+        header, *rows = csv.reader(file)
+    rows = [[*map(int, row[:4]), *map(float, row[4:])] for row in rows] if header == HEADER else []
+    return [row for row in rows if row[1] not in sizes]
+
+
+def projection(rows):
+    """Sentences on 1000 ranks, from the floors of two."""
+    floors = np.array([[row[3], 1e-3 * row[6] / row[2]] for row in rows if row[0] == 2])
+    latency = float(floors[:, 1].min())
+    bandwidth = float(floors[-1, 0] / max(floors[-1, 1] - latency, 1e-9))
+    lines = []
+    for n_params in sorted({row[1] for row in rows}):
+        messages, measured = model(latency, bandwidth, 1000, n_params, rows[0][2])
+        lines.append(f"P = {n_params}: {1e3 * messages:.2g} ms of messages, {1e3 * measured:.2g} ms per measured row")
+    return (
+        f"Model for 1000 ranks, one agent and one core each, ring: latency {1e6 * latency:.1f} us and bandwidth "
+        f"{bandwidth / 1e9:.1f} GB/s as fitted to the floors of 2 ranks (shared memory; put in those of a real "
+        f"network), see bench.mpi.model. {'; '.join(lines)}."
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="a few iterations of the small sizes")
-    parser.add_argument("--only", type=int, choices=LAYERS, help="one number of weights, printed and not written down")
+    parser.add_argument("--quick", action="store_true", help="a few iterations of the small sizes; nothing is written")
+    parser.add_argument("--only", type=int, choices=LAYERS, help="one number of weights; the other rows are kept")
     parser.add_argument("--worker", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         worker(*args.worker)
         return
-    from bench.provenance import software, write_table
-
-    plan = {100: (50, 12), 2001: (30, 12), 100_001: (4, 4)}
+    plan = {100: (20, 3), 2001: (20, 3)} if args.quick else {100: (50, 8), 2001: (30, 8), 100_001: (4, 3)}
+    plan = {n_params: turns for n_params, turns in plan.items() if args.only in (None, n_params)}
+    measured = [measure(n_params, n_ranks, *turns) for n_params, turns in plan.items() for n_ranks in RANKS]
     if args.quick:
-        plan = {100: (20, 3), 2001: (20, 3)}
-    if args.only:
-        plan = {args.only: plan[args.only]}
-    rows, floors, library, rounds = [], [], "", 0
-    for n_params, (n_iter, repeats) in plan.items():
-        for n_ranks in RANKS:
-            found = launch(n_ranks, n_params, n_iter, repeats)
-            ms = {name: 1e3 * min(values) for name, values in found["seconds"].items()}
-            apart = ms["iteration"] - ms["arithmetic"] - ms["floor"]
-            library, rounds = found["library"], found["rounds"]
-            rows.append([
-                n_ranks, n_params, rounds, ms["iteration"], ms["arithmetic"], ms["floor"], ms["gather"],
-                ms["lockstep"], apart, ms["iteration"] - ms["lockstep"], ms["measured"] - ms["iteration"],
-            ])  # fmt: skip
-            if n_ranks == 2:
-                floors.append((found["bytes"], 1e-3 * ms["floor"] / rounds))
-            print(rows[-1], flush=True)
-    if args.only:
         return
-    size, seconds = np.array(floors).T
-    latency = float(seconds.min())
-    bandwidth = float(size[-1] / max(seconds[-1] - latency, 1e-9))
-    lines = []
-    for n_params in plan:
-        messages, measured = model(latency, bandwidth, 1000, n_params, rounds)
-        lines.append(f"P = {n_params}: {1e3 * messages:.2g} ms of messages, {1e3 * measured:.2g} ms per measured row")
+    rows = sorted([row for row, _ in measured] + kept(plan), key=lambda row: (row[1], row[0]))
     notes = (
-        f"Milliseconds per iteration, best of many short turns; {N_AGENTS} agents on a ring, {rounds} rounds per "
-        f"iteration. apart = iteration - arithmetic - floor. added = iteration - lockstep, the same arithmetic with "
-        f"bare messages in between: ranks that share a core find cold caches after every message. measured = what the "
-        f"history of an iteration costs on top. "
-        f"{library}; "
-        f"{software('mpi4py')}.\n\n"
-        f"Model for 1000 ranks, one agent and one core each, ring: latency {1e6 * latency:.1f} us and bandwidth "
-        f"{bandwidth / 1e9:.1f} GB/s as fitted to the floors of 2 ranks (shared memory; put in those of a real "
-        f"network), see bench.mpi.model. {'; '.join(lines)}."
+        f"Milliseconds per iteration, best of many short turns; {N_AGENTS} agents on a ring; bytes per rank and round. "
+        "apart = iteration - arithmetic - floor. added = iteration - lockstep, the same arithmetic with bare messages "
+        "in between: ranks that share a core find cold caches after every message. measured = what the history of an "
+        f"iteration costs on top. {measured[0][1]}; {software('mpi4py')}.\n\n{projection(rows)}"
     )
-    header = [
-        "ranks",
-        "P",
-        "rounds",
-        "iteration",
-        "arithmetic",
-        "floor",
-        "gather",
-        "lockstep",
-        "apart",
-        "added",
-        "measured",
-    ]
-    write_table("mpi", "What the MPI engine adds to an iteration", header, rows, notes)
+    write_table("mpi", "What the MPI engine adds to an iteration", HEADER, rows, notes)
 
 
 if __name__ == "__main__":
