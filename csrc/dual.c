@@ -254,8 +254,8 @@ static void dual_solve_agent(const dual *d, int64_t agent, int thread)
     int64_t n = rows_of(mlp, agent), first = mlp->offsets[agent], outputs = outputs_of(mlp);
     cut_dual(&s, d->spaces + d->room * (size_t)thread, mlp, d->root);
     dual_agent g = {d, &s, inputs_of(mlp, first), d->gram ? d->gram + d->place[agent] : NULL,
-        (const real *)d->root->root + first * outputs * (d->root->diagonal ? 1 : d->root->columns), n,
-        d->root->columns, d->tau[agent]};
+        (const real *)d->root->root + first * outputs * (d->root->diagonal ? 1 : d->root->columns), n, d->root->columns,
+        d->tau[agent]};
     if (g.columns == 0) g.n = 0;
     for (int64_t e = 0; e < n * g.columns; e++) s.ones[e] = 1;
     if (g.n > 0) {

@@ -167,8 +167,7 @@ static void times_root(
 }
 
 /* One block: J is never made. */
-static void product_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+static void product_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first;

@@ -208,8 +208,7 @@ typedef struct job {
     double *value; /* (A) or NULL */
     int64_t chunk_rows;
     /* out (P) and *value += what rows first .. stop - 1 of the agent, a panel, bring */
-    void (*panel)(
-        const struct job *, room *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
+    void (*panel)(const struct job *, room *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
     /* for sum_chunks: out (P) <- keep out + what the rows of one chunk bring */
     void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
     const real *target, *weight, *direction; /* (M, Q), (M) or NULL; v (A, P) or u (M, Q) */
@@ -220,8 +219,7 @@ typedef struct job {
 } job;
 
 /* A panel chunk by chunk. Serial. */
-static void sum_chunks(
-    const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
+static void sum_chunks(const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
 {
     (void)value;
     real keep = 0;
@@ -308,8 +306,7 @@ static void sum_agents(const job *j, double microseconds, int threads, void *wor
         for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
 }
 
-static void jtu_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+static void jtu_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first, outputs = outputs_of(mlp);
@@ -323,12 +320,8 @@ static void jtu_chunk(
  * Agents are parallel, or the panels of one agent after another. */
 static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, void *work)
 {
-    job j = {.mlp = mlp,
-        .out = out,
-        .chunk_rows = chunk_rows(mlp),
-        .panel = sum_chunks,
-        .chunk = jtu_chunk,
-        .direction = u};
+    job j = {
+        .mlp = mlp, .out = out, .chunk_rows = chunk_rows(mlp), .panel = sum_chunks, .chunk = jtu_chunk, .direction = u};
     sum_agents(&j, guess_work(mlp), threads, work);
 }
 

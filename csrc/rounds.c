@@ -70,8 +70,8 @@ static void row_change(double *disagreement, double *size, const void *before, c
 {
     int team = team_size(threads, (double)(n_rows * columns) * 0.2e-3);
     FOR_EACH(i, n_rows,
-        change_of_row(disagreement + i, size + i, (const real *)before + i * columns,
-            (const real *)after + i * columns, columns, factor))
+        change_of_row(disagreement + i, size + i, (const real *)before + i * columns, (const real *)after + i * columns,
+            columns, factor))
 }
 
 /* One call of network_mix; `squares` (panels, n_rows, 2), or NULL if nobody asks. */

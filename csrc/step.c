@@ -49,17 +49,15 @@ static void respond_piece(real *restrict out, const real *restrict w, const real
 static void move_piece(real *restrict z, const real *restrict w, const real *restrict w_hat, real step, int64_t n)
 {
     int64_t p = 0;
-    for (; p + LANES <= n; p += LANES)
-        store(z + p, load(w + p) + rounded_product(step, load(w_hat + p) - load(w + p)));
+    for (; p + LANES <= n; p += LANES) store(z + p, load(w + p) + rounded_product(step, load(w_hat + p) - load(w + p)));
     if (p == n) return;
     vector old = load_part(w + p, n - p);
     store_part(z + p, old + rounded_product(step, load_part(w_hat + p, n - p) - old), n - p);
 }
 
 /* One row of proximal_step. Serial. */
-static void proximal_row(
-    real *z, real *w_hat, const real *w, const real *y, double tau, real step, double agents, const dnn_penalty *penalty,
-    int64_t params)
+static void proximal_row(real *z, real *w_hat, const real *w, const real *y, double tau, real step, double agents,
+    const dnn_penalty *penalty, int64_t params)
 {
     const real push = (real)agents / (real)tau, s = 1 / (real)tau;
     const real *l1 = penalty->l1, *l2 = penalty->l2;
@@ -169,8 +167,8 @@ static void follow(const sequel *q, int64_t rows, int threads)
 
 /* y_i += grad_i - grad_old_i; squares_i = |w_i|^2 + |y_i|^2, in double.
  * Shapes: y, grad, grad_old, w (A, P); squares (A) double. Aliasing: y is none. Agents are parallel. */
-static void tracker_update(void *y, double *squares, const void *grad, const void *grad_old, const void *w, int64_t rows,
-    int64_t params, int threads)
+static void tracker_update(void *y, double *squares, const void *grad, const void *grad_old, const void *w,
+    int64_t rows, int64_t params, int threads)
 {
     sequel q = {.y = y, .grad = grad, .grad_old = grad_old, .squares = squares, .w = w, .params = params};
     follow(&q, rows, threads);
@@ -183,8 +181,16 @@ static void tracker_update(void *y, double *squares, const void *grad, const voi
 static void secant_rule(double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
     const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads)
 {
-    sequel q = {.y = (void *)y, .w = w, .w_old = w_old, .y_old = y_old, .model = model, .tau = tau, .beta = beta,
-        .heard = heard, .rule = rule, .params = params}; /* y is read only: there are no squares */
+    sequel q = {.y = (void *)y,
+        .w = w,
+        .w_old = w_old,
+        .y_old = y_old,
+        .model = model,
+        .tau = tau,
+        .beta = beta,
+        .heard = heard,
+        .rule = rule,
+        .params = params}; /* y is read only: there are no squares */
     follow(&q, rows, threads);
 }
 
@@ -202,18 +208,26 @@ static void full_step(const dnn_iteration *it, int threads, void *work)
     const int64_t agents = it->mlp.agents, params = it->mlp.params;
     char *next = work;
     real *told = carve(&next, agents, sizeof(real)), *heard = carve(&next, agents, sizeof(real));
-    proximal_step(it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents, params,
-        threads);
+    proximal_step(
+        it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents, params, threads);
     network_mix((void *)it->mlp.w, it->disagreement, it->size, it->z, &it->csr, it->rounds, it->n_rounds, params,
         threads, next);
     network_mix(it->y, NULL, NULL, it->y_old, &it->csr, it->rounds, it->n_rounds, params, threads, next);
     for (int64_t i = 0; i < agents; i++) told[i] = (real)it->beta[i];
     neighbour_max(heard, told, &it->csr, 1);
     for (int64_t i = 0; i < agents; i++) it->heard[i] = it->n_rounds ? (double)heard[i] : 0;
-    mlp_loss_grad(
-        it->value, it->grad, &it->mlp, it->target, it->weight, it->loss, it->param, it->scale, threads, next);
-    sequel q = {.y = it->y, .grad = it->grad, .grad_old = it->grad_old, .squares = it->squares, .w = it->mlp.w,
-        .w_old = it->w_old, .y_old = it->y_old, .tau = it->rule ? it->tau : NULL, .beta = it->beta, .heard = it->heard,
-        .rule = it->rule, .params = params};
+    mlp_loss_grad(it->value, it->grad, &it->mlp, it->target, it->weight, it->loss, it->param, it->scale, threads, next);
+    sequel q = {.y = it->y,
+        .grad = it->grad,
+        .grad_old = it->grad_old,
+        .squares = it->squares,
+        .w = it->mlp.w,
+        .w_old = it->w_old,
+        .y_old = it->y_old,
+        .tau = it->rule ? it->tau : NULL,
+        .beta = it->beta,
+        .heard = it->heard,
+        .rule = it->rule,
+        .params = params};
     follow(&q, agents, threads);
 }

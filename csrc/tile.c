@@ -56,38 +56,40 @@ INLINE void tile_product(const int R, const int V, real *c, int64_t ldc, const r
     int64_t step, int64_t across, const real *b, int64_t ldb, int64_t n)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
-    UNROLLED for (int r = 0; r < R; r++)
-        UNROLLED for (int v = 0; v < V; v++)
-            sum[r][v] = bias ? splat(bias[r]) : keep ? load(c + r * ldc + v * LANES) : (vector){0};
+    UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++) sum[r][v] =
+        bias   ? splat(bias[r])
+        : keep ? load(c + r * ldc + v * LANES)
+               : (vector){0};
     for (int64_t k = 0; k < n; k++, a += step, b += ldb) {
         vector right[TILE_VECTORS];
         UNROLLED for (int v = 0; v < V; v++) right[v] = load(b + v * LANES);
-        UNROLLED for (int r = 0; r < R; r++) {
+        UNROLLED for (int r = 0; r < R; r++)
+        {
             vector left = splat(a[r * across]);
             UNROLLED for (int v = 0; v < V; v++) sum[r][v] += left * right[v];
         }
     }
-    UNROLLED for (int r = 0; r < R; r++)
-        UNROLLED for (int v = 0; v < V; v++) store(c + r * ldc + v * LANES, sum[r][v]);
+    UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++) store(c + r * ldc + v * LANES, sum[r][v]);
 }
 
 /* c[r, v] = (c or 0) + sum of a[r, :] b[v, :] over n vectors, lane by lane: c[r, v] is a vector. */
-INLINE void tile_dots(const int R, const int V, real *c, int64_t ldc, int keep, const real *a, const real *b,
-    int64_t ld, int64_t n)
+INLINE void tile_dots(
+    const int R, const int V, real *c, int64_t ldc, int keep, const real *a, const real *b, int64_t ld, int64_t n)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
-    UNROLLED for (int r = 0; r < R; r++)
-        UNROLLED for (int v = 0; v < V; v++) sum[r][v] = keep ? load(c + (r * ldc + v) * LANES) : (vector){0};
+    UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++) sum[r][v] =
+        keep ? load(c + (r * ldc + v) * LANES) : (vector){0};
     for (int64_t k = 0; k < n; k++, a += LANES, b += LANES) {
         vector right[TILE_VECTORS];
         UNROLLED for (int v = 0; v < V; v++) right[v] = load(b + v * ld);
-        UNROLLED for (int r = 0; r < R; r++) {
+        UNROLLED for (int r = 0; r < R; r++)
+        {
             vector left = load(a + r * ld);
             UNROLLED for (int v = 0; v < V; v++) sum[r][v] += left * right[v];
         }
     }
-    UNROLLED for (int r = 0; r < R; r++)
-        UNROLLED for (int v = 0; v < V; v++) store(c + (r * ldc + v) * LANES, sum[r][v]);
+    UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++)
+        store(c + (r * ldc + v) * LANES, sum[r][v]);
 }
 
 /* A (rows, n) as packed_product takes it: for every TILE_DEPTH columns, for every tile, its rows side by side.
@@ -198,8 +200,8 @@ INLINE void turn_block(vector v[LANES])
 
 /* out[i, m] = x[m, i], columns m >= n of out repeat the last one. Shapes: out (d, columns) with row length ld, x (n, d)
  * with row length stride, at whose end x may stand; 0 < n <= columns. Aliasing: none. Serial. */
-static void turn(real *restrict out, int64_t ld, const real *restrict x, int64_t stride, int64_t n, int64_t d,
-    int64_t columns)
+static void turn(
+    real *restrict out, int64_t ld, const real *restrict x, int64_t stride, int64_t n, int64_t d, int64_t columns)
 {
     for (int64_t m = 0; m < columns; m += LANES) {
         int64_t i = 0, reach = d < LANES ? (m + LANES) * stride + LANES - d : 0; /* loads pass the end of a row */

@@ -121,7 +121,8 @@ static void NAME(test_dual)(const dnn_table *t, NAME(net) * n, int64_t columns, 
     int diagonal = columns == 0;
     real *s = NAME(numbers)(n->rows * n->outputs * (diagonal ? 1 : columns));
     dnn_root root = {s, diagonal ? n->outputs : columns, diagonal};
-    for (int64_t i = 0; i < a; i++) numbers += (n->offsets[i + 1] - n->offsets[i]) * (n->offsets[i + 1] - n->offsets[i]);
+    for (int64_t i = 0; i < a; i++)
+        numbers += (n->offsets[i + 1] - n->offsets[i]) * (n->offsets[i + 1] - n->offsets[i]);
     real *gram = NAME(numbers)(numbers), *tau = NAME(numbers)(a), *l2 = NAME(numbers)(n->mlp.n_layers);
     real *x = NAME(numbers)(a * p), *back = NAME(numbers)(a * p);
     int64_t *status = malloc((size_t)a * sizeof *status);
@@ -131,8 +132,7 @@ static void NAME(test_dual)(const dnn_table *t, NAME(net) * n, int64_t columns, 
     void *work = aligned_alloc(64, (room + 63) / 64 * 64 + 64), *work2 = aligned_alloc(64, (other + 63) / 64 * 64 + 64);
     t->rows_gram(gram, n->x, n->offsets, a, n->inputs, &NAME(blas));
     for (int kept = 0; kept < 2; kept++) {
-        t->mlp_dual_solve(
-            x, status, &n->mlp, &root, kept ? gram : NULL, tau, l2, n->v, cuts, 3, threads, work);
+        t->mlp_dual_solve(x, status, &n->mlp, &root, kept ? gram : NULL, tau, l2, n->v, cuts, 3, threads, work);
         t->mlp_gauss_newton_product(back, &n->mlp, &root, x, cuts, 3, threads, work2);
         for (int64_t i = 0, k = 0; i < a; i++)
             for (int64_t u = 0; u < n->mlp.n_layers; u++)
@@ -202,8 +202,8 @@ static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
     dnn_csr csr = {a, indptr, indices, NULL, NULL, weight};
     dnn_rule rule = {3, 3, 1.2, 1e-3, 1e3};
     dnn_iteration it = {n->mlp, penalty, csr, rounds, 3, rows[0], rows[1], rows[2], rows[3], sums[4], sums[5], sums[6],
-        sums[7], sums[8], sums[0], sums[1], n->w, n->v, rows[4], n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 0.7, 3,
-        &rule};
+        sums[7], sums[8], sums[0], sums[1], n->w, n->v, rows[4], n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 0.7,
+        3, &rule};
     it.mlp.w = rows[5];
     void *work = aligned_alloc(64, (t->full_work(&n->mlp, threads) + 63) / 64 * 64 + 64);
     t->full_step(&it, threads, work);

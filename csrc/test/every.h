@@ -165,7 +165,8 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
             for (int64_t i = 0; i < a; i++) d[4 * a + i] = (double)heard[i];
             t->mlp_loss_grad(d, r + 4 * size, &moved, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
             t->tracker_update(r + 3 * size, d + a, r + 4 * size, n->v, moved.w, a, p, threads);
-            t->secant_rule(d + 5 * a, d + 6 * a, d + 4 * a, moved.w, n->w, r + 3 * size, n->v, NULL, &rule, a, p, threads);
+            t->secant_rule(
+                d + 5 * a, d + 6 * a, d + 4 * a, moved.w, n->w, r + 3 * size, n->v, NULL, &rule, a, p, threads);
             double *change = calloc((size_t)(2 * a), sizeof *change);
             t->row_change(change, change + a, n->w, n->v, 0.7, a, p, threads);
             sum = NAME(digest)(sum, change, (size_t)(2 * a) * sizeof *change);

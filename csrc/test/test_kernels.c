@@ -4,7 +4,8 @@
 /* One iteration by its parts and as one call: the same bits. */
 static void test_iterations(const dnn_table *f64, const dnn_table *f32, int threads)
 {
-    static const int64_t layers[3][4] = {{7, 5}, {6, 9, 2}, {3, 40, 30, 3}}, shares[3][3] = {{1, 0, 5}, {900, 3, 8}, {9, 9, 9}};
+    static const int64_t layers[3][4] = {{7, 5}, {6, 9, 2}, {3, 40, 30, 3}},
+                         shares[3][3] = {{1, 0, 5}, {900, 3, 8}, {9, 9, 9}};
     for (int k = 0; k < 3; k++) {
         inputs_f64 *in64 = make_inputs_f64(make_net_f64(layers[k], 1 + k, shares[k], 3, DNN_TANH), k, DNN_HUBER);
         inputs_f32 *in32 = make_inputs_f32(make_net_f32(layers[k], 1 + k, shares[k], 3, DNN_TANH), k, DNN_HUBER);
