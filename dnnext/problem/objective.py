@@ -283,9 +283,14 @@ class Problem:
         return self.gauss_newton(w, root, np.arange(self.n_params + 1, dtype=np.int64))
 
     @cached_property
+    def keeps_gram(self) -> bool:
+        """Whether `gram` is kept: if it is no larger than the state at any agent, so that every rank decides alike."""
+        return int(self.agent_rows.max()) ** 2 <= STATE_ROWS * self.n_params
+
+    @cached_property
     def gram(self) -> Array | None:
         """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
-        if int(self.agent_rows.max()) ** 2 > STATE_ROWS * self.n_params:  # of all agents: every rank decides alike
+        if not self.keeps_gram:
             return None
         out = np.empty(int(np.sum(np.diff(self.offsets) ** 2)), self.dtype)
         kernels.rows_gram(out, self.x, self.offsets)
