@@ -48,6 +48,16 @@ TRAVELS_BEFORE = {  # beside these, from the estimators
     "dnnext.metrics.smoothness": "largest curvature of each agent, for the final step",
     "dnnext.problem.objective.value": "g_i at w_bar, for the final step",
 }
+TRAVELS_SHARED = {  # with shared curvature only
+    "dnnext.problem.synthetic.input_moments": "sums of inputs and of their products, per agent",
+    "dnnext.problem.synthetic._on": "N_i; whether memory is too small",
+}
+SURROGATES = {
+    "partial": PartialLinearization(),
+    "full": FullLinearization(),
+    "shared": PartialLinearization(curvature="shared"),
+    "recoloured": PartialLinearization(curvature="recoloured"),
+}
 
 
 class Recorder:
@@ -92,19 +102,20 @@ def assert_no_row_leaves(log, *tables):
 
 
 @pytest.mark.parametrize("graph", ["fixed", "gossip"])
-@pytest.mark.parametrize("surrogate", [PartialLinearization(), FullLinearization()], ids=["partial", "full"])
+@pytest.mark.parametrize("surrogate", SURROGATES.values(), ids=SURROGATES)
 def test_only_what_is_listed_leaves_a_rank_and_never_a_row(graph, surrogate):
     log = []
     runtime = OverMPI(N_AGENTS, comm=Recorder(COMM, log), timeout=30)
     result = run(runtime, algorithm=NEXT(surrogate), graph=GRAPHS[graph], penalty=L1(alpha=1e-2))
-    assert {name for name, _ in log} <= set(TRAVELS)
+    extra = TRAVELS_SHARED if surrogate in (SURROGATES["shared"], SURROGATES["recoloured"]) else {}
+    assert {name for name, _ in log} <= {*TRAVELS, *extra}
     assert sum(array.nbytes for _, array in log) == runtime.bytes_wire
     x, y = zip(*[make_shard(agent, SquaredError()) for agent in runtime.agents], strict=True)
     assert_no_row_leaves(log, *x, *y)
     if SIZE > 1:
-        width = 2 * result.w.shape[1] + 1
+        rows = 2 * result.w.shape[1]
         messages = [array for name, array in log if name.endswith("network.mix")]
-        assert {array.shape[1] for array in messages} == {width}
+        assert {array.shape[1] for array in messages} == ({rows, rows + 2} if extra else {rows + 1})
         assert result.history["bytes_wire"][-1] > 0
     runtime.close()
 
