@@ -72,7 +72,8 @@ def notes(rows: list[dict[str, Any]]) -> str:
     product = ", ".join(f"{min(v):.0f} to {max(v):.0f} GF/s in {k}" for k, v in rates.items())
     lines = [
         "Microseconds, medians of interleaved bursts, one thread each, arrays and compilation made before. A peer's "
-        f"best variant is named. Limits: {limits}. NumPy's 1000^3 product ran at {product}.",
+        f"best variant is named. Limits: {limits}. NumPy's 1000^3 product ran at {product}: where "
+        "that range is wide the host was shared, so compare within a row, whose contenders took turns.",
         "",
     ]
     for r in rows:
