@@ -68,7 +68,7 @@ def notes(rows: list[dict[str, Any]]) -> str:
     rates: dict[str, list[float]] = {}
     for r in rows:
         if "1000^3 product" in r["parts"]:
-            rates.setdefault(r["dtype"], []).append(2e3 / r["parts"]["1000^3 product"])
+            rates.setdefault(r["dtype"], []).append(2e6 / r["parts"]["1000^3 product"])
     product = ", ".join(f"{min(v):.0f} to {max(v):.0f} GF/s in {k}" for k, v in rates.items())
     lines = [
         "Microseconds, medians of interleaved bursts, one thread each, arrays and compilation made before. A peer's "
