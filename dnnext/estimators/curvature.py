@@ -12,13 +12,13 @@ def choose_curvature(problem):
     scenarios of 10 to 50 agents, against the centralised method with the same rule for tau as 'own':
 
     =====================  ===================  ===================  ==========================  ==============
-    curvature              within 1.5 times     within 1.5 times     no rise above 1e-4 of the   seconds per
+    curvature              within 1.5 times     within 1.5 times     no rise above 1e-4 of the   time of an
                            its iterations, .1   its iterations, .03  start (wanted: 95 %)        iteration
     =====================  ===================  ===================  ==========================  ==============
     own                    5 %                  5 %                  100 %                       1
-    shared, no pairs       83 %                 51 %                 83 %                        2.3
-    shared, five pairs     98 %                 92 %                 88 %                        3.6
-    recoloured, no pairs   91 %                 69 %                 41 %                        depends on rows
+    shared, no pairs       83 %                 51 %                 83 %                        0.4 to 3.2
+    shared, five pairs     98 %                 92 %                 88 %                        0.8 to 7.1
+    recoloured, no pairs   91 %                 69 %                 41 %                        0.8 to 1.3
     =====================  ===================  ===================  ==========================  ==============
 
     No run ended in NaN. Shared curvature reaches its goal in iterations and misses it in monotony, and it tells every

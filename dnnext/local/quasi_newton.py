@@ -38,6 +38,7 @@ class Correction:
 
     def __init__(self, memory: dict[str, Array], base_product: Callable[[Array], Array], keep_ridge: bool) -> None:
         self.memory, self.keep_ridge = memory, keep_ridge
+        self.seen: tuple[Array, Array, Array] | None = None  # an anchor, a step and base step, as last asked for
         steps = memory["pairs.s"]
         n, pairs, p = steps.shape
         self.u, self.c, self.ridge = np.zeros((n, 2 * pairs, p)), np.zeros((n, 2 * pairs)), np.zeros(n)

@@ -281,7 +281,10 @@ class PartialLinearization(Surrogate):
     def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
         """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
         product = self._base_product(problem, s, w, v)
-        return product if s.correction is None else product + s.correction.product(v)
+        if s.correction is None:
+            return product
+        s.correction.seen = (w, v, product)
+        return np.asarray(product + s.correction.product(v))
 
     def _correction(self, problem: Problem, s: Any) -> quasi_newton.Correction:
         quasi_newton.begin(s.memory, s.w, self.quasi_newton)
@@ -296,7 +299,14 @@ class PartialLinearization(Surrogate):
         if s.correction is not None:
             step = s.z.astype(np.float64) - s.w_old
             change = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
-            quasi_newton.learn(s.memory, s.correction, step, change, self._base_product(problem, s, s.w_old, step))
+            quasi_newton.learn(s.memory, s.correction, step, change, self._seen_product(problem, s, step))
+
+    def _seen_product(self, problem: Problem, s: Any, step: Array) -> Array:
+        """base_i step_i at w_old, which the rule for tau may have asked for just before."""
+        w, v, product = s.correction.seen or (None, step, step)
+        if w is s.w_old and np.array_equal(v, step):
+            return np.asarray(product)
+        return self._base_product(problem, s, s.w_old, step)
 
     def curvature_scale(self, problem: Problem, w: Array) -> float:
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
