@@ -9,6 +9,7 @@ from bench.kernels.clock import Row, total
 from dnnext import kernels
 from dnnext.network import Topology
 
+PLAIN = np.array([[1.0, 0.0, 0.0]])  # scale, shift, memory of one round
 SHAPES = {
     "few agents": (10, 101, ("ratio", 1.0)),
     "32 agents": (32, 2000, ("ratio", 1.0)),
@@ -29,10 +30,10 @@ def mixing_row(name: str, agents: int, params: int, goal: Any, dtype: Any) -> Ro
     dense = mixing.toarray()
     z = np.random.default_rng(0).standard_normal((agents, params)).astype(dtype)
     out, copy = np.empty_like(z), np.empty_like(z)
-    csr = (mixing.indptr, mixing.indices, mixing.data)
+    csr = (mixing.indptr.astype(np.int64), mixing.indices.astype(np.int64), mixing.data)
 
     def ours() -> Any:
-        kernels.csr_mix(out, z, *csr, None, 1.0, 0.0, 0.0)
+        kernels.network_mix(out, None, None, z, *csr, PLAIN)
         return (out,)
 
     numpy = {"dense": lambda: np.matmul(dense, z, out=copy), "SciPy CSR": lambda: mixing @ z}
