@@ -46,8 +46,16 @@ def _share(counts: tuple[int, int]) -> str:
     return f"{counts[0]}/{counts[1]}" + (f" ({100 * counts[0] / counts[1]:.0f} %)" if counts[1] else "")
 
 
+def paired(done: Done, method: str, gap: float) -> str:
+    """Costs of the method over those of 'own', in the scenarios where both reached the gap."""
+    both = [r for _, r in done if np.isfinite(needed(r, method, gap)) and np.isfinite(needed(r, "own", gap))]
+    ratios = {w: [needed(r, method, gap, w) / needed(r, "own", gap, w) for r in both] for w in ("iteration", "round")}
+    told = ", ".join(f"{np.median(values):.2f} times the {what}s" for what, values in ratios.items() if values)
+    return f"gap {gap}: {told} ({len(both)} scenarios)"
+
+
 def cost_rows(done: Done) -> list[list[Any]]:
-    """Method by method: at each gap how often it was reached, and medians where it and the centralised method did."""
+    """Method by method: at each gap how often it was reached, and medians over the scenarios where it was."""
     rows = []
     for method in METHODS:
         for gap in GAPS:
@@ -133,6 +141,7 @@ def report(done: Done, n_wanted: int, quick: bool) -> None:
     ]
     notes = (
         f"Medians over the scenarios where the method reached the gap, which are not the same for all. {GT}: the best "
-        "of three step sizes. Seconds come from a loaded machine."
+        "of three step sizes. Seconds come from a loaded machine. shared + QN beside own, medians over the scenarios where "
+        f"both got there: {'; '.join(paired(done, 'shared + QN', gap) for gap in GAPS[:2])}."
     )
     publish("curvature_costs", "Costs to a relative gap", header, cost_rows(done), facts, None, quick, notes)

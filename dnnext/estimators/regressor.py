@@ -54,7 +54,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     n_blocks : int, default=1
         Blocks of weights solved in parallel inside an agent (partial surrogate).
     solver : {'auto', 'primal', 'dual', 'cg', 'fista'}, default='auto'
-        Solver of the partial surrogate; 'auto' picks by counting flops.
+        Solver of the partial surrogate; 'auto' asks a model of their cost.
     curvature : {'auto', 'own', 'shared', 'shared-own-moments', 'recoloured'}, default='auto'
         Whose inputs the partial surrogate models (see `PartialLinearization`); 'shared' and 'recoloured' tell every
         agent the mean and covariance of all inputs, 'auto' is 'own'.
