@@ -141,7 +141,7 @@ def report(done: Done, n_wanted: int, quick: bool) -> None:
     ]
     notes = (
         f"Medians over the scenarios where the method reached the gap, which are not the same for all. {GT}: the best "
-        "of three step sizes. Seconds come from a loaded machine. shared + QN beside own, medians over the scenarios where "
+        "of three step sizes. Seconds come from a loaded machine. shared + QN beside own, medians over scenarios where "
         f"both got there: {'; '.join(paired(done, 'shared + QN', gap) for gap in GAPS[:2])}."
     )
     publish("curvature_costs", "Costs to a relative gap", header, cost_rows(done), facts, None, quick, notes)
