@@ -44,20 +44,46 @@ ENVIRONMENT = {
 }
 
 
-def worker(n_params, n_iter, repeats):
-    """One rank: seconds per iteration of everything, as JSON from rank 0."""
-    from mpi4py import MPI
+class Bare:
+    """The messages of an iteration without the engine: as many bytes to the same peers, and the least gather."""
 
-    from dnnext.algorithms import NEXT
-    from dnnext.local import FullLinearization
-    from dnnext.network import Network, Topology
-    from dnnext.problem import L2, MLP, Problem, SquaredError
+    def __init__(self, comm, kind, network, width):
+        plan = network._fixed[0][0].plan
+        self.comm, self.kind, self.rounds = comm, kind, network.rounds_per_mix
+        self.send, self.recv = (np.zeros((n, width)) for n in (len(plan.send_rows), plan.n_ghost))
+        self.given, self.wanted = (plan.send_counts * width, None), (plan.recv_counts * width, None)
+        self.graph = comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
+        self.three, self.every = np.zeros(3), np.zeros((comm.size, 3))
+
+    def exchange(self):
+        self.graph.Neighbor_alltoallv([self.send, self.given, self.kind], [self.recv, self.wanted, self.kind])
+
+    def gather(self):
+        self.comm.Allgather(self.three, self.every)
+
+    def seconds(self, call, n_iter, each=1):
+        """Per iteration of `each` calls, all ranks at once."""
+        for _ in range(5):
+            call()
+        self.comm.Barrier()
+        begin = time.perf_counter()
+        for _ in range(n_iter * each):
+            call()
+        return (time.perf_counter() - begin) / n_iter
+
+
+def muted(bare):
+    """Two kinds of runtime: one sends nothing once `is_mute` is set, the other bare messages of the same size."""
     from dnnext.runtime.mpi import OverMPI
 
     class Stale(OverMPI):
-        """Sends nothing once `is_mute` is set: ghosts and sums stay what they last were."""
+        """Ghosts and sums stay what they last were."""
 
         is_mute = False
+
+        def __init__(self, n_agents):
+            self.kept = {}
+            super().__init__(n_agents)
 
         def exchange(self, rows, plan):
             if not self.is_mute:
@@ -70,37 +96,43 @@ def worker(n_params, n_iter, repeats):
             return self.kept[key]
 
     class Lockstep(Stale):
-        """As Stale, but once it is mute bare messages of the same size take the place of its own."""
+        """As Stale, with bare messages in the places of its own."""
 
         def exchange(self, rows, plan):
             if self.is_mute:
-                exchange()
+                bare.exchange()
             super().exchange(rows, plan)
 
         def all_agents(self, values):
             if self.is_mute:
-                comm.Allgather(three, every)
+                bare.gather()
             return super().all_agents(values)
 
-    comm = MPI.COMM_WORLD
-    layers, graph = LAYERS[n_params], Topology.ring(N_AGENTS)
+    return Stale, Lockstep
 
-    def build(runtime):
-        shards = []
-        for agent in runtime.agents:
-            rng = np.random.default_rng([0, agent])
-            x = rng.standard_normal((N_ROWS, layers[0]))
-            shards.append((x, np.sin(x[:, :1])))
-        problem = Problem(MLP(layers), SquaredError(), L2(alpha=1e-3), shards, runtime=runtime)
-        return problem, Network(graph, runtime=runtime)
 
-    live, stale, lockstep = OverMPI(N_AGENTS), Stale(N_AGENTS), Lockstep(N_AGENTS)
-    stale.kept, lockstep.kept = {}, {}
-    pairs = {runtime: build(runtime) for runtime in (live, stale, lockstep)}
-    network = pairs[live][1]
+def build(runtime, n_params):
+    """(problem, network) of this rank's agents."""
+    from dnnext.network import Network, Topology
+    from dnnext.problem import L2, MLP, Problem, SquaredError
+
+    shards = []
+    for agent in runtime.agents:
+        x = np.random.default_rng([0, agent]).standard_normal((N_ROWS, LAYERS[n_params][0]))
+        shards.append((x, np.sin(x[:, :1])))
+    problem = Problem(MLP(LAYERS[n_params]), SquaredError(), L2(alpha=1e-3), shards, runtime=runtime)
+    return problem, Network(Topology.ring(N_AGENTS), runtime=runtime)
+
+
+def iterate(problem, network, n_iter, monitor_every):
+    """Seconds per iteration; a muted runtime falls silent once it has seen real messages."""
+    from dnnext.algorithms import NEXT
+    from dnnext.local import FullLinearization
+
+    clock = []
 
     class Timed(NEXT):
-        """Notes when each iteration begins; mutes a stale runtime once it has seen real messages."""
+        """Notes when each iteration begins."""
 
         def step(self, problem, network, s):
             if s.t == 3:
@@ -108,51 +140,29 @@ def worker(n_params, n_iter, repeats):
             clock.append(time.perf_counter())
             super().step(problem, network, s)
 
-    clock = []
+    problem.runtime.is_mute = False
+    limits = {"max_iter": n_iter + 6, "monitor_every": monitor_every, "warn": False}
+    Timed(FullLinearization(), tau=100.0).run(problem, network, **limits)
+    return (clock[-1] - clock[5]) / n_iter
 
-    def iterate(runtime, monitor_every):
-        clock.clear()
-        runtime.is_mute = False
-        problem, net = pairs[runtime]
-        Timed(FullLinearization(), tau=100.0).run(
-            problem, net, max_iter=n_iter + 6, monitor_every=monitor_every, warn=False
-        )
-        return (clock[-1] - clock[5]) / n_iter
 
-    plan = network._fixed[0][0].plan
-    width = 2 * pairs[live][0].n_params + 1
-    send, recv = (np.zeros((n, width)) for n in (len(plan.send_rows), plan.n_ghost))
-    graph_comm = comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
-    given, wanted = (plan.send_counts * width, None), (plan.recv_counts * width, None)
+def worker(n_params, n_iter, repeats):
+    """One rank: seconds per iteration of everything, as JSON from rank 0."""
+    from mpi4py import MPI
 
-    three, every = np.zeros(3), np.zeros((comm.size, 3))
+    from dnnext.runtime.mpi import OverMPI
 
-    def exchange():
-        graph_comm.Neighbor_alltoallv([send, given, MPI.DOUBLE], [recv, wanted, MPI.DOUBLE])
-
-    def floor():
-        for _ in range(5):
-            exchange()
-        comm.Barrier()
-        begin = time.perf_counter()
-        for _ in range(n_iter * network.rounds_per_mix):
-            exchange()
-        return (time.perf_counter() - begin) / n_iter
-
-    def gather():
-        comm.Barrier()
-        begin = time.perf_counter()
-        for _ in range(n_iter):
-            comm.Allgather(three, every)
-        return (time.perf_counter() - begin) / n_iter
-
+    comm = MPI.COMM_WORLD
+    live = build(OverMPI(N_AGENTS), n_params)
+    bare = Bare(comm, MPI.DOUBLE, live[1], 2 * live[0].n_params + 1)
+    stale, lockstep = (build(runtime(N_AGENTS), n_params) for runtime in muted(bare))
     cases = {
-        "iteration": lambda: iterate(live, 10**6),
-        "measured": lambda: iterate(live, 1),
-        "arithmetic": lambda: iterate(stale, 10**6),
-        "lockstep": lambda: iterate(lockstep, 10**6),
-        "floor": floor,
-        "gather": gather,
+        "iteration": lambda: iterate(*live, n_iter, 10**6),
+        "measured": lambda: iterate(*live, n_iter, 1),
+        "arithmetic": lambda: iterate(*stale, n_iter, 10**6),
+        "lockstep": lambda: iterate(*lockstep, n_iter, 10**6),
+        "floor": lambda: bare.seconds(bare.exchange, n_iter, bare.rounds),
+        "gather": lambda: bare.seconds(bare.gather, n_iter),
     }
     seconds = {name: [] for name in cases}
     for _ in range(repeats):
@@ -161,9 +171,9 @@ def worker(n_params, n_iter, repeats):
             seconds[name].append(comm.allreduce(run(), op=MPI.MAX))
     if comm.rank == 0:
         library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip()
-        bytes_per_rank = max(send.nbytes, recv.nbytes)
+        bytes_per_rank = max(bare.send.nbytes, bare.recv.nbytes)
         print(json.dumps({
-            "seconds": seconds, "rounds": network.rounds_per_mix, "bytes": bytes_per_rank, "library": library,
+            "seconds": seconds, "rounds": bare.rounds, "bytes": bytes_per_rank, "library": library,
         }))  # fmt: skip
 
 

@@ -203,13 +203,14 @@ class Progress:
 
     def __init__(self, total: int | None = None, file: TextIO | None = None, bar: bool | None = None) -> None:
         self.total, self.file, self.bar = total, file, bar
+        self._last = total  # iteration of this run
         self._speaks, self._shown, self._started = True, -1, time.perf_counter()
         self._words: list[str] = []  # of a bar that stands on the terminal
         self._drawn = -np.inf
 
     def begin(self, run: Run) -> None:
         """Learn who speaks and how far the run goes."""
-        self.total = run.limits.max_iter if self.total is None else self.total
+        self._last = run.limits.max_iter if self.total is None else self.total
         self._speaks, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
 
@@ -238,7 +239,7 @@ class Progress:
     def words(self, metrics: Metrics, *more: str) -> list[str]:
         """What is told: the number of the iteration, three measures, more words, the time."""
         told = [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
-        number = f"iteration {int(metrics['iteration']):4d}/{self.total}"
+        number = f"iteration {int(metrics['iteration']):4d}/{self._last}"
         return [number, *told, *more, f"{time.perf_counter() - self._started:.1f} s"]
 
     def line(self, metrics: Metrics, *more: str) -> str:
@@ -252,7 +253,7 @@ class Progress:
         for word in rest:
             if len(number) + BAR + len(text) + len(word) + 5 < shutil.get_terminal_size().columns:
                 text += f"  {word}"
-        done = min(1.0, self._shown / self.total) if self.total else 0.0
+        done = min(1.0, self._shown / self._last) if self._last else 0.0
         out.write("\r\x1b[2K")  # to the start of the line, and clear it
         try:
             from rich.console import Console

@@ -341,6 +341,16 @@ def test_progress_is_one_line_on_a_terminal(monkeypatch, has_rich):
     assert ("#" * callbacks.BAR in plain[-1]) is not has_rich
 
 
+def test_progress_of_a_second_run_counts_to_its_own_end():
+    out = io.StringIO()
+    progress = Progress(file=out)
+    for n in (2, 3):
+        NEXT().run(make_problem(), Network(RING), max_iter=n, warn=False, callbacks=[progress])
+    told = [line.split()[1] for line in out.getvalue().splitlines()]
+    assert told == ["1/2", "2/2", "1/3", "2/3", "3/3"]
+    assert progress.total is None
+
+
 def test_early_stopping_can_count_absolutely():
     scores = [0.5, 0.6, 0.605, 0.606, 0.607]
     stop = EarlyStopping("score", patience=2, tol=0.01, mode="max", relative=False)
