@@ -141,9 +141,10 @@ static void add_layer(
         lane_dots(s->sum[k], keep, s->a[k], delta, d, h, columns / LANES, s->ld);
         return;
     }
-    int64_t stride = k ? padded : d;
-    if (k) turn(s->rows[0], padded, s->a[k], s->ld, d, n, padded);
-    const real *rows = k ? s->rows[0] : x;
+    int turned = k > 0 || 2 * d < padded; /* in x a vector at the last row but one would reach beyond the last */
+    int64_t stride = turned ? padded : d;
+    if (turned) turn(s->rows[0], padded, s->a[k], s->ld, d, n, padded);
+    const real *rows = turned ? s->rows[0] : x;
     real *last = s->rows[1]; /* a whole vector at the end of x would reach beyond it */
     memcpy(last, rows + (n - 1) * stride, (size_t)d * sizeof(real));
     memset(last + d, 0, (size_t)(padded - d) * sizeof(real));

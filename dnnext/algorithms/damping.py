@@ -26,6 +26,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Damping(ABC):
     """Chooses tau_i: `start` before the first iteration, `update` after each."""
 
+    tells = False  # whether `tell` has numbers to be mixed along, as order "pre" does
+
     @abstractmethod
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """Set s.tau at the common start."""

@@ -101,8 +101,14 @@ class NEXT(Algorithm):
         is_pre = order == "pre" or (order == "auto" and is_shared)
         self.order: Order = Pre() if is_pre else Post()
         self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
+        if self.damping.tells and not is_pre:
+            raise ValueError(
+                f"tau was {tau!r}, a rule that mixes numbers of its own along: it needs order='pre'. Choose that, or "
+                "tau='auto'."
+            )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
-        self.safer = NEXT(self.surrogate.safer(), tau, step, mu, "post") if is_shared else None
+        safer_tau = "auto" if self.damping.tells else tau
+        self.safer = NEXT(self.surrogate.safer(), safer_tau, step, mu, "post") if is_shared else None
         self.step_size = StepSize(_auto_is(1.0, step), mu)
         if self.step_size.step > 1:
             raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")

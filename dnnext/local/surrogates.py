@@ -246,9 +246,6 @@ class PartialLinearization(Surrogate):
         """The minimiser of the model above by the chosen solver; s.root is the curvature root it used."""
         rows = self.rows(problem)
         s.root = self.scaled_root(rows, s.w)
-        s.correction = None
-        if self.is_shared and self.quasi_newton and self.n_blocks == 1:
-            s.correction = self._correction(problem, s)
         sub = solvers.Subproblem(
             rows,
             w=s.w,
@@ -259,12 +256,13 @@ class PartialLinearization(Surrogate):
             start=s.w_hat,
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
-            correction=s.correction,
         )
+        solver = solvers.choose(sub) if self.solver == "auto" else self.solver
+        s.correction = sub.correction = self._correction(problem, s, solver)
         if self.exact:
             exact.best_response(sub, self.kappas(problem), self.solver, out)
         else:
-            solvers.solve(sub, self.solver, out)
+            solvers.solve(sub, solver, out)
 
     def blocks(self, problem: Problem) -> Array:
         """Boundaries of the weight blocks, cut once per problem."""
@@ -286,7 +284,10 @@ class PartialLinearization(Surrogate):
         s.correction.seen = (w, v, product)
         return np.asarray(product + s.correction.product(v))
 
-    def _correction(self, problem: Problem, s: Any) -> quasi_newton.Correction:
+    def _correction(self, problem: Problem, s: Any, solver: str) -> quasi_newton.Correction | None:
+        """What `learn` has gathered, or None where there is no correction: the model is then the base alone."""
+        if not (self.is_shared and self.quasi_newton) or self.n_blocks > 1 or solver == "dual":
+            return None
         quasi_newton.begin(s.memory, s.w, self.quasi_newton)
         keep_ridge = problem.penalty.quadratic is None  # descent asks for a positive definite B
         return quasi_newton.Correction(s.memory, lambda v: self._base_product(problem, s, s.w, v), keep_ridge)

@@ -154,12 +154,10 @@ class _FaultyNetwork(Network):
                 agents=silent.tolist(),
             )
 
-    def _hold(self, w: Array, y: Array, given: tuple[Array, ...], still: Flags) -> None:
-        """Who stands still keeps w and y; remember w for next time."""
+    def _hold(self, w: Array, still: Flags) -> None:
+        """Who stands still keeps w; remember it for next time."""
         if self._w is not None:
             w[still] = self._w[still]
-        if len(given) > 1:
-            y[still] = given[1][still]
         self._w = w.copy()
 
 
@@ -199,7 +197,7 @@ class KnownLoss(_FaultyNetwork):
         super().__init__(Schedule(self._rule), mixing_rounds=mixing_rounds)
 
     def mix(self, *arrays: Array, scalars: Array | None = None, t: int = 0) -> Mixed:
-        """As `Network.mix`; who stands still keeps what it had."""
+        """As `Network.mix`; who stands still keeps its w."""
         first = self.round
         still = self.faults.is_away(first, self.n_agents)
         mixed = super().mix(*arrays, scalars=scalars, t=t)
@@ -207,7 +205,7 @@ class KnownLoss(_FaultyNetwork):
             matrix = self._rule(k)
             self._seen[matrix.indices[rows_of(matrix) != matrix.indices]] = k
         self._listen()
-        self._hold(mixed.arrays[0], mixed.arrays[-1], arrays, still)
+        self._hold(mixed.arrays[0], still)  # its y: what the rounds made of it, or the mean is lost
         return mixed
 
 
@@ -328,7 +326,8 @@ class RunningSums(_FaultyNetwork):
                 disagreement = change_of(before, v, 1.0, 1)[0]
             self.round += 1
         w, y_new = v.astype(z.dtype), (self._mass[:, :-1] / self._mass[:, -1:]).astype(y.dtype)
-        self._hold(w, y_new, arrays, still)
+        self._hold(w, still)
+        y_new[still] = y[still]
         self._told = y_new.copy()
         heard = np.full(told.shape, -np.inf)
         np.maximum.at(heard, self._to, self._scalars_heard)

@@ -8,7 +8,7 @@ from dnnext.algorithms import NEXT, CentralizedSCA, ConvergenceWarning
 from dnnext.algorithms.state import State
 from dnnext.callbacks import Checkpoint
 from dnnext.local import FullLinearization, PartialLinearization
-from dnnext.network import Network, Schedule, Topology
+from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, GroupLasso, Logistic, Problem, Softmax, SquaredError
 
 NET = Topology.erdos_renyi(6, random_state=1)
@@ -199,3 +199,29 @@ def test_state_keeps_what_it_is_given(make_problem):
     np.testing.assert_array_equal(other.memory["pairs.gate"], s.memory["pairs.gate"])
     assert other.has_retreated
     assert not other.is_fresh
+
+
+@pytest.mark.parametrize("kind", ["shared", "recoloured"])
+def test_the_dual_solver_leaves_no_correction_to_the_rule_for_tau(kind):
+    ends = [
+        recipe(kind, solver="dual", quasi_newton=pairs).run(classes(2), tight(), max_iter=8, warn=False)
+        for pairs in (0, 5)
+    ]
+    np.testing.assert_array_equal(ends[0].w, ends[1].w)
+    np.testing.assert_array_equal(ends[0].state.tau, ends[1].state.tau)
+    assert not ends[1].state.memory
+
+
+def test_the_signed_rule_asks_for_order_pre_and_is_left_behind_in_a_retreat():
+    with pytest.raises(ValueError, match="it needs order='pre'"):
+        NEXT(tau="signed")
+    signed = NEXT(PartialLinearization(curvature="shared"), tau="signed")
+    assert signed.safer.tau == "auto"
+
+
+def test_shared_curvature_over_links_whose_loss_is_known():
+    """The rule's numbers travel between w and y; an agent comes back between two rounds of one iteration."""
+    network = KnownLoss(NET, Faults(loss=0.1, away={1: (9, 30)}, random_state=0), mixing_rounds=4)
+    result = recipe().run(classes(1), network, max_iter=15, warn=False)
+    np.testing.assert_allclose(result.y.mean(axis=0), result.state.grad.mean(axis=0), rtol=0, atol=1e-14)
+    assert result.history["objective"][-1] < 0.8 * result.history["objective"][0]

@@ -1,5 +1,9 @@
 """Loss and gradient at shapes around the edges of vectors, tiles, chunks and both ways to sum a weight gradient."""
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 import pytest
 
@@ -77,3 +81,20 @@ def test_one_row_of_weights_serves_all_agents(network, dtype):
     shared.w = np.repeat(shared.w, 3, axis=0)
     for mine, its in zip(both(shared), (value, grad), strict=True):
         np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux for a page that may not be read")
+@pytest.mark.parametrize(("dtype", "layers"), [("f8", (3, 700, 1)), ("f4", (3, 700, 1)), ("f4", (7, 150, 1))], ids=str)
+def test_nothing_is_read_beyond_the_rows(network, dtype, layers):
+    """Few inputs and many units: no vector may be loaded across the end of x."""
+    p = network(1, layers, (50,), np.dtype(dtype))
+    n_bytes = -(-p.x.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, n_bytes + mmap.PAGESIZE)
+    start, libc = ctypes.addressof(ctypes.c_char.from_buffer(pages)), ctypes.CDLL(None)
+    assert libc.mprotect(ctypes.c_void_p(start + n_bytes), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    x = np.frombuffer(pages, p.dtype, p.x.size, n_bytes - p.x.nbytes).reshape(p.x.shape)
+    x[...] = p.x
+    wanted = both(p)
+    p.x = x
+    for ours, twin in zip(both(p), wanted, strict=True):
+        np.testing.assert_array_equal(ours, twin)
