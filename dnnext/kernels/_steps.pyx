@@ -208,6 +208,27 @@ def secant_rule(
         end(&c)
 
 
+cdef int take_rows(Call *c, dnn_iteration *it, tuple new, tuple old) except -1:
+    """w, y, w_hat, z, grad of full_step to write to, and w_old, y_old, grad_old to read."""
+    cdef Py_buffer *written[5]
+    cdef Py_buffer *read[3]
+    cdef int j, k
+    for j, name in enumerate(("w", "y", "w_hat", "z", "grad")):
+        written[j] = take(&c.arrays, new[j], name, REAL, True, 2, c.mlp.agents, c.mlp.params)
+    for j, name in enumerate(("w_old", "y_old", "grad_old")):
+        read[j] = take(&c.arrays, old[j], name, REAL, False, 2, c.mlp.agents, c.mlp.params)
+    for j in range(5):
+        for k in range(5):
+            if (j < k and overlap(written[j], written[k])) or (k < 3 and overlap(written[j], read[k])):
+                raise ValueError(
+                    "w, y, w_hat, z and grad must share no memory with each other or with w_old, y_old and grad_old, "
+                    "but did: give each an array of its own."
+                )
+    it.y, it.w_hat, it.z, it.grad = written[1].buf, written[2].buf, written[3].buf, written[4].buf
+    it.w_old, it.y_old, it.grad_old = read[0].buf, read[1].buf, read[2].buf
+    return 0
+
+
 def full_step(
     w, y, w_hat, z, grad, value, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old, step, agents,
     l1, l2, groups, strength, indptr, indices, data, rounds, x, target, weight, offsets, layers, activation, loss,
@@ -232,9 +253,6 @@ def full_step(
     cdef Call c
     cdef dnn_iteration it
     cdef dnn_rule rule
-    cdef Py_buffer *written[5]
-    cdef Py_buffer *read[3]
-    cdef int j, k
     rule.agents, rule.growth, rule.decay, rule.low, rule.high = agents, growth, decay, low, high
     it.step, it.agents, it.param, it.scale = step, agents, param, scale
     it.rule = &rule if rule.growth > 0 else NULL
@@ -243,21 +261,7 @@ def full_step(
     try:
         take_mlp(&c, w, x, offsets, layers, activation)
         rows, params = c.mlp.agents, c.mlp.params
-        written[0] = take(&c.arrays, w, "w", REAL, True, 2, rows, params)
-        written[1] = take(&c.arrays, y, "y", REAL, True, 2, rows, params)
-        written[2] = take(&c.arrays, w_hat, "w_hat", REAL, True, 2, rows, params)
-        written[3] = take(&c.arrays, z, "z", REAL, True, 2, rows, params)
-        written[4] = take(&c.arrays, grad, "grad", REAL, True, 2, rows, params)
-        read[0] = take(&c.arrays, w_old, "w_old", REAL, False, 2, rows, params)
-        read[1] = take(&c.arrays, y_old, "y_old", REAL, False, 2, rows, params)
-        read[2] = take(&c.arrays, grad_old, "grad_old", REAL, False, 2, rows, params)
-        for j in range(5):
-            for k in range(5):
-                if (j < k and overlap(written[j], written[k])) or (k < 3 and overlap(written[j], read[k])):
-                    raise ValueError(
-                        "w, y, w_hat, z and grad must share no memory with each other or with w_old, y_old and "
-                        "grad_old, but did: give each an array of its own."
-                    )
+        take_rows(&c, &it, (w, y, w_hat, z, grad), (w_old, y_old, grad_old))
         it.value = <double *> take(&c.arrays, value, "value", DOUBLE, True, 1, rows).buf
         it.squares = <double *> take(&c.arrays, squares, "squares", DOUBLE, True, 1, rows).buf
         it.disagreement = <double *> take(&c.arrays, disagreement, "disagreement", DOUBLE, True, 1, rows).buf
@@ -274,8 +278,6 @@ def full_step(
             it.weight = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
         it.mlp, it.penalty, it.csr = c.mlp, c.penalty, c.csr
         it.rounds, it.n_rounds = <const double *> rounds_.buf, rounds_.shape[0]
-        it.w_hat, it.y, it.z, it.grad = written[2].buf, written[1].buf, written[3].buf, written[4].buf
-        it.w_old, it.y_old, it.grad_old = read[0].buf, read[1].buf, read[2].buf
         make_room(&c, table_of(&c).full_work(&c.mlp, c.threads))
         with nogil:
             table_of(&c).full_step(&it, c.threads, c.work)
