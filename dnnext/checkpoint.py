@@ -12,6 +12,7 @@ Design
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -237,7 +238,9 @@ def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tu
                 raise ValueError("its header is of another format")
             if header.get("version", 0) <= version:
                 return header, {member: _array(archive, member) for member in members if member != "header"}
-    except FAILURES as error:
+    except (*FAILURES, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the start of the file
+            raise
         raise ValueError(f"{name!r} is not a complete {format_} file: {error}.") from error
     raise ValueError(
         f"{name!r} has {format_} format {header['version']}, this dnnext reads up to {version}: update dnnext."

@@ -373,3 +373,20 @@ def test_mistakes_with_callbacks_are_sentences():
         EarlyStopping(mode="down")
     with pytest.raises(ValueError, match="largest must be a function"):
         History(largest=3)
+
+
+def test_a_directory_that_points_before_the_file_is_damage(tmp_path):
+    path = tmp_path / "a.npz"
+    checkpoint.write_archive(path, {"format": "mine", "version": 1}, {"a": np.arange(3.0)})
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\5\6")  # the end of the directory: where it starts, at 16:20
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    data[end + 16 : end + 20] = (start + 7).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is not a complete mine file"):
+        checkpoint.read_archive(path, "mine", 1)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoint.read_archive(tmp_path / "none.npz", "mine", 1)
