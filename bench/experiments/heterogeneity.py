@@ -78,7 +78,7 @@ def apart(name: str, how: str, seed: int, most: int) -> dict[str, Any]:
     for i in range(AGENTS):
         n = int(case.problem.offsets[i + 1] - case.problem.offsets[i])
         alone = case.alone(i, L2(alpha=5 / n))
-        surrogate = make_surrogate("auto", 1, "auto", case.problem.n_params, np.array([n]))
+        surrogate = make_surrogate("auto", 1, "auto", "own", alone.problem)
         result = NEXT(surrogate).run(
             alone.problem, Network(Topology.complete(1)), w0=start, max_iter=200, tol=1e-4, warn=False
         )
