@@ -35,11 +35,10 @@ INLINE vector load_part(const real *p, int64_t n)
     return v;
 }
 
-/* c v, rounded on its own. The compiler may fuse a product into the sum that follows, and need not choose alike in two
- * places; an empty statement between them leaves it no choice. */
-INLINE vector rounded_product(real c, vector v)
+/* A product, rounded on its own. The compiler may fuse a product into the sum that follows, and need not choose alike
+ * in two places; an empty statement between them leaves it no choice. */
+INLINE vector rounded(vector p)
 {
-    vector p = c * v;
 #if defined(__x86_64__)
     __asm__("" : "+v"(p));
 #elif defined(__aarch64__)
@@ -49,6 +48,11 @@ INLINE vector rounded_product(real c, vector v)
 #endif
     return p;
 }
+
+INLINE vector rounded_product(real c, vector v) { return rounded(c * v); }
+
+/* The next LANES of `left` elements, or all of them and zeros. */
+INLINE vector load_at(const real *p, int64_t left) { return left < LANES ? load_part(p, left) : load(p); }
 
 /* The last n elements before `end`, zeros before them; reads the LANES elements before `end`. */
 INLINE vector load_end(const real *end, int64_t n)
@@ -60,6 +64,7 @@ INLINE vector load_end(const real *end, int64_t n)
 }
 
 INLINE void store_part(real *p, vector v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+INLINE void store_at(real *p, vector v, int64_t left) { store_part(p, v, left < LANES ? left : LANES); }
 
 INLINE real sum_lanes(vector v)
 {

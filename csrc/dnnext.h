@@ -65,7 +65,13 @@ typedef struct { /* how tau follows the curvature that a model missed */
     double agents, growth, decay, low, high;
 } dnn_rule;
 
-typedef struct { /* one iteration of NEXT, fully linearised; the new w is mlp.w */
+typedef struct { /* the curvature B of a partially linearised model, taken at w_old */
+    dnn_root root;
+    int64_t group; /* agents whose B are held at a time */
+    int64_t *status; /* out: (A), as in spd_solve */
+} dnn_model;
+
+typedef struct { /* one iteration of NEXT; the new w is mlp.w */
     dnn_mlp mlp;
     dnn_penalty penalty;
     dnn_csr csr;
@@ -78,6 +84,7 @@ typedef struct { /* one iteration of NEXT, fully linearised; the new w is mlp.w 
     int loss;
     double param, scale, step, agents;
     const dnn_rule *rule; /* NULL: tau stays */
+    const dnn_model *model; /* NULL: fully linearised */
 } dnn_iteration;
 
 /* clang-format off */
@@ -142,14 +149,14 @@ typedef struct {
     void (*secant_rule)(/*     tau_i from the curvature that the model missed        step.c */
         double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
         const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads);
-    void (*full_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
+    void (*next_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
         const dnn_iteration *iteration, int threads, void *work);
 
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
     size_t (*mix_work)(int64_t agents, int64_t columns, int threads);
-    size_t (*full_work)(const dnn_mlp *mlp, int threads);
+    size_t (*step_work)(const dnn_iteration *iteration, int threads);
 } dnn_table;
 /* clang-format on */
 

@@ -79,12 +79,12 @@ const dnn_table DNN_NAME = {
     .proximal_step = proximal_step,
     .tracker_update = tracker_update,
     .secant_rule = secant_rule,
-    .full_step = full_step,
+    .next_step = next_step,
     .mlp_work = mlp_work,
     .mlp_dual_work = mlp_dual_work,
     .descent_work = descent_work,
     .mix_work = mix_work,
-    .full_work = full_work,
+    .step_work = step_work,
 };
 
 #if defined(__clang__) && DNN_LEVEL > 0

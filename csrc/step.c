@@ -194,22 +194,91 @@ static void secant_rule(double *tau, double *beta, const double *heard, const vo
     follow(&q, rows, threads);
 }
 
-static size_t full_work(const dnn_mlp *mlp, int threads)
+/* One row of (B + diag) (w_hat - w) = rhs: diag = tau + l2, rhs = -(agents y + l2 w), every operation rounded.
+ * Shapes: all (n). Aliasing: diag and rhs are none. Serial. */
+static void system_row(real *restrict diag, real *restrict rhs, const real *restrict w, const real *restrict y,
+    const real *restrict l2, real tau, real agents, int64_t n)
 {
-    size_t gradient = mlp_work(mlp, NULL, threads), mixing = mix_work(mlp->agents, mlp->params, threads);
-    return (gradient > mixing ? gradient : mixing) + 2 * lines(mlp->agents, sizeof(real));
+    for (int64_t p = 0; p < n; p += LANES) {
+        vector ridge = load_at(l2 + p, n - p), slope = rounded_product(agents, load_at(y + p, n - p));
+        store_at(diag + p, tau + ridge, n - p);
+        store_at(rhs + p, -(slope + rounded(ridge * load_at(w + p, n - p))), n - p);
+    }
 }
 
-/* One iteration of NEXT, fully linearised, on a fixed graph: proximal_step, network_mix of z and y with the betas as
- * scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does alone, bit by
- * bit. Shapes and aliasing: as there. Parallel as they are. */
-static void full_step(const dnn_iteration *it, int threads, void *work)
+/* w_hat_i = w_i - (B_i + tau_i + l2)^-1 (agents y_i + l2 w_i), the partially linearised best response with the penalty
+ * l2, by Cholesky, and z_i = w_i + step (w_hat_i - w_i); returns whether one failed: z is then not made, and w_hat is
+ * unfinished. Agents are parallel within a group. */
+static int cholesky_step(const dnn_iteration *it, int threads, void *work)
+{
+    const dnn_model *model = it->model;
+    const int64_t agents = it->mlp.agents, params = it->mlp.params, blocks[] = {0, params};
+    const real *w = it->w_old, *y = it->y_old;
+    real *w_hat = it->w_hat, *z = it->z;
+    char *next = work;
+    real *b = carve(&next, model->group * params, (size_t)params * sizeof(real));
+    real *diag = carve(&next, model->group * params, sizeof(real));
+    dnn_mlp part = it->mlp;
+    int failed = 0;
+    for (int64_t first = 0; first < agents; first += model->group) {
+        int64_t n = min_index(model->group, agents - first), at = first * params;
+        part.agents = n, part.offsets = it->mlp.offsets + first, part.w = w + at;
+        mlp_gauss_newton(b, &part, &model->root, blocks, 1, threads, next);
+        for (int64_t i = 0; i < n; i++)
+            system_row(diag + i * params, w_hat + at + i * params, w + at + i * params, y + at + i * params,
+                it->penalty.l2, (real)it->tau[first + i], (real)it->agents, params);
+        spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->mlp.blas, threads);
+        for (int64_t i = first; i < first + n; i++) failed |= model->status[i] != 0;
+    }
+    if (failed) return 1;
+    for (int64_t p = 0; p < agents * params; p++) w_hat[p] += w[p];
+    move_piece(z, w, w_hat, (real)it->step, agents * params);
+    return 0;
+}
+
+/* B_i (w_i - w_old_i), what the model said of the step, in `work`; NULL where nobody asks. Parallel as the product. */
+static const real *said_by_model(const dnn_iteration *it, int threads, void *work)
+{
+    if (!it->model || !it->rule) return NULL;
+    const int64_t params = it->mlp.params, size = it->mlp.agents * params, blocks[] = {0, params};
+    const real *w = it->mlp.w, *w_old = it->w_old;
+    char *next = work;
+    real *said = carve(&next, size, sizeof(real)), *step = carve(&next, size, sizeof(real));
+    for (int64_t p = 0; p < size; p++) step[p] = w[p] - w_old[p];
+    dnn_mlp before = it->mlp;
+    before.w = w_old;
+    mlp_gauss_newton_product(said, &before, &it->model->root, step, blocks, 1, threads, next);
+    return said;
+}
+
+static size_t step_work(const dnn_iteration *it, int threads)
+{
+    const int64_t agents = it->mlp.agents, params = it->mlp.params;
+    size_t gradient = mlp_work(&it->mlp, NULL, threads), most = mix_work(agents, params, threads);
+    most = gradient > most ? gradient : most;
+    if (it->model) {
+        size_t b = lines(it->model->group * params, (size_t)params * sizeof(real));
+        size_t solving = b + lines(it->model->group * params, sizeof(real));
+        size_t asking = 2 * lines(agents * params, sizeof(real));
+        size_t curved = mlp_work(&it->mlp, &it->model->root, threads) + (solving > asking ? solving : asking);
+        most = curved > most ? curved : most;
+    }
+    return most + 2 * lines(agents, sizeof(real));
+}
+
+/* One iteration of NEXT on a fixed graph: proximal_step or, with a model, cholesky_step; network_mix of z and y with
+ * the betas as scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does
+ * alone, bit by bit; where Cholesky fails, nothing follows. Shapes and aliasing: as there. Parallel as they are. */
+static void next_step(const dnn_iteration *it, int threads, void *work)
 {
     const int64_t agents = it->mlp.agents, params = it->mlp.params;
     char *next = work;
     real *told = carve(&next, agents, sizeof(real)), *heard = carve(&next, agents, sizeof(real));
-    proximal_step(
-        it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents, params, threads);
+    if (!it->model)
+        proximal_step(it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents,
+            params, threads);
+    else if (cholesky_step(it, threads, next))
+        return;
     network_mix((void *)it->mlp.w, it->disagreement, it->size, it->z, &it->csr, it->rounds, it->n_rounds, params,
         threads, next);
     network_mix(it->y, NULL, NULL, it->y_old, &it->csr, it->rounds, it->n_rounds, params, threads, next);
@@ -224,6 +293,7 @@ static void full_step(const dnn_iteration *it, int threads, void *work)
         .w = it->mlp.w,
         .w_old = it->w_old,
         .y_old = it->y_old,
+        .model = said_by_model(it, threads, next),
         .tau = it->rule ? it->tau : NULL,
         .beta = it->beta,
         .heard = it->heard,

@@ -203,10 +203,10 @@ static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
     dnn_rule rule = {3, 3, 1.2, 1e-3, 1e3};
     dnn_iteration it = {n->mlp, penalty, csr, rounds, 3, rows[0], rows[1], rows[2], rows[3], sums[4], sums[5], sums[6],
         sums[7], sums[8], sums[0], sums[1], n->w, n->v, rows[4], n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 0.7,
-        3, &rule};
+        3, &rule, NULL};
     it.mlp.w = rows[5];
-    void *work = aligned_alloc(64, (t->full_work(&n->mlp, threads) + 63) / 64 * 64 + 64);
-    t->full_step(&it, threads, work);
+    void *work = aligned_alloc(64, (t->step_work(&it, threads) + 63) / 64 * 64 + 64);
+    t->next_step(&it, threads, work);
     t->proximal_step(rows[6], rows[7], n->w, n->v, sums[2], 0.7, 3, &penalty, a, p, threads);
     t->network_mix(rows[8], sums[9], sums[10], rows[6], &csr, rounds, 3, p, threads, work);
     t->network_mix(rows[9], NULL, NULL, n->v, &csr, rounds, 3, p, threads, work);

@@ -3,8 +3,8 @@
 # Design
 # `NEXT.step` says what an iteration is, and every part of it may be replaced: surrogate, rule for tau, penalty, loss,
 # network. Where all are built in, nothing is to be decided in between, and on small networks the calls would cost more
-# than the numbers. `full_step` then calls the same kernels as the parts do, one after another in C: the same bits, held
-# by a test.
+# than the numbers. `next_step` then calls the same kernels as the parts do, one after another in C: the same bits, held
+# by a test. Where a decision is due after all, because Cholesky failed, it stops before the state has changed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 
 from dnnext import kernels
 from dnnext.algorithms.damping import Damping, FixedTau, SecantRule
-from dnnext.local import FullLinearization, Surrogate
+from dnnext.local import FullLinearization, PartialLinearization, Surrogate, solvers
 from dnnext.network import Network
 from dnnext.problem import Problem
+from dnnext.problem.objective import MEMORY_BUDGET
 
 if TYPE_CHECKING:
     from dnnext.algorithms.state import State
@@ -26,9 +27,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping) -> bool:
-    """Whether `full_step` does what these do: all of them built in, one process, a fixed graph of several agents."""
+    """Whether `one_call` may do what these do: all of them built in, one process, a fixed graph of several agents."""
     return (
-        type(surrogate) is FullLinearization
+        (type(surrogate) is FullLinearization or _may_be_cholesky(problem, surrogate))
         and type(damping) in (SecantRule, FixedTau)
         and type(problem) is Problem
         and type(network) is Network
@@ -38,23 +39,55 @@ def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, dampin
     )
 
 
-def full_step(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping, s: State) -> None:
-    """S.1, S.2, S.3 and tau: from s to s."""
+def _may_be_cholesky(problem: Problem, surrogate: Surrogate) -> bool:
+    """Whether step S.1 may be one Cholesky factor per agent, of a matrix small enough for calls to count."""
+    return (
+        type(surrogate) is PartialLinearization
+        and surrogate.solver in ("auto", "primal")
+        and not (surrogate.is_shared or surrogate.exact)
+        and surrogate.n_blocks == 1
+        and problem.loss.is_quadratic
+        and problem.penalty.quadratic is not None
+        and problem.n_params**2 * problem.dtype.itemsize <= MEMORY_BUDGET
+        and problem.known.get(_choice(surrogate)) in (None, "primal")
+    )
+
+
+def _choice(surrogate: PartialLinearization) -> tuple[Any, ...]:
+    """Where the problem keeps which solver such a surrogate takes: to ask anew costs as much as other calls do."""
+    return "one call", surrogate.solver, surrogate.inner_iter
+
+
+def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping, s: State) -> bool:
+    """S.1, S.2, S.3 and tau: from s to s; False, and nothing done, where the parts must be asked after all."""
     w_old, y_old, grad_old = (np.ascontiguousarray(rows, problem.dtype) for rows in (s.w, s.y, s.grad))
+    root, status, group = None, np.zeros(len(w_old), np.int64), 1
+    if isinstance(surrogate, PartialLinearization):
+        sub = surrogate.subproblem(problem, s)
+        chosen = solvers.choose(sub) if surrogate.solver == "auto" else surrogate.solver
+        problem.known[_choice(surrogate)] = chosen
+        if chosen != "primal":
+            return False
+        s.correction, root, group = None, sub.root, problem.agent_groups(sub.block_numbers)[0].stop
     r, model = problem.penalty, problem.model
     (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
     values, squares, disagreement, size, heard, tau, beta = np.empty((7, len(w)))
     tau[:], beta[:] = s.tau, s.beta
     loss = -1 if problem.loss.kernel is None else problem.loss.kernel
     growth = surrogate.growth if type(damping) is SecantRule else 0.0
-    kernels.full_step(
+    kernels.next_step(
         w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old,
         float(s.step), problem.n_agents, r.l1, r.l2, r.groups, r.strength, *csr, rounds, problem.x, problem.target,
         problem.weight, problem.offsets, model.layers, model.activation_code, loss, problem.loss.param,
-        problem.scale, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
+        problem.scale, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads, root,
+        status, group,
     )  # fmt: skip
+    if status.any():
+        network.forgo()
+        return False
     s.w_old, s.y_old, s.w, s.y = w_old, y_old, w, y
     s.grad, s.spare = s.spare, grad_old
     s.values, s.squares, s.disagreement, s.size, s.heard, s.tau, s.beta = (
         values, squares, disagreement, size, heard, tau, beta,
     )  # fmt: skip
+    return True

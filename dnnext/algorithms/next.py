@@ -9,7 +9,7 @@ import numpy as np
 from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
-from dnnext.algorithms.fused import full_step, is_one_call
+from dnnext.algorithms.fused import is_one_call, one_call
 from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import PartialLinearization, Surrogate
@@ -131,10 +131,8 @@ class NEXT(Algorithm):
             self.safer.step(problem, network, s)
             return
         s.step = self.step_size(s.t)
-        if type(self.order) is Post and is_one_call(
-            problem, network, self.surrogate, self.damping
-        ):  # all that follows, bit by bit
-            full_step(problem, network, self.surrogate, self.damping, s)
+        parts = (problem, network, self.surrogate, self.damping)
+        if type(self.order) is Post and is_one_call(*parts) and one_call(*parts, s):  # all that follows, bit by bit
             return
         if s.is_fresh:
             self.order.begin(network, s)

@@ -41,9 +41,9 @@ try:
         )
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
         from dnnext.kernels._steps import (
-            full_step,
             neighbour_max,
             network_mix,
+            next_step,
             proximal_step,
             row_change,
             secant_rule,
@@ -61,7 +61,6 @@ __all__ = [
     "block_product",
     "csr_mix",
     "descent_solve",
-    "full_step",
     "info",
     "loss_value_grad",
     "mlp_dual_solve",
@@ -74,6 +73,7 @@ __all__ = [
     "mlp_loss_grad",
     "neighbour_max",
     "network_mix",
+    "next_step",
     "penalty_prox",
     "proximal_step",
     "row_change",

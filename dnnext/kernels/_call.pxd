@@ -39,6 +39,10 @@ cdef extern from "dnnext.h" nogil:
         const void *data
     ctypedef struct dnn_rule:
         double agents, growth, decay, low, high
+    ctypedef struct dnn_model:
+        dnn_root root
+        int64_t group
+        int64_t *status
     ctypedef struct dnn_iteration:
         dnn_mlp mlp
         dnn_penalty penalty
@@ -64,6 +68,7 @@ cdef extern from "dnnext.h" nogil:
         int loss
         double param, scale, step, agents
         const dnn_rule *rule
+        const dnn_model *model
     ctypedef struct dnn_table:
         const char *level
         void (*loss_value_grad)(
@@ -110,12 +115,12 @@ cdef extern from "dnnext.h" nogil:
         void (*secant_rule)(
             double *, double *, const double *, const void *, const void *, const void *, const void *, const void *,
             const dnn_rule *, int64_t, int64_t, int) noexcept nogil
-        void (*full_step)(const dnn_iteration *, int, void *) noexcept nogil
+        void (*next_step)(const dnn_iteration *, int, void *) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
         size_t (*mix_work)(int64_t, int64_t, int) noexcept nogil
-        size_t (*full_work)(const dnn_mlp *, int) noexcept nogil
+        size_t (*step_work)(const dnn_iteration *, int) noexcept nogil
 
 cdef struct Call:
     Arrays arrays

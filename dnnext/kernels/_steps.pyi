@@ -48,7 +48,7 @@ def secant_rule(
     high: float,
     n_threads: int = 1,
 ) -> None: ...
-def full_step(
+def next_step(
     w: Array,
     y: Array,
     w_hat: Array,
@@ -88,4 +88,7 @@ def full_step(
     low: float,
     high: float,
     n_threads: int = 1,
+    root: Array | None = None,
+    status: Index | None = None,
+    group: int = 1,
 ) -> None: ...

@@ -1,9 +1,11 @@
 """Doors to csrc/rounds.c and step.c; reference_steps.py says what each kernel computes."""
 
-from dnnext.kernels._arrays cimport ANY, DOUBLE, REAL, overlap, take
+from libc.stdint cimport int64_t
+
+from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    DNN_LOSSES, Call, begin, dnn_iteration, dnn_rule, end, integer, make_room, table_of, take_csr, take_mlp,
-    take_penalty,
+    DNN_LOSSES, Call, begin, dnn_iteration, dnn_model, dnn_rule, end, integer, make_room, table_of, take_csr, take_mlp,
+    take_penalty, take_root,
 )
 
 
@@ -209,7 +211,7 @@ def secant_rule(
 
 
 cdef int take_rows(Call *c, dnn_iteration *it, tuple new, tuple old) except -1:
-    """w, y, w_hat, z, grad of full_step to write to, and w_old, y_old, grad_old to read."""
+    """w, y, w_hat, z, grad of next_step to write to, and w_old, y_old, grad_old to read."""
     cdef Py_buffer *written[5]
     cdef Py_buffer *read[3]
     cdef int j, k
@@ -229,15 +231,19 @@ cdef int take_rows(Call *c, dnn_iteration *it, tuple new, tuple old) except -1:
     return 0
 
 
-def full_step(
+def next_step(
     w, y, w_hat, z, grad, value, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old, step, agents,
     l1, l2, groups, strength, indptr, indices, data, rounds, x, target, weight, offsets, layers, activation, loss,
-    param, scale, growth, decay, low, high, n_threads=1,
+    param, scale, growth, decay, low, high, n_threads=1, root=None, status=None, group=1,
 ):
-    """One iteration of NEXT, fully linearised: the kernels of its steps one after another, bit by bit.
+    """One iteration of NEXT, fully or partially linearised: the kernels of its steps one after another, bit by bit.
 
     proximal_step, network_mix of z and y, neighbour_max of beta, mlp_loss_grad, tracker_update, secant_rule (left out
     where growth is 0); arguments as there. w, y, grad: new; w_old, y_old, grad_old: before; tau, beta: in and out
+
+    With root, instead of proximal_step: mlp_gauss_newton at w_old, spd_solve of (B_i + tau_i + l2) (w_hat_i - w_i) =
+    -(agents y_i + l2 w_i), `group` agents at a time; other terms of r play no part. Where status (A,) int64 is not 0,
+    nothing but w_hat and status was written
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -245,7 +251,7 @@ def full_step(
     >>> w_old, y_old, tau, beta, flat = np.ones((1, 2)), np.ones((1, 2)), np.ones(1), np.zeros(1), np.zeros(2)
     >>> alone = np.array([0, 1]), np.array([0]), np.ones(1), np.empty((0, 3))
     >>> data = np.ones((1, 1)), np.ones((1, 1)), None, np.array([0, 1]), (1, 1), 0, 0, 1.0, 1.0
-    >>> kernels.full_step(*rows[:5], *sums, tau, beta, w_old, y_old, rows[5], 1.0, 1.0, flat, flat, none, flat[:0],
+    >>> kernels.next_step(*rows[:5], *sums, tau, beta, w_old, y_old, rows[5], 1.0, 1.0, flat, flat, none, flat[:0],
     ...                   *alone, *data, 0.0, 1.0, 0.0, 1.0)
     >>> rows[0], rows[4]
     (array([[0., 0.]]), array([[-1., -1.]]))
@@ -253,6 +259,7 @@ def full_step(
     cdef Call c
     cdef dnn_iteration it
     cdef dnn_rule rule
+    cdef dnn_model model
     rule.agents, rule.growth, rule.decay, rule.low, rule.high = agents, growth, decay, low, high
     it.step, it.agents, it.param, it.scale = step, agents, param, scale
     it.rule = &rule if rule.growth > 0 else NULL
@@ -278,8 +285,14 @@ def full_step(
             it.weight = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
         it.mlp, it.penalty, it.csr = c.mlp, c.penalty, c.csr
         it.rounds, it.n_rounds = <const double *> rounds_.buf, rounds_.shape[0]
-        make_room(&c, table_of(&c).full_work(&c.mlp, c.threads))
+        it.model = NULL
+        if root is not None:
+            take_root(&c, root)
+            model.root, model.group = c.root, integer("group", group, 1, max(1, rows))
+            model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
+            it.model = &model
+        make_room(&c, table_of(&c).step_work(&it, c.threads))
         with nogil:
-            table_of(&c).full_step(&it, c.threads, c.work)
+            table_of(&c).next_step(&it, c.threads, c.work)
     finally:
         end(&c)

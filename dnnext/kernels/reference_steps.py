@@ -4,12 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnnext.kernels.reference import Array, Index, Values, mlp_loss_grad, penalty_prox
+from dnnext.kernels.reference import (
+    Array,
+    Index,
+    Values,
+    mlp_gauss_newton,
+    mlp_gauss_newton_product,
+    mlp_loss_grad,
+    penalty_prox,
+    spd_solve,
+)
 
 __all__ = [
-    "full_step",
     "neighbour_max",
     "network_mix",
+    "next_step",
     "proximal_step",
     "row_change",
     "secant_rule",
@@ -139,7 +148,7 @@ def secant_rule(
     beta[:] = np.where(moved, now, beta)
 
 
-def full_step(
+def next_step(
     w: Array,
     y: Array,
     w_hat: Array,
@@ -179,14 +188,28 @@ def full_step(
     low: float,
     high: float,
     n_threads: int = 1,
+    root: Array | None = None,
+    status: Index | None = None,
+    group: int = 1,
 ) -> None:
-    """One iteration of NEXT, fully linearised, from w_old, y_old, grad_old (A, P) to w, y, grad (A, P).
+    """One iteration of NEXT, from w_old, y_old, grad_old (A, P) to w, y, grad (A, P).
 
     The other twins one after another, arguments as there; heard is 0 where there are no rounds, and the rule is left
-    out where growth is 0.
+    out where growth is 0. Without root fully linearised, otherwise by Cholesky: w_hat_i = w_i - (B_i + tau_i + l2)^-1
+    (agents y_i + l2 w_i), B of mlp_gauss_newton at w_old; where status is not 0 nothing else is written.
     """
-    csr = (indptr, indices, data)
-    proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
+    csr, network = (indptr, indices, data), (offsets, layers, activation, np.array([0, w.shape[1]]))
+    model = None
+    if root is None or status is None:
+        proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
+    else:
+        b = np.empty((len(w), w.shape[1] ** 2), w.dtype)
+        mlp_gauss_newton(b, w_old, x, root, *network)
+        spd_solve(w_hat, status, b, tau[:, None] + l2, -(agents * y_old + l2 * w_old), network[-1])
+        if status.any():
+            return
+        w_hat += w_old
+        z[...] = w_old + step * (w_hat - w_old)
     network_mix(w, disagreement, size, z, *csr, rounds)
     network_mix(y, None, None, y_old, *csr, rounds)
     loud = np.zeros((len(w), 1), w.dtype)
@@ -196,4 +219,7 @@ def full_step(
     mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale)
     tracker_update(y, squares, grad, grad_old, w)
     if growth > 0:
-        secant_rule(tau, beta, heard, w, w_old, y, y_old, None, agents, growth, decay, low, high)
+        if root is not None:
+            model = np.empty_like(w)
+            mlp_gauss_newton_product(model, w_old, x, root, w - w_old, *network)
+        secant_rule(tau, beta, heard, w, w_old, y, y_old, model, agents, growth, decay, low, high)

@@ -244,9 +244,19 @@ class PartialLinearization(Surrogate):
 
     def best_response(self, problem: Problem, s: Any, out: Array) -> None:
         """The minimiser of the model above by the chosen solver; s.root is the curvature root it used."""
+        sub = self.subproblem(problem, s)
+        solver = solvers.choose(sub) if self.solver == "auto" else self.solver
+        s.correction = sub.correction = self._correction(problem, s, solver)
+        if self.exact:
+            exact.best_response(sub, self.kappas(problem), self.solver, out)
+        else:
+            solvers.solve(sub, solver, out)
+
+    def subproblem(self, problem: Problem, s: Any) -> solvers.Subproblem:
+        """What the solver is asked at s, not yet corrected; s.root is the curvature root it was told."""
         rows = self.rows(problem)
         s.root = self.scaled_root(rows, s.w)
-        sub = solvers.Subproblem(
+        return solvers.Subproblem(
             rows,
             w=s.w,
             root=s.root,
@@ -257,12 +267,6 @@ class PartialLinearization(Surrogate):
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
         )
-        solver = solvers.choose(sub) if self.solver == "auto" else self.solver
-        s.correction = sub.correction = self._correction(problem, s, solver)
-        if self.exact:
-            exact.best_response(sub, self.kappas(problem), self.solver, out)
-        else:
-            solvers.solve(sub, solver, out)
 
     def blocks(self, problem: Problem) -> Array:
         """Boundaries of the weight blocks, cut once per problem."""

@@ -319,20 +319,26 @@ class Network:
         return bool(self._fixed) and not self.runtime.is_distributed
 
     def fixed_mixing(self, *arrays: Array, scalars: Array | None = None) -> FixedMixing:
-        """The rounds of one call, which are counted as done; for who does them elsewhere, where `is_at_once`.
+        """The rounds of one call, counted as done, for who does them elsewhere, where `is_at_once`.
 
-        Parameters
-        ----------
-        *arrays, scalars
-            As for `mix`, contiguous.
+        Arguments as for `mix`, contiguous. Who does not do them says so by `forgo`.
         """
         assert self._fixed
         self._load(arrays, scalars, self._fixed)
-        local, count = self._fixed[0][0], len(self._fixed)
-        self.bytes += count * local.n_messages * self._row_bytes
-        self.round += count
+        self._count(len(self._fixed))
+        local = self._fixed[0][0]
         csr = (local.indptr, local.indices, local.data if self._is_double else local.data32)
         return FixedMixing([lane.reserve() for lane in self._lanes], csr, self._coefficients)
+
+    def forgo(self) -> None:
+        """The rounds that the last `fixed_mixing` counted were not done, and what it lent is free again."""
+        self._count(-len(self._fixed or ()))
+        for lane in self._lanes:
+            lane.reserve()  # it changes places with the one kept before
+
+    def _count(self, rounds: int) -> None:
+        self.bytes += rounds * self._fixed[0][0].n_messages * self._row_bytes if self._fixed else 0
+        self.round += rounds
 
     def _mix_at_once(self, arrays: tuple[Array, ...], scalars: Array | None) -> Mixed:
         """`mix` with every array taken through all rounds by one kernel call: the same bits."""

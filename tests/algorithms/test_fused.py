@@ -5,9 +5,10 @@ import pytest
 
 from dnnext.algorithms import NEXT
 from dnnext.algorithms import next as recipe
-from dnnext.algorithms.damping import SecantRule
-from dnnext.algorithms.fused import is_one_call
-from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.algorithms.damping import FixedTau, SecantRule
+from dnnext.algorithms.fused import is_one_call, one_call
+from dnnext.algorithms.state import State
+from dnnext.local import FullLinearization, PartialLinearization, solvers
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import (
     L1,
@@ -23,6 +24,7 @@ from dnnext.problem import (
     SparseGroup,
     SquaredError,
     SquaredHinge,
+    objective,
 )  # fmt: skip
 
 AGENTS = 6
@@ -44,20 +46,29 @@ def make(loss, penalty, activation="tanh", dtype="float64", weighted=False, n_th
     return Problem(model, loss, penalty, shards, dtype=dtype, n_threads=n_threads)
 
 
-def runs(monkeypatch, problem, network, **options):
-    """(fused, step by step): results of the same run."""
+def runs(monkeypatch, problem, network, surrogate=None, refusals=0, **options):
+    """(fused, step by step): results of the same run; at most so many iterations may be given back."""
     results = []
     for allowed in (True, False):
-        used = []
+        used, done = [], []
 
         def may(*parts, allowed=allowed, used=used):
             used.append(is_one_call(*parts))
             return used[-1] and allowed
 
+        def count(*parts, done=done):
+            done.append(one_call(*parts))
+            return done[-1]
+
         monkeypatch.setattr(recipe, "is_one_call", may)
-        algorithm = NEXT(FullLinearization(), **options)
-        results.append(algorithm.run(problem, network(), max_iter=25, warn=False))
+        monkeypatch.setattr(recipe, "one_call", count)
+        algorithm = NEXT(surrogate or FullLinearization(), **options)
+        net = network()
+        results.append(algorithm.run(problem, net, max_iter=25, warn=False))
+        results[-1].state.counted = net.round, net.bytes
         assert all(used)
+        assert (len(used) if allowed else 0) == len(done)
+        assert bool(done.count(False)) == bool(refusals and allowed)
     return results
 
 
@@ -70,6 +81,7 @@ def assert_same(one, other):
         assert mine.dtype == its.dtype
     for name in set(one.history) - {"seconds"}:
         np.testing.assert_array_equal(one.history[name], other.history[name], err_msg=name)
+    assert one.state.counted == other.state.counted
     assert (one.status, one.warning) == (other.status, other.warning)
 
 
@@ -99,6 +111,45 @@ def test_rules_and_steps(monkeypatch, options):
     one, other = runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS)), **options)
     assert_same(one, other)
     assert (one.warning is not None) == (options == {"tau": 1e-3})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("penalty", [None, L2(1e-2)], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"tau": 0.5}, {"step": 0.8, "mu": 0.1}], ids=str)
+def test_partial_linearisation_by_cholesky(monkeypatch, dtype, n_threads, penalty, options):
+    """Uneven parts, a relay; groups of agents smaller than the network too."""
+    problem = make(SquaredError(), penalty, dtype=dtype, weighted=penalty is not None, n_threads=n_threads)
+    surrogate = PartialLinearization(solver="primal")
+    for graph in (Topology.ring(AGENTS), Topology.star(AGENTS)):
+        one, other = runs(monkeypatch, problem, lambda g=graph: Network(g, n_threads=n_threads), surrogate, **options)
+        assert_same(one, other)
+        np.testing.assert_array_equal(one.state.root, other.state.root)
+    monkeypatch.setattr(objective, "MEMORY_BUDGET", 2 * problem.n_params**2 * problem.dtype.itemsize)
+    assert len(problem.agent_groups(problem.n_params**2)) > 1
+    assert_same(one, runs(monkeypatch, problem, lambda: Network(graph, n_threads=n_threads), surrogate, **options)[0])
+
+
+def test_cholesky_is_the_choice_of_auto(monkeypatch):
+    problem = make(SquaredError(), L2(1e-2))
+    monkeypatch.setattr(solvers, "choose", lambda sub: "primal")
+    assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS)), PartialLinearization()))
+    monkeypatch.setattr(solvers, "choose", lambda sub: "cg")
+    problem = make(SquaredError(), L2(1e-2))
+    s = State.at(problem, np.tile(problem.model.init(0), (AGENTS, 1)))
+    parts = problem, Network(Topology.ring(AGENTS)), PartialLinearization(), FixedTau(1.0)
+    assert is_one_call(*parts)
+    assert not one_call(*parts, s)
+    assert not is_one_call(*parts)  # nobody asks again
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_failed_cholesky_is_given_back(monkeypatch, dtype):
+    """A tau below the rounding of a singular B: iterations fall to the parts, which double tau for the moment."""
+    problem = make(SquaredError(), None, "identity", dtype=dtype)
+    surrogate = PartialLinearization(solver="primal")
+    ring = Topology.ring(AGENTS)
+    assert_same(*runs(monkeypatch, problem, lambda: Network(ring), surrogate, refusals=1, tau=1e-30))
 
 
 class Own(Penalty):
@@ -133,9 +184,15 @@ def test_whatever_is_replaced_is_asked():
         (1, Network(Schedule([ring, Topology.star(AGENTS)]))),
         (1, KnownLoss(ring, Faults(loss=0.1))),
         (1, Network(Topology.ring(1))),
-        (2, PartialLinearization()),
+        (2, PartialLinearization(solver="dual")),
+        (2, PartialLinearization(n_blocks=2)),
+        (2, PartialLinearization(exact=True)),
+        (2, PartialLinearization(curvature="shared")),
         (2, MySurrogate()),
         (3, MyRule()),
     ]
+    assert is_one_call(make(SquaredError(), L2()), Network(ring), PartialLinearization(), rule)
+    for loss, penalty in ((SquaredError(), L1()), (Huber(), L2())):
+        assert not is_one_call(make(loss, penalty), Network(ring), PartialLinearization(), rule)
     for place, other in others:
         assert not is_one_call(*good[:place], other, *good[place + 1 :]), other

@@ -110,9 +110,10 @@ def steps(p, penalty, net):
         "secant_rule": {
             **some("tau beta heard w w_old y y_old"), "model": rows["z"], "agents": 3.0, **rule,
         },
-        "full_step": {
+        "next_step": {
             **rows, **sums, **step, **penalty, **csr, **rounds, "x": p.x, "target": p.target, "weight": p.weight, **net,
             "loss": 0, "param": 1.0, "scale": 1.0, **rule,
+            "n_threads": 1, "root": p.u, "status": np.zeros(3, np.int64), "group": 2,
         },
     }  # fmt: skip
 
@@ -127,12 +128,13 @@ WRITTEN = {
     "proximal_step": {"z", "w_hat"},
     "tracker_update": {"y", "squares"},
     "secant_rule": {"tau", "beta"},
-    "full_step": {"w", "y", "w_hat", "z", "squares", "disagreement", "size", "heard", "tau", "beta"},
+    "next_step": {"w", "y", "w_hat", "z", "squares", "disagreement", "size", "heard", "tau", "beta"},
 }
 READ = {"tracker_update": {"grad"}}
 MAY_BE_NONE = {
     ("mlp_loss_grad", "weight"), ("mlp_loss_grad", "grad"), ("csr_mix", "previous"), ("proximal_step", "z"),
-    ("secant_rule", "model"), ("full_step", "weight"), ("mlp_dual_solve", "gram"), ("rows_gram", "gram"),
+    ("secant_rule", "model"), ("next_step", "weight"), ("next_step", "root"), ("mlp_dual_solve", "gram"),
+    ("rows_gram", "gram"),
 }  # fmt: skip
 
 

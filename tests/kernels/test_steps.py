@@ -169,7 +169,7 @@ def test_the_rule_passes_on_what_is_no_number():
 
 
 def iteration(network, rng, dtype, agents, params_of, grouped):
-    """Arguments of full_step: (fresh outputs, state in and out, the rest)."""
+    """Arguments of next_step: (fresh outputs, state in and out, the rest)."""
     p = network(3, (5, params_of, 2), (7,) * (agents - 1) + (0,), dtype)
     old = rng.standard_normal((3, agents, p.params)).astype(dtype)
     csr = narrowed(dtype, *ring(agents, rng))
@@ -184,7 +184,7 @@ def iteration(network, rng, dtype, agents, params_of, grouped):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("growth", [0.0, 3.0])
-def test_full_step_is_its_parts(network, agree, dtype, grouped, growth):
+def test_next_step_is_its_parts(network, agree, dtype, grouped, growth):
     rng = np.random.default_rng(0)
     p, (w_old, y_old, grad_old), rest = iteration(network, rng, dtype, 6, 700, grouped)
     tau, beta = 0.5 + rng.random((2, 6))
@@ -192,7 +192,7 @@ def test_full_step_is_its_parts(network, agree, dtype, grouped, growth):
     for threads in (1, 3):
         rows, sums = np.full((5, 6, p.params), 7, dtype), np.full((5, 6), 7.0)
         state = tau.copy(), beta.copy()
-        kernels.full_step(*rows, *sums, *state, w_old, y_old, grad_old, *rest, growth, 1.2, 0.1, 50.0, threads)
+        kernels.next_step(*rows, *sums, *state, w_old, y_old, grad_old, *rest, growth, 1.2, 0.1, 50.0, threads)
         results.append([*rows, *sums, *state])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -219,9 +219,41 @@ def test_full_step_is_its_parts(network, agree, dtype, grouped, growth):
     wide = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rest]
     twins, twin_sums, its = np.empty((5, 6, p.params)), np.empty((5, 6)), (tau.copy(), beta.copy())
     old = (a.astype(float) for a in (w_old, y_old, grad_old))
-    reference.full_step(*twins, *twin_sums, *its, *old, *wide, growth, 1.2, 0.1, 50.0)
+    reference.next_step(*twins, *twin_sums, *its, *old, *wide, growth, 1.2, 0.1, 50.0)
     for part, twin in zip(results[0], [*twins, *twin_sums, *its], strict=True):
         agree(part, twin, 1e-11 if dtype is np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("group", [1, 4, 6])
+def test_next_step_by_cholesky(network, agree, dtype, group):
+    """In groups of agents, with threads, beside the twin; and a failure that changes nothing else."""
+    rng = np.random.default_rng(0)
+    p, (w_old, y_old, grad_old), rest = iteration(network, rng, dtype, 6, 9, False)
+    root, tau, beta = (0.1 + rng.random((p.n, 2))).astype(dtype), 0.5 + rng.random(6), rng.random(6)
+
+    def step(kernel, old, rest, root, threads, tau):
+        kind = root.dtype
+        rows, sums, status = np.full((5, 6, p.params), 7, kind), np.full((5, 6), 7.0), np.full(6, 7)
+        state = tau.copy(), beta.copy()
+        kernel(*rows, *sums, *state, *old, *rest, 2.0, 2.0, 0.1, 50.0, threads, root, status, group)
+        return [*rows, *sums, *state, status]
+
+    old = w_old, y_old, grad_old
+    mine = step(kernels.next_step, old, rest, root, 1, tau)
+    for part, same in zip(mine, step(kernels.next_step, old, rest, root, 3, tau), strict=True):
+        np.testing.assert_array_equal(part, same)
+    assert not mine[-1].any()
+    wide = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rest]
+    twin = step(reference.next_step, [a.astype(float) for a in old], wide, root.astype(float), 1, tau)
+    for part, its in zip(mine, twin, strict=True):
+        agree(part, its, 1e-9 if dtype is np.float64 else 1e-3)
+    tau[2] = -100.0
+    for kernel in (kernels.next_step, reference.next_step):
+        failed = step(kernel, old, rest, root, 1, tau)
+        np.testing.assert_array_equal(failed[-1], [0, 0, 1, 0, 0, 0])
+        assert all((failed[k] == 7).all() for k in (0, 1, 3, 4, *range(5, 10)))
+        np.testing.assert_array_equal(failed[10:12], [tau, beta])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
