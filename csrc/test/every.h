@@ -150,10 +150,9 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
         for (int64_t i = 0; i < a; i++) d[5 * a + i] = (double)in->tau[i], d[6 * a + i] = 0.5 + (double)i;
         dnn_mlp moved = *mlp;
         moved.w = r + 2 * size;
-        dnn_iteration it = {moved, in->penalty, in->csr, rounds, 3, r, r + size, r + 3 * size, r + 4 * size, d,
-            d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a, n->w, n->v, n->v, n->target, n->weight,
-            in->loss, 0.3, 0.5, 0.7, 3, &rule,
-            whole == 2 ? &model : NULL};
+        dnn_iteration it = {moved, in->penalty, in->csr, rounds, 3, r, r + size, r + 3 * size, r + 4 * size, d, d + a,
+            d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a, n->w, n->v, n->v, n->target, n->weight, in->loss,
+            0.3, 0.5, 0.7, 3, &rule, whole == 2 ? &model : NULL};
         size_t room = t->step_work(&it, threads), other = t->mix_work(a, p, threads);
         void *work = aligned_alloc(64, ((room > other ? room : other) + 127) / 64 * 64);
         if (whole) {
