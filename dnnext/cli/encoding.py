@@ -150,7 +150,8 @@ def learn(table, names, learn_rows, ranks, *, categorical=(), impute=None, most=
     Raises
     ------
     ValueError
-        Naming the column that holds numbers and text, too many categories, nothing, or a gap that is not to be filled.
+        Naming the column that holds numbers and text, too many categories, nothing, a gap that is not to be filled, or
+        the columns that would give two inputs one name.
     """
     with ranks.together():
         if impute is not None and impute not in STRATEGIES:
@@ -175,9 +176,23 @@ def learn(table, names, learn_rows, ranks, *, categorical=(), impute=None, most=
         if words is not None:
             _check_few(table, name, words, most, local)
         columns.append(Column(name, words))
+    _check_names(table, columns)
     if impute is None:
         return Encoding(columns)
     return Encoding([_with_fill(column, table, learn_rows, ranks, impute, local) for column in columns])
+
+
+def _check_names(table, columns):
+    """No two inputs of one name; the columns are named, for a category may be known to one rank only."""
+    owner = {}
+    for column in columns:
+        for name in column.inputs:
+            if name in owner:
+                raise ValueError(
+                    f"{table.path}: columns {owner[name]!r} and {column.name!r} would give two inputs one name; rename "
+                    "a column, or leave one out with --drop."
+                )
+            owner[name] = column.name
 
 
 def _check_few(table, name, words, most, local):

@@ -209,3 +209,10 @@ def test_errors_that_all_ranks_hear_name_no_cell():
             learn(table, [column], rows, InProcess(1), most=3, local=True)
         assert f"'{hidden}'" not in str(caught.value)
         assert "Ann" not in str(caught.value)
+
+
+def test_a_category_cannot_take_the_name_of_a_column(here, capsys):
+    rows = "".join(f"{colour},{k},{k % 2}\n" for k, colour in enumerate(["red", "blue"] * 10))
+    (here / "a.csv").write_text("colour,colour=red,y\n" + rows)
+    assert main(["train", "a.csv", "--target", "y", *QUICK]) == 2
+    assert "columns 'colour' and 'colour=red' would give two inputs one name" in capsys.readouterr().err
