@@ -26,13 +26,13 @@ import numpy as np
 from bench.provenance import RESULTS, software, write_table
 from dnnext.algorithms import NEXT
 from dnnext.algorithms.base import one_blas_thread
-from dnnext.algorithms.interruption import Interruption
-from dnnext.algorithms.loop import Run
-from dnnext.algorithms.state import Limits, State
 from dnnext.kernels.reference_steps import secant_rule
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
+from dnnext.runs.interruption import Interruption
+from dnnext.runs.loop import Run
+from dnnext.runs.state import Limits, State
 
 ALPHA = 1e-3
 # surrogate and penalty, agents, rows of each, layers

@@ -29,10 +29,10 @@ import numpy as np
 from bench.provenance import save_figure, software, write_table
 from dnnext.algorithms import NEXT
 from dnnext.algorithms.base import one_blas_thread
-from dnnext.algorithms.state import State
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
+from dnnext.runs.state import State
 
 ROUNDS = 4
 # what grows: [(agents, rows of each, hidden units)], 8 inputs, one output

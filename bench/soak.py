@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.reliability import RESULTS, write_page
-from dnnext import checkpoint
 from dnnext.algorithms import NEXT
-from dnnext.callbacks import Checkpoint
 from dnnext.network import Faults, KnownLoss, Network, RunningSums, Schedule, Topology
 from dnnext.problem import L2, MLP, Problem, SquaredError
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
 
 A = 4
 NET = Topology.ring(A)

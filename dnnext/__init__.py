@@ -3,13 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dnnext._version import __version__
+
 if TYPE_CHECKING:
     from dnnext.display import ConvergenceDisplay, SparsityDisplay, TopologyDisplay
     from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load, resume
     from dnnext.model_selection import regularization_path
     from dnnext.network import Schedule, Topology
 
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "ConvergenceDisplay",
@@ -19,6 +20,7 @@ __all__ = [
     "SparsityDisplay",
     "Topology",
     "TopologyDisplay",
+    "__version__",
     "load",
     "regularization_path",
     "resume",

@@ -13,7 +13,14 @@ import inspect
 import pytest
 
 ROOMS = (
-    *("dnnext", "dnnext.model_selection", "dnnext.callbacks", "dnnext.checkpoint", "dnnext.display", "dnnext.problem"),
+    *(
+        "dnnext",
+        "dnnext.model_selection",
+        "dnnext.callbacks",
+        "dnnext.checkpoint",
+        "dnnext.display",
+        "dnnext.problem",
+    ),
     *("dnnext.network", "dnnext.local", "dnnext.algorithms", "dnnext.runtime", "dnnext.kernels"),
 )
 FORM = {

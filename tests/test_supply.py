@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import dnnext
-from dnnext import DecentralizedMLPRegressor, checkpoint
+from dnnext import DecentralizedMLPRegressor
 from dnnext.algorithms import NEXT
-from dnnext.callbacks import Checkpoint
 from dnnext.network import Network, Topology
 from dnnext.problem import L2, MLP, Problem, SquaredError
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
 
 PACKAGE = Path(dnnext.__file__).parent
 ROOT = PACKAGE.parent

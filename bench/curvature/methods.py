@@ -9,8 +9,8 @@ import numpy as np
 from bench.curvature.scenarios import Scenario
 from dnnext.algorithms import NEXT, Algorithm, CentralizedSCA, GradientTracking
 from dnnext.local import PartialLinearization
-from dnnext.metrics import smoothness
 from dnnext.network import Network
+from dnnext.problem.final_step import smoothness
 
 MOST, LEAST = 80, 30  # iterations: at most, and before an early end
 GAPS = (0.1, 0.03, 0.01, 0.003)

@@ -5,7 +5,7 @@ from dnnext.algorithms.centralized import CentralizedSCA
 from dnnext.algorithms.dgd import DGD
 from dnnext.algorithms.gradient_tracking import GradientTracking
 from dnnext.algorithms.next import NEXT
-from dnnext.metrics import final_prox
+from dnnext.problem.final_step import final_prox
 
 __all__ = [
     "DGD",

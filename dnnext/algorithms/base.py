@@ -13,8 +13,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from dnnext import _checks
-from dnnext.algorithms.loop import Run, check_snapshot
-from dnnext.algorithms.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
+from dnnext.runs.loop import Run, check_snapshot
+from dnnext.runs.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
 
 if TYPE_CHECKING:
     from dnnext.network import Network

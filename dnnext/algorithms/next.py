@@ -9,7 +9,7 @@ import numpy as np
 from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import Damping, make_damping
-from dnnext.algorithms.fused import is_one_call, one_call
+from dnnext.algorithms.one_call import is_one_call, one_call
 from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import PartialLinearization, Surrogate

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext._sums import row_dots, row_norms
 from dnnext.algorithms.damping import Damping
+from dnnext.kernels.sums import row_dots, row_norms
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State

@@ -156,7 +156,7 @@ def _column_names(model, notes, table):
 def make_estimator(task, args):
     """The estimator that the options ask for."""
     from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
-    from dnnext.callbacks import Checkpoint
+    from dnnext.runs.callbacks import Checkpoint
 
     kind = DecentralizedMLPClassifier if task == "classification" else DecentralizedMLPRegressor
     return kind(

@@ -18,10 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dnnext import checkpoint
 from dnnext.algorithms import final_prox
-from dnnext.algorithms.alarm import MEAN_LOSS
-from dnnext.callbacks import Checkpoint
 from dnnext.estimators import choices, resuming
 from dnnext.estimators.data import Moments, Parts, network_moments
 from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
@@ -34,6 +31,9 @@ from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
 from dnnext.problem import MLP, Problem
+from dnnext.runs import checkpoint
+from dnnext.runs.alarm import MEAN_LOSS
+from dnnext.runs.callbacks import Checkpoint
 
 
 class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEstimator):

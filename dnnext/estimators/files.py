@@ -16,13 +16,14 @@ import numpy as np
 import scipy.sparse
 
 import dnnext
-from dnnext.checkpoint import read_archive, write_archive
+from dnnext import _version
 from dnnext.estimators.data import Moments
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.online import Progress
 from dnnext.network import Topology
 from dnnext.problem import MLP
+from dnnext.runs.checkpoint import read_archive, write_archive
 
 FORMAT, VERSION = "dnnext model", 1
 COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")
@@ -43,7 +44,7 @@ def save(estimator, path, notes=None):
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "dnnext": dnnext.__version__,
+        "dnnext": _version.__version__,
         "class": type(estimator).__name__,
         "params": params,
         "objects": objects,

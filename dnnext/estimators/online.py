@@ -14,15 +14,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dnnext import metrics
 from dnnext.algorithms import Result, State
-from dnnext.algorithms.alarm import MEAN_LOSS, mean_losses
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts, Seeds
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.rows import sorted_labels
+from dnnext.runs.alarm import MEAN_LOSS, mean_losses
+from dnnext.runs.history import measure
 from dnnext.runtime import InProcess
 
 OWN = ("seen", "ceiling", "fresh", "alike")  # what Progress knows and a State does not
@@ -235,7 +235,7 @@ def one_iteration(algorithm, problem, network, progress, history):
             # the secant rule compares gradients of one cost; across a change of rows they say nothing of curvature
             s.tau, s.beta, s.heard = progress.tau.copy(), progress.beta.copy(), progress.heard.copy()
         seconds = time.perf_counter() - begin
-        row, w_bar = metrics.measure(problem, network, s)
+        row, w_bar = measure(problem, network, s)
         if not np.isfinite(row["objective"]):
             raise FloatingPointError(
                 f"partial_fit left the finite numbers with an objective of {row['objective']} in iteration {s.t}; the "

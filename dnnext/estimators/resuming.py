@@ -12,10 +12,10 @@ import os
 from dataclasses import dataclass
 
 import dnnext
-from dnnext import checkpoint
-from dnnext.callbacks import Checkpoint
 from dnnext.estimators.data import Seeds
 from dnnext.estimators.files import revive, split_params
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
 
 FREE = ("callbacks", "engine_options", "random_state")  # objects that need not be given again
 

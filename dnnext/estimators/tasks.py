@@ -14,7 +14,7 @@ from numbers import Integral
 import numpy as np
 
 from dnnext.estimators.fitted import FittedNetwork
-from dnnext.metrics import mean_over_agents
+from dnnext.runs.history import mean_over_agents
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from dnnext.algorithms import Snapshot
-from dnnext.callbacks import EarlyStopping, Progress
-from dnnext.metrics import mean_over_agents
+from dnnext.runs.callbacks import EarlyStopping, Progress
+from dnnext.runs.history import mean_over_agents
 
 
 class Watch:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnext._sums import row_dots, row_norms
+from dnnext.kernels.sums import row_dots, row_norms
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import kernels
-from dnnext._sums import row_dots, row_norms
+from dnnext.kernels.sums import row_dots, row_norms
 from dnnext.local.choice import choose
 from dnnext.local.dual import dual
 from dnnext.local.subproblem import (

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext.models.mlp import MLP
 from dnnext.problem.losses import Loss
-from dnnext.problem.mlp import MLP
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_shard, stack
 from dnnext.runtime import InProcess, Runtime

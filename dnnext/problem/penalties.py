@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
-from dnnext.problem.mlp import MLP
+from dnnext.models.mlp import MLP
 
 __all__ = ["L1", "L2", "PENALTIES", "ElasticNet", "GroupLasso", "NoPenalty", "Penalty", "SparseGroup", "make_penalty"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext.models.mlp import MLP
 from dnnext.problem.losses import Loss
-from dnnext.problem.mlp import MLP
 
 __all__ = ["Stack", "check_shard", "stack"]
 

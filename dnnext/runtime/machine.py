@@ -8,7 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from dnnext import kernels
-from dnnext.runtime.base import Runtime
+from dnnext.runtime.agents import Runtime
 
 __all__ = ["compare_machines", "machine"]
 

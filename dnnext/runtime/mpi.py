@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.runtime.base import ExchangePlan, Runtime, check_bounds
+from dnnext.runtime.agents import ExchangePlan, Runtime, check_bounds
 from dnnext.runtime.machine import compare_machines
 from dnnext.runtime.parcel import Parcel
 from dnnext.runtime.waiting import wait_until

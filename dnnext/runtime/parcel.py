@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext.runtime.base import ExchangePlan
+from dnnext.runtime.agents import ExchangePlan
 
 __all__ = ["Parcel"]
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, ConvergenceWarning, GradientTracking
-from dnnext.algorithms.alarm import Alarm
 from dnnext.algorithms.base import State
 from dnnext.local import FullLinearization, PartialLinearization
-from dnnext.metrics import COLUMNS, final_prox
 from dnnext.network import Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, Logistic, Penalty, Problem, SquaredError
+from dnnext.problem.final_step import final_prox
+from dnnext.runs.alarm import Alarm
+from dnnext.runs.history import COLUMNS
 
 ALGORITHMS = [
     NEXT(), NEXT(FullLinearization()), NEXT(step=0.5, mu=0.05), GradientTracking(), GradientTracking(form="diging"),

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from dnnext import checkpoint
 from dnnext.algorithms import NEXT, CentralizedSCA, ConvergenceWarning
-from dnnext.algorithms.state import State
-from dnnext.callbacks import Checkpoint
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, GroupLasso, Logistic, Problem, Softmax, SquaredError
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
+from dnnext.runs.state import State
 
 NET = Topology.erdos_renyi(6, random_state=1)
 KINDS = ("shared", "shared-own-moments", "recoloured")

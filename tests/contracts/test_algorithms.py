@@ -7,9 +7,9 @@ import pytest
 
 from dnnext import algorithms
 from dnnext.algorithms import Algorithm
-from dnnext.metrics import COLUMNS
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Logistic, Problem, SquaredError
+from dnnext.runs.history import COLUMNS
 
 KINDS = [getattr(algorithms, name) for name in algorithms.__all__]
 KINDS = [kind for kind in KINDS if inspect.isclass(kind) and issubclass(kind, Algorithm)]

@@ -7,9 +7,9 @@ from sklearn.datasets import load_diabetes, load_iris
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
 from dnnext.algorithms import NEXT
-from dnnext.callbacks import Checkpoint, History
 from dnnext.network import Network
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
+from dnnext.runs.callbacks import Checkpoint, History
 
 X, Y = load_iris(return_X_y=True)
 COMMON = {"hidden_layer_sizes": (4,), "n_agents": 4, "max_iter": 20, "tol": 0.0}

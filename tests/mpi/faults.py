@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-import dnnext.checkpoint
+import dnnext.runs.checkpoint
 from dnnext.algorithms import NEXT
-from dnnext.callbacks import Checkpoint
 from dnnext.network import Network, Topology
 from dnnext.problem import L2, MLP, Problem, SquaredError
+from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import InProcess
 
 N_AGENTS, NET, AT = 6, Topology.ring(6), 12
@@ -44,7 +44,7 @@ def trouble(kind, runtime, folder):
     if kind == "stop" and last:
         os.kill(os.getpid(), signal.SIGSTOP)
     if kind == "full" and last:
-        dnnext.checkpoint.os.fsync = fail_to_write
+        dnnext.runs.checkpoint.os.fsync = fail_to_write
     if kind == "exit" and last:
         sys.exit(3)
 
@@ -88,7 +88,7 @@ def main(kind, folder):
 def resume(folder, max_iter):
     """The rest of the run in one process."""
     runtime = InProcess(N_AGENTS)
-    return solve(runtime, max_iter=max_iter, resume=dnnext.checkpoint.read(Path(folder) / "run", runtime))
+    return solve(runtime, max_iter=max_iter, resume=dnnext.runs.checkpoint.read(Path(folder) / "run", runtime))
 
 
 if __name__ == "__main__":

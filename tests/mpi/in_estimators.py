@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris, load_linnerud
 
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
-from dnnext.callbacks import Checkpoint
+from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import split_agents
 
 COMM = MPI.COMM_WORLD

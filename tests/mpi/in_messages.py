@@ -25,12 +25,12 @@ TRAVELS = {
     "dnnext.problem.objective._check_memory": "whether memory is too small",
     "dnnext.problem.objective._gather": "whether a shard is unfit",
     "dnnext.problem.objective.smooth_value_grad": "g_i and its gradient at w_bar, for the history",
-    "dnnext.algorithms.alarm.__init__": "mean loss at the start",
-    "dnnext.algorithms.loop.loop": "number of callbacks",
-    "dnnext.algorithms.loop.vote": "alarm, clock, Ctrl-C",
-    "dnnext.algorithms.loop.ask": "wish to end, convergence",
-    "dnnext.metrics.mean_over_agents": "w_i, for the mean",
-    "dnnext.metrics.measure": "disagreement, tracking error, tau, step, bytes",
+    "dnnext.runs.alarm.__init__": "mean loss at the start",
+    "dnnext.runs.loop.loop": "number of callbacks",
+    "dnnext.runs.loop.vote": "alarm, clock, Ctrl-C",
+    "dnnext.runs.loop.ask": "wish to end, convergence",
+    "dnnext.runs.history.mean_over_agents": "w_i, for the mean",
+    "dnnext.runs.history.measure": "disagreement, tracking error, tau, step, bytes",
     "dnnext.local.surrogates.curvature_scale": "curvature at the common start",
     "dnnext.local.surrogates.mean_curvature": "curvature at the common start, and where that is flat",
 }
@@ -45,7 +45,7 @@ TRAVELS_BEFORE = {  # beside these, from the estimators
     "dnnext.estimators.base._problem": "N_i; whether there are weights",
     "dnnext.estimators.ranks.score": "sums that make the score",
     "dnnext.estimators.ranks.score_local": "sums that make the score",
-    "dnnext.metrics.smoothness": "largest curvature of each agent, for the final step",
+    "dnnext.problem.final_step.smoothness": "largest curvature of each agent, for the final step",
     "dnnext.problem.objective.value": "g_i at w_bar, for the final step",
 }
 TRAVELS_SHARED = {  # with shared curvature only

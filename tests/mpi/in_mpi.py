@@ -20,9 +20,7 @@ from job import (
 )  # fmt: skip
 from mpi4py import MPI
 
-from dnnext import checkpoint
 from dnnext.algorithms import NEXT, CentralizedSCA
-from dnnext.callbacks import Checkpoint, EarlyStopping
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import (
@@ -40,6 +38,8 @@ from dnnext.problem import (
     SquaredError,
     SquaredHinge,
 )  # fmt: skip
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint, EarlyStopping
 from dnnext.runtime import AgentsLost, InProcess, machine, split_agents
 from dnnext.runtime.mpi import OverMPI
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnnext import checkpoint
+from dnnext.runs import checkpoint
 from dnnext.runtime import InProcess
 
 SCRIPT = Path(__file__).parent / "faults.py"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dnnext.runtime import ExchangePlan
-from dnnext.runtime.base import check_bounds
+from dnnext.runtime.agents import check_bounds
 from dnnext.runtime.parcel import Parcel
 from dnnext.runtime.waiting import YIELDING, wait_until
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dnnext import checkpoint, kernels
+from dnnext import kernels
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
-from dnnext.callbacks import Checkpoint
 from dnnext.kernels import reference
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Faults, KnownLoss, Network, RunningSums, Schedule, Topology
@@ -26,6 +25,8 @@ from dnnext.problem import (
     SquaredError,
     SquaredHinge,
 )
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
 
 from .data import bulk, dressed
 from .draw import need

@@ -13,14 +13,13 @@ import textwrap
 import numpy as np
 import pytest
 
-import dnnext.checkpoint
-from dnnext import callbacks, checkpoint
 from dnnext.algorithms import DGD, NEXT, GradientTracking
-from dnnext.algorithms.interruption import Interruption
-from dnnext.callbacks import Checkpoint, EarlyStopping, History, Progress
 from dnnext.local import FullLinearization
 from dnnext.network import Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
+from dnnext.runs import callbacks, checkpoint
+from dnnext.runs.callbacks import Checkpoint, EarlyStopping, History, Progress
+from dnnext.runs.interruption import Interruption
 from dnnext.runtime import InProcess
 
 RING = Topology.ring(6)
@@ -254,7 +253,7 @@ def test_a_full_disk_ends_the_run_on_every_rank_and_loses_nothing(tmp_path, monk
 
     def fill():
         real = os.fdopen
-        monkeypatch.setattr(dnnext.checkpoint.os, "fdopen", lambda handle, mode: FullDisk(real(handle, mode), 3000))
+        monkeypatch.setattr(checkpoint.os, "fdopen", lambda handle, mode: FullDisk(real(handle, mode), 3000))
         return False
 
     def failing(runtime):
@@ -276,7 +275,7 @@ def test_a_full_disk_ends_the_run_on_every_rank_and_loses_nothing(tmp_path, monk
 INTERRUPTED = """
     import signal, sys
     from dnnext.algorithms import NEXT
-    from dnnext.callbacks import Checkpoint
+    from dnnext.runs.callbacks import Checkpoint
     from dnnext.network import Network, Topology
     from dnnext.problem import L2, MLP, Problem, SquaredError
     import numpy as np

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext._sums import row_dots, row_norms
+from dnnext.kernels.sums import row_dots, row_norms
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.base import Algorithm, State
     from dnnext.problem import Problem
+    from dnnext.runs.recipe import Recipe
+    from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -71,7 +72,7 @@ class Alarm:
         """Who raised the alarm, and when."""
         self.heard.append((agent, iteration, round_))
 
-    def restore(self, problem: Problem, s: State, algorithm: Algorithm) -> None:
+    def restore(self, problem: Problem, s: State, algorithm: Recipe) -> None:
         """All agents back to the older saved iteration, y = grad, ten times more careful than then."""
         w, tau = self.saved[0]
         s.restart(problem, w, tau)

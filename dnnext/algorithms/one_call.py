@@ -21,7 +21,7 @@ from dnnext.problem import Problem
 from dnnext.problem.objective import MEMORY_BUDGET
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.state import State
+    from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

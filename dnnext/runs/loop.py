@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dnnext import metrics
-from dnnext.algorithms.alarm import Alarm
-from dnnext.algorithms.interruption import Interruption
-from dnnext.algorithms.state import Callback, Limits, Result, Snapshot, State
-from dnnext.algorithms.survival import go_on_without
 from dnnext.network import Refusal
+from dnnext.runs.alarm import Alarm
+from dnnext.runs.history import History, mean_over_agents, measure
+from dnnext.runs.interruption import Interruption
+from dnnext.runs.state import Callback, Limits, Result, Snapshot, State
+from dnnext.runs.survival import go_on_without
 from dnnext.runtime import AgentsLost, BadMessage
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.base import Algorithm
     from dnnext.network import Network
     from dnnext.problem import Problem
+    from dnnext.runs.recipe import Recipe
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,13 +45,13 @@ class Run:
     """One run of a recipe: its history, its alarm and the reason it ended."""
 
     def __init__(
-        self, algorithm: Algorithm, problem: Problem, network: Network, s: State, limits: Limits,
+        self, algorithm: Recipe, problem: Problem, network: Network, s: State, limits: Limits,
         callbacks: Sequence[Callback], notes: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.algorithm, self.problem, self.network, self.s = algorithm, problem, network, s
         self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
         self.alarm = Alarm(problem, s)
-        self.history = metrics.History()
+        self.history = History()
         self.best: Best | None = None
         self.seconds = 0.0
         self.iteration = s.t  # that is under way
@@ -199,7 +199,7 @@ class Run:
         self.is_resumed = True
         self.s.resume(saved.agents, saved.numbers)
         self.alarm.resume(saved.agents, saved.numbers)
-        self.history = metrics.History(saved.below("history").shared)
+        self.history = History(saved.below("history").shared)
         if "best.w" in saved.shared:
             self.best = Best(
                 float(saved.shared["best.objective"]), np.array(saved.shared["best.w"]),
@@ -215,7 +215,7 @@ class Run:
 
     def measure(self) -> None:
         """One row of the history; its cost is not part of `seconds`."""
-        row, w_bar = metrics.measure(self.problem, self.network, self.s)
+        row, w_bar = measure(self.problem, self.network, self.s)
         row["seconds"] = self.seconds
         self.history.append(row)
         if self.best is None or row["objective"] < self.best.objective:
@@ -245,7 +245,7 @@ class Run:
         s, problem = self.s, self.problem
         if self.history.last["iteration"] != s.t and self.is_whole:
             self.measure()
-        w, y, w_bar = s.w.copy(), s.y.copy(), metrics.mean_over_agents(problem, s.w)
+        w, y, w_bar = s.w.copy(), s.y.copy(), mean_over_agents(problem, s.w)
         if self.best is not None and (status in ("diverged", "interrupted") or self.is_above()):
             _, w_bar, w, y = self.best
         return Result(

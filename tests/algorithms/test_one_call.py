@@ -6,8 +6,7 @@ import pytest
 from dnnext.algorithms import NEXT
 from dnnext.algorithms import next as recipe
 from dnnext.algorithms.damping import FixedTau, SecantRule
-from dnnext.algorithms.fused import is_one_call, one_call
-from dnnext.algorithms.state import State
+from dnnext.algorithms.one_call import is_one_call, one_call
 from dnnext.local import FullLinearization, PartialLinearization, solvers
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import (
@@ -26,6 +25,7 @@ from dnnext.problem import (
     SquaredHinge,
     objective,
 )  # fmt: skip
+from dnnext.runs.state import State
 
 AGENTS = 6
 LOSSES = {SquaredError: 2, Huber: 1, Logistic: 1, Softmax: 3, SquaredHinge: 1}

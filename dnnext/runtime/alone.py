@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.runtime.base import ExchangePlan, Runtime
+from dnnext.runtime.agents import ExchangePlan, Runtime
 
 __all__ = ["InProcess"]
 

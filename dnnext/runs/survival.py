@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.algorithms.alarm import Alarm
 from dnnext.network import Network, Topology
+from dnnext.runs.alarm import Alarm
 from dnnext.runtime import AgentsLost, Runtime
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.loop import Run
     from dnnext.problem import Problem
+    from dnnext.runs.loop import Run
 
 
 def go_on_without(run: Run, loss: AgentsLost) -> None:

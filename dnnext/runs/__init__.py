@@ -1,0 +1,1 @@
+"""A run: its state, the loop around a recipe, measures, alarm, callbacks, checkpoints."""
