@@ -24,7 +24,7 @@ ROOMS = (
     ("network",),
     ("runtime",),
     ("kernels",),
-    ("_checks", "_version"),
+    ("_checks", "_params", "_version"),
 )
 FLOOR = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -1,0 +1,67 @@
+"""Parameters of objects, and fingerprints that tell different objects apart."""
+
+import numpy as np
+import pytest
+
+from dnnext._params import Parameters, fingerprint
+
+
+class Inner(Parameters):
+    def __init__(self, a=1, b=None):
+        if a < 0:
+            raise ValueError("a must be >= 0")
+        self.a, self.b = a, b
+
+
+class Outer(Parameters):
+    def __init__(self, inner=None, c="x"):
+        self.inner, self.c = inner, c
+
+
+class Plain:
+    def __init__(self, hidden):
+        self.hidden = hidden
+
+    def __repr__(self):
+        return "Plain()"
+
+
+def test_inner_parameters_are_read_and_set():
+    outer = Outer(Inner(2))
+    assert outer.get_params() == {"inner": outer.inner, "c": "x", "inner__a": 2, "inner__b": None}
+    outer.set_params(inner__a=5, c="y")
+    assert (outer.inner.a, outer.c) == (5, "y")
+
+
+@pytest.mark.parametrize("params", [{"d": 1}, {"c__a": 1}, {"inner__a": -1}])
+def test_unfit_parameters_are_refused(params):
+    with pytest.raises(ValueError, match="must be"):
+        Outer(Inner()).set_params(**params)
+
+
+def test_repr_shows_what_differs_from_the_defaults():
+    assert repr(Outer(Inner(3))) == "Outer(inner=Inner(a=3))"
+
+
+DIFFERENT = [
+    None, 0.1, 1, True, "1", b"1", (1, 2), (2, 1), {"a": 1}, {"a": 2}, np.arange(3), np.arange(3.0), np.arange(4), Inner(1),
+    Inner(2), Plain(1), Plain(2), Plain(np.arange(2)), lambda x: x + 1, lambda x: x + 2, np.dtype("float32"), Inner,
+]  # fmt: skip
+
+
+def test_different_values_have_different_fingerprints():
+    told = [fingerprint(value) for value in DIFFERENT]
+    assert len(set(told)) == len(told)
+
+
+def test_equal_values_have_equal_fingerprints():
+    assert fingerprint(np.float64(0.5)) == fingerprint(0.5)
+    assert fingerprint(np.bool_(True)) == fingerprint(True)
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint(Plain([1, 2])) == fingerprint(Plain((1, 2)))
+
+
+def test_a_circle_ends():
+    plain = Plain(None)
+    plain.hidden = plain
+    assert "..." in fingerprint(plain)
