@@ -44,8 +44,9 @@ def test_repr_shows_what_differs_from_the_defaults():
 
 
 DIFFERENT = [
-    None, 0.1, 1, True, "1", b"1", (1, 2), (2, 1), {"a": 1}, {"a": 2}, np.arange(3), np.arange(3.0), np.arange(4), Inner(1),
-    Inner(2), Plain(1), Plain(2), Plain(np.arange(2)), lambda x: x + 1, lambda x: x + 2, np.dtype("float32"), Inner,
+    None, 0.1, 1, True, "1", b"1", (1, 2), (2, 1), {"a": 1}, {"a": 2}, np.arange(3), np.arange(3.0), np.arange(4),
+    Inner(1), Inner(2), Plain(1), Plain(2), Plain(np.arange(2)), lambda x: x + 1, lambda x: x + 2, np.dtype("float32"),
+    Inner,
 ]  # fmt: skip
 
 
