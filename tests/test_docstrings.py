@@ -21,6 +21,7 @@ ROOMS = (
         "dnnext.display",
         "dnnext.problem",
     ),
+    *("dnnext.datasets", "dnnext.models.risks"),
     *("dnnext.network", "dnnext.local", "dnnext.algorithms", "dnnext.runtime", "dnnext.kernels"),
 )
 FORM = {

@@ -20,7 +20,7 @@ ROOMS = (
     ("runs",),
     ("local",),
     ("problem",),
-    ("models",),
+    ("models", "datasets"),
     ("network",),
     ("runtime",),
     ("kernels",),
