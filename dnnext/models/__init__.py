@@ -1,5 +1,8 @@
 """Models: ``f(w; x)``, one flat row of weights per agent."""
 
+from dnnext.models.chain import Chain
+from dnnext.models.images import AvgPool2d, Conv2d, MaxPool2d
+from dnnext.models.layers import Dense, Flatten, Residual
 from dnnext.models.mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "AvgPool2d", "Chain", "Conv2d", "Dense", "Flatten", "MaxPool2d", "Residual"]

@@ -1,0 +1,280 @@
+"""A model that is a chain of layers, ``F = f_L o ... o f_1``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext import _checks
+from dnnext._params import Parameters
+from dnnext.models.layers import (
+    Keep,
+    Layer,
+    Residual,
+    Shape,
+    adjoint_all,
+    check_layers,
+    forward_all,
+    size_layers,
+    tangent_all,
+)
+from dnnext.models.layout import Layout
+from dnnext.models.model import Rows
+
+__all__ = ["Chain"]
+
+Array = NDArray[Any]
+CHUNK = 256  # rows that Python layers see at a time: a constant, so that sums are added in one order
+
+
+class Chain(Parameters):
+    """``F(w; x) = f_L(w_L; ... f_1(w_1; x))``, any layers one after another.
+
+    Standard backpropagation, the derivative along a direction of the weights, and the gradient of a loss of
+    ``DF(x) v``, the derivative along a direction of the inputs, all come from the layers' own derivatives and adjoints.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The last one may leave its units open.
+    n_inputs : int, (height, width) or (channels, height, width), optional
+        The shape of one input; None leaves it open, for `sized` or an estimator.
+    n_outputs : int, optional
+        Units of an open last layer.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        As given, or sized where n_inputs is known.
+    layout : Layout
+        The weights of every layer, then its biases; dense layers lie as in `MLP`.
+    n_inputs, n_outputs, n_params : shape of one input, ``Q``, ``P``
+    offers : frozenset of str
+        ``"tangents"``: derivatives along directions of the inputs.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit what the layer before it gives; the sentence names the layer, its input and its need.
+
+    References
+    ----------
+    A. L. Caterini, D. E. Chang, A geometric framework for convolutional neural networks, arXiv 1608.04374 (2016).
+
+    Examples
+    --------
+    >>> from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
+    >>> net = Chain([Conv2d(4, 3, activation="tanh"), AvgPool2d(2), Flatten(), Dense()])
+    >>> net = net.sized((8, 8), 10)
+    >>> net.n_params, net.layers[1].shape_out, net.layout.parts[0].name
+    (410, (4, 3, 3), 'layer1.weight')
+    """
+
+    def __init__(self, layers: Iterable[Layer], n_inputs: Any = None, n_outputs: int | None = None) -> None:
+        self.layers = check_layers(layers)
+        self.n_inputs = None if n_inputs is None else _check_inputs(n_inputs)
+        self.n_outputs = None if n_outputs is None else _checks.check_count("n_outputs", n_outputs)
+        if self.n_inputs is not None:
+            self._size()
+
+    def _size(self) -> None:
+        *before, last = self.layers
+        if self.n_outputs is not None:
+            last = last.ended(self.n_outputs)
+        self.layers = size_layers([*before, last], _layer_shape(self.n_inputs))
+        shape = self.layers[-1].shape_out or ()
+        if len(shape) != 1:
+            raise ValueError(
+                f"the last layer must give flat outputs (Q,): end with Flatten() or Dense(), got {shape} from {last!r}."
+            )
+        if self.n_outputs not in (None, shape[0]):
+            raise ValueError(f"layer {len(self.layers)}, {last!r}, must give {self.n_outputs} outputs, got {shape[0]}.")
+        self.n_outputs = shape[0]
+
+    def sized(self, n_inputs: Any, n_outputs: int) -> Chain:
+        """The same chain with its open ends closed.
+
+        Parameters
+        ----------
+        n_inputs : int, (height, width) or (channels, height, width)
+        n_outputs : int
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit.
+
+        Examples
+        --------
+        >>> from dnnext.models import Chain, Dense
+        >>> Chain([Dense(3, "tanh"), Dense()]).sized(2, 1).n_params
+        13
+        """
+        return Chain(self.layers, n_inputs, n_outputs)
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What a chain can do besides."""
+        return frozenset({"tangents"})
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each array lies."""
+        if self.n_inputs is None:
+            raise ValueError("n_inputs must be known before a chain has a layout: call sized(n_inputs, n_outputs).")
+        found = []
+        for name, layer in _leaves(self.layers, "layer"):
+            parts = [(f"{name}.{part}", *rest) for part, *rest in layer.parts()]
+            found += [parts] if parts else []
+        return Layout(found)  # type: ignore[arg-type]
+
+    @property
+    def n_params(self) -> int:
+        """``P``."""
+        return self.layout.n_params
+
+    def init(self, random_state: Any = None, dtype: Any = np.float64) -> Array:
+        """A start (P,): the layers' own, from one stream of random numbers.
+
+        Parameters
+        ----------
+        random_state : None, int, SeedSequence or Generator
+        dtype : dtype, default=float64
+
+        Examples
+        --------
+        >>> from dnnext.models import MLP, Chain, Dense
+        >>> chain = Chain([Dense(3, "tanh"), Dense(1)], 2)
+        >>> bool((chain.init(0) == MLP([2, 3, 1]).init(0)).all())
+        True
+        """
+        rng = np.random.default_rng(_checks.check_random_state(random_state))
+        arrays = [array.ravel() for layer in self.layers for array in layer.init(rng)]
+        return np.concatenate([np.empty(0), *arrays]).astype(dtype)
+
+    def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
+        """``F(w_i; x_m)``: (M, Q)."""
+        out = self._out(rows, out, self.n_outputs)
+        for _, own, chunk, x in self._chunks(w, rows):
+            out[chunk] = forward_all(self.layers, own, x, self._keeps())
+        return out
+
+    def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
+        """``nabla F(w_i; x_m) v_i``: v (n, P) -> (M, Q)."""
+        out = self._out(rows, out, self.n_outputs)
+        for agent, own, chunk, x in self._chunks(w, rows):
+            keeps = self._keeps()
+            forward_all(self.layers, own, x, keeps)
+            moved = tangent_all(self.layers, own, keeps, None, self._unpack(v[agent]))
+            out[chunk] = 0 if moved is None else moved
+        return out
+
+    def vjp(self, w: Array, rows: Rows, u: Array, out: Array | None = None) -> Array:
+        """``sum_m nabla F(w_i; x_m)* u_m`` over the rows of each agent: u (M, Q) -> (n, P)."""
+        return self.tangent_vjp(w, rows, u, None, None, out)
+
+    def tangent(self, w: Array, rows: Rows, directions: Array, out: Array | None = None) -> Array:
+        """``DF(x_m) v_mk``, the derivatives along directions of the inputs.
+
+        Parameters
+        ----------
+        w : (n, P) or (1, P)
+        rows : Rows
+        directions : (K, M, ...)
+            K directions v of every row, in the shape of x.
+        out : (K, M, Q), optional
+        """
+        if out is None:
+            out = np.empty((len(directions), len(rows.x), self.n_outputs), rows.x.dtype)  # type: ignore[arg-type]
+        for _, own, chunk, x in self._chunks(w, rows):
+            keeps = self._keeps()
+            forward_all(self.layers, own, x, keeps)
+            for k, v in enumerate(directions):
+                moved = tangent_all(self.layers, own, keeps, v[chunk].reshape(x.shape), None)
+                out[k, chunk] = 0 if moved is None else moved
+        return out
+
+    def tangent_vjp(
+        self, w: Array, rows: Rows, u: Array, directions: Array | None, t: Array | None, out: Array | None = None
+    ) -> Array:
+        """The gradient of ``sum_m <u_m, F(w_i; x_m)> + sum_mk <t_mk, DF(x_m) v_mk>`` in w_i, in one sweep.
+
+        Parameters
+        ----------
+        w : (n, P) or (1, P)
+        rows : Rows
+        u : (M, Q)
+        directions : (K, M, ...) or None
+        t : (K, M, Q) or None
+        out : (n, P), optional
+
+        Returns
+        -------
+        (n, P)
+        """
+        out = np.empty((rows.n_agents, self.n_params), rows.x.dtype) if out is None else out
+        out[...] = 0
+        for agent, own, chunk, x in self._chunks(w, rows):
+            keeps, h = self._keeps(), u[chunk]
+            forward_all(self.layers, own, x, keeps)
+            for v, t_k in (
+                zip(directions, t, strict=True) if directions is not None and t is not None else [(None, None)]
+            ):
+                moved = None if v is None else tangent_all(self.layers, own, keeps, v[chunk].reshape(x.shape), None)
+                seed = None if moved is None or t_k is None else t_k[chunk]
+                _, _, gradient = adjoint_all(self.layers, own, keeps, h, seed)
+                for place, part in zip(self._unpack(out[agent]), gradient, strict=True):
+                    place += part
+                h = np.zeros_like(h)  # the first sweep has carried it
+        return out
+
+    def _out(self, rows: Rows, out: Array | None, columns: Any) -> Array:
+        return np.empty((len(rows.x), columns), rows.x.dtype) if out is None else out
+
+    def _keeps(self) -> list[Keep]:
+        return [{} for _ in self.layers]
+
+    def _unpack(self, row: Array) -> list[Array]:
+        """Views of a flat row."""
+        return list(self.layout.unpack(row).values())
+
+    def _chunks(self, w: Array, rows: Rows) -> Iterator[tuple[int, list[Array], slice, Array]]:
+        """(agent, its arrays, places of some of its rows, these rows in the shape of the first layer)."""
+        shape = _layer_shape(self.n_inputs)
+        for agent in range(rows.n_agents):
+            own = self._unpack(w[0 if len(w) == 1 else agent])
+            first, stop = int(rows.offsets[agent]), int(rows.offsets[agent + 1])
+            for start in range(first, stop, CHUNK):
+                chunk = slice(start, min(start + CHUNK, stop))
+                yield agent, own, chunk, rows.x[chunk].reshape(chunk.stop - start, *shape)
+
+
+def _leaves(layers: Iterable[Layer], name: str) -> Iterator[tuple[str, Layer]]:
+    """(name, layer) of every layer that holds no others."""
+    for number, layer in enumerate(layers, 1):
+        if isinstance(layer, Residual):
+            yield from _leaves(layer.layers, f"{name}{number}.")
+        else:
+            yield f"{name}{number}", layer
+
+
+def _check_inputs(n_inputs: Any) -> int | Shape:
+    """One number of columns, or the shape of an image."""
+    if isinstance(n_inputs, tuple | list):
+        if not 1 <= len(n_inputs) <= 3:
+            raise ValueError(
+                f"n_inputs must be a number, (height, width) or (channels, height, width), got {n_inputs!r}."
+            )
+        shape = tuple(_checks.check_count("every length in n_inputs", n) for n in n_inputs)
+        return shape[0] if len(shape) == 1 else shape
+    return _checks.check_count("n_inputs", n_inputs)
+
+
+def _layer_shape(n_inputs: Any) -> Shape:
+    """The shape that the first layer sees: images have channels, one where none are given."""
+    shape = (n_inputs,) if isinstance(n_inputs, int) else tuple(n_inputs)
+    return (1, *shape) if len(shape) == 2 else shape
