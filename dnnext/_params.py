@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -30,6 +30,11 @@ class Parameters:
     True
     """
 
+    _kept: ClassVar[dict[str, str]] = {}  # parameters that have the name of a method: the attribute that holds each
+
+    def _value(self, name: str) -> Any:
+        return getattr(self, self._kept.get(name, name))
+
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
         """The constructor's parameters and their defaults, in order."""
@@ -41,7 +46,7 @@ class Parameters:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters by name; with `deep` also those of the objects among them, as ``name__inner``."""
-        params = {name: getattr(self, name) for name in self._defaults()}
+        params = {name: self._value(name) for name in self._defaults()}
         for name, value in list(params.items()) if deep else []:
             if hasattr(value, "get_params") and not isinstance(value, type):
                 params |= {f"{name}__{inner}": v for inner, v in value.get_params().items()}
@@ -79,9 +84,9 @@ class Parameters:
 
     def __repr__(self) -> str:
         said = [
-            f"{name}={getattr(self, name)!r}"
+            f"{name}={self._value(name)!r}"
             for name, default in self._defaults().items()
-            if not _same(getattr(self, name), default)
+            if not _same(self._value(name), default)
         ]
         return f"{type(self).__name__}({', '.join(said)})"
 

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from dnnext import _checks
+from dnnext._params import Parameters
+from dnnext.local import Backprop, Oracle
 from dnnext.runs.loop import Run, check_snapshot
 from dnnext.runs.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
 
@@ -25,7 +27,7 @@ __all__ = ["Algorithm", "Callback", "ConvergenceWarning", "Limits", "Result", "S
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Algorithm(ABC):
+class Algorithm(Parameters, ABC):
     """A recipe: `start` completes the state at the common start, `step` makes one iteration.
 
     The loop around them (`run`) measures, watches for divergence, asks callbacks and decides when to end.
@@ -50,7 +52,10 @@ class Algorithm(ABC):
     True
     """
 
+    _kept: ClassVar[dict[str, str]] = {"step": "first_step", "oracle": "oracle_given"}  # `step` is the iteration
+
     contract_to = 0.25  # how far `Network` should contract disagreement in an iteration
+    oracle: Oracle = Backprop()  # where gradients come from
 
     @abstractmethod
     def start(self, problem: Problem, s: State) -> None:
@@ -132,7 +137,11 @@ class Algorithm(ABC):
             network.restart()
             if resume is not None:
                 check_snapshot(problem, resume)
-            s = State.at(problem, starting_weights(problem, w0, random_state) if resume is None else resume.agents["w"])
+            s = State.at(
+                problem,
+                starting_weights(problem, w0, random_state) if resume is None else resume.agents["w"],
+                self.oracle,
+            )
             if resume is None:
                 self.start(problem, s)
             run = Run(self, problem, network, s, limits, callbacks, notes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
+from dnnext._params import Parameters
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Damping(ABC):
+class Damping(Parameters, ABC):
     """Chooses tau_i: `start` before the first iteration, `update` after each."""
 
     tells = False  # whether `tell` has numbers to be mixed along, as order "pre" does
@@ -46,11 +47,11 @@ class FixedTau(Damping):
 
     def __init__(self, tau: float) -> None:
         _checks.check_positive("tau", tau)
-        self.tau = float(tau)
+        self.tau = tau
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = tau."""
-        s.tau[:] = self.tau
+        s.tau[:] = float(self.tau)
 
     def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """Nothing: tau stays."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.step_sizes import StepSize
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, Oracle
+from dnnext.local.oracles import check_oracle
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -26,6 +27,8 @@ class DGD(Algorithm):
     mu : float or None
         ``step[t] = step[t-1] (1 - mu step[t-1])``; 0 is a constant step; None makes the step halve in about 100
         iterations, ``mu = 0.01 / step``.
+    oracle : Oracle or None
+        Gives the gradient (`dnnext.local.oracles`); None is `Backprop()`.
 
     Raises
     ------
@@ -43,12 +46,13 @@ class DGD(Algorithm):
     DGD(step=0.05, mu=0)
     """
 
-    def __init__(self, step: str | float = "auto", mu: float | None = None) -> None:
+    def __init__(self, step: str | float = "auto", mu: float | None = None, oracle: Oracle | None = None) -> None:
         if not isinstance(step, str):
             StepSize(step, 0.0 if mu is None else mu)
         elif step != "auto":
             raise ValueError(f"step was {step!r}; it must be 'auto' or a positive number.")
         self.first_step, self.mu = step, mu
+        self.oracle_given, self.oracle = oracle, check_oracle(oracle)
 
     def start(self, problem: Problem, s: State) -> None:
         """tau = 1 / step[0], so that history and alarm speak of one thing."""
@@ -67,8 +71,5 @@ class DGD(Algorithm):
         s.w_old, s.disagreement = s.w, mixed.disagreement
         lengths = (0 * s.tau + s.step).astype(s.w.dtype)
         s.w = problem.prox(mixed.arrays[0] - push, lengths)
-        s.values = problem.loss_grad(s.w, s.grad)
+        s.values = self.oracle(problem, s.w, s.grad, s.memory)
         s.y = s.grad  # what the agent knows of the sum
-
-    def __repr__(self) -> str:
-        return f"DGD(step={self.first_step!r}, mu={self.mu!r})"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.damping import FixedTau, SecantRule
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, Oracle
+from dnnext.local.oracles import check_oracle
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -30,6 +31,8 @@ class GradientTracking(Algorithm):
     step : "auto" or float
         a; "auto" adapts ``1 / a`` by the secant rule of NEXT with full linearisation.
     form : {"atc", "diging"}
+    oracle : Oracle or None
+        Gives the gradient (`dnnext.local.oracles`); None is `Backprop()`.
 
     Raises
     ------
@@ -49,13 +52,14 @@ class GradientTracking(Algorithm):
     GradientTracking(step=0.1, form='diging')
     """
 
-    def __init__(self, step: str | float = "auto", form: str = "atc") -> None:
+    def __init__(self, step: str | float = "auto", form: str = "atc", oracle: Oracle | None = None) -> None:
         _checks.check_choice("form", form, ("atc", "diging"))
         if isinstance(step, str):
             _checks.check_choice("step", step, ("auto",))
         else:
             _checks.check_positive("step", step)
-        self.step_size, self.form = step, form
+        self.first_step, self.form = step, form
+        self.oracle_given, self.oracle = oracle, check_oracle(oracle)
         self.surrogate = FullLinearization()
         self.damping = SecantRule() if isinstance(step, str) else FixedTau(1 / step)
 
@@ -74,8 +78,5 @@ class GradientTracking(Algorithm):
             s.z[...] = s.w
             s.mix_w_y(network)
             s.w = problem.prox(s.w - push, (1 / s.tau).astype(s.w.dtype))
-        s.update_gradient(problem)
+        s.update_gradient(problem, self.oracle)
         self.damping.update(problem, self.surrogate, s)
-
-    def __repr__(self) -> str:
-        return f"GradientTracking(step={self.step_size!r}, form={self.form!r})"

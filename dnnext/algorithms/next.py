@@ -12,7 +12,8 @@ from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.one_call import is_one_call, one_call
 from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.step_sizes import StepSize
-from dnnext.local import PartialLinearization, Surrogate
+from dnnext.local import Backprop, Oracle, PartialLinearization, Surrogate
+from dnnext.local.oracles import check_oracle
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -49,6 +50,8 @@ class NEXT(Algorithm):
     order : {"auto", "post", "pre"}
         "post" is the order above; "pre" takes the gradient at z before mixing (`dnnext.algorithms.order.Pre`), which
         "auto" does with shared curvature, where tau="auto" is then the signed rule (`dnnext.algorithms.signed`).
+    oracle : Oracle or None
+        Gives the gradient of S.3 (`dnnext.local.oracles`); None is `Backprop()`.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class NEXT(Algorithm):
         step: str | float = "auto",
         mu: float = 0.0,
         order: str = "auto",
+        oracle: Oracle | None = None,
     ) -> None:
         self.surrogate = PartialLinearization() if surrogate is None else surrogate
         if not isinstance(self.surrogate, Surrogate):
@@ -95,11 +99,12 @@ class NEXT(Algorithm):
                 f"surrogate was {surrogate!r}; it must be a Surrogate object, such as PartialLinearization() or "
                 "FullLinearization()."
             )
-        self.tau, self.step_given = tau, step
+        self.oracle_given, self.oracle = oracle, check_oracle(oracle, self.surrogate)
+        self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
-        self.order_given, is_shared = order, self.surrogate.is_shared
+        is_shared = self.surrogate.is_shared
         is_pre = order == "pre" or (order == "auto" and is_shared)
-        self.order: Order = Pre() if is_pre else Post()
+        self._order: Order = Pre() if is_pre else Post()
         self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
         if self.damping.tells and not is_pre:
             raise ValueError(
@@ -108,7 +113,7 @@ class NEXT(Algorithm):
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
         safer_tau = "auto" if self.damping.tells else tau
-        self.safer = NEXT(self.surrogate.safer(), safer_tau, step, mu, "post") if is_shared else None
+        self.safer = NEXT(self.surrogate.safer(), safer_tau, step, mu, "post", oracle) if is_shared else None
         self.step_size = StepSize(_auto_is(1.0, step), mu)
         if self.step_size.step > 1:
             raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
@@ -132,24 +137,21 @@ class NEXT(Algorithm):
             return
         s.step = self.step_size(s.t)
         parts = (problem, network, self.surrogate, self.damping)
-        if type(self.order) is Post and is_one_call(*parts) and one_call(*parts, s):  # all that follows, bit by bit
+        is_usual = type(self._order) is Post and type(self.oracle) is Backprop
+        if is_usual and is_one_call(*parts) and one_call(*parts, s):  # all that follows, bit by bit
             return
         if s.is_fresh:
-            self.order.begin(network, s)
+            self._order.begin(network, s)
             s.is_fresh = False
         self.surrogate.best_response(problem, s, out=s.w_hat)  # S.1
         np.subtract(s.w_hat, s.w, out=s.z)
         s.z *= s.step
         s.z += s.w
-        self.order.move(problem, network, s, lambda: self.damping.tell(problem, self.surrogate, s))  # S.2, S.3
+        self._order.move(
+            problem, network, s, lambda: self.damping.tell(problem, self.surrogate, s), self.oracle
+        )  # S.2, S.3
         self.damping.update(problem, self.surrogate, s)
         self.surrogate.learn(problem, s)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(surrogate={self.surrogate!r}, tau={self.tau!r}, step={self.step_given!r}, "
-            f"mu={self.step_size.mu!r}{'' if self.order_given == 'auto' else f', order={self.order_given!r}'})"
-        )
 
 
 def _auto_is(default: float, value: str | float) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from dnnext.algorithms.base import State
+    from dnnext.local import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
 
@@ -32,7 +33,7 @@ class Order(ABC):
         """What precedes the first step, where y = grad."""
 
     @abstractmethod
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
         """Steps S.2 and S.3; tell() returns the numbers (n_local, k) that the damping wants mixed along, or None."""
 
 
@@ -42,10 +43,10 @@ class Post(Order):
     def begin(self, network: Network, s: State) -> None:
         """Nothing."""
 
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
         """Mix in one message, then take the gradient."""
         s.mix_w_y(network)  # S.2, one message
-        s.update_gradient(problem)  # S.3
+        s.update_gradient(problem, oracle)  # S.3
 
 
 class Pre(Order):
@@ -59,9 +60,9 @@ class Pre(Order):
         """y_i <- sum_j c_ij grad_j: all agents begin with the others' gradients in sight."""
         s.y = network.mix(s.w, s.y, t=s.t).arrays[1].copy()
 
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell) -> None:
+    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
         """Take the gradient, then mix in one message."""
-        s.values = problem.loss_grad(s.z, s.spare)  # S.3
+        s.values = oracle(problem, s.z, s.spare, s.memory)  # S.3
         y_old, s.y = s.y, s.y + s.spare
         s.y -= s.grad
         s.grad, s.spare = s.spare, s.grad

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dnnext import _checks
+from dnnext._params import Parameters, fingerprint
 
 
-class StepSize:
+class StepSize(Parameters):
     """A constant step, or ``step[t] = step[t-1] (1 - mu step[t-1])``, which diminishes but is not summable.
 
     Parameters
@@ -36,14 +37,18 @@ class StepSize:
         _checks.check_positive("mu", mu, allow_zero=True)
         if mu >= 1 / step:
             raise ValueError(f"mu was {mu}; with step = {step} it must lie in [0, {1 / step:g}). Choose a smaller mu.")
-        self.step, self.mu = float(step), float(mu)
-        self._known = [self.step]
+        self.step, self.mu = step, mu
+        self._known = [float(step)]
 
     def __call__(self, t: int) -> float:
         """The step of iteration t = 0, 1, ..."""
         if self.mu == 0:
-            return self.step
+            return self._known[0]
         while len(self._known) <= t:
             last = self._known[-1]
-            self._known.append(last * (1 - self.mu * last))
+            self._known.append(last * (1 - float(self.mu) * last))
         return self._known[t]
+
+    def fingerprint(self) -> str:
+        """Class and parameters; how many steps are known already does not count."""
+        return f"StepSize({fingerprint((self.step, self.mu))})"

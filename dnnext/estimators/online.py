@@ -225,7 +225,7 @@ def one_iteration(algorithm, problem, network, progress, history):
         finite = np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1)) & np.isfinite(after)
         wrong = np.flatnonzero(~finite | ((after > progress.ceiling_on(problem)) & (after > before)))
         if len(wrong):
-            s.restart(problem, w, tau)
+            s.restart(problem, w, tau, algorithm.oracle)
             algorithm.soften(s)
             warning = (
                 f"partial_fit began to diverge at agent {wrong[0]} in iteration {s.t} (round {network.round}); the "

@@ -1,5 +1,6 @@
 """How one agent improves its own copy: strongly convex models of its cost (surrogates) and the solvers behind them."""
 
+from dnnext.local.oracles import Backprop, Oracle
 from dnnext.local.surrogates import FullLinearization, PartialLinearization, Surrogate
 
-__all__ = ["FullLinearization", "PartialLinearization", "Surrogate"]
+__all__ = ["Backprop", "FullLinearization", "Oracle", "PartialLinearization", "Surrogate"]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
+from dnnext._params import Parameters
 from dnnext.local import exact, quasi_newton, solvers
 from dnnext.problem import synthetic
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Surrogate(ABC):
+class Surrogate(Parameters, ABC):
     """A strongly convex model of the whole cost, built from what one agent knows.
 
     A subclass states two constants of the automatic rule for `tau` (`growth`: tau >= growth * curvature misfit;
@@ -56,13 +57,14 @@ class Surrogate(ABC):
 
     growth: float
     decay: float
+    needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
     is_shared = False  # whether all agents' models have (nearly) the same curvature
 
     def safer(self) -> Surrogate:
         """What to go on with where a shared model diverges."""
         return self
 
-    def learn(self, problem: Problem, s: Any) -> None:  # noqa: B027 - most surrogates have nothing to learn
+    def learn(self, problem: Problem, s: Any) -> None:
         """Look at an iteration from s.w_old, s.y_old over s.z to s.w, s.y."""
 
     @abstractmethod
@@ -129,9 +131,6 @@ class FullLinearization(Surrogate):
         change = problem.smooth_value_grad(moved)[1] - slope
         return max(least, float(np.linalg.norm(change) / np.linalg.norm(e)))
 
-    def __repr__(self) -> str:
-        return "FullLinearization()"
-
 
 class PartialLinearization(Surrogate):
     """The network is linearised, the convex loss is kept (PL): a damped Gauss-Newton model of the whole cost.
@@ -189,6 +188,7 @@ class PartialLinearization(Surrogate):
 
     growth = 2.0
     decay = 2.0
+    needs = ("gradient",)
 
     def __init__(
         self,
@@ -218,7 +218,8 @@ class PartialLinearization(Surrogate):
         _checks.check_choice("curvature", curvature, ("own", *synthetic.KINDS))
         self.curvature = curvature
         self.is_shared = curvature != "own"
-        self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
+        _checks.check_count("quasi_newton", quasi_newton, 0)
+        self.quasi_newton = quasi_newton
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
 
@@ -317,14 +318,6 @@ class PartialLinearization(Surrogate):
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
         rows = self.rows(problem)
         return mean_curvature(rows, w, self.kappas(rows))
-
-    def __repr__(self) -> str:
-        defaults = {
-            "kappa": "auto", "exact": False, "inner_iter": None, "n_blocks": 1, "solver": "auto", "curvature": "own",
-            "quasi_newton": 5,
-        }  # fmt: skip
-        said = [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
-        return f"PartialLinearization({', '.join(said)})"
 
 
 def own_shares(problem: Problem) -> Array:

@@ -75,7 +75,7 @@ class Alarm:
     def restore(self, problem: Problem, s: State, algorithm: Recipe) -> None:
         """All agents back to the older saved iteration, y = grad, ten times more careful than then."""
         w, tau = self.saved[0]
-        s.restart(problem, w, tau)
+        s.restart(problem, w, tau, algorithm.oracle)
         algorithm.soften(s)
         self.saved = [(w, s.tau.copy())]
         self.armed[:] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from dnnext.local.oracles import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
@@ -17,6 +18,7 @@ class Recipe(Protocol):
     """
 
     contract_to: float
+    oracle: Oracle
 
     def start(self, problem: Problem, s: State) -> None:
         """Complete the state before the first iteration."""

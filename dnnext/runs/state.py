@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import kernels
+from dnnext.local.oracles import Backprop, Oracle
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -63,7 +64,7 @@ class State:
     told : (n_local, k) or None
         Numbers of the rule for tau, mixed with the last message.
     memory : dict of arrays (n_local, ...)
-        What surrogates keep from iteration to iteration.
+        What surrogate and oracle keep from iteration to iteration.
     is_fresh : bool
         Whether the agents stand at a common start, y = grad.
     has_retreated : bool
@@ -104,15 +105,16 @@ class State:
     has_retreated: bool = False
 
     @classmethod
-    def at(cls, problem: Problem, w: Array) -> State:
-        """The start: y_i = grad_i at the given w (n_local, P)."""
+    def at(cls, problem: Problem, w: Array, oracle: Oracle | None = None) -> State:
+        """The start: y_i = grad_i at the given w (n_local, P), from the oracle or by backpropagation."""
         w = np.array(w, dtype=problem.dtype, order="C")
-        grad = np.empty_like(w)
-        values = problem.loss_grad(w, grad)
+        grad, memory = np.empty_like(w), dict[str, Array]()
+        values = (oracle or Backprop())(problem, w, grad, memory)
         n = len(w)
         return cls(
             w=w, w_hat=w.copy(), z=w.copy(), y=grad.copy(), grad=grad, values=values, tau=np.ones(n), beta=np.zeros(n),
             heard=np.zeros(n), disagreement=np.zeros(n), w_old=w, y_old=grad, spare=np.empty_like(w),
+            memory=memory,
         )  # fmt: skip
 
     def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
@@ -141,9 +143,9 @@ class State:
             self.w, self.told, self.y = mixed.arrays
         self.heard, self.disagreement, self.size = mixed.heard.astype(np.float64), mixed.disagreement, mixed.size
 
-    def update_gradient(self, problem: Problem) -> None:
+    def update_gradient(self, problem: Problem, oracle: Oracle) -> None:
         """grad_i <- grad g_i(w_i), y_i <- y_i + grad_i(new) - grad_i(old)."""
-        self.values = problem.loss_grad(self.w, self.spare)
+        self.values = oracle(problem, self.w, self.spare, self.memory)
         self.y, self.squares = np.ascontiguousarray(self.y, self.grad.dtype), np.empty(len(self.w))
         w = np.ascontiguousarray(self.w, self.grad.dtype)
         kernels.tracker_update(self.y, self.squares, self.spare, self.grad, w, problem.n_threads)
@@ -155,16 +157,16 @@ class State:
         self.grad, self.spare = self.spare, self.grad
         self.values = problem.local_values(self.w)
 
-    def restart(self, problem: Problem, w: Array, tau: Array) -> None:
+    def restart(self, problem: Problem, w: Array, tau: Array, oracle: Oracle) -> None:
         """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
         self.w = w.copy()
         self.w_hat[...] = w
-        self.values = problem.loss_grad(self.w, self.grad)
+        self.memory.clear()
+        self.values = oracle(problem, self.w, self.grad, self.memory)
         self.y = self.grad.copy()
         self.tau = tau.copy()
         self.beta[:] = 0
         self.heard[:] = 0
-        self.memory.clear()
         self.is_fresh = True
 
 

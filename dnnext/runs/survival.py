@@ -46,7 +46,7 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)
     for column in run.history.rows.values():
         del column[-n_rows:]  # rows that not everyone has
-    s.restart(problem, s.w, s.tau)
+    s.restart(problem, s.w, s.tau, run.algorithm.oracle)
     run.alarm, run.best, run.is_whole = Alarm(problem, s), None, True
     run.agents = run.agents[kept]
     run.losses.append(str(loss))

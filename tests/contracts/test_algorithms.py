@@ -4,9 +4,12 @@ import inspect
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from dnnext import algorithms
-from dnnext.algorithms import Algorithm
+from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
+from dnnext.algorithms.damping import FixedTau
+from dnnext.local import Backprop, FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Logistic, Problem, SquaredError
 from dnnext.runs.history import COLUMNS
@@ -71,3 +74,68 @@ def test_it_starts_at_w0_and_says_what_it_is(kind):
     result = kind().run(problem, Network(Topology.ring(4)), w0=w0, max_iter=1, warn=False)
     assert result.history["objective"][0] == pytest.approx(problem.value(w0), rel=1e-12)
     assert repr(kind()).startswith(f"{kind.__name__}(")
+
+
+def with_parameters():
+    """Algorithms with other values than their defaults, their parts among them."""
+    return [
+        NEXT(PartialLinearization(n_blocks=2), tau=np.float64(3.0), step=0.5, mu=0.1),
+        NEXT(FullLinearization(), tau=FixedTau(2), order="pre", oracle=Backprop()),
+        GradientTracking(step=0.1, form="diging"),
+        DGD(step=1, mu=0),
+        CentralizedSCA(tau=5),
+    ]
+
+
+@pytest.mark.parametrize("algorithm", [kind() for kind in KINDS] + with_parameters(), ids=repr)
+def test_parameters_are_kept_as_they_were_given_and_a_clone_is_equal(algorithm):
+    again = clone(algorithm)
+    assert again is not algorithm
+    assert again.fingerprint() == algorithm.fingerprint()
+    assert repr(again) == repr(algorithm)
+    problem = make_problem()
+    first, other = (a.run(problem, Network(Topology.ring(4)), max_iter=4, warn=False) for a in (algorithm, again))
+    np.testing.assert_array_equal(first.w, other.w)
+    assert clone(algorithm).fingerprint() == again.fingerprint()  # a run leaves no trace in it
+
+
+def test_a_search_reaches_the_parameters_of_the_surrogate():
+    algorithm = NEXT(PartialLinearization(), tau=2.0)
+    assert algorithm.get_params()["surrogate__n_blocks"] == 1
+    algorithm.set_params(surrogate__n_blocks=3, step=0.5)
+    assert (algorithm.surrogate.n_blocks, algorithm.get_params()["step"], algorithm.step_size(0)) == (3, 0.5, 0.5)
+    assert algorithm.fingerprint() != NEXT(PartialLinearization(), tau=2.0).fingerprint()
+    with pytest.raises(ValueError, match="n_blocks"):
+        algorithm.set_params(surrogate__n_blocks=0)
+
+
+class Signs(Backprop):
+    """The signs of the gradient, counted in memory."""
+
+    is_gradient = False
+
+    def __call__(self, problem, w, out, memory):
+        values = super().__call__(problem, w, out, memory)
+        np.sign(out, out=out)
+        memory["signs.calls"] = memory.get("signs.calls", np.zeros(len(w))) + 1
+        return values
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(NEXT, {"surrogate": FullLinearization()}), (GradientTracking, {}), (DGD, {"step": 1e-3})]
+)
+def test_an_oracle_is_asked_in_place_of_the_gradient_and_keeps_its_memory(kind, options):
+    problem = make_problem()
+    result = kind(oracle=Signs(), **options).run(problem, Network(Topology.ring(4)), max_iter=5, warn=False)
+    assert set(np.unique(result.state.grad)) <= {-1.0, 0.0, 1.0}
+    np.testing.assert_array_equal(result.state.memory["signs.calls"], 6)
+    assert "memory.signs.calls" in result.state.lasting()[0]
+    plain = kind(**options).run(problem, Network(Topology.ring(4)), max_iter=5, warn=False)
+    assert not np.array_equal(plain.w, result.w)
+
+
+def test_what_needs_a_gradient_refuses_another_oracle():
+    with pytest.raises(ValueError, match=r"surrogate=PartialLinearization\(\) needs the true gradient, .*Signs\(\)"):
+        NEXT(oracle=Signs())
+    with pytest.raises(ValueError, match="oracle must be None or an Oracle object"):
+        DGD(oracle="backprop")
