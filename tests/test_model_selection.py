@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, regularization_path
+from dnnext.algorithms import NEXT
 from dnnext.estimators.choices import make_threads
 from dnnext.problem import L1
 
@@ -92,7 +93,7 @@ def test_fits_that_were_cut_short_are_counted_once():
 
 def test_fits_that_had_to_be_tamed_are_not_told_to_iterate_more():
     with pytest.warns(ConvergenceWarning, match="2 of the 2 fits began to diverge; tau was raised") as heard:
-        regularization_path(group(max_iter=40, tau=1e-9), X, Y, alphas=[1e-3], cv=2)
+        regularization_path(group(max_iter=40, algorithm=NEXT(tau=1e-9)), X, Y, alphas=[1e-3], cv=2)
     assert len(heard) == 1
     assert "max_iter" not in str(heard[0].message)
 

@@ -15,7 +15,7 @@ from bench.experiments import rivals
 from bench.experiments.common import Case, Claim, finished, mean_sd, not_finished, plots, publish
 from bench.provenance import kept
 from dnnext.algorithms import NEXT
-from dnnext.estimators.choices import make_surrogate
+from dnnext.estimators.choices import choose_surrogate
 from dnnext.network import Network, Topology
 from dnnext.problem import L2
 
@@ -78,7 +78,7 @@ def apart(name: str, how: str, seed: int, most: int) -> dict[str, Any]:
     for i in range(AGENTS):
         n = int(case.problem.offsets[i + 1] - case.problem.offsets[i])
         alone = case.alone(i, L2(alpha=5 / n))
-        surrogate = make_surrogate("auto", 1, "auto", "own", alone.problem)
+        surrogate = choose_surrogate(alone.problem.n_params, alone.problem.agent_rows)
         result = NEXT(surrogate).run(
             alone.problem, Network(Topology.complete(1)), w0=start, max_iter=200, tol=1e-4, warn=False
         )

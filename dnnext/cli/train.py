@@ -167,8 +167,7 @@ def make_estimator(task, args):
         alpha=_number(args.alpha, "--alpha"),
         n_agents=args.agents,
         topology=args.topology,
-        algorithm=args.algorithm,
-        surrogate=args.surrogate,
+        algorithm=_algorithm(args.algorithm, args.surrogate),
         partition=args.partition,
         max_iter=args.max_iter,
         tol=args.tol,
@@ -180,6 +179,24 @@ def make_estimator(task, args):
         engine_options={"timeout": args.timeout, "on_failure": args.on_failure} if args.engine == "mpi" else None,
         callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
     )
+
+
+def _algorithm(name, surrogate):
+    """The algorithm's name, or the object that --surrogate asks for."""
+    from dnnext.algorithms import NEXT, CentralizedSCA
+    from dnnext.local import FullLinearization, PartialLinearization
+
+    if surrogate == "auto":
+        return name
+    recipes, surrogates = (
+        {"next": NEXT, "centralized": CentralizedSCA},
+        {"full": FullLinearization, "partial": PartialLinearization},
+    )
+    if surrogate not in surrogates:
+        raise ValueError(f"--surrogate must be auto, partial or full, got {surrogate!r}.")
+    if name not in recipes:
+        raise ValueError(f"--surrogate {surrogate} needs --algorithm next or centralized, got {name!r}.")
+    return recipes[name](surrogates[surrogate]())
 
 
 def report(model, X, y, test, local=False, ranks=None):

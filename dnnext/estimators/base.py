@@ -27,6 +27,7 @@ from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_
 from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import SETTLED, Online, Progress
 from dnnext.estimators.ranks import OverRanks
+from dnnext.estimators.renamed import refuse_old_names
 from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
@@ -40,6 +41,11 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
+
+    def set_params(self, **params):
+        """As in scikit-learn; parameters that moved into the algorithm are refused with what to set instead."""
+        refuse_old_names(params)
+        return super().set_params(**params)
 
     # what a subclass knows about its targets
 
@@ -164,7 +170,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         return parts, graph, evaluation
 
     def _train(self, problem, graph, moments, seeds, score, method="fit", resumed=None):
-        algorithm = choices.make_algorithm(self, problem)
+        algorithm = choices.make_algorithm(self.algorithm, problem)
         network = choices.make_network(self, graph.topology, algorithm, problem.runtime)
         start = self._start(problem, moments, seeds)
         watch = Watch(

@@ -17,10 +17,8 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
-from dnnext.estimators.curvature import CURVATURES, choose_curvature
 from dnnext.kernels import ACTIVATIONS
-from dnnext.local import FullLinearization, PartialLinearization, Surrogate
-from dnnext.local.solvers import SOLVERS
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network
 from dnnext.problem import (
     PENALTIES,
@@ -112,15 +110,6 @@ RULES = {
     "n_agents": ("an integer >= 1", _whole(1)),
     "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
     "algorithm": (f"one of {_listed(ALGORITHMS)} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
-    "surrogate": (
-        "'auto', 'partial', 'full' or a Surrogate object",
-        _either(_one_of("auto", "partial", "full"), lambda v: isinstance(v, Surrogate)),
-    ),
-    "tau": ("'auto' or a number > 0", _either(_one_of("auto"), _above_zero)),
-    "step": ("'auto' or a number > 0", _either(_one_of("auto"), _above_zero)),
-    "n_blocks": ("an integer >= 1", _whole(1)),
-    "solver": (f"one of {_listed(['auto', *SOLVERS])}", _one_of("auto", *SOLVERS)),
-    "curvature": (f"one of {_listed(CURVATURES)}", _one_of(*CURVATURES)),
     "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),
@@ -142,7 +131,7 @@ RULES = {
 
 
 def check_parameters(estimator, kind):
-    """Every constructor parameter against its rule, then the pairs that must fit.
+    """Every constructor parameter against its rule.
 
     Raises
     ------
@@ -168,7 +157,6 @@ def check_parameters(estimator, kind):
             raise ValueError(f"{name} must be {words}, got {p[name]!r}.")
     make_dtype(p["dtype"])
     check_engine(p)
-    _check_pairs(p)
 
 
 def check_engine(p):
@@ -194,24 +182,6 @@ def check_engine(p):
         raise ValueError(f"timeout in engine_options must be a number of seconds > 0, got {timeout!r}.")
     if options.get("on_failure", "stop") not in ("stop", "shrink"):
         raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")
-
-
-def _check_pairs(p):
-    usual = dict.fromkeys(("surrogate", "tau", "step", "solver", "curvature"), "auto") | {"n_blocks": 1}
-    algorithm, surrogate = p["algorithm"], p["surrogate"]
-    if not isinstance(algorithm, str):
-        idle, why = list(usual), f"algorithm={algorithm!r} is an object that carries its own"
-    elif algorithm in ("gradient_tracking", "dgd"):
-        idle = ["surrogate", "tau", "n_blocks", "solver", "curvature"]
-        why = f"algorithm={algorithm!r} takes plain gradient steps"
-    elif surrogate == "full" or isinstance(surrogate, Surrogate):
-        idle = ["n_blocks", "solver", "curvature"]
-        why = f"surrogate={surrogate!r} does not take it (surrogate='partial' does)"
-    else:
-        return
-    for name in idle:
-        if type(p[name]) is not type(usual[name]) or p[name] != usual[name]:
-            raise ValueError(f"{name} is {p[name]!r}, but {why}: leave {name}={usual[name]!r}.")
 
 
 def make_dtype(name):
@@ -277,38 +247,19 @@ def warn_of_small_weights(penalty, alpha, n_total, n_rows):
 
 
 def choose_surrogate(n_params, n_rows):
-    """'full' if P > 5000 and the median number of local rows is below P / 2, else 'partial', whichever is faster."""
+    """Full linearisation if P > 5000 and the median number of local rows is below P / 2, else partial: the faster."""
     holders = n_rows[n_rows > 0]
-    return "full" if n_params > 5000 and np.median(holders) < n_params / 2 else "partial"
+    return FullLinearization() if n_params > 5000 and np.median(holders) < n_params / 2 else PartialLinearization()
 
 
-def make_surrogate(surrogate, n_blocks, solver, curvature, problem):
-    """Surrogate object."""
-    if isinstance(surrogate, Surrogate):
-        return surrogate
-    if surrogate == "auto":
-        # a wish for blocks or a solver is a wish for partial linearisation
-        asked = n_blocks != 1 or solver != "auto" or curvature not in ("auto", "own")
-        surrogate = "partial" if asked else choose_surrogate(problem.n_params, problem.agent_rows)
-    if surrogate == "full":
-        return FullLinearization()
-    curvature = choose_curvature(problem) if curvature == "auto" else curvature
-    return PartialLinearization(n_blocks=int(n_blocks), solver=solver, curvature=curvature)
-
-
-def make_algorithm(estimator, problem):
-    """Algorithm object for `run(problem, network)`."""
-    e = estimator
-    if not isinstance(e.algorithm, str):
-        return e.algorithm
-    if e.algorithm == "gradient_tracking":
-        return GradientTracking(step=e.step)
-    if e.algorithm == "dgd":
-        return DGD(step=e.step)
-    curvature = "own" if e.algorithm == "centralized" and e.curvature == "auto" else e.curvature
-    surrogate = make_surrogate(e.surrogate, e.n_blocks, e.solver, curvature, problem)
-    recipe = NEXT if e.algorithm == "next" else CentralizedSCA
-    return recipe(surrogate=surrogate, tau=e.tau, step=e.step)
+def make_algorithm(algorithm, problem):
+    """Algorithm object for `run(problem, network)`; one that was given is taken as it is."""
+    if not isinstance(algorithm, str):
+        return algorithm
+    if algorithm in ("gradient_tracking", "dgd"):
+        return GradientTracking() if algorithm == "gradient_tracking" else DGD()
+    recipe = NEXT if algorithm == "next" else CentralizedSCA
+    return recipe(choose_surrogate(problem.n_params, problem.agent_rows))
 
 
 def make_network(estimator, topology, algorithm, runtime):

@@ -21,6 +21,7 @@ from dnnext.estimators.data import Moments
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.online import Progress
+from dnnext.estimators.renamed import translated
 from dnnext.network import Topology
 from dnnext.problem import MLP
 from dnnext.runs.checkpoint import read_archive, write_archive
@@ -169,7 +170,7 @@ def _rebuild(header, arrays):
     }
     if header["class"] not in classes:
         raise ValueError(f"the model file holds a {header['class']!r}, which this version of dnnext does not know.")
-    estimator = classes[header["class"]](**{name: revive(value) for name, value in header["params"].items()})
+    estimator = classes[header["class"]](**revive_params(header["params"]))
     if header["objects"]:
         told = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
         warnings.warn(
@@ -253,6 +254,11 @@ def split_params(params):
         except (TypeError, ValueError):
             objects[name] = repr(value)
     return held, objects
+
+
+def revive_params(params):
+    """The constructor's parameters from what `split_params` held, also of an earlier version."""
+    return translated({name: revive(value) for name, value in params.items()})
 
 
 def revive(value):

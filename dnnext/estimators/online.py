@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dnnext.algorithms import Result, State
+from dnnext.algorithms import CentralizedSCA, Result, State
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts, Seeds
@@ -118,7 +118,7 @@ class Online:
                 progress = Progress.start(problem, self._start(problem, moments, seeds))
             elif progress is None:
                 progress = Progress.start(problem, self._network.row, self.n_iter_, seen)
-            algorithm = choices.make_algorithm(self, problem)
+            algorithm = choices.make_algorithm(self.algorithm, problem)
             network = choices.make_network(self, graph.topology, algorithm, problem.runtime)
             result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
             alike = progress.alike + 1 if answers_are_alike(problem, result.w_bar) else 0
@@ -180,7 +180,7 @@ class Online:
 def check_online(estimator):
     """ValueError for parameters that one iteration cannot heed."""
     e = estimator
-    if e.algorithm == "centralized":
+    if e.algorithm == "centralized" or isinstance(e.algorithm, CentralizedSCA):
         raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
     if e.engine != "local":
         raise ValueError(f"partial_fit runs in one process, but engine is {e.engine!r}: use engine='local'.")

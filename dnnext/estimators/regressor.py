@@ -7,6 +7,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from dnnext.estimators.base import DecentralizedMLP
+from dnnext.estimators.renamed import with_old_names
 from dnnext.estimators.rows import real_numbers
 
 
@@ -43,21 +44,10 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     mixing_rounds : 'auto' or int, default='auto'
         Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25 (shared curvature: 0.01).
     algorithm : {'next', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm, default='next'
-        The recipe.
-    surrogate : {'auto', 'partial', 'full'} or Surrogate, default='auto'
-        What an agent keeps of its own cost: the loss of the linearised network, or its gradient only. 'auto' is
-        'full' if P > 5000 and the median agent has fewer than P / 2 rows, else 'partial'.
-    tau : 'auto' or float, default='auto'
-        Proximal weight; 'auto' is a secant rule.
-    step : 'auto' or float, default='auto'
-        Step size; 'auto' is 1 for 'next'.
-    n_blocks : int, default=1
-        Blocks of weights solved in parallel inside an agent (partial surrogate).
-    solver : {'auto', 'primal', 'dual', 'cg', 'fista'}, default='auto'
-        Solver of the partial surrogate; 'auto' asks a model of their cost.
-    curvature : {'auto', 'own', 'shared', 'shared-own-moments', 'recoloured'}, default='auto'
-        Whose inputs the partial surrogate models (see `PartialLinearization`); 'shared' and 'recoloured' tell every
-        agent the mean and covariance of all inputs, 'auto' is 'own'.
+        The recipe. 'next' is `dnnext.algorithms.NEXT` with full linearisation if P > 5000 and the median agent has
+        fewer than P / 2 rows, else with partial linearisation. Anything else is chosen with an object, such as
+        ``NEXT(PartialLinearization(n_blocks=4), tau=0.1)`` or ``NEXT(FullLinearization())``; a search then reaches
+        ``algorithm__tau`` and ``algorithm__surrogate__n_blocks``.
     partition : {'iid', 'label', 'dirichlet'}, default='iid'
         How `fit(X, y)` spreads rows over agents when no `agent` is given.
     standardize : bool, default=True
@@ -144,6 +134,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
 
     _kind = "regressor"
 
+    @with_old_names
     def __init__(
         self,
         hidden_layer_sizes=(20,),
@@ -158,12 +149,6 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         mixing="metropolis",
         mixing_rounds="auto",
         algorithm="next",
-        surrogate="auto",
-        tau="auto",
-        step="auto",
-        n_blocks=1,
-        solver="auto",
-        curvature="auto",
         partition="iid",
         standardize=True,
         dtype="float64",
@@ -193,12 +178,6 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         self.mixing = mixing
         self.mixing_rounds = mixing_rounds
         self.algorithm = algorithm
-        self.surrogate = surrogate
-        self.tau = tau
-        self.step = step
-        self.n_blocks = n_blocks
-        self.solver = solver
-        self.curvature = curvature
         self.partition = partition
         self.standardize = standardize
         self.dtype = dtype

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import dnnext
 from dnnext.estimators.data import Seeds
-from dnnext.estimators.files import revive, split_params
+from dnnext.estimators.files import revive_params, split_params
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 
@@ -90,7 +90,7 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
             "resume callbacks=[...] again, or callbacks=[] to go on without them."
         )
     every = told["every"][0] if told["every"] else 20
-    estimator = getattr(dnnext, told["class"])(**{name: revive(value) for name, value in told["params"].items()})
+    estimator = getattr(dnnext, told["class"])(**revive_params(told["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
     resumed = Resumed(path, Seeds.from_told(told["seeds"]))
     fit = estimator._fit_local if told["method"] == "fit_local" and estimator.engine == "mpi" else estimator._fit

@@ -13,6 +13,8 @@ import time
 from sklearn.datasets import load_digits
 
 from dnnext import ConvergenceDisplay, DecentralizedMLPClassifier
+from dnnext.algorithms import NEXT
+from dnnext.local import PartialLinearization
 
 X, y = load_digits(return_X_y=True)
 print(f"{os.cpu_count()} cores")
@@ -23,9 +25,8 @@ print(f"{os.cpu_count()} cores")
 
 runs = {}
 for n_blocks in (1, 4, 16):
-    model = DecentralizedMLPClassifier(
-        (13,), n_agents=2, n_blocks=n_blocks, solver="primal", max_iter=8, tol=0, random_state=0
-    )
+    algorithm = NEXT(PartialLinearization(n_blocks=n_blocks, solver="primal"))
+    model = DecentralizedMLPClassifier((13,), n_agents=2, algorithm=algorithm, max_iter=8, tol=0, random_state=0)
     begin = time.perf_counter()
     model.fit(X, y)
     runs[f"{n_blocks} block{'s' * (n_blocks > 1)}"] = model
@@ -43,10 +44,9 @@ ConvergenceDisplay.from_estimators(runs, x="seconds")
 # %%
 # Threads change who computes, never what: the results are equal bit for bit.
 
+four = NEXT(PartialLinearization(n_blocks=4, solver="primal"))
 one, all_cores = (
-    DecentralizedMLPClassifier(
-        (13,), n_agents=2, n_blocks=4, solver="primal", max_iter=3, tol=0, random_state=0, n_jobs=n
-    )
+    DecentralizedMLPClassifier((13,), n_agents=2, algorithm=four, max_iter=3, tol=0, random_state=0, n_jobs=n)
     .fit(X, y)
     .history_["objective"]
     for n in (1, None)

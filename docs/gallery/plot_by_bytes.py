@@ -11,6 +11,8 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from dnnext import ConvergenceDisplay, DecentralizedMLPClassifier
+from dnnext.algorithms import NEXT, GradientTracking
+from dnnext.local import FullLinearization, PartialLinearization
 
 X, y = load_breast_cancer(return_X_y=True)
 
@@ -23,9 +25,9 @@ def run(max_iter, **choice):
 
 
 runs = {
-    "NEXT, partial": run(60, surrogate="partial"),
-    "NEXT, full": run(250, surrogate="full"),
-    "gradient tracking": run(250, algorithm="gradient_tracking", step=1.0),
+    "NEXT, partial": run(60, algorithm=NEXT(PartialLinearization())),
+    "NEXT, full": run(250, algorithm=NEXT(FullLinearization())),
+    "gradient tracking": run(250, algorithm=GradientTracking(step=1.0)),
     "DGD": run(500, algorithm="dgd"),
 }
 

@@ -12,10 +12,13 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from bench.data import planar_arm
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
 from dnnext.display.frame import PALETTE, STYLE, STYLES
+from dnnext.local import FullLinearization, PartialLinearization
 
 FIGURES = Path(__file__).parents[1] / "figures"
 N_AGENTS = 5
+SURROGATES = {"partial": PartialLinearization(), "full": FullLinearization()}
 BUDGET = {"partial": 100, "full": 2000}  # iterations
 TARGET = 0.1  # gap of the table
 
@@ -40,8 +43,8 @@ def fit(X, y, family, hidden):
     histories = {}
     for surrogate, max_iter in BUDGET.items():
         model = family(
-            hidden, surrogate=surrogate, n_agents=N_AGENTS, topology="ring", max_iter=max_iter, tol=0.0, n_jobs=1,
-            random_state=0,
+            hidden, algorithm=NEXT(SURROGATES[surrogate]), n_agents=N_AGENTS, topology="ring", max_iter=max_iter,
+            tol=0.0, n_jobs=1, random_state=0,
         )  # fmt: skip
         histories[surrogate] = model.fit(X, y).history_
     return histories, sum(w.size for w in (*model.coefs_, *model.intercepts_))

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
 from dnnext.display.convergence import plain_numbers
 from dnnext.display.frame import PALETTE, STYLE, STYLES
 
@@ -29,7 +30,7 @@ ITERATIONS = 40
 def fit(load, family, tau):
     X, y = load(return_X_y=True)
     model = family(
-        (10,), surrogate="partial", tau=tau, n_agents=10, topology="erdos_renyi", partition="label",
+        (10,), algorithm=NEXT(tau=tau), n_agents=10, topology="erdos_renyi", partition="label",
         max_iter=ITERATIONS, tol=0.0, random_state=0,
     )  # fmt: skip
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from sklearn.datasets import load_iris, load_linnerud
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 from dnnext.algorithms import NEXT
-from dnnext.local import FullLinearization
+from dnnext.local import PartialLinearization
 from dnnext.network import Topology
 from dnnext.problem import L2
 
@@ -45,14 +45,6 @@ def refuse(name, kind=DecentralizedMLPClassifier, data=(X, Y), fit=None, **param
         ("topology", 3),
         ("mixing_rounds", 0),
         ("algorithm", "adam"),
-        ("surrogate", "half"),
-        ("tau", 0.0),
-        ("tau", "big"),
-        ("step", -0.1),
-        ("step", 2.0),
-        ("n_blocks", 0),
-        ("solver", "qr"),
-        ("curvature", "borrowed"),
         ("partition", "random"),
         ("standardize", "yes"),
         ("dtype", "float16"),
@@ -94,13 +86,10 @@ def test_disconnected_graph():
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"algorithm": "dgd", "tau": 1.0}, "tau is 1.0"),
-        ({"algorithm": "gradient_tracking", "n_blocks": 2}, "n_blocks is 2"),
-        ({"algorithm": NEXT(), "step": 0.5}, "step is 0.5"),
-        ({"surrogate": "full", "solver": "cg"}, "solver is 'cg'"),
-        ({"surrogate": "full", "curvature": "shared"}, "curvature is 'shared'"),
-        ({"loss": "squared_hinge", "curvature": "shared"}, "curvature does not depend on the targets"),
-        ({"surrogate": FullLinearization(), "n_blocks": 2}, "n_blocks is 2"),
+        (
+            {"loss": "squared_hinge", "algorithm": NEXT(PartialLinearization(curvature="shared"))},
+            "curvature does not depend on the targets",
+        ),
         ({"penalty": L2(1e-3), "alpha": 1e-3}, "alpha is 0.001"),
     ],
 )

@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Schedule, Topology
+from dnnext.algorithms import NEXT
 
 X, Y = load_iris(return_X_y=True)
 QUICK = {"max_iter": 15, "tol": 0.0, "n_agents": 4, "topology": "ring", "random_state": 0}
@@ -20,7 +21,7 @@ def classifier(**options):
 
 def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
     inputs, y = load_diabetes(return_X_y=True)
-    reg = DecentralizedMLPRegressor((20,), **QUICK, tau=1e-9, partition="label").partial_fit(inputs, y)
+    reg = DecentralizedMLPRegressor((20,), **QUICK, algorithm=NEXT(tau=1e-9), partition="label").partial_fit(inputs, y)
     sentence = r"partial_fit began to diverge at agent \d in iteration \d+ \(round \d+\)"
     said = 0
     for _ in range(20):
@@ -42,7 +43,7 @@ def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
 def test_a_network_with_one_answer_to_all_rows_is_said():
     inputs, y = load_breast_cancer(return_X_y=True)
     clf, rng, heard = (
-        DecentralizedMLPClassifier((10,), n_agents=5, tau=1e-9, random_state=0),
+        DecentralizedMLPClassifier((10,), n_agents=5, algorithm=NEXT(tau=1e-9), random_state=0),
         np.random.default_rng(0),
         [],
     )

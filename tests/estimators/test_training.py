@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Schedule, Topology
 from dnnext.algorithms import NEXT
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.problem import L1
 
 X, Y = load_iris(return_X_y=True)
@@ -87,15 +87,12 @@ def test_skewed_parts_reach_the_same_quality(partition):
         {"algorithm": "dgd"},
         {"algorithm": "centralized"},
         {"algorithm": NEXT(FullLinearization())},
-        {"surrogate": "full"},
-        {"surrogate": FullLinearization()},
-        {"surrogate": "partial", "n_blocks": 3},
-        {"solver": "dual"},
-        {"solver": "cg"},
-        {"curvature": "shared"},
-        {"curvature": "shared-own-moments"},
-        {"curvature": "recoloured", "penalty": "l1", "alpha": 1e-3},
-        {"tau": 1.0, "step": 0.5},
+        {"algorithm": NEXT(PartialLinearization(n_blocks=3))},
+        {"algorithm": NEXT(PartialLinearization(solver="dual"))},
+        {"algorithm": NEXT(PartialLinearization(solver="cg"))},
+        {"algorithm": NEXT(PartialLinearization(curvature="shared"))},
+        {"algorithm": NEXT(PartialLinearization(curvature="shared")), "penalty": "l1", "alpha": 1e-3},
+        {"algorithm": NEXT(tau=1.0, step=0.5)},
         {"mixing_rounds": 2, "mixing": "laplacian"},
         {"penalty": "elasticnet", "alpha": [1e-3, 1e-4]},
         {"penalty": None},
@@ -214,7 +211,7 @@ def test_still_falling_is_a_warning():
 
 
 def test_divergence_is_never_silent():
-    reg = DecentralizedMLPRegressor((20,), **{**QUICK, "tau": 1e-9, "max_iter": 60}, partition="label")
+    reg = DecentralizedMLPRegressor((20,), **{**QUICK, "algorithm": NEXT(tau=1e-9), "max_iter": 60}, partition="label")
     with pytest.warns(ConvergenceWarning, match="agent"):
         reg.fit(*load_diabetes(return_X_y=True))
     assert np.isfinite(reg.predict(load_diabetes().data)).all()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, _checks, kernels
+from dnnext.algorithms import NEXT
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.problem import L2, MLP, Problem, SquaredError
 
 RNG = np.random.default_rng(0)
@@ -73,7 +75,7 @@ def test_a_machine_that_does_not_tell(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("surrogate", ["partial", "full"])
+@pytest.mark.parametrize("surrogate", [PartialLinearization(), FullLinearization()], ids=["partial", "full"])
 def test_ctrl_c_in_a_heavy_fit_ends_it_within_an_iteration(surrogate):
     x = RNG.standard_normal((4000, 20))
     y, ticks, asked = (x[:, 0] > 0).astype(int), [], []
@@ -88,7 +90,7 @@ def test_ctrl_c_in_a_heavy_fit_ends_it_within_an_iteration(surrogate):
             threading.Timer(0.02, ask).start()
 
     model = DecentralizedMLPClassifier(
-        (40,), n_agents=4, surrogate=surrogate, max_iter=2000, tol=0, callbacks=[tick], random_state=0
+        (40,), n_agents=4, algorithm=NEXT(surrogate), max_iter=2000, tol=0, callbacks=[tick], random_state=0
     ).fit(x, y)
     assert model.status_ == "interrupted"
     assert np.isfinite(model.predict_proba(x)).all()

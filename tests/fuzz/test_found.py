@@ -63,7 +63,7 @@ def test_largest_floats_add_up_to_no_warning():
 
 def test_a_tiny_tau_ends_in_an_alarm_and_the_best_model():
     for tau in (1e-300, 1e-12):
-        model = small(tau=tau, max_iter=8).fit(X, np.c_[Y, Y])
+        model = small(algorithm=dnnext.algorithms.NEXT(tau=tau), max_iter=8).fit(X, np.c_[Y, Y])
         assert np.isfinite(model.history_["objective"]).all()
         assert np.isfinite(model.predict(X)).all()
     problem = Problem(MLP([3, 3, 1]), SquaredError(), L2(0.0), [(X[:5], Y[:5]), (X[5:], Y[5:])])

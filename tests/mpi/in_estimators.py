@@ -9,6 +9,8 @@ from sklearn.datasets import load_iris, load_linnerud
 
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
+from dnnext.algorithms import NEXT
+from dnnext.local import FullLinearization
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import split_agents
 
@@ -53,7 +55,7 @@ def assert_same(fitted, whole, agents=None):
     {},
     {"penalty": "l1", "alpha": 1e-2},
     {"penalty": "group", "loss": "squared_hinge"},
-    {"topology": "ring", "partition": "label", "surrogate": "full"},
+    {"topology": "ring", "partition": "label", "algorithm": NEXT(FullLinearization())},
     {"topology": Topology.star(7)},
     {"algorithm": "gradient_tracking", "dtype": "float32"},
     {"early_stopping": True, "max_iter": 40, "n_iter_no_change": 3},
@@ -143,7 +145,7 @@ def test_rows_held_out_are_scored_where_they_lie():
     ({"alpha": 0.5}, "alpha must be equal on all ranks, got 0.5 on rank 1 and 'auto' on rank 0"),
     ({"random_state": 7}, "random_state must be equal on all ranks, got 7 on rank 1"),
     ({"n_agents": 5}, "n_agents must be equal"),
-    ({"tau": -1}, "rank 1: tau must be"),
+    ({"tol": -1}, "rank 1: tol must be"),
     ({"engine_options": {"timeout": 30}, "topology": "donut"}, "rank 1: topology must be"),
 ])  # fmt: skip
 def test_other_parameters_on_one_rank(change, match):

@@ -1,0 +1,85 @@
+"""Parameters that moved from the estimators into the algorithm object, and what to write in their place."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
+from dnnext.local import FullLinearization, PartialLinearization
+
+# the old parameters of the estimators and their defaults
+MOVED = {"surrogate": "auto", "tau": "auto", "step": "auto", "n_blocks": 1, "solver": "auto", "curvature": "auto"}
+
+
+def translated(params):
+    """The constructor parameters of today for those of an earlier version.
+
+    Raises
+    ------
+    TypeError
+        If the algorithm is an object, or takes plain gradient steps, and a parameter asks for something else.
+    ValueError
+        From the algorithm and the surrogate, for a value outside of what they take.
+    """
+    old = {name: value for name, value in params.items() if name in MOVED}
+    rest = {name: value for name, value in params.items() if name not in MOVED}
+    asked = {name: value for name, value in old.items() if not (type(value) is str and value == MOVED[name])}
+    if asked.get("n_blocks", 1) == 1:
+        asked.pop("n_blocks", None)
+    if asked:
+        rest["algorithm"] = _algorithm(asked, rest.get("algorithm", "next"))
+    return rest
+
+
+def _algorithm(asked, algorithm):
+    """The object for an algorithm's name and what was asked beside it."""
+    steps = {"gradient_tracking": GradientTracking, "dgd": DGD}
+    recipes = {"next": NEXT, "centralized": CentralizedSCA}
+    if isinstance(algorithm, str) and algorithm in steps and asked.keys() == {"step"}:
+        return steps[algorithm](**asked)
+    if not isinstance(algorithm, str) or algorithm not in recipes:
+        raise TypeError(
+            f"{', '.join(asked)} must be given to the algorithm, not to the estimator; algorithm={algorithm!r} was not "
+            "made with it. Write algorithm=NEXT(PartialLinearization(n_blocks=...), tau=...), for example."
+        )
+    surrogate = asked.pop("surrogate", "partial")
+    of_partial = {name: asked.pop(name) for name in ("n_blocks", "solver", "curvature") if name in asked}
+    if surrogate in ("auto", "partial"):
+        surrogate = PartialLinearization(**of_partial)
+    elif of_partial:
+        raise TypeError(f"{', '.join(of_partial)} must be given to PartialLinearization; surrogate was {surrogate!r}.")
+    elif surrogate == "full":
+        surrogate = FullLinearization()
+    return recipes[algorithm](surrogate, **asked)
+
+
+def with_old_names(init):
+    """The constructor, which also takes the parameters that moved and warns with what to write instead."""
+
+    @functools.wraps(init)
+    def wrapped(self, *args, **params):
+        old = [name for name in MOVED if name in params]
+        if old:
+            params = translated(params)
+            algorithm = params.get("algorithm", "next")
+            warnings.warn(
+                f"{', '.join(old)} moved from {type(self).__name__} into the algorithm: write "
+                f"algorithm={algorithm!r} instead. A later version will refuse the old names.",
+                FutureWarning,
+                stacklevel=2,
+            )
+        init(self, *args, **params)
+
+    return wrapped
+
+
+def refuse_old_names(names):
+    """ValueError that says what to set instead, if parameters to set have moved."""
+    moved = sorted({name.split("__")[0] for name in names} & MOVED.keys())
+    if moved:
+        raise ValueError(
+            f"{', '.join(moved)} moved into the algorithm: set algorithm=NEXT(PartialLinearization()) first, then "
+            "algorithm__tau, algorithm__step, algorithm__surrogate, algorithm__surrogate__n_blocks, "
+            "algorithm__surrogate__solver or algorithm__surrogate__curvature."
+        )
