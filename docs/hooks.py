@@ -26,6 +26,7 @@ GALLERY = (
 ROOMS = (
     ("dnnext", "Estimators, graphs and displays", "What most people need, at the front door."),
     ("dnnext.model_selection", "Model selection", "What a path along the penalty returns."),
+    ("dnnext.preprocessing", "Preparation", "Categories, gaps and scales from sums over the network."),
     ("dnnext.callbacks", "Callbacks", "What looks at a run while it goes on."),
     ("dnnext.display", "Displays", "All displays; the first three are at the front door too."),
     ("dnnext.problem", "The problem", "What is minimised: the network, its losses and its penalties."),

@@ -16,6 +16,7 @@ ROOMS = (
     *(
         "dnnext",
         "dnnext.model_selection",
+        "dnnext.preprocessing",
         "dnnext.callbacks",
         "dnnext.checkpoint",
         "dnnext.display",

@@ -15,6 +15,7 @@ PACKAGE = Path(dnnext.__file__).parent
 ROOMS = (
     ("cli", "display", "model_selection", "__main__"),
     ("estimators",),
+    ("preprocessing",),
     ("callbacks", "checkpoint"),
     ("algorithms",),
     ("runs",),
@@ -30,7 +31,7 @@ FLOOR = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room 
 
 # Third-party packages that only some rooms may import, anywhere in their text.
 ONLY = {
-    "sklearn": {"estimators", "cli", "model_selection", "display"},
+    "sklearn": {"estimators", "preprocessing", "cli", "model_selection", "display"},
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
 }
