@@ -100,6 +100,9 @@ typedef struct {
     void (*mlp_loss_grad)(/*   scale sum_m c_m loss(d_m, f(w_i; x_m)), its gradient  mlp.c */
         double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight, int loss, double param,
         double scale, int threads, void *work);
+    void (*mlp_feedback)(/*    the same value, and direct feedback for the gradient  feedback.c */
+        double *value, void *grad, const dnn_mlp *mlp, const void *feedback, const void *target, const void *weight,
+        int loss, double param, double scale, int threads, void *work);
     void (*mlp_jv)(/*          J_m(w_i) v_i                                          mlp.c */
         void *out, const dnn_mlp *mlp, const void *v, int threads, void *work);
     void (*mlp_jtu)(/*         sum_m J_m(w_i)' u_m                                   mlp.c */
@@ -122,6 +125,8 @@ typedef struct {
         const void *l2, const void *rhs, const int64_t *blocks, int64_t n_blocks, int threads, void *work);
     void (*rows_gram)(/*       X_i X_i', which mlp_dual_solve may be given           dual.c */
         void *out, const void *x, const int64_t *offsets, int64_t agents, int64_t inputs, const dnn_blas *blas);
+    void (*mlp_tangent_kernel)(/* J(X) J(Y)' of one agent                            tangent.c */
+        void *out, const dnn_mlp *mlp, const void *y, int64_t n_y, int threads, void *work);
     void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */
         void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,
         const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
@@ -154,6 +159,7 @@ typedef struct {
 
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
+    size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
     size_t (*mix_work)(int64_t agents, int64_t columns, int threads);
     size_t (*step_work)(const dnn_iteration *iteration, int threads);

@@ -40,7 +40,7 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
         widest = max_index(widest, k ? max_index(d, h) : h);
         space->a[k] = carve(next, (k ? d : min_index(d, TILE_DEPTH)) * space->ld, sizeof(real));
         space->left[k] = carve(next, d * h, sizeof(real));
-        space->back[k] = carve(next, k ? d * h : 0, sizeof(real));
+        space->back[k] = carve(next, k ? d * max_index(h, outputs_of(mlp)) : 0, sizeof(real)); /* W_k, or B_k */
         space->sum[k] = carve(next, sum_size(d, h) + h * LANES, sizeof(real));
     }
     space->a[mlp->n_layers] = carve(next, outputs_of(mlp) * space->ld, sizeof(real));
@@ -106,7 +106,11 @@ static void loss_tiles(const job *j, const tile_space *s, int64_t first, int64_t
         turn(s->rows[0], outputs, s->a[last], s->ld, outputs, n, outputs);
         f = s->rows[0], slope = s->rows[1];
     }
-    loss_value_grad(s->value, slope, f, j->target + first * outputs, n, outputs, j->loss, j->param);
+    if (j->loss < 0) { /* the targets are the derivatives */
+        memcpy(slope, j->target + first * outputs, (size_t)(n * outputs) * sizeof(real));
+        memset(s->value, 0, (size_t)n * sizeof(double));
+    } else
+        loss_value_grad(s->value, slope, f, j->target + first * outputs, n, outputs, j->loss, j->param);
     const real *weight = j->weight ? j->weight + first : NULL, scale = (real)j->scale;
     *value += weighted_sum(s->value, weight, n);
     if (weight)

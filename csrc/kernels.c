@@ -31,6 +31,8 @@
 
 #include "gradient.c"
 
+#include "feedback.c"
+
 #include "jacobian.c"
 
 #include "pairs.c"
@@ -40,6 +42,8 @@
 #include "solve.c"
 
 #include "dual.c"
+
+#include "tangent.c"
 
 #include "prox.c"
 #include "descent.c"
@@ -61,6 +65,7 @@ const dnn_table DNN_NAME = {
     .loss_value_grad = loss_value_grad,
     .mlp_forward = mlp_forward,
     .mlp_loss_grad = mlp_loss_grad,
+    .mlp_feedback = mlp_feedback,
     .mlp_jv = mlp_jv,
     .mlp_jtu = mlp_jtu,
     .mlp_jacobian = mlp_jacobian,
@@ -70,6 +75,7 @@ const dnn_table DNN_NAME = {
     .spd_solve = spd_solve,
     .mlp_dual_solve = mlp_dual_solve,
     .rows_gram = rows_gram,
+    .mlp_tangent_kernel = mlp_tangent_kernel,
     .descent_solve = descent_solve,
     .penalty_prox = penalty_prox,
     .csr_mix = csr_mix,
@@ -82,6 +88,7 @@ const dnn_table DNN_NAME = {
     .next_step = next_step,
     .mlp_work = mlp_work,
     .mlp_dual_work = mlp_dual_work,
+    .mlp_tangent_work = mlp_tangent_work,
     .descent_work = descent_work,
     .mix_work = mix_work,
     .step_work = step_work,

@@ -212,6 +212,7 @@ typedef struct job {
     /* for sum_chunks: out (P) <- keep out + what the rows of one chunk bring */
     void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
     const real *target, *weight, *direction; /* (M, Q), (M) or NULL; v (A, P) or u (M, Q) */
+    const real *feedback; /* (hidden units, Q): see feedback.c */
     const int64_t *blocks;
     int64_t n_blocks;
     double param, scale;

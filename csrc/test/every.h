@@ -7,7 +7,7 @@ typedef struct {
     dnn_penalty penalty;
     dnn_csr csr;
     int64_t cuts[4], whole[2], groups[4], *indptr, *indices;
-    real *s, *l1, *l2, *strength, *tau, *weights;
+    real *s, *l1, *l2, *strength, *tau, *weights, *feedback;
     int loss;
 } NAME(inputs);
 
@@ -31,6 +31,9 @@ static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int lo
     in->indptr = malloc((size_t)(a + 1) * sizeof *in->indptr);
     in->indices = malloc((size_t)(a * a) * sizeof *in->indices);
     in->weights = NAME(numbers)(a * a);
+    int64_t units = 0;
+    for (int64_t k = 1; k < net->mlp.n_layers; k++) units += net->mlp.layers[k];
+    in->feedback = NAME(numbers)(units * net->outputs);
     for (int64_t i = 0; i <= a; i++) in->indptr[i] = i * a;
     for (int64_t k = 0; k < a * a; k++) in->indices[k] = k % a;
     in->csr = (dnn_csr){a, in->indptr, in->indices, NULL, NULL, in->weights};
@@ -39,8 +42,8 @@ static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int lo
 
 static void NAME(free_inputs)(NAME(inputs) * in)
 {
-    void *all[] = {in->s, in->l1, in->l2, in->strength, in->tau, in->weights, in->indptr, in->indices};
-    for (int k = 0; k < 8; k++) free(all[k]);
+    void *all[] = {in->s, in->l1, in->l2, in->strength, in->tau, in->weights, in->indptr, in->indices, in->feedback};
+    for (int k = 0; k < 9; k++) free(all[k]);
     NAME(free_net)(in->net);
     free(in);
 }
@@ -72,9 +75,32 @@ static uint64_t NAME(run_networks)(const dnn_table *t, const NAME(inputs) * in, 
     t->mlp_jtu(out = malloc(params + 1), mlp, n->u, threads, work);
     sum = NAME(digest)(sum, out, params);
     value = malloc(agents), out = malloc(params + 1);
+    t->mlp_feedback(value, out, mlp, in->feedback, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
+    sum = NAME(digest)(NAME(digest)(sum, out, params), value, agents);
+    value = malloc(agents), out = malloc(params + 1);
     t->mlp_loss_grad(value, out, mlp, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
     free(work);
     return NAME(digest)(NAME(digest)(sum, out, params), value, agents);
+}
+
+/* The tangent kernel of the first agent against the last rows of all, then with itself. */
+static uint64_t NAME(run_tangent)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    dnn_mlp first = in->net->mlp;
+    int64_t n = first.offsets[1], others = in->net->rows < 20 ? in->net->rows : 20, outputs = in->net->outputs;
+    const real *y = in->net->x + (in->net->rows - others) * first.layers[0];
+    if (n * outputs > 200) return sum; /* the naive products are slow */
+    first.agents = 1;
+    for (int same = 0; same < 2; same++) {
+        int64_t columns = same ? n : others;
+        size_t bytes = (size_t)(n * columns * outputs * outputs) * sizeof(real);
+        void *out = malloc(bytes + 1);
+        void *work = aligned_alloc(64, (t->mlp_tangent_work(&first, same ? 0 : others, threads) + 127) / 64 * 64);
+        t->mlp_tangent_kernel(out, &first, same ? NULL : y, same ? 0 : others, threads, work);
+        free(work);
+        sum = NAME(digest)(sum, out, bytes);
+    }
+    return sum;
 }
 
 static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
@@ -194,7 +220,8 @@ static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int
     int64_t a = in->net->mlp.agents, p = in->net->mlp.params;
     size_t params = (size_t)(a * p) * sizeof(real);
     uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
-    sum = NAME(run_iteration)(t, in, NAME(run_dual)(t, in, sum, threads), threads, compare);
+    sum = NAME(run_dual)(t, in, NAME(run_tangent)(t, in, sum, threads), threads);
+    sum = NAME(run_iteration)(t, in, sum, threads, compare);
     void *out = malloc(params + 1);
     t->penalty_prox(out, in->net->w, in->tau, &in->penalty, a, p, threads);
     sum = NAME(digest)(sum, out, params);

@@ -30,6 +30,7 @@ try:
         from dnnext.kernels._mlp import (
             loss_value_grad,
             mlp_dual_solve,
+            mlp_feedback,
             mlp_forward,
             mlp_gauss_newton,
             mlp_gauss_newton_product,
@@ -37,6 +38,7 @@ try:
             mlp_jtu,
             mlp_jv,
             mlp_loss_grad,
+            mlp_tangent_kernel,
             rows_gram,
         )
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
@@ -64,6 +66,7 @@ __all__ = [
     "info",
     "loss_value_grad",
     "mlp_dual_solve",
+    "mlp_feedback",
     "mlp_forward",
     "mlp_gauss_newton",
     "mlp_gauss_newton_product",
@@ -71,6 +74,7 @@ __all__ = [
     "mlp_jtu",
     "mlp_jv",
     "mlp_loss_grad",
+    "mlp_tangent_kernel",
     "neighbour_max",
     "network_mix",
     "next_step",

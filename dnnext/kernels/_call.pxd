@@ -77,6 +77,9 @@ cdef extern from "dnnext.h" nogil:
         void (*mlp_loss_grad)(
             double *, void *, const dnn_mlp *, const void *, const void *, int, double, double, int,
             void *) noexcept nogil
+        void (*mlp_feedback)(
+            double *, void *, const dnn_mlp *, const void *, const void *, const void *, int, double, double, int,
+            void *) noexcept nogil
         void (*mlp_jv)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
         void (*mlp_jtu)(void *, const dnn_mlp *, const void *, int, void *) noexcept nogil
         void (*mlp_jacobian)(void *, const dnn_mlp *, const dnn_root *, int, void *) noexcept nogil
@@ -94,6 +97,7 @@ cdef extern from "dnnext.h" nogil:
             const void *, const int64_t *, int64_t, int, void *) noexcept nogil
         void (*rows_gram)(
             void *, const void *, const int64_t *, int64_t, int64_t, const dnn_blas *) noexcept nogil
+        void (*mlp_tangent_kernel)(void *, const dnn_mlp *, const void *, int64_t, int, void *) noexcept nogil
         void (*descent_solve)(
             void *, int64_t *, const void *, const void *, const void *, const void *, const dnn_penalty *, int64_t,
             const int64_t *, int64_t, int64_t, double, int, void *) noexcept nogil
@@ -118,6 +122,7 @@ cdef extern from "dnnext.h" nogil:
         void (*next_step)(const dnn_iteration *, int, void *) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
+        size_t (*mlp_tangent_work)(const dnn_mlp *, int64_t, int) noexcept nogil
         size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
         size_t (*mix_work)(int64_t, int64_t, int) noexcept nogil
         size_t (*step_work)(const dnn_iteration *, int) noexcept nogil

@@ -67,4 +67,23 @@ def mlp_dual_solve(
     blocks: Index,
     n_threads: int = 1,
 ) -> None: ...
+def mlp_feedback(
+    value: Values,
+    grad: Array,
+    w: Array,
+    x: Array,
+    feedback: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    n_threads: int = 1,
+) -> None: ...
+def mlp_tangent_kernel(
+    out: Array, w: Array, x: Array, y: Array | None, layers: Layers, activation: int, n_threads: int = 1
+) -> None: ...
 def rows_gram(out: Array, x: Array, offsets: Index) -> None: ...

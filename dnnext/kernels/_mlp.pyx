@@ -1,8 +1,11 @@
-"""Doors to csrc/losses.c, mlp.c, jacobian.c, gauss_newton.c and dual.c; reference.py says what each kernel computes."""
+"""Calls of csrc/losses.c, mlp.c, feedback.c, jacobian.c, gauss_newton.c, dual.c and tangent.c.
+
+reference.py and its neighbours say what each kernel computes.
+"""
 
 from libc.stdint cimport int64_t
 
-from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
+from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
     DNN_LOSSES, Call, begin, blas_of, end, gram_numbers, integer, make_room, table_of, take_blocks, take_mlp,
     take_offsets, take_root,
@@ -105,6 +108,52 @@ def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation
         with nogil:
             table_of(&c).mlp_loss_grad(
                 <double *> value_.buf, grad_, &c.mlp, target_.buf, weight_, code, param_, scale_, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_feedback(
+    value, grad, w, x, feedback, target, weight, offsets, layers, activation, loss, param, scale, n_threads=1,
+):
+    """value_i as in mlp_loss_grad, and grad_i by direct feedback: delta_k = (delta_L B_k') phi'(z_k).
+
+    value (A,) float64, grad (A, P); feedback (hidden units of all layers, Q): B_1, then B_2, ...; loss -1: target holds
+    the derivatives in the raw output themselves, and value is 0; all else as in mlp_loss_grad.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> layers, offsets = (1, 1, 1), np.array([0, 1])  # one hidden unit without activation: f = 2 (3 x)
+    >>> w, x, target = np.array([[3.0, 0.0, 2.0, 0.0]]), np.array([[1.0]]), np.array([[5.0]])
+    >>> value, grad, tail = np.empty(1), np.empty((1, 4)), (target, None, offsets, layers, 0, 0, 0.0, 1.0)
+    >>> kernels.mlp_feedback(value, grad, w, x, np.array([[2.0]]), *tail)  # B = W_2: backpropagation
+    >>> value, grad
+    (array([0.5]), array([[2., 2., 3., 1.]]))
+    >>> kernels.mlp_feedback(value, grad, w, x, np.array([[-1.0]]), *tail)
+    >>> grad
+    array([[-1., -1.,  3.,  1.]])
+    """
+    cdef Call c
+    cdef void *weight_ = NULL
+    cdef int code = <int> integer("loss", loss, -1, DNN_LOSSES - 1)
+    cdef double param_ = param, scale_ = scale
+    cdef int64_t k, units = 0
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        for k in range(1, c.mlp.n_layers):
+            units += c.layers[k]
+        outputs = c.layers[c.mlp.n_layers]
+        feedback_ = take(&c.arrays, feedback, "feedback", REAL, False, 2, units, outputs)
+        target_ = take(&c.arrays, target, "target", REAL, False, 2, c.rows, outputs)
+        if weight is not None:
+            weight_ = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
+        grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, c.mlp.agents, c.mlp.params)
+        value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, c.mlp.agents)
+        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        with nogil:
+            table_of(&c).mlp_feedback(
+                <double *> value_.buf, grad_.buf, &c.mlp, feedback_.buf, target_.buf, weight_, code, param_, scale_,
+                c.threads, c.work)
     finally:
         end(&c)
 
@@ -295,6 +344,43 @@ def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers,
             table_of(&c).mlp_dual_solve(
                 out_.buf, <int64_t *> status_.buf, &c.mlp, &c.root, gram_, tau_.buf, l2_.buf, rhs_.buf, c.blocks,
                 c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_tangent_kernel(out, w, x, y, layers, activation, n_threads=1):
+    """out = J(X) J(Y)', the neural tangent kernel of one network, without J.
+
+    out (n Q, m Q), row (i, q) and column (j, r) for the outputs q and r at row i of x and row j of y; w (1, P),
+    x (n, d), y (m, d), or None for x itself: then m = n and out is symmetric bit for bit.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out, x = np.empty((2, 1)), np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> kernels.mlp_tangent_kernel(out, np.zeros((1, 3)), x, np.array([[1.0, 3.0]]), (2, 1), 0)
+    >>> out.ravel()  # of a linear model: x' y + 1
+    array([2., 7.])
+    """
+    cdef Call c
+    cdef void *y_ = NULL
+    cdef int64_t n_y = 0
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, None, layers, activation)
+        outputs, columns = c.layers[c.mlp.n_layers], c.rows
+        if y is not None:
+            view = take(&c.arrays, y, "y", REAL, False, 2, ANY, c.layers[0])
+            y_, n_y = view.buf, view.shape[0]
+            columns = n_y
+        if max(c.rows, columns) > (2**31 - 1) // outputs:
+            raise ValueError(
+                f"x and y must have fewer than 2^31 rows times outputs each, but they had {c.rows} and {columns} rows "
+                f"for {outputs} outputs."
+            )
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows * outputs, columns * outputs)
+        make_room(&c, table_of(&c).mlp_tangent_work(&c.mlp, n_y, c.threads))
+        with nogil:
+            table_of(&c).mlp_tangent_kernel(out_.buf, &c.mlp, y_, n_y, c.threads, c.work)
     finally:
         end(&c)
 

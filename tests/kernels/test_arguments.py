@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from dnnext import kernels
-from dnnext.kernels import reference, reference_dual, reference_steps
+from dnnext.kernels import reference, reference_dual, reference_lazy, reference_steps
 
 NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
+
+TWINS = (reference_lazy, reference_dual, reference_steps, reference)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_arguments_are_the_twins(name):
-    twin = next(
-        getattr(module, name) for module in (reference_dual, reference_steps, reference) if hasattr(module, name)
-    )
+    twin = next(getattr(module, name) for module in TWINS if hasattr(module, name))
     mine, twin = inspect.signature(getattr(kernels, name)), inspect.signature(twin)
     assert list(mine.parameters) == list(twin.parameters)
     assert [p.default for p in mine.parameters.values()] == [p.default for p in twin.parameters.values()]
@@ -27,12 +27,7 @@ def test_names_and_arguments_are_the_twins(name):
 
 
 def test_every_twin_has_a_kernel():
-    public = [
-        n
-        for m in (reference, reference_dual, reference_steps)
-        for n, _ in inspect.getmembers(m, inspect.isfunction)
-        if n[0] != "_"
-    ]
+    public = [n for m in TWINS for n, _ in inspect.getmembers(m, inspect.isfunction) if n[0] != "_"]
     assert set(public) - {"pairwise"} == set(NAMES)
 
 
@@ -64,6 +59,13 @@ def good(network):
         "mlp_loss_grad": {
             "value": np.empty(3), "grad": rows, **mlp, "target": p.target, "weight": p.weight, **net, "loss": 0,
             "param": 1.0, "scale": 1.0,
+        },
+        "mlp_feedback": {
+            "value": np.empty(3), "grad": rows, **mlp, "feedback": np.ones((4, 2)), "target": p.target,
+            "weight": p.weight, **net, "loss": 0, "param": 1.0, "scale": 1.0,
+        },
+        "mlp_tangent_kernel": {
+            "out": np.zeros((14, 14)), "w": p.w[:1], "x": p.x, "y": p.x.copy(), "layers": p.layers, "activation": 1,
         },
         "mlp_jv": {"out": wide, **mlp, "v": p.v, **net},
         "mlp_jtu": {"out": rows, **mlp, "u": p.u, **net},
@@ -134,7 +136,7 @@ READ = {"tracker_update": {"grad"}}
 MAY_BE_NONE = {
     ("mlp_loss_grad", "weight"), ("mlp_loss_grad", "grad"), ("csr_mix", "previous"), ("proximal_step", "z"),
     ("secant_rule", "model"), ("next_step", "weight"), ("next_step", "root"), ("mlp_dual_solve", "gram"),
-    ("rows_gram", "gram"),
+    ("rows_gram", "gram"), ("mlp_feedback", "weight"), ("mlp_tangent_kernel", "y"),
 }  # fmt: skip
 
 
