@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import planar_arm, standardised
+from bench.provenance import child_environment
 
 RESULTS = Path(__file__).parent / "results"
 N_BLOCKS = (1, 2, 4, 8, 64, 2001)
@@ -55,7 +56,7 @@ def measure(n_blocks, n_threads, n_iter):
 def in_a_process_of_its_own(n_blocks, n_threads, n_iter):
     """`measure` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.blocks", "--one", str(n_blocks), str(n_threads), str(n_iter)]
-    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    environment = child_environment()
     out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=1800)
     return json.loads(out.stdout.splitlines()[-1])
 

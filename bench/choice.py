@@ -14,12 +14,10 @@ import os
 import statistics
 import time
 
-os.environ.pop("OPENBLAS_CORETYPE", None)  # a pinned, older BLAS path would move the crossings
-
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench.provenance import markdown, software, write_table
+from bench.provenance import markdown, software, start_again_unpinned, write_table
 from dnnext.algorithms import NEXT
 from dnnext.local import PartialLinearization
 from dnnext.local.choice import choose, costs
@@ -95,6 +93,7 @@ def measured(grid, settings, dtype, seconds):
 
 
 def main():
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few shapes, under half a minute")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")

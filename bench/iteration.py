@@ -14,16 +14,13 @@ Results: bench/results/iteration.md and iteration.json.
 
 import argparse
 import json
-import os
 import statistics
 import time
 from itertools import pairwise
 
-os.environ.pop("OPENBLAS_CORETYPE", None)  # a pinned, older BLAS path would flatter our ratios
-
 import numpy as np
 
-from bench.provenance import RESULTS, software, write_table
+from bench.provenance import RESULTS, software, start_again_unpinned, write_table
 from dnnext.algorithms import NEXT
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.kernels.reference_steps import secant_rule
@@ -239,6 +236,7 @@ def turns(others, seconds):
 
 
 def main():
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a second per case, nothing saved")
     parser.add_argument("--seconds", type=float, default=6.0, help="time per case")

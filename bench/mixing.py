@@ -7,16 +7,13 @@ them; medians of interleaved calls in CPU time of one thread. Results: bench/res
 
 import argparse
 import itertools
-import os
 import statistics
 import time
-
-os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import numpy as np
 import scipy.sparse as sp
 
-from bench.provenance import RESULTS, software, write_table
+from bench.provenance import RESULTS, software, start_again_unpinned, write_table
 from dnnext import kernels
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.network import Network, Topology
@@ -108,6 +105,7 @@ def measure(name, agents, params, dtype, seconds):
 
 
 def main():
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="little time per case, nothing saved")
     arguments = parser.parse_args()

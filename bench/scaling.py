@@ -15,18 +15,15 @@ Results: bench/results/scaling.md, scaling-memory.md and scaling.png.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.pop("OPENBLAS_CORETYPE", None)
-
 import numpy as np
 
-from bench.provenance import save_figure, software, write_table
+from bench.provenance import child_environment, save_figure, software, start_again_unpinned, write_table
 from dnnext.algorithms import NEXT
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.local import FullLinearization, PartialLinearization
@@ -161,7 +158,7 @@ def memory(threads):
     for method, agents, n, hidden in MEMORY:
         settings = json.dumps([[method, agents, n, hidden], threads])
         command = [sys.executable, "-m", "bench.scaling", "--peak", settings]
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back, and does not count
+        environment = child_environment(MALLOC_MMAP_THRESHOLD_="131072")  # what is freed goes back, and does not count
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
         found = json.loads(answer.stdout.splitlines()[-1])
         state, square = 8 * agents * found["P"] * 14, 16 * threads * min(found["P"], n) ** 2
@@ -175,6 +172,7 @@ def memory(threads):
 
 
 def main():
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="little time per case, nothing saved")
     parser.add_argument("--only", choices=("time", "memory"), help="one half")

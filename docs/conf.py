@@ -7,10 +7,6 @@ from pathlib import Path
 import dnnext
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-os.environ.setdefault("MPLBACKEND", "agg")
-
-from hooks import block_math, inline_math, skip_routing, write_reference  # noqa: E402 - lives beside this file
 
 project = "dnnext"
 author = "the dnnext developers"
@@ -65,10 +61,13 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 
-write_reference(HERE / "reference.rst")
-
 
 def setup(app):
-    """Connect the hooks."""
+    """Write the reference's page and connect the hooks, which live beside this file."""
+    sys.path.insert(0, str(HERE))
+    os.environ.setdefault("MPLBACKEND", "agg")
+    from hooks import block_math, inline_math, skip_routing, write_reference
+
+    write_reference(HERE / "reference.rst")
     app.connect("autodoc-skip-member", skip_routing)
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))

@@ -12,7 +12,14 @@ from hypothesis import settings
 settings.register_profile(
     "dnnext", max_examples=25, deadline=None, database=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
-settings.load_profile("dnnext")
+
+
+def pytest_configure(config):
+    """bench/ is not installed: its folder is searched last, so that an installed dnnext comes first."""
+    settings.load_profile("dnnext")
+    root = str(Path(__file__).parents[1])
+    if root not in sys.path:
+        sys.path.append(root)
 
 
 @pytest.fixture(scope="session")

@@ -11,18 +11,15 @@ writes nothing.
 import argparse
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
-
-os.environ.pop("OPENBLAS_CORETYPE", None)  # a pinned, older BLAS path would flatter our ratios
 
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from bench.kernels import curvature, dual, elementary, gradient, mixing, steps
 from bench.kernels.clock import COLUMNS, Child, measure, summary
-from bench.provenance import RESULTS, markdown, software
+from bench.provenance import RESULTS, markdown, software, start_again_unpinned
 from dnnext import kernels
 
 GROUPS: dict[str, ModuleType] = {
@@ -121,6 +118,7 @@ def write(rows: list[dict[str, Any]], versions: dict[str, str]) -> None:
 
 
 def main() -> None:
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="group", help="default: all")
     parser.add_argument("--only", default="", help="rows whose path, shape and dtype contain this word")

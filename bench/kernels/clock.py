@@ -1,7 +1,6 @@
 """Rows of the table, the peers' processes, and interleaved repetitions of everybody on one row."""
 
 import json
-import os
 import selectors
 import statistics
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 
 from bench.kernels.child import burst
 from bench.peers import environments
+from bench.provenance import child_environment
 
 HERE = Path(__file__).parent
 Function = Callable[[], Any]
@@ -58,7 +58,7 @@ class Child:
         if python is None:
             self.why = "missing"
             return
-        clean = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "PYTHONPATH")}
+        clean = {k: v for k, v in child_environment().items() if k != "PYTHONPATH"}
         threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         self.process = subprocess.Popen(
             [python, str(HERE / f"child_{peer}.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -4,18 +4,16 @@ python -m bench.kernels [--only WORD] [--threads N] [--seconds S]
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-os.environ.pop("OPENBLAS_CORETYPE", None)  # a pinned, older BLAS path would flatter our ratios
-
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
+from bench.provenance import start_again_unpinned
 from dnnext import kernels
 from dnnext.kernels import reference
 
@@ -143,6 +141,7 @@ def interleaved(functions: list[Callable[[], object]], seconds: float) -> list[f
 
 
 def main() -> None:
+    start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="kernels or shapes whose row contains this word")
     parser.add_argument("--threads", type=int, default=1)

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.provenance import child_environment
+
 PYTHONS = {"decent": "python3.13"}  # peers that ask for a newer Python than ours
 PACKAGES = {
     "torch": ["torch==2.13.0", "numpy"],
@@ -54,7 +56,7 @@ def run(peer: str, script: Path, *args: str, timeout: float, threads: int = 1, l
     python = interpreter(peer)
     if python is None:
         return f"missing: no environment {peer} in {folder()}"
-    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "PYTHONPATH")}
+    environment = {k: v for k, v in child_environment().items() if k != "PYTHONPATH"}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = str(threads)
     if python == sys.executable:  # ours is this repository's, wherever another copy may be installed

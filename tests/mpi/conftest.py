@@ -27,10 +27,12 @@ SETTINGS = {
 }
 
 
-if "DNNEXT_IN_MPI" in os.environ:
-    sys.path.insert(0, str(HERE))  # job.py, which the files for ranks share
-if "DNNEXT_RANKS_TMP" in os.environ:  # ranks that tidy up one folder for temporary files trip over each other
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(dir=os.environ["DNNEXT_RANKS_TMP"])
+def pytest_configure(config):
+    """On a rank: job.py, which the files for ranks share, and a folder for temporary files of its own."""
+    if "DNNEXT_IN_MPI" in os.environ:
+        sys.path.insert(0, str(HERE))
+    if "DNNEXT_RANKS_TMP" in os.environ:  # ranks that tidy up one folder trip over each other
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(dir=os.environ["DNNEXT_RANKS_TMP"])
 
 
 def find_mpiexec():

@@ -1,17 +1,11 @@
 """The data of the evidence: what is here has the stated shape, what is missing is counted aloud."""
 
-import sys
 import warnings
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(
-    str(Path(__file__).parents[1])
-)  # bench/ is not installed; last, so that an installed dnnext comes first
-data = import_module("bench.data")
+from bench import data
 
 SHAPES = {
     "diabetes": (442, 10), "california": (20640, 8), "boston": (506, 13), "wine_red": (1599, 11), "rf1": (9005, 64),

@@ -1,20 +1,13 @@
 """Links that fail, take turns or gossip end where a fixed graph ends: each mixing quarters the disagreement."""
 
-import sys
 from functools import cache
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import data
 from dnnext.algorithms import NEXT
 from dnnext.network import Network, Schedule, Topology
-
-sys.path.append(
-    str(Path(__file__).parents[1])
-)  # bench/ is not installed; last, so that an installed dnnext comes first
-data = import_module("bench.data")
 
 SETS = ("wine", "breast_cancer", "diabetes")
 NETWORKS = {

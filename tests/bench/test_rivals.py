@@ -1,19 +1,12 @@
 """The baselines of the evidence compute what they say, and a study goes on where it stopped."""
 
-import sys
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(
-    str(Path(__file__).parents[1])
-)  # bench/ is not installed; last, so that an installed dnnext comes first
-data = import_module("bench.data")
-common = import_module("bench.experiments.common")
-provenance = import_module("bench.provenance")
-rivals = import_module("bench.experiments.rivals")
+from bench import data, provenance
+from bench.experiments import common, rivals
 
 
 def a_case(name, n_agents=3, hidden=(6,)):
