@@ -58,7 +58,8 @@ def subproblem(layers, loss, rows, agents, penalty, n_blocks, dtype):
     s = NEXT(surrogate).run(problem, network, max_iter=3, monitor_every=3, warn=False).state
     return Subproblem(
         problem, w=s.w.copy(), root=surrogate.scaled_root(problem, s.w), slope=problem.n_agents * s.y,
-        tau=s.tau.astype(s.w.dtype), blocks=cut_blocks(problem.model, problem.penalty, n_blocks), start=s.w_hat.copy(),
+        tau=s.tau.astype(s.w.dtype), blocks=cut_blocks(problem.model.layout, problem.penalty, n_blocks),
+        start=s.w_hat.copy(),
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
         )
     if not np.all(np.isfinite(w0)):
         raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
-    if problem.model.n_layers > 1 and not np.any(w0 * problem.model.mask):
+    if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
         raise ValueError(
             "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "
             "Choose random weights."

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dnnext.problem import Problem
 from dnnext.problem.objective import MEMORY_BUDGET
 
 if TYPE_CHECKING:
+    from dnnext.models import MLP
     from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,6 +33,7 @@ def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, dampin
         (type(surrogate) is FullLinearization or _may_be_cholesky(problem, surrogate))
         and type(damping) in (SecantRule, FixedTau)
         and type(problem) is Problem
+        and "next_step" in problem.model.offers
         and type(network) is Network
         and network.is_at_once
         and problem.loss.kernel is not None
@@ -69,7 +71,7 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         if chosen != "primal":
             return False
         s.correction, root, group = None, sub.root, problem.agent_groups(sub.block_numbers)[0].stop
-    r, model = problem.penalty, problem.model
+    r, model = problem.penalty, cast("MLP", problem.model)
     (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
     values, squares, disagreement, size, heard, tau, beta = np.empty((7, len(w)))
     tau[:], beta[:] = s.tau, s.beta

@@ -70,9 +70,9 @@ class _ConvexModel:
     def derivatives(self, v: Array) -> tuple[Array, Array]:
         """Gradient (n, P) of the smooth part at v, its tau term included, and the curvature root at v."""
         sub, problem = self.sub, self.problem
-        f = self.f + problem.jv(sub.w, v - sub.w)
+        f = self.f + problem.jvp(sub.w, v - sub.w)
         u = (problem.loss.grad(f, problem.target) - self.delta) * self.by_row[:, None]
-        slope = problem.jtu(sub.w, u) + sub.slope + sub.tau[:, None] * (v - sub.w)
+        slope = problem.vjp(sub.w, u) + sub.slope + sub.tau[:, None] * (v - sub.w)
         root = problem.loss.curvature_root(f, problem.target)
         scale = np.sqrt(self.by_row).reshape(-1, *[1] * (root.ndim - 1))
         return slope, (root * scale).astype(v.dtype)
@@ -81,7 +81,7 @@ class _ConvexModel:
         """The model at v up to a constant, (n,) float64."""
         sub, problem = self.sub, self.problem
         d = (v - sub.w).astype(np.float64)
-        image = problem.jv(sub.w, v - sub.w)
+        image = problem.jvp(sub.w, v - sub.w)
         each = problem.loss.value(self.f + image, problem.target) - np.sum(self.delta * image, axis=1)
         cuts = zip(problem.offsets[:-1], problem.offsets[1:], strict=True)
         loss = np.array([np.sum((self.by_row * each)[a:b]) for a, b in cuts])  # each agent's own sum, in its own order

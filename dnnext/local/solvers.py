@@ -50,7 +50,7 @@ def primal(sub: Subproblem, out: Array) -> None:
         room = b if room is None else room
         if penalty.quadratic is not None:
             _cholesky(sub, agents, b, out[agents])
-        elif penalty.has_kernel:
+        elif "terms" in penalty.offers:
             out[agents] = sub.start[agents]
             kernels.descent_solve(
                 out[agents], np.zeros(len(b), np.int64), b, sub.tau[agents], centre[agents],

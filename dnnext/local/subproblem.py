@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dnnext.local.quasi_newton import Correction
-    from dnnext.problem import MLP, Penalty, Problem
+    from dnnext.models import Layout
+    from dnnext.problem import Penalty, Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -74,7 +75,7 @@ class Subproblem:
         return b
 
 
-def cut_blocks(model: MLP, penalty: Penalty, n_blocks: int) -> Array:
+def cut_blocks(layout: Layout, penalty: Penalty, n_blocks: int) -> Array:
     """Boundaries (n_blocks + 1,) that cut the flat weights evenly; a group of the penalty is never cut.
 
     Raises
@@ -82,14 +83,14 @@ def cut_blocks(model: MLP, penalty: Penalty, n_blocks: int) -> Array:
     ValueError
         If there are fewer places to cut than n_blocks asks for.
     """
-    n_params = model.n_params
+    n_params = layout.n_params
     allowed = np.ones(n_params + 1, dtype=bool)
     for start, stop in getattr(penalty, "groups", ()):
         allowed[start + 1 : stop] = False
     places = np.flatnonzero(allowed)
     if n_blocks > len(places) - 1:
         raise ValueError(
-            f"n_blocks was {n_blocks}; this network and penalty allow at most {len(places) - 1} blocks, because groups "
+            f"n_blocks was {n_blocks}; this model and penalty allow at most {len(places) - 1} blocks, because groups "
             "are never cut. Choose a smaller n_blocks."
         )
     wanted = np.linspace(0, n_params, n_blocks + 1)

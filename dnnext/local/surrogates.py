@@ -273,7 +273,7 @@ class PartialLinearization(Surrogate):
         """Boundaries of the weight blocks, cut once per problem."""
         known: Array | None = problem.known.get(("blocks", self.n_blocks))
         if known is None:
-            known = solvers.cut_blocks(problem.model, problem.penalty, self.n_blocks)
+            known = solvers.cut_blocks(problem.model.layout, problem.penalty, self.n_blocks)
             problem.known["blocks", self.n_blocks] = known
         return known
 
@@ -338,7 +338,7 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
     trace = np.zeros((problem.n_local, len(outputs)))
     for k, f in enumerate(outputs):
         root = _by_agent(problem, problem.root_at(f), np.sqrt(kappa))
-        trace[:, k] = problem.gauss_newton_diagonal(w, root).sum(axis=1, dtype=np.float64)
+        trace[:, k] = problem.gauss_newton_trace(w, root)
     scale = float(np.max(problem.runtime.max_agents(trace))) / problem.n_params
     if scale > 0:
         return scale

@@ -3,6 +3,23 @@
 from dnnext.models.chain import Chain
 from dnnext.models.images import AvgPool2d, Conv2d, MaxPool2d
 from dnnext.models.layers import Dense, Flatten, Residual
+from dnnext.models.layout import Layout, Part
 from dnnext.models.mlp import MLP
+from dnnext.models.model import Curved, Fused, Model, Rows
 
-__all__ = ["MLP", "AvgPool2d", "Chain", "Conv2d", "Dense", "Flatten", "MaxPool2d", "Residual"]
+__all__ = [
+    "MLP",
+    "AvgPool2d",
+    "Chain",
+    "Conv2d",
+    "Curved",
+    "Dense",
+    "Flatten",
+    "Fused",
+    "Layout",
+    "MaxPool2d",
+    "Model",
+    "Part",
+    "Residual",
+    "Rows",
+]

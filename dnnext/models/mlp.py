@@ -1,20 +1,25 @@
-"""The network: one flat row of numbers per agent, layers are views of it."""
+"""The multilayer perceptron, a `Model` with kernels for everything."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from dnnext import _checks, kernels
+from dnnext._params import Parameters, fingerprint
+from dnnext.models import mlp_costs
+from dnnext.models.layout import Layout
+from dnnext.models.model import Rows
 
 __all__ = ["MLP"]
 
 Array = NDArray[Any]
 
 
-class MLP:
+class MLP(Parameters):
     """A multilayer perceptron with a linear raw output.
 
     ``a_0 = x``,  ``a_k = phi(a_{k-1} W_k + b_k)`` for the hidden layers, ``f(w; x) = a_{L-1} W_L + b_L``.
@@ -22,7 +27,8 @@ class MLP:
     Parameters
     ----------
     layers : sequence of int
-        ``(d, h_1, ..., Q)``: inputs, units of every hidden layer, outputs. Two numbers make a linear model.
+        ``(d, h_1, ..., Q)``: inputs, units of every hidden layer, outputs. Two numbers make a linear model. The first
+        and the last may be None; `sized` fills them in.
     activation : {"tanh", "logistic", "relu", "softplus", "identity"}, default="tanh"
         ``phi`` of the hidden layers.
 
@@ -32,20 +38,13 @@ class MLP:
     activation : str
     activation_code : int
         The code of ``phi`` in the kernels.
-    n_params : int
-        ``P``, biases included.
+    layout : Layout
+        Where each parameter lies: ``"layer1.weight"`` (inputs, outputs), ``"layer1.bias"`` (outputs,), and so on. The
+        groups are the rows of every weight matrix: the outgoing weights of every unit, inputs included.
     n_inputs, n_outputs, n_layers : int
         ``d``, ``Q`` and the number of weight matrices ``L``.
-    layer_slices : tuple of slice
-        The columns of every layer: its weight matrix (inputs x outputs, C order), then its biases.
-    weight_slices, bias_slices : tuple of slice
-        The two parts of every layer.
-    layer_of : (P,) int64
-        The layer each parameter belongs to, 0 for the first.
-    mask : (P,) float64
-        1 on weights, 0 on biases.
-    groups : (n_groups, 2) int64
-        Columns ``start, stop`` of the outgoing weights of every unit, inputs included: the rows of every weight matrix.
+    offers : frozenset of str
+        See `Model`.
 
     Raises
     ------
@@ -55,54 +54,87 @@ class MLP:
     Examples
     --------
     >>> model = MLP([2, 3, 1])
-    >>> model.n_params, model.layer_slices
-    (13, (slice(0, 9, None), slice(9, 13, None)))
-    >>> model.groups.tolist()
+    >>> model.n_params, [part.name for part in model.layout.parts]
+    (13, ['layer1.weight', 'layer1.bias', 'layer2.weight', 'layer2.bias'])
+    >>> model.layout.groups.tolist()
     [[0, 3], [3, 6], [9, 10], [10, 11], [11, 12]]
+    >>> MLP([None, 3, None]).sized(2, 1) == model
+    True
     """
 
-    def __init__(self, layers: Sequence[int], activation: str = "tanh") -> None:
-        self.layers = _check_layers(layers)
+    offers: ClassVar[frozenset[str]] = frozenset({"loss_grad", "gauss_newton", "dual", "next_step"})
+
+    def __init__(self, layers: Sequence[int | None], activation: str = "tanh") -> None:
+        self.layers: tuple[int, ...] = _check_layers(layers)
         self.activation = _checks.check_choice("activation", activation, kernels.ACTIVATIONS)
         self.activation_code: int = kernels.ACTIVATIONS[activation]
         self.n_inputs, self.n_outputs, self.n_layers = self.layers[0], self.layers[-1], len(self.layers) - 1
-        weights, biases, start = [], [], 0
-        for n_in, n_out in self.shapes:
-            middle, stop = start + n_in * n_out, start + n_in * n_out + n_out
-            weights.append(slice(start, middle))
-            biases.append(slice(middle, stop))
-            start = stop
-        if start >= 2**31:
-            raise ValueError(f"layers must give fewer than 2^31 parameters, got {start} for {self.layers}.")
-        self.n_params = start
-        self.weight_slices, self.bias_slices = tuple(weights), tuple(biases)
-        self.layer_slices = tuple(slice(w.start, b.stop) for w, b in zip(weights, biases, strict=True))
+        self._layout = None if None in self.layers else _layout(self.layers)
+
+    @classmethod
+    def examples(cls) -> list["MLP"]:
+        """Small models on which the contract tests run."""
+        return [cls([3, 2]), *(cls([3, 4, 2], phi) for phi in kernels.ACTIVATIONS), cls([3, 5, 4, 1], "softplus")]
+
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies; a model with open ends has none yet."""
+        if self._layout is None:
+            raise ValueError(f"{self!r} has open ends: give it its numbers of inputs and outputs by sized(...).")
+        return self._layout
+
+    @property
+    def n_params(self) -> int:
+        """``P``, biases included."""
+        return self.layout.n_params
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """``(inputs, outputs)`` of every weight matrix."""
-        return list(zip(self.layers[:-1], self.layers[1:], strict=True))
+        return list(pairwise(self.layers))
 
-    @cached_property
+    @property
     def mask(self) -> NDArray[np.float64]:
         """``(P,)``: 1 on weights, 0 on biases."""
-        mask = np.zeros(self.n_params)
-        for part in self.weight_slices:
-            mask[part] = 1
-        return _frozen(mask)
+        return self.layout.mask
 
-    @cached_property
+    @property
     def layer_of(self) -> NDArray[np.int64]:
         """``(P,)``: the layer of each parameter, 0 for the first."""
-        sizes = [part.stop - part.start for part in self.layer_slices]
-        return _frozen(np.repeat(np.arange(self.n_layers, dtype=np.int64), sizes))
+        return self.layout.layer_of
 
-    @cached_property
+    @property
     def groups(self) -> NDArray[np.int64]:
         """``(n_groups, 2)``: columns ``start, stop`` of the outgoing weights of every unit, inputs included."""
-        parts = zip(self.weight_slices, self.shapes, strict=True)
-        starts = [(np.arange(part.start, part.stop, n_out, dtype=np.int64), n_out) for part, (_, n_out) in parts]
-        return _frozen(np.concatenate([np.stack([start, start + n_out], axis=1) for start, n_out in starts]))
+        return self.layout.groups
+
+    @property
+    def layer_slices(self) -> tuple[slice, ...]:
+        """The columns of every layer: its weight matrix (inputs x outputs, C order), then its biases."""
+        return self.layout.layer_slices
+
+    @property
+    def weight_slices(self) -> tuple[slice, ...]:
+        """The columns of every weight matrix."""
+        return tuple(part.columns for part in self.layout.parts[::2])
+
+    @property
+    def bias_slices(self) -> tuple[slice, ...]:
+        """The columns of the biases of every layer."""
+        return tuple(part.columns for part in self.layout.parts[1::2])
+
+    def sized(self, n_inputs: int, n_outputs: int) -> "MLP":
+        """The same network with its open ends closed.
+
+        Raises
+        ------
+        ValueError
+            If an end that is not open has another size.
+        """
+        for name, own, wanted in (("n_inputs", self.n_inputs, n_inputs), ("n_outputs", self.n_outputs, n_outputs)):
+            if own not in (None, wanted):
+                raise ValueError(f"{name} must be {own} for {self!r}, got {wanted}; or leave that end open (None).")
+        return MLP((n_inputs, *self.layers[1:-1], n_outputs), self.activation)
 
     def unpack(self, row: Array) -> list[tuple[Array, Array]]:
         """Views ``(W_1, b_1), (W_2, b_2), ...`` of one flat row.
@@ -188,15 +220,16 @@ class MLP:
             row[part] = rng.uniform(-bound, bound, n_in * n_out)
         return row.astype(dtype, copy=False)
 
-    def forward(self, row: Array, x: ArrayLike, n_threads: int = 1) -> Array:
-        """The raw outputs ``f(w; x_m)``.
+    def forward(self, w: Array, rows: Rows | ArrayLike, out: Array | None = None) -> Array:
+        """The raw outputs ``f(w_i; x_m)``.
 
         Parameters
         ----------
-        row : (P,) array
+        w : (n, P), (1, P) or (P,) array
             The weights; their precision is the precision of the result.
-        x : (M, d) array
-        n_threads : int, default=1
+        rows : Rows or (M, d) array
+            An array holds the rows of one agent.
+        out : (M, Q) array, optional
 
         Returns
         -------
@@ -208,17 +241,102 @@ class MLP:
         array([[6.],
                [5.]])
         """
-        w = np.ascontiguousarray(row, dtype=np.float32 if row.dtype == np.float32 else np.float64)
-        x = np.ascontiguousarray(x, dtype=w.dtype)
-        if w.shape != (self.n_params,) or x.ndim != 2 or x.shape[1] != self.n_inputs:
+        if not isinstance(rows, Rows):
+            w = np.atleast_2d(np.ascontiguousarray(w, np.float32 if w.dtype == np.float32 else np.float64))
+            rows = Rows.of(rows, w.dtype)
+        if w.shape[1:] != (self.n_params,) or rows.x.shape[1:] != (self.n_inputs,):
             raise ValueError(
                 f"forward takes a row ({self.n_params},) and x (rows, {self.n_inputs}) for {self!r}, "
-                f"got {w.shape} and {x.shape}."
+                f"got {w.shape[1:]} and {rows.x.shape}."
             )
-        out = np.empty((len(x), self.n_outputs), w.dtype)
-        offsets = np.array([0, len(x)], dtype=np.int64)
-        kernels.mlp_forward(out, w[None], x, offsets, self.layers, self.activation_code, n_threads)
+        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
+        kernels.mlp_forward(out, w, rows.x, rows.offsets, self.layers, self.activation_code, rows.n_threads)
         return out
+
+    def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
+        """``J_m(w_i) v_i``: v (n, P) -> (M, Q)."""
+        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
+        kernels.mlp_jv(out, w, rows.x, v, rows.offsets, self.layers, self.activation_code, rows.n_threads)
+        return out
+
+    def vjp(self, w: Array, rows: Rows, u: Array, out: Array | None = None) -> Array:
+        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n, P)."""
+        out = np.empty((rows.n_agents, self.n_params), rows.x.dtype) if out is None else out
+        kernels.mlp_jtu(out, w, rows.x, u, rows.offsets, self.layers, self.activation_code, rows.n_threads)
+        return out
+
+    def loss_grad(
+        self, w: Array, rows: Rows, target: Array, weight: Array | None, loss: int, param: float, scale: float,
+        value: Array, out: Array | None,
+    ) -> None:  # fmt: skip
+        """Value and gradient of a loss with a kernel in one pass: see `Fused`."""
+        kernels.mlp_loss_grad(
+            value, out, w, rows.x, target, weight, rows.offsets, self.layers, self.activation_code, loss, param, scale,
+            rows.n_threads,
+        )  # fmt: skip
+
+    def gauss_newton(self, w: Array, rows: Rows, root: Array, blocks: Array, out: Array) -> Array:
+        """The diagonal blocks of ``A_i = sum_m J_m' root_m root_m' J_m``, packed: (n, sum_b P_b^2)."""
+        code = self.activation_code
+        kernels.mlp_gauss_newton(out, w, rows.x, root, rows.offsets, self.layers, code, blocks, rows.n_threads)
+        return out
+
+    def gauss_newton_product(self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array) -> Array:
+        """``A_i v_i``, or block by block, A never kept: v (n, P) -> (n, P)."""
+        code = self.activation_code
+        kernels.mlp_gauss_newton_product(
+            out, w, rows.x, root, v, rows.offsets, self.layers, code, blocks, rows.n_threads
+        )
+        return out
+
+    def costs(
+        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
+    ) -> tuple[Array, Array, Array]:
+        """Nanoseconds for agents with so many rows: see `Curved` and `dnnext.models.mlp_costs`."""
+        return (
+            mlp_costs.pass_cost(self.layers, n_rows),
+            mlp_costs.forming(self.layers, n_rows, blocks, columns),
+            mlp_costs.dual_cost(self.layers, n_rows, len(blocks) - 1, columns, is_diagonal, has_gram),
+        )
+
+    def gram(self, rows: Rows) -> Array:
+        """``X_i X_i'`` of every agent, one after another: (sum_i rows_i^2,)."""
+        out = np.empty(int(np.sum(np.diff(rows.offsets) ** 2)), rows.x.dtype)
+        kernels.rows_gram(out, rows.x, rows.offsets)
+        return out
+
+    def dual_solve(
+        self, w: Array, rows: Rows, root: Array, gram: Array | None, tau: Array, l2: Array, rhs: Array, blocks: Array,
+        out: Array,
+    ) -> Array:  # fmt: skip
+        """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` in the space of rows: see `Curved`.
+
+        Where l2 is one number per layer, as all built-in penalties have it, no Jacobian is made (csrc/dual.c).
+        """
+        status = np.zeros(len(rhs), np.int64)
+        by_layer = self._by_layer(l2)
+        if by_layer is None:
+            for i in range(len(rhs)):
+                own = slice(rows.offsets[i], rows.offsets[i + 1])
+                j = np.empty((rows.x[own].shape[0] * root.shape[-1], self.n_params), rhs.dtype)
+                row = w[i : i + 1] if len(w) > 1 else w
+                kernels.mlp_jacobian(j, row, rows.x[own], root[own], self.layers, self.activation_code, rows.n_threads)
+                status[i] = _woodbury(j, tau[i] + l2, rhs[i], blocks, out[i])
+        else:
+            kernels.mlp_dual_solve(
+                out, status, w, rows.x, root, gram, tau, by_layer, rhs, rows.offsets, self.layers,
+                self.activation_code, blocks, rows.n_threads,
+            )  # fmt: skip
+        return status
+
+    def _by_layer(self, l2: Array) -> Array | None:
+        """l2 of each layer's weights (n_layers,), or None if it varies within a layer, or acts on biases."""
+        values = l2[[part.start for part in self.layer_slices]]
+        return values if np.array_equal(values[self.layer_of] * self.mask, l2) else None
+
+    def fingerprint(self) -> str:
+        """Class and parameters: what ranks compare."""
+        return f"{type(self).__module__}.{type(self).__qualname__}{fingerprint((self.layers, self.activation))}"
 
     def __repr__(self) -> str:
         return f"MLP({list(self.layers)}, activation={self.activation!r})"
@@ -230,18 +348,42 @@ class MLP:
         return hash((self.layers, self.activation))
 
 
-def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    """The layers as a tuple of Python ints."""
+def _layout(layers: Sequence[int]) -> Layout:
+    """Weight matrix and biases of every layer, one after another."""
+    return Layout(
+        [(f"layer{k}.weight", (n_in, n_out), True, 0), (f"layer{k}.bias", (n_out,), False, None)]
+        for k, (n_in, n_out) in enumerate(pairwise(layers), 1)
+    )
+
+
+def _woodbury(j: Array, diag: Array, rhs: Array, blocks: Array, out: Array) -> int:
+    """(diag + J'J) out = rhs block by block for any diagonal (P,), J (rows, P); status as in `MLP.dual_solve`."""
+    status = 0
+    for k, (start, stop) in enumerate(pairwise(blocks)):
+        cut = slice(start, stop)
+        try:
+            with np.errstate(all="ignore"):
+                scaled, solution = j[:, cut] / diag[cut], rhs[cut] / diag[cut]
+                inner = np.eye(len(j), dtype=j.dtype) + scaled @ j[:, cut].T
+                if len(j):
+                    inside = cho_solve(cho_factor(inner, lower=True), j[:, cut] @ solution)
+                    solution -= scaled.T @ inside
+            if not np.isfinite(solution).all():
+                raise np.linalg.LinAlgError
+        except (np.linalg.LinAlgError, ValueError):  # tau so small that inner is singular, or not finite
+            solution, status = np.zeros(stop - start, rhs.dtype), status or k + 1
+        out[cut] = solution
+    return status
+
+
+def _check_layers(layers: Sequence[int | None]) -> tuple[Any, ...]:
+    """The layers as a tuple of Python ints; None at open ends."""
     sizes = tuple(layers) if np.iterable(layers) else ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in sizes)
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in sizes[1:-1])
+    ends = [n for n in (sizes[:1] + sizes[-1:]) if n is not None]
+    whole = whole and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in ends)
     if len(sizes) < 2 or not whole:
         raise ValueError(
             f"layers must be at least two positive integers (inputs, hidden units, ..., outputs), got {layers!r}."
         )
-    return tuple(int(n) for n in sizes)
-
-
-def _frozen(array: Array) -> Array:
-    """The same array, read-only: it is shared by everybody who asks."""
-    array.flags.writeable = False
-    return array
+    return tuple(None if n is None else int(n) for n in sizes)

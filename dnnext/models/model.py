@@ -1,12 +1,19 @@
-"""What a model must offer: a function ``f(w; x)`` of one flat row of weights per agent, and its derivatives."""
+"""What a model must offer: a function ``f(w; x)`` of one flat row of weights per agent, and its derivatives.
 
+# Design
+# Whatever a model can do besides `Model` stands in its `offers`, and whoever wants it calls `require` first: one
+# sentence says what is missing and who needs it. Nothing asks which class a model is.
+"""
+
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from dnnext.models.layout import Layout
 
-__all__ = ["Curved", "Model", "Rows"]
+__all__ = ["Curved", "Fused", "Model", "Rows", "check_model", "input_shape", "require"]
 
 Array = NDArray[Any]
 
@@ -25,7 +32,6 @@ class Rows(NamedTuple):
 
     Examples
     --------
-    >>> import numpy as np
     >>> Rows(np.zeros((3, 2)), np.array([0, 1, 3])).n_agents
     2
     """
@@ -39,12 +45,26 @@ class Rows(NamedTuple):
         """How many agents hold these rows."""
         return len(self.offsets) - 1
 
+    @staticmethod
+    def of(x: ArrayLike, dtype: Any = np.float64, n_threads: int = 1) -> "Rows":
+        """All rows of x (M, ...) as those of one agent."""
+        x = np.ascontiguousarray(x, dtype=dtype)
+        return Rows(x, np.array([0, len(x)], dtype=np.int64), n_threads)
+
+    def some(self, agents: slice) -> "Rows":
+        """The rows of neighbouring agents, a slice of step 1."""
+        first, last, _ = agents.indices(self.n_agents)
+        last = max(first, last)
+        start, stop = self.offsets[first], self.offsets[last]
+        return Rows(self.x[start:stop], self.offsets[first : last + 1] - start, self.n_threads)
+
 
 class Model(Protocol):
     """A differentiable function ``f(w; x)``; one flat row of weights per agent, or one row for all of them.
 
     Wherever a method takes `w`, it is (n, P) or (1, P), C-contiguous, in the precision of ``rows.x``. Results are equal
-    bit for bit over threads, and over ranks that hold the same agents. `out`, where given, is written and returned.
+    bit for bit over threads, and over ranks that hold the same agents. `out`, where given, is written and returned. An
+    agent without rows adds nothing: its row of `vjp` is zero.
 
     Attributes
     ----------
@@ -55,12 +75,25 @@ class Model(Protocol):
     n_outputs : int
         ``Q``.
     offers : frozenset of str
-        What the model can do besides: ``"gauss_newton"`` for the methods of `Curved`.
+        What the model can do besides: ``"gauss_newton"`` and ``"dual"``, the methods of `Curved`; ``"loss_grad"``, that
+        of `Fused`; ``"next_step"``, a whole iteration in one kernel call (`dnnext.algorithms.one_call`).
     """
 
-    layout: Layout
-    n_outputs: int
-    offers: frozenset[str]
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies."""
+
+    @property
+    def n_inputs(self) -> Any:
+        """The shape of one row of x: an int is the number of columns."""
+
+    @property
+    def n_outputs(self) -> int:
+        """``Q``."""
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What the model can do besides."""
 
     def sized(self, n_inputs: Any, n_outputs: int) -> "Model":
         """The same model with its open ends closed: a model given to an estimator may leave inputs and outputs open."""
@@ -82,10 +115,89 @@ class Model(Protocol):
 
 
 class Curved(Model, Protocol):
-    """A model with kernels for its Gauss-Newton matrix; all others get CG and FISTA from `jvp` and `vjp` alone."""
+    """A model with kernels for its Gauss-Newton matrix; all others get CG and FISTA from `jvp` and `vjp` alone.
+
+    ``A_i = sum_m J_m' root_m root_m' J_m`` with root (M, Q), diagonals, or (M, Q, R); blocks (n_blocks + 1,) cut
+    ``0 : P``. "gauss_newton" in `offers` promises the first three methods, "dual" the others.
+    """
 
     def gauss_newton(self, w: Array, rows: Rows, root: Array, blocks: Array, out: Array) -> Array:
-        """Diagonal blocks of ``A_i = sum_m J_m' root_m root_m' J_m``, packed: (n, sum_b P_b^2)."""
+        """The diagonal blocks of every ``A_i``, packed one after another: (n, sum_b P_b^2)."""
 
     def gauss_newton_product(self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array) -> Array:
-        """``A_i v_i``, or block by block: v (n, P) -> (n, P)."""
+        """``A_i v_i``, or block by block ``A_i,bb v_i,b``: v (n, P) -> (n, P)."""
+
+    def costs(
+        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
+    ) -> tuple[Array, Array, Array]:
+        """Nanoseconds of one core for agents with so many rows: ``J v`` and ``J'u``, `gauss_newton`, `dual_solve`."""
+
+    def gram(self, rows: Rows) -> Array:
+        """What `dual_solve` needs of the inputs alone, ``X_i X_i'``, one after another: (sum_i rows_i^2,)."""
+
+    def dual_solve(
+        self, w: Array, rows: Rows, root: Array, gram: Array | None, tau: Array, l2: Array, rhs: Array, blocks: Array,
+        out: Array,
+    ) -> Array:  # fmt: skip
+        """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` block by block, A never formed.
+
+        tau (n,), l2 (P,), rhs and out (n, P). Returned (n,) int64: 0, or 1 + the first block without a finite solution,
+        which is 0.
+        """
+
+
+class Fused(Model, Protocol):
+    """A model that evaluates losses with a kernel in one pass over the data: "loss_grad" in `offers`."""
+
+    def loss_grad(
+        self, w: Array, rows: Rows, target: Array, weight: Array | None, loss: int, param: float, scale: float,
+        value: Array, out: Array | None,
+    ) -> None:  # fmt: skip
+        """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), (n,) float64, and its gradient into out (n, P) or None.
+
+        target d (M, Q); weight c (M,) or None for ones; loss and param: the code of its kernel and its one number.
+        """
+
+
+NAMES = ("layout", "n_inputs", "n_outputs", "offers", "init", "forward", "jvp", "vjp", "fingerprint")
+
+
+def check_model(model: Any) -> Any:
+    """The model given, if it has all that `Model` asks for and no open ends.
+
+    Raises
+    ------
+    ValueError
+        In a sentence that names what is missing.
+    """
+    missing = [name for name in NAMES if not hasattr(model, name)] if not isinstance(model, type) else list(NAMES)
+    if missing:
+        raise ValueError(
+            f"model must be an object with {', '.join(NAMES)}, got {model!r} without {', '.join(missing)}."
+        )
+    if not isinstance(model.layout, Layout):
+        raise ValueError(f"layout of {model!r} must be a Layout, got {model.layout!r}.")
+    return model
+
+
+def input_shape(model: Model) -> tuple[int, ...]:
+    """The shape of one row of x: ``(n_inputs,)`` where that is a number."""
+    shape = model.n_inputs
+    return tuple(shape) if isinstance(shape, tuple) else (shape,)
+
+
+def require(name: str, needs: Iterable[str], model: Model) -> None:
+    """Refuse what a model does not offer.
+
+    Raises
+    ------
+    ValueError
+        In one sentence: who needs what, and what the model offers.
+    """
+    missing = [need for need in needs if need not in model.offers]
+    if missing:
+        offered = ", ".join(sorted(model.offers)) or "nothing besides forward, jvp and vjp"
+        raise ValueError(
+            f"{name} needs a model that offers {', '.join(missing)}, but {model!r} offers {offered}. Choose another "
+            "solver (such as 'auto', 'cg' or 'fista'), or another model."
+        )

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext._params import Parameters
 
 __all__ = ["Huber", "Logistic", "Loss", "Softmax", "SquaredError", "SquaredHinge"]
 
 Array = NDArray[Any]
 
 
-class Loss(ABC):
+class Loss(Parameters, ABC):
     """The contract of a loss ``loss(d, f)``, convex in the raw output ``f``.
 
     A loss of your own is one subclass with `value`, `grad` and `curvature_root`.
@@ -60,7 +61,7 @@ class Loss(ABC):
     n_outputs: int | None = None
 
     def __init_subclass__(cls) -> None:
-        """A subclass that says value or grad anew is no longer what its parent's kernel computes."""
+        """A subclass with its own value or grad is no longer what its parent's kernel computes."""
         if "kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "grad"}):
             cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
         if "curvature_root" in vars(cls) and "curvature_has_labels" not in vars(cls):

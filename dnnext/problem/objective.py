@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from itertools import pairwise
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext import _checks, kernels
-from dnnext.models.mlp import MLP
+from dnnext import _checks
+from dnnext.models.model import Curved, Fused, Model, Rows, check_model, require
+from dnnext.problem import products
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_shard, stack
@@ -35,15 +37,16 @@ class Problem:
 
     Parameters
     ----------
-    model : MLP
-        The network ``f(w; x)``.
+    model : Model
+        ``f(w; x)``, such as `MLP`.
     loss : Loss
         Convex in the raw output.
     penalty : Penalty or None
-        ``r(w)``; bound to the model here. None is no penalty.
+        ``r(w)``; bound to the model's layout here. None is no penalty.
     shards : sequence of (X_i, D_i) or (X_i, D_i, c_i)
-        The data of the agents held here, in agent order: X_i (rows, d), targets D_i (rows,) or (rows, Q), sample
-        weights c_i (rows,) >= 0 or None for ones. An agent without rows is a relay: its gradient is zero.
+        The data of the agents held here, in agent order: X_i (rows, d), or (rows, ...) as the model takes it, targets
+        D_i (rows,) or (rows, Q), sample weights c_i (rows,) >= 0 or None for ones. An agent without rows is a relay:
+        its gradient is zero.
     n_total : float, optional
         ``N``, if it is not the sum of all sample weights.
     runtime : Runtime, optional
@@ -58,7 +61,9 @@ class Problem:
     model, loss, penalty, runtime, n_threads, dtype
         As above, the penalty bound.
     x, target, weight, offsets : arrays
-        The stacked rows (M, d), (M, Q), (M,) or None; the rows of local agent i are ``offsets[i] : offsets[i + 1]``.
+        The stacked rows (M, ...), (M, Q), (M,) or None; the rows of local agent i are ``offsets[i] : offsets[i + 1]``.
+    rows : Rows
+        x, offsets and n_threads, as the model takes them.
     n_local, n_agents, n_params, n_samples : int
         Agents held here, agents in all, ``P``, and ``M``.
     agent_weight : (n_local,) float64
@@ -80,7 +85,7 @@ class Problem:
 
     Examples
     --------
-    >>> from dnnext.problem import MLP, L2, Problem, SquaredError
+    >>> from dnnext.problem import L2, MLP, Problem, SquaredError
     >>> shards = [([[1.0]], [1.0]), ([[2.0]], [0.0])]
     >>> problem = Problem(MLP([1, 1]), SquaredError(), L2(alpha=1.0), shards)
     >>> problem.local_values(np.array([1.0, 0.0])), problem.value(np.array([1.0, 0.0]))
@@ -89,7 +94,7 @@ class Problem:
 
     def __init__(
         self,
-        model: MLP,
+        model: Model,
         loss: Loss,
         penalty: Penalty | None,
         shards: Sequence[Any],
@@ -104,27 +109,29 @@ class Problem:
         _check_parts(model, loss, penalty)
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(len(shards)) if runtime is None else runtime
-        self._check_memory(model)
+        self.n_params = model.layout.n_params
+        self._check_memory()
         bound = NoPenalty() if penalty is None else penalty
-        self.penalty = bound.bind(model, dtype=self.dtype, n_threads=self.n_threads)
-        self.n_agents, self.n_local, self.n_params = self.runtime.n_agents, len(self.runtime.agents), model.n_params
+        self.penalty = bound.bind(model.layout, dtype=self.dtype, n_threads=self.n_threads)
+        self.n_agents, self.n_local = self.runtime.n_agents, len(self.runtime.agents)
         data = self._gather(shards)
         self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
         self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
+        self.rows = Rows(self.x, self.offsets, self.n_threads)
         self.agent_rows = self.runtime.all_agents(np.diff(self.offsets))
         summed = float(self.runtime.sum_agents(self.agent_weight))
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
         self.scale = 1 / self.n_total
-        told = (repr(model), repr(loss), repr(bound), str(self.dtype), self.n_total)
-        self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", told)
+        prints = (model.fingerprint(), loss.fingerprint(), bound.fingerprint(), str(self.dtype), self.n_total)
+        self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", prints)
         self.known: dict[Any, Any] = {}  # what follows from the problem alone, and need not be found out again
 
-    def _check_memory(self, model: MLP) -> None:
+    def _check_memory(self) -> None:
         n_local = len(self.runtime.agents)
-        what = f"a state of {n_local} agents with {model.n_params} parameters each"
+        what = f"a state of {n_local} agents with {self.n_params} parameters each"
         with self.runtime.together():
-            n_bytes = STATE_ROWS * n_local * model.n_params * self.dtype.itemsize
+            n_bytes = STATE_ROWS * n_local * self.n_params * self.dtype.itemsize
             _checks.check_memory(what, n_bytes, "use fewer agents per process, fewer units, or float32")
 
     def with_shards(self, shards: Sequence[Any], *, n_total: float | None = None) -> Self:
@@ -142,24 +149,21 @@ class Problem:
 
     def local_values(self, w: Array) -> NDArray[np.float64]:
         """``g_i(w_i)`` of every local agent, without the penalty: (n_local,) float64."""
-        return self._loss_grad(self._rows(w), None)
+        return self._loss_grad(self._weights(w), None)
 
     def loss_grad(self, w: Array, out: Array) -> NDArray[np.float64]:
         """``g_i(w_i)``, (n_local,) float64, and its gradient, written into out (n_local, P), in one pass."""
-        return self._loss_grad(self._rows(w), out)
+        return self._loss_grad(self._weights(w), out)
 
     def grad(self, w: Array, out: Array | None = None) -> Array:
         """``grad g_i(w_i) = (1/N) sum_m c_m J_m' loss'(d_m, f(w_i; x_m))``: (n_local, P), zero for a relay."""
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
-        self._loss_grad(self._rows(w), out)
+        self._loss_grad(self._weights(w), out)
         return out
 
     def raw_output(self, w: Array) -> Array:
         """``f(w_i; x_m)``: the raw outputs of all local rows, (M, Q)."""
-        out = np.empty(self.target.shape, self.dtype)
-        layers, code = self.model.layers, self.model.activation_code
-        kernels.mlp_forward(out, self._rows(w), self.x, self.offsets, layers, code, self.n_threads)
-        return out
+        return self.model.forward(self._weights(w), self.rows, np.empty(self.target.shape, self.dtype))
 
     # What all agents together minimise; equal on every rank.
 
@@ -213,21 +217,15 @@ class Problem:
         share = np.sqrt(self._sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
         return np.ascontiguousarray(root * share)
 
-    def jv(self, w: Array, v: Array, out: Array | None = None) -> Array:
+    def jvp(self, w: Array, v: Array, out: Array | None = None) -> Array:
         """``J_m(w_i) v_i``: v (n_local, P) -> (M, Q)."""
         out = np.empty(self.target.shape, self.dtype) if out is None else out
-        layers, code = self.model.layers, self.model.activation_code
-        v = np.ascontiguousarray(v, self.dtype)
-        kernels.mlp_jv(out, self._rows(w), self.x, v, self.offsets, layers, code, self.n_threads)
-        return out
+        return self.model.jvp(self._weights(w), self.rows, np.ascontiguousarray(v, self.dtype), out)
 
-    def jtu(self, w: Array, u: Array, out: Array | None = None) -> Array:
+    def vjp(self, w: Array, u: Array, out: Array | None = None) -> Array:
         """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n_local, P)."""
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
-        layers, code = self.model.layers, self.model.activation_code
-        u = np.ascontiguousarray(u, self.dtype)
-        kernels.mlp_jtu(out, self._rows(w), self.x, u, self.offsets, layers, code, self.n_threads)
-        return out
+        return self.model.vjp(self._weights(w), self.rows, np.ascontiguousarray(u, self.dtype), out)
 
     def gauss_newton(
         self, w: Array, root: Array, blocks: Array | None = None, agents: slice = slice(None), out: Array | None = None
@@ -251,36 +249,46 @@ class Problem:
         first, last, step = agents.indices(self.n_local)
         if step != 1:
             raise ValueError(f"agents must be a slice of step 1, got {agents!r}.")
-        cuts, rows = self._blocks(blocks), self._rows(w)
-        lo, hi = self.offsets[first], self.offsets[max(first, last)]
+        model = self._curved("the Gauss-Newton matrix (solver 'primal')", "gauss_newton")
+        cuts, weights = self._blocks(blocks), self._weights(w)
         if out is None:
             shape = max(last - first, 0), sum(int(size) ** 2 for size in np.diff(cuts))
             what = f"{shape[0]} Gauss-Newton matrices of {self.n_params} parameters"
             n_bytes = shape[0] * shape[1] * self.dtype.itemsize
             _checks.check_memory(what, n_bytes, "use solver='cg', more blocks (n_blocks), or surrogate='full'")
             out = np.empty(shape, self.dtype)
-        kernels.mlp_gauss_newton(
-            out, rows if len(rows) == 1 else rows[first:last], self.x[lo:hi], root[lo:hi],
-            self.offsets[first : max(first, last) + 1] - lo, self.model.layers, self.model.activation_code, cuts,
-            self.n_threads,
-        )  # fmt: skip
-        return out
+        own = weights if len(weights) == 1 else weights[first:last]
+        root = root[self.offsets[first] : self.offsets[max(first, last)]]
+        return model.gauss_newton(own, self.rows.some(agents), root, cuts, out)
 
     def gauss_newton_product(
         self, w: Array, root: Array, v: Array, blocks: Array | None = None, out: Array | None = None
     ) -> Array:
-        """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P)."""
+        """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P).
+
+        A model without "gauss_newton" computes ``J'(root root'(J v))`` by its `jvp` and `vjp`, once per block.
+        """
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
-        v = np.ascontiguousarray(v, self.dtype)
-        kernels.mlp_gauss_newton_product(
-            out, self._rows(w), self.x, root, v, self.offsets, self.model.layers, self.model.activation_code,
-            self._blocks(blocks), self.n_threads,
-        )  # fmt: skip
-        return out
+        v, cuts = np.ascontiguousarray(v, self.dtype), self._blocks(blocks)
+        if "gauss_newton" in self.model.offers:
+            model = cast(Curved, self.model)
+            return model.gauss_newton_product(self._weights(w), self.rows, root, v, cuts, out)
+        return products.gauss_newton_product(self, w, root, v, cuts, out)
 
     def gauss_newton_diagonal(self, w: Array, root: Array) -> Array:
         """The diagonal of every ``A_i``: (n_local, P)."""
         return self.gauss_newton(w, root, np.arange(self.n_params + 1, dtype=np.int64))
+
+    def gauss_newton_trace(self, w: Array, root: Array) -> NDArray[np.float64]:
+        """The trace of every ``A_i``, (n_local,) float64; estimated where the model does not offer "gauss_newton"."""
+        if "gauss_newton" in self.model.offers:
+            return np.asarray(self.gauss_newton_diagonal(w, root).sum(axis=1, dtype=np.float64))
+        return products.gauss_newton_trace(self, w, root)
+
+    def by_agent(self, values: Array) -> NDArray[np.float64]:
+        """Sums of values (M,) over the rows of every agent, each in its own order: (n_local,) float64."""
+        edges = pairwise(self.offsets)
+        return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in edges], dtype=np.float64)
 
     @cached_property
     def keeps_gram(self) -> bool:
@@ -292,9 +300,12 @@ class Problem:
         """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
         if not self.keeps_gram:
             return None
-        out = np.empty(int(np.sum(np.diff(self.offsets) ** 2)), self.dtype)
-        kernels.rows_gram(out, self.x, self.offsets)
-        return out
+        return self._curved("the matrix X X'", "dual").gram(self.rows)
+
+    def dual_solve(self, w: Array, root: Array, tau: Array, l2: Array, rhs: Array, blocks: Array, out: Array) -> Array:
+        """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` in the space of rows: see `dnnext.models.Curved.dual_solve`."""
+        model = self._curved("solver 'dual'", "dual")
+        return model.dual_solve(self._weights(w), self.rows, root, self.gram, tau, l2, rhs, blocks, out)
 
     def agent_groups(self, numbers_per_agent: int) -> list[slice]:
         """Slices of the local agents, in order, whose work arrays fit 4 MB, each of a multiple of n_threads agents.
@@ -324,7 +335,7 @@ class Problem:
             ]
         return stack(checked, self.model, self.dtype)
 
-    def _rows(self, w: Array) -> Array:
+    def _weights(self, w: Array) -> Array:
         """w as (n_local, P) or (1, P), contiguous, in the precision of the problem."""
         rows = np.ascontiguousarray(w, dtype=self.dtype)
         rows = rows[None] if rows.ndim == 1 else rows
@@ -352,22 +363,22 @@ class Problem:
         share: Array = np.full(self.n_samples, self.scale, self.dtype)
         return share if self.weight is None else share * self.weight
 
-    def _loss_grad(self, rows: Array, out: Array | None) -> NDArray[np.float64]:
-        """Values of all local agents, gradients into out unless None; a loss without a kernel goes through NumPy."""
-        value, layers, code = np.empty(self.n_local), self.model.layers, self.model.activation_code
-        if self.loss.kernel is not None:
-            kernels.mlp_loss_grad(
-                value, out, rows, self.x, self.target, self.weight, self.offsets, layers, code, self.loss.kernel,
-                self.loss.param, self.scale, self.n_threads,
-            )  # fmt: skip
+    def _loss_grad(self, w: Array, out: Array | None) -> NDArray[np.float64]:
+        """Values of all local agents, gradients into out unless None; one pass where both parts have a kernel."""
+        loss = self.loss
+        if loss.kernel is not None and "loss_grad" in self.model.offers:
+            value, model = np.empty(self.n_local), cast(Fused, self.model)
+            model.loss_grad(w, self.rows, self.target, self.weight, loss.kernel, loss.param, self.scale, value, out)
             return value
-        f, share = self.raw_output(rows), self._sample_scale()
-        each = share * self.loss.value(f, self.target)
-        for i in range(self.n_local):
-            value[i] = np.sum(each[self.offsets[i] : self.offsets[i + 1]], dtype=np.float64)
+        f, share = self.raw_output(w), self._sample_scale()
         if out is not None:
-            self.jtu(rows, np.ascontiguousarray(self.loss.grad(f, self.target) * share[:, None], self.dtype), out)
-        return value
+            self.vjp(w, loss.grad(f, self.target) * share[:, None], out)
+        return self.by_agent(share * loss.value(f, self.target))
+
+    def _curved(self, name: str, need: str) -> Curved:
+        """The model, if it offers what `name` needs."""
+        require(name, (need,), self.model)
+        return cast(Curved, self.model)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -381,12 +392,11 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
     return kind
 
 
-def _check_parts(model: MLP, loss: Loss, penalty: Penalty | None) -> None:
+def _check_parts(model: Any, loss: Any, penalty: Any) -> None:
     """The objects are what they are taken for."""
-    parts = (("model", model, MLP), ("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None))))
-    for name, given, wanted in parts:
+    check_model(model)
+    for name, given, wanted in (("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None)))):
         if not isinstance(given, wanted):
-            kind = name.capitalize() if name != "model" else "MLP"
-            raise ValueError(f"{name} must be an object of dnnext.problem.{kind}, got {given!r}.")
+            raise ValueError(f"{name} must be an object of dnnext.problem.{name.capitalize()}, got {given!r}.")
     if loss.n_outputs not in (None, model.n_outputs):
         raise ValueError(f"{loss!r} takes {loss.n_outputs} outputs, but {model!r} has {model.n_outputs}.")

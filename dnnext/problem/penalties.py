@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
-from dnnext.models.mlp import MLP
+from dnnext._params import Parameters, fingerprint
+from dnnext.models.layout import Layout
 
 __all__ = ["L1", "L2", "PENALTIES", "ElasticNet", "GroupLasso", "NoPenalty", "Penalty", "SparseGroup", "make_penalty"]
 
@@ -21,32 +22,34 @@ Array = NDArray[Any]
 Alpha = float | Sequence[float] | NDArray[np.floating[Any]]
 
 
-class Penalty(ABC):
+class Penalty(Parameters, ABC):
     """The contract of a penalty ``r(w)``, convex in the weights.
 
-    A penalty of your own is one subclass with `value` and `prox`; ``self.model.mask`` is 1 on weights and 0 on biases.
+    A penalty of your own is one subclass with `value` and `prox`; ``self.layout.mask`` is 1 on weights and 0 on biases.
 
     Attributes
     ----------
-    model : MLP
-        The network it is bound to.
-    has_kernel : bool
-        Whether the arrays ``l1``, ``l2`` (P,), ``groups`` and ``strength`` (n_groups,) describe it to the kernels.
+    layout : Layout
+        Of the model it is bound to.
+    offers : frozenset of str
+        ``"terms"``: the arrays ``l1``, ``l2`` (P,), ``groups`` and ``strength`` (n_groups,) describe it to the kernels.
 
     Examples
     --------
+    >>> from dnnext.models import MLP
     >>> class Nonnegative(Penalty):
     ...     "0 where every weight is >= 0, else infinite."
     ...     def value(self, w):
-    ...         return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+    ...         return 0.0 if np.all(w[self.layout.mask > 0] >= 0) else np.inf
     ...     def prox(self, v, s):
-    ...         return np.where(self.model.mask > 0, np.maximum(v, 0), v)
-    >>> Nonnegative().bind(MLP([2, 1])).prox(np.array([[-1.0, 2.0, -3.0]]), np.ones(1))
+    ...         return np.where(self.layout.mask > 0, np.maximum(v, 0), v)
+    >>> Nonnegative().bind(MLP([2, 1]).layout).prox(np.array([[-1.0, 2.0, -3.0]]), np.ones(1))
     array([[ 0.,  2., -3.]])
     """
 
-    has_kernel: ClassVar[bool] = False
-    model: MLP
+    offers: ClassVar[frozenset[str]] = frozenset()
+    _from_bind: ClassVar[frozenset[str]] = frozenset({"layout", "n_threads"})  # attributes that are no parameters
+    layout: Layout
     n_threads: int = 1
     l1: Array
     l2: Array
@@ -54,23 +57,31 @@ class Penalty(ABC):
     strength: Array
 
     def __init_subclass__(cls) -> None:
-        """A subclass that says value or prox anew is no longer what its parent's arrays describe."""
-        if "has_kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "prox"}):
-            cls.has_kernel = False
+        """A subclass with its own value or prox is no longer what its parent's arrays describe."""
+        if "offers" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "prox"}):
+            cls.offers = cls.offers - {"terms"}
 
-    def bind(self, model: MLP, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
-        """A copy that knows the network it penalises.
+    @property
+    def has_kernel(self) -> bool:
+        """Whether it offers "terms"."""
+        return "terms" in self.offers
+
+    def bind(self, layout: Layout, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
+        """A copy that has the layout of the weights it penalises.
 
         Parameters
         ----------
-        model : MLP
+        layout : Layout
+            Of a model: ``model.layout``.
         dtype : {float64, float32}
             Precision of the iterates, and of the arrays the kernels get.
         n_threads : int
             Threads of `prox`; they change who computes, never what.
         """
+        if not isinstance(layout, Layout):
+            raise ValueError(f"layout must be a Layout (model.layout), got {layout!r}.")
         bound = copy(self)
-        bound.model, bound.n_threads = model, n_threads
+        bound.layout, bound.n_threads = layout, n_threads
         return bound
 
     @abstractmethod
@@ -84,8 +95,8 @@ class Penalty(ABC):
     def subdiff_distance(self, w: Array, g: Array) -> float:
         """How far ``-g`` is from the subdifferential: ``min ||g + q||`` over ``q`` in ``dr(w)``; w, g (P,).
 
-        Built-ins have it in closed form. Here is what `prox` alone can tell, ``||w - prox_r(w - g)||``: it is zero at
-        the same points and never larger.
+        Built-ins have it in closed form. Here it is ``||w - prox_r(w - g)||``, from `prox` alone: it is zero at the
+        same points and never larger.
         """
         moved = w - self.prox((w - g)[None], np.ones(1, dtype=w.dtype))[0]
         return float(np.sqrt(np.sum(np.square(moved, dtype=np.float64))))
@@ -94,6 +105,12 @@ class Penalty(ABC):
     def quadratic(self) -> Array | None:
         """``(P,)`` the diagonal ``l2`` if ``r(w) = 1/2 sum_p l2_p w_p^2``, else None."""
         return None
+
+    def fingerprint(self) -> str:
+        """Class and parameters, bound or not: what ranks compare, never `repr`."""
+        kind = type(self)
+        own = {name: value for name, value in vars(self).items() if name not in self._from_bind}
+        return f"{kind.__module__}.{kind.__qualname__}({fingerprint(own)})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -105,7 +122,8 @@ class _Terms(Penalty):
     After `bind`: l1, l2 (P,); groups (n_groups, 2) int64, the columns of each group; strength (n_groups,) positive.
     """
 
-    has_kernel = True
+    offers = frozenset({"terms"})
+    _from_bind = Penalty._from_bind | {"l1", "l2", "groups", "strength"}
 
     def __init__(self, alpha: Alpha = 1e-3) -> None:
         self.alpha = alpha
@@ -114,42 +132,44 @@ class _Terms(Penalty):
     def _shares(self) -> tuple[float, float, float]:
         """``(a, b, c)``: ``l1 = a alpha``, ``l2 = b alpha`` on weights, ``strength = c alpha sqrt|g|`` on groups."""
 
-    def bind(self, model: MLP, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
-        """A copy that holds its arrays for one network.
+    def bind(self, layout: Layout, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
+        """A copy that holds its arrays for one layout.
 
         Raises
         ------
         ValueError
             If alpha is negative, not finite, or neither one number nor one per layer, or l1_ratio is outside [0, 1].
         """
-        bound = super().bind(model, dtype=dtype, n_threads=n_threads)
-        alpha = self._per_layer(model)[model.layer_of]
+        bound = super().bind(layout, dtype=dtype, n_threads=n_threads)
+        alpha = self._per_layer(layout)[layout.layer_of]
         l1, l2, group = self._shares()
-        starts = model.groups[:, 0]
-        strength = group * alpha[starts] * np.sqrt(model.groups[:, 1] - starts)
+        starts = layout.groups[:, 0]
+        strength = group * alpha[starts] * np.sqrt(layout.groups[:, 1] - starts)
         if alpha.max(initial=0) > np.finfo(dtype).max / 1e6:
             raise ValueError(f"alpha of {self!r} is too large for {np.dtype(dtype)}, got {alpha.max():g}.")
-        bound.l1, bound.l2 = ((share * alpha * model.mask).astype(dtype) for share in (l1, l2))
-        bound.groups = np.ascontiguousarray(model.groups[strength > 0])
+        bound.l1, bound.l2 = ((share * alpha * layout.mask).astype(dtype) for share in (l1, l2))
+        bound.groups = np.ascontiguousarray(layout.groups[strength > 0])
         bound.strength = strength[strength > 0].astype(dtype)
         return bound
 
-    def _per_layer(self, model: MLP) -> NDArray[np.float64]:
+    def _per_layer(self, layout: Layout) -> NDArray[np.float64]:
         """``alpha`` of every layer."""
         try:
             alpha = np.asarray(self.alpha, dtype=np.float64)
         except (TypeError, ValueError):
             alpha = np.full(1, np.nan)
-        if alpha.shape not in ((), (model.n_layers,)) or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
+        if alpha.shape not in ((), (layout.n_layers,)) or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
             raise ValueError(
                 f"alpha of {type(self).__name__} must be one finite number >= 0, or one per weight layer "
-                f"({model.n_layers} for {model!r}), got {self.alpha!r}."
+                f"({layout.n_layers} for {layout!r}), got {self.alpha!r}."
             )
-        return np.broadcast_to(alpha, (model.n_layers,))
+        return np.broadcast_to(alpha, (layout.n_layers,))
 
     def _check_bound(self) -> None:
         if not hasattr(self, "l1"):
-            raise ValueError(f"{self!r} is not bound to a network: call penalty.bind(model), or take problem.penalty.")
+            raise ValueError(
+                f"{self!r} is not bound to a layout: call penalty.bind(model.layout), or take problem.penalty."
+            )
 
     def value(self, w: Array) -> float:
         """``r(w)`` of one row of weights (P,), added up in float64."""
@@ -201,15 +221,18 @@ class _Terms(Penalty):
         return self.l2 if self.has_kernel and not self.l1.any() and not len(self.strength) else None
 
     def _group_norms(self, w: Array) -> Array:
-        """``||w_g||`` of every group; a bias follows each weight matrix, so no group ends with the row."""
-        return np.sqrt(np.add.reduceat(np.square(w), self.groups.ravel())[::2])
+        """``||w_g||`` of every group."""
+        squares = np.square(w)
+        if len(self.groups) and self.groups[-1, 1] == len(w):  # reduceat takes no end beyond the last number
+            squares = np.append(squares, 0.0)
+        return np.sqrt(np.add.reduceat(squares, self.groups.ravel())[::2])
 
     def _grouped(self) -> NDArray[np.bool_]:
         """(P,): whether a group holds this parameter."""
-        edges = np.zeros(self.model.n_params, dtype=np.int64)
+        edges = np.zeros(self.layout.n_params + 1, dtype=np.int64)
         edges[self.groups[:, 1]] -= 1
         edges[self.groups[:, 0]] += 1
-        return np.cumsum(edges) > 0
+        return np.cumsum(edges[:-1]) > 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(alpha={self.alpha!r})"
@@ -220,7 +243,8 @@ class NoPenalty(_Terms):
 
     Examples
     --------
-    >>> NoPenalty().bind(MLP([2, 1])).quadratic
+    >>> from dnnext.models import MLP
+    >>> NoPenalty().bind(MLP([2, 1]).layout).quadratic
     array([0., 0., 0.])
     """
 
@@ -248,7 +272,8 @@ class L2(_Terms):
 
     Examples
     --------
-    >>> L2(alpha=0.5).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    >>> from dnnext.models import MLP
+    >>> L2(alpha=0.5).bind(MLP([2, 1]).layout).value(np.array([1.0, 2.0, 7.0]))
     1.25
     """
 
@@ -270,7 +295,8 @@ class L1(_Terms):
 
     Examples
     --------
-    >>> L1(alpha=0.5).bind(MLP([2, 1])).prox(np.array([[1.0, -2.0, 7.0]]), np.ones(1))
+    >>> from dnnext.models import MLP
+    >>> L1(alpha=0.5).bind(MLP([2, 1]).layout).prox(np.array([[1.0, -2.0, 7.0]]), np.ones(1))
     array([[ 0.5, -1.5,  7. ]])
     """
 
@@ -308,7 +334,8 @@ class ElasticNet(_Mixed):
 
     Examples
     --------
-    >>> ElasticNet(alpha=1.0, l1_ratio=0.5).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    >>> from dnnext.models import MLP
+    >>> ElasticNet(alpha=1.0, l1_ratio=0.5).bind(MLP([2, 1]).layout).value(np.array([1.0, 2.0, 7.0]))
     2.75
     """
 
@@ -333,7 +360,8 @@ class GroupLasso(_Terms):
 
     Examples
     --------
-    >>> r = GroupLasso(alpha=0.5).bind(MLP([1, 4, 1]))
+    >>> from dnnext.models import MLP
+    >>> r = GroupLasso(alpha=0.5).bind(MLP([1, 4, 1]).layout)
     >>> r.value(np.array([1.0, 1.0, 1.0, 1.0, 7, 7, 7, 7, 0, 0, 0, 0, 7]))
     2.0
     """
@@ -360,7 +388,8 @@ class SparseGroup(_Mixed):
 
     Examples
     --------
-    >>> SparseGroup(alpha=1.0).bind(MLP([2, 1])).value(np.array([1.0, 2.0, 7.0]))
+    >>> from dnnext.models import MLP
+    >>> SparseGroup(alpha=1.0).bind(MLP([2, 1]).layout).value(np.array([1.0, 2.0, 7.0]))
     3.0
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext.models.mlp import MLP
+from dnnext.models.model import Model, input_shape
 from dnnext.problem.losses import Loss
 
 __all__ = ["Stack", "check_shard", "stack"]
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 class Stack:
     """All rows of the local agents; the rows of agent i are ``offsets[i] : offsets[i + 1]`` (none: a relay)."""
 
-    x: Array  # (M, d)
+    x: Array  # (M, ...), each row of the shape that the model takes
     target: Array  # (M, Q)
     weight: Array | None  # (M,), None for ones
     offsets: NDArray[np.int64]  # (n_local + 1,)
@@ -33,8 +33,8 @@ class Stack:
         return np.array([np.sum(self.weight[a:b], dtype=np.float64) for a, b in parts], dtype=np.float64)
 
 
-def check_shard(shard: Any, agent: int, model: MLP, loss: Loss, dtype: Any) -> tuple[Array, Array, Array | None]:
-    """One agent's ``(x (rows, d), target (rows, Q), weight (rows,) or None)`` in the wanted precision.
+def check_shard(shard: Any, agent: int, model: Model, loss: Loss, dtype: Any) -> tuple[Array, Array, Array | None]:
+    """One agent's ``(x (rows, ...), target (rows, Q), weight (rows,) or None)`` in the wanted precision.
 
     Raises
     ------
@@ -47,11 +47,11 @@ def check_shard(shard: Any, agent: int, model: MLP, loss: Loss, dtype: Any) -> t
             f"got {type(shard).__name__}{f' of length {len(shard)}' if isinstance(shard, (tuple, list)) else ''}."
         )
     x = _numbers(shard[0], f"X of agent {agent}", dtype)
-    if x.ndim != 2 or x.shape[1] != model.n_inputs:
-        raise ValueError(
-            f"X of agent {agent} must have shape (rows, {model.n_inputs}), one column per input of {model!r}, "
-            f"got {x.shape}."
-        )
+    shape = input_shape(model)
+    if x.shape[1:] != shape or x.ndim == 0:
+        wanted = ", ".join(["rows", *map(str, shape)])
+        what = "one column per input of" if len(shape) == 1 else "the rows of"
+        raise ValueError(f"X of agent {agent} must have shape ({wanted}), {what} {model!r}, got {x.shape}.")
     target = _numbers(shard[1], f"the targets of agent {agent}", dtype)
     if target.ndim == 1 and (model.n_outputs == 1 or target.size == 0):
         target = target.reshape(len(target), model.n_outputs if target.size == 0 else 1)
@@ -68,11 +68,11 @@ def check_shard(shard: Any, agent: int, model: MLP, loss: Loss, dtype: Any) -> t
     return x, target, _check_weight(shard[2] if len(shard) == 3 else None, agent, len(x), dtype)
 
 
-def stack(shards: Sequence[tuple[Array, Array, Array | None]], model: MLP, dtype: Any) -> Stack:
+def stack(shards: Sequence[tuple[Array, Array, Array | None]], model: Model, dtype: Any) -> Stack:
     """The checked shards one after another; without any sample weights `weight` is None."""
     offsets = np.zeros(len(shards) + 1, dtype=np.int64)
     offsets[1:] = np.cumsum([len(x) for x, _, _ in shards], dtype=np.int64)
-    x = np.concatenate([np.empty((0, model.n_inputs), dtype), *(x for x, _, _ in shards)])
+    x = np.concatenate([np.empty((0, *input_shape(model)), dtype), *(x for x, _, _ in shards)])
     target = np.concatenate([np.empty((0, model.n_outputs), dtype), *(d for _, d, _ in shards)])
     weight = None
     if any(c is not None for _, _, c in shards):

@@ -75,6 +75,11 @@ def synthetic_problem(problem: Problem, kind: str = "shared") -> Problem:
             f"curvature={kind!r} needs a loss whose curvature does not depend on the targets (SquaredError, Logistic, "
             f"Softmax), got {problem.loss!r}; use curvature='own'."
         )
+    if problem.x.ndim != 2:
+        raise ValueError(
+            f"curvature={kind!r} needs inputs (rows, columns), got rows of shape {problem.x.shape[1:]}; use "
+            "curvature='own'."
+        )
     view: Problem | None = problem.known.get(("synthetic", kind))
     if view is None:
         view = problem.known["synthetic", kind] = _RULES[kind](problem)

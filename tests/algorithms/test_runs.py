@@ -176,10 +176,10 @@ class _Positive(Penalty):
     """Weights that must not be negative; in double precision whatever comes."""
 
     def value(self, w):
-        return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+        return 0.0 if np.all(w[self.layout.mask > 0] >= 0) else np.inf
 
     def prox(self, v, s):
-        return np.where(self.model.mask > 0, np.maximum(v, 0), v).astype(np.float64)
+        return np.where(self.layout.mask > 0, np.maximum(v, 0), v).astype(np.float64)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

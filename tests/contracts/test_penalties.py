@@ -57,7 +57,7 @@ def points(rng, n=6):
 @every_penalty
 def test_prox_beats_every_other_point(penalty):
     rng = np.random.default_rng(0)
-    r, v, s = penalty.bind(MODEL), points(rng), np.array([0.01, 0.1, 0.5, 1.0, 2.0, 10.0])
+    r, v, s = penalty.bind(MODEL.layout), points(rng), np.array([0.01, 0.1, 0.5, 1.0, 2.0, 10.0])
     best = r.prox(v, s)
     for row, target, step in zip(best, v, s, strict=True):
 
@@ -76,7 +76,7 @@ def test_prox_beats_every_other_point(penalty):
 @every_penalty
 def test_prox_is_optimal_by_its_subdifferential(penalty):
     rng = np.random.default_rng(1)
-    r, v, s = penalty.bind(MODEL), points(rng), np.array([0.01, 0.1, 0.5, 1.0, 2.0, 10.0])
+    r, v, s = penalty.bind(MODEL.layout), points(rng), np.array([0.01, 0.1, 0.5, 1.0, 2.0, 10.0])
     for row, target, step in zip(r.prox(v, s), v, s, strict=True):
         assert r.subdiff_distance(row, (row - target) / step) <= 1e-11 * max(1, np.linalg.norm(target) / step)
 
@@ -84,7 +84,7 @@ def test_prox_is_optimal_by_its_subdifferential(penalty):
 @every_penalty
 def test_subdiff_distance_is_the_limit_of_proximal_steps(penalty):
     rng = np.random.default_rng(2)
-    r, t = penalty.bind(MODEL), 1e-7
+    r, t = penalty.bind(MODEL.layout), 1e-7
     for w in points(rng):
         g = rng.normal(size=w.size)
         moved = (w - r.prox((w - t * g)[None], np.array([t]))[0]) / t
@@ -94,7 +94,7 @@ def test_subdiff_distance_is_the_limit_of_proximal_steps(penalty):
 @every_penalty
 def test_fallback_distance_is_a_lower_bound_with_the_same_zeros(penalty):
     rng = np.random.default_rng(3)
-    r = penalty.bind(MODEL)
+    r = penalty.bind(MODEL.layout)
     for w in points(rng):
         g = rng.normal(size=w.size)
         assert Penalty.subdiff_distance(r, w, g) <= r.subdiff_distance(w, g) + 1e-12
@@ -105,7 +105,7 @@ def test_fallback_distance_is_a_lower_bound_with_the_same_zeros(penalty):
 @every_penalty
 def test_prox_does_not_expand(penalty):
     rng = np.random.default_rng(4)
-    r, s = penalty.bind(MODEL), np.full(6, 0.7)
+    r, s = penalty.bind(MODEL.layout), np.full(6, 0.7)
     a, b = points(rng), points(rng)
     apart = np.linalg.norm(r.prox(a, s) - r.prox(b, s), axis=1)
     assert (apart <= np.linalg.norm(a - b, axis=1) + 1e-12).all()
@@ -114,7 +114,7 @@ def test_prox_does_not_expand(penalty):
 @every_penalty
 def test_biases_are_exempt(penalty):
     rng = np.random.default_rng(5)
-    r, v, free = penalty.bind(MODEL), points(rng), MODEL.mask == 0
+    r, v, free = penalty.bind(MODEL.layout), points(rng), MODEL.mask == 0
     shifted = v + 5.0 * free
     assert [r.value(w) for w in shifted] == [r.value(w) for w in v]
     np.testing.assert_array_equal(r.prox(shifted, np.ones(6))[:, free], shifted[:, free])
@@ -125,7 +125,7 @@ def test_biases_are_exempt(penalty):
 @every_penalty
 def test_value_is_convex_and_zero_at_zero(penalty):
     rng = np.random.default_rng(6)
-    r, a, b = penalty.bind(MODEL), points(rng), points(rng)
+    r, a, b = penalty.bind(MODEL.layout), points(rng), points(rng)
     assert r.value(np.zeros(MODEL.n_params)) == 0
     for u, v in zip(a, b, strict=True):
         assert 0 <= r.value(0.5 * (u + v)) <= 0.5 * (r.value(u) + r.value(v)) + 1e-12
@@ -133,7 +133,7 @@ def test_value_is_convex_and_zero_at_zero(penalty):
 
 @every_penalty
 def test_arrays_tell_the_kernels_the_same_penalty(penalty):
-    r = penalty.bind(MODEL)
+    r = penalty.bind(MODEL.layout)
     assert r.has_kernel
     for w in points(np.random.default_rng(7)):
         norms = [np.linalg.norm(w[start:stop]) for start, stop in r.groups]
@@ -150,14 +150,14 @@ def test_arrays_tell_the_kernels_the_same_penalty(penalty):
 def test_precision_threads_and_input_are_respected(penalty):
     v = points(np.random.default_rng(8)).astype(np.float32)
     v.flags.writeable = False
-    r = penalty.bind(MODEL, dtype=np.float32)
+    r = penalty.bind(MODEL.layout, dtype=np.float32)
     one = r.prox(v, np.full(6, 0.5, np.float32))
     assert one.dtype == np.float32
     assert r.l1.dtype == r.l2.dtype == r.strength.dtype == np.float32
-    wide = penalty.bind(MODEL).prox(v.astype(np.float64), np.full(6, 0.5))
+    wide = penalty.bind(MODEL.layout).prox(v.astype(np.float64), np.full(6, 0.5))
     np.testing.assert_allclose(one, wide, atol=1e-6)
     for n_threads in (2, 3):
-        again = penalty.bind(MODEL, dtype=np.float32, n_threads=n_threads).prox(v, np.full(6, 0.5, np.float32))
+        again = penalty.bind(MODEL.layout, dtype=np.float32, n_threads=n_threads).prox(v, np.full(6, 0.5, np.float32))
         np.testing.assert_array_equal(one, again)
     np.testing.assert_array_equal(one, r.prox(v, 0.5))
     np.testing.assert_array_equal(r.prox(v[::2], 0.5), one[::2])
@@ -169,14 +169,16 @@ def test_strengths_of_layers_add_up(kind):
     if "alpha" not in inspect.signature(kind).parameters:
         return
     w = points(np.random.default_rng(9))[1]
-    parts = [make(kind, alpha=a).bind(MODEL).value(w) for a in ([0.2, 0.0], [0.0, 0.7])]
-    assert make(kind, alpha=[0.2, 0.7]).bind(MODEL).value(w) == pytest.approx(sum(parts))
-    assert make(kind, alpha=0.4).bind(MODEL).value(w) == pytest.approx(2 * make(kind, alpha=0.2).bind(MODEL).value(w))
+    parts = [make(kind, alpha=a).bind(MODEL.layout).value(w) for a in ([0.2, 0.0], [0.0, 0.7])]
+    assert make(kind, alpha=[0.2, 0.7]).bind(MODEL.layout).value(w) == pytest.approx(sum(parts))
+    assert make(kind, alpha=0.4).bind(MODEL.layout).value(w) == pytest.approx(
+        2 * make(kind, alpha=0.2).bind(MODEL.layout).value(w)
+    )
 
 
 @every_kind
 def test_no_strength_is_no_penalty(kind):
-    r = make(kind, alpha=0.0).bind(MODEL)
+    r = make(kind, alpha=0.0).bind(MODEL.layout)
     v = points(np.random.default_rng(10))
     np.testing.assert_array_equal(r.prox(v, np.ones(6)), v)
     assert r.value(v[0]) == 0
@@ -189,7 +191,7 @@ def test_no_strength_is_no_penalty(kind):
 def test_bad_alpha_is_refused(kind, alpha):
     if "alpha" in inspect.signature(kind).parameters:
         with pytest.raises(ValueError, match=rf"alpha of {kind.__name__} must be one finite number >= 0, or one per"):
-            make(kind, alpha=alpha).bind(MODEL)
+            make(kind, alpha=alpha).bind(MODEL.layout)
 
 
 @every_kind
@@ -197,17 +199,17 @@ def test_bad_alpha_is_refused(kind, alpha):
 def test_bad_l1_ratio_is_refused(kind, l1_ratio):
     if "l1_ratio" in inspect.signature(kind).parameters:
         with pytest.raises(ValueError, match=rf"l1_ratio of {kind.__name__} must be a number between 0 and 1"):
-            make(kind, l1_ratio=l1_ratio).bind(MODEL)
+            make(kind, l1_ratio=l1_ratio).bind(MODEL.layout)
 
 
 @every_kind
 def test_bind_leaves_the_original_alone(kind):
     loose = make(kind)
-    bound = loose.bind(MODEL)
+    bound = loose.bind(MODEL.layout)
     assert type(bound) is kind
-    assert not hasattr(loose, "model")
-    assert bound.bind(MLP([2, 1])).l1.shape == (3,)
-    with pytest.raises(ValueError, match=r"is not bound to a network: call penalty\.bind"):
+    assert not hasattr(loose, "layout")
+    assert bound.bind(MLP([2, 1]).layout).l1.shape == (3,)
+    with pytest.raises(ValueError, match=r"is not bound to a layout: call penalty\.bind"):
         loose.value(np.zeros(3))
     with pytest.raises(ValueError, match="is not bound"):
         loose.prox(np.zeros((1, 3)), np.ones(1))
@@ -218,25 +220,25 @@ def test_conventions_pinned():
     w = np.zeros(17)
     w[:4], w[12] = 3.0, -2.0
     w[8:12] = w[16] = 9.0
-    assert NoPenalty().bind(model).value(w) == 0
-    assert L2(alpha=0.5).bind(model).value(w) == 0.5 * 0.5 * (36 + 4)
-    assert L1(alpha=0.5).bind(model).value(w) == 0.5 * (12 + 2)
-    assert ElasticNet(alpha=2.0, l1_ratio=0.25).bind(model).value(w) == 2 * (0.25 * 14 + 0.75 / 2 * 40)
-    assert GroupLasso(alpha=0.5).bind(model).value(w) == 0.5 * (2 * 6 + 1 * 2)
-    assert SparseGroup(alpha=2.0, l1_ratio=0.25).bind(model).value(w) == 2 * (0.25 * 14 + 0.75 * (2 * 6 + 2))
+    assert NoPenalty().bind(model.layout).value(w) == 0
+    assert L2(alpha=0.5).bind(model.layout).value(w) == 0.5 * 0.5 * (36 + 4)
+    assert L1(alpha=0.5).bind(model.layout).value(w) == 0.5 * (12 + 2)
+    assert ElasticNet(alpha=2.0, l1_ratio=0.25).bind(model.layout).value(w) == 2 * (0.25 * 14 + 0.75 / 2 * 40)
+    assert GroupLasso(alpha=0.5).bind(model.layout).value(w) == 0.5 * (2 * 6 + 1 * 2)
+    assert SparseGroup(alpha=2.0, l1_ratio=0.25).bind(model.layout).value(w) == 2 * (0.25 * 14 + 0.75 * (2 * 6 + 2))
 
 
 def test_which_penalties_are_quadratic():
     mask = MODEL.mask
-    np.testing.assert_array_equal(L2(alpha=0.2).bind(MODEL).quadratic, 0.2 * mask)
-    np.testing.assert_array_equal(ElasticNet(alpha=0.2, l1_ratio=0.0).bind(MODEL).quadratic, 0.2 * mask)
+    np.testing.assert_array_equal(L2(alpha=0.2).bind(MODEL.layout).quadratic, 0.2 * mask)
+    np.testing.assert_array_equal(ElasticNet(alpha=0.2, l1_ratio=0.0).bind(MODEL.layout).quadratic, 0.2 * mask)
     for r in (L1(), ElasticNet(), GroupLasso(), SparseGroup(), SparseGroup(l1_ratio=1.0)):
-        assert r.bind(MODEL).quadratic is None
+        assert r.bind(MODEL.layout).quadratic is None
 
 
 def test_a_zero_group_is_judged_as_a_whole():
     model = MLP([1, 4, 1])
-    r = SparseGroup(alpha=1.0, l1_ratio=0.5).bind(model)  # l1 = 1/2; strength 1/2 sqrt 4 = 1
+    r = SparseGroup(alpha=1.0, l1_ratio=0.5).bind(model.layout)  # l1 = 1/2; strength 1/2 sqrt 4 = 1
     g = np.zeros(model.n_params)
     g[:4] = 1.0  # soft(g, 1/2) has norm 1: just held at zero
     assert r.subdiff_distance(np.zeros(model.n_params), g) == pytest.approx(0.0, abs=1e-15)
@@ -247,15 +249,15 @@ class Box(Penalty):
     """0 where every weight lies in [-1, 1], else infinite: a penalty as a user writes it."""
 
     def value(self, w):
-        return 0.0 if np.all(np.abs(w * self.model.mask) <= 1) else np.inf
+        return 0.0 if np.all(np.abs(w * self.layout.mask) <= 1) else np.inf
 
     def prox(self, v, s):
-        return np.where(self.model.mask > 0, np.clip(v, -1, 1), v)
+        return np.where(self.layout.mask > 0, np.clip(v, -1, 1), v)
 
 
 def test_a_penalty_of_ones_own():
     loose = Box()
-    r = loose.bind(MODEL)
+    r = loose.bind(MODEL.layout)
     assert not r.has_kernel
     assert r.quadratic is None
     assert repr(r) == "Box()"
@@ -270,7 +272,7 @@ def test_a_changed_subclass_loses_the_arrays_of_its_parent():
         def prox(self, v, s):
             return np.maximum(super().prox(v, s), 0)
 
-    r = Positive(alpha=0.0).bind(MODEL)
+    r = Positive(alpha=0.0).bind(MODEL.layout)
     assert not r.has_kernel
     assert r.quadratic is None
     zero = np.zeros(MODEL.n_params)

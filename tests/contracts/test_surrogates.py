@@ -99,7 +99,7 @@ def model_slope(problem, surrogate, s, i, v):
     j, d = jacobian(problem, s.w[i], i), problem.target[rows]
     f = problem.raw_output(s.w)[rows]
     slope = problem.n_agents * s.y[i] + s.tau[i] * (v - s.w[i])
-    blocks = cut_blocks(problem.model, problem.penalty, n_blocks)
+    blocks = cut_blocks(problem.model.layout, problem.penalty, n_blocks)
     for start, stop in itertools.pairwise(blocks):
         moved = f + j[:, :, start:stop] @ (v - s.w[i])[start:stop]
         change = problem.loss.grad(moved, d) - problem.loss.grad(f, d)
@@ -166,7 +166,7 @@ def test_product_with_the_model_is_the_block_diagonal_curvature(loss, penalty):
         if product is None:
             assert isinstance(surrogate, FullLinearization)
             continue
-        blocks = cut_blocks(problem.model, problem.penalty, surrogate.n_blocks)
+        blocks = cut_blocks(problem.model.layout, problem.penalty, surrogate.n_blocks)
         for i in range(3):
             rows = slice(problem.offsets[i], problem.offsets[i + 1])
             root = s.root[rows] if s.root.ndim == 3 else s.root[rows][:, :, None] * np.eye(s.root.shape[1])

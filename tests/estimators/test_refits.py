@@ -136,10 +136,10 @@ class Nonnegative(Penalty):
     """0 where every weight is >= 0, else infinite."""
 
     def value(self, w):
-        return 0.0 if np.all(w[self.model.mask > 0] >= 0) else np.inf
+        return 0.0 if np.all(w[self.layout.mask > 0] >= 0) else np.inf
 
     def prox(self, v, s):
-        return np.where(self.model.mask > 0, np.maximum(v, 0), v)
+        return np.where(self.layout.mask > 0, np.maximum(v, 0), v)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

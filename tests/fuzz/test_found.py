@@ -171,7 +171,7 @@ def test_a_tau_that_rounds_to_zero_does_not_hang():
 
 def test_alpha_beyond_single_precision_is_refused():
     with pytest.raises(ValueError, match=r"alpha of .* is too large for float32"):
-        L2(1e300).bind(MLP([2, 1]), dtype=np.float32)
+        L2(1e300).bind(MLP([2, 1]).layout, dtype=np.float32)
 
 
 def test_gradients_that_overflow_at_the_start_are_refused():

@@ -16,7 +16,7 @@ def make_sub(penalty=None, rows=(20, 0, 50), layers=(6, 5, 3), n_blocks=1, loss=
     shards = [(rng.standard_normal((n, layers[0])), target(n)) for n in rows]
     problem = Problem(MLP(layers), loss or SquaredError(), penalty or L2(alpha=0.1), shards, n_threads=n_threads)
     w = rng.standard_normal((len(rows), problem.n_params))
-    blocks = cut_blocks(problem.model, problem.penalty, n_blocks)
+    blocks = cut_blocks(problem.model.layout, problem.penalty, n_blocks)
     return Subproblem(problem, w, problem.root(w), w.copy(), np.ones(len(rows)), blocks, w.copy(), **options)
 
 

@@ -38,7 +38,7 @@ def make_sub(loss, outputs, penalty, rows=(12, 0, 5), hidden=(6,), n_blocks=1, t
     return Subproblem(
         problem, w=w, root=PartialLinearization().scaled_root(problem, w), start=w.copy(),
         slope=rng.standard_normal(w.shape).astype(dtype), tau=np.full(len(rows), tau, dtype),
-        blocks=cut_blocks(model, problem.penalty, n_blocks), centre=rng.standard_normal(w.shape).astype(dtype),
+        blocks=cut_blocks(model.layout, problem.penalty, n_blocks), centre=rng.standard_normal(w.shape).astype(dtype),
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Uneven(Penalty):
     """l2 that varies within a layer and is not zero on biases: only Python knows it."""
 
     def _l2(self):
-        return 0.1 + 0.05 * (np.arange(self.model.n_params) % 7)
+        return 0.1 + 0.05 * (np.arange(self.layout.n_params) % 7)
 
     def value(self, w):
         return float(0.5 * np.sum(self._l2() * w * w))

@@ -19,7 +19,7 @@ def make_sub(penalty, rows=(9, 0, 4), layers=(3, 4, 2), n_blocks=1, dtype="float
     return Subproblem(
         problem, w=w, root=problem.root(w), slope=rng.standard_normal(w.shape).astype(dtype),
         tau=np.array([0.1, 0.2, 0.3])[: len(rows)].astype(dtype),
-        blocks=cut_blocks(problem.model, problem.penalty, n_blocks), start=w.copy(), **options,
+        blocks=cut_blocks(problem.model.layout, problem.penalty, n_blocks), start=w.copy(), **options,
     )  # fmt: skip
 
 
@@ -73,10 +73,10 @@ class _Box(Penalty):
     """A penalty that only Python knows: weights within [-0.2, 0.2]."""
 
     def value(self, w):
-        return 0.0 if np.all(np.abs(w * self.model.mask) <= 0.2 + 1e-12) else np.inf
+        return 0.0 if np.all(np.abs(w * self.layout.mask) <= 0.2 + 1e-12) else np.inf
 
     def prox(self, v, s):
-        return np.where(self.model.mask > 0, np.clip(v, -0.2, 0.2), v)
+        return np.where(self.layout.mask > 0, np.clip(v, -0.2, 0.2), v)
 
 
 @pytest.mark.parametrize("solver", ["auto", "primal", "fista"])
@@ -105,10 +105,10 @@ def test_single_precision_solves_to_its_precision(penalty):
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.data())
 def test_blocks_cover_everything_and_cut_no_group(n_in, hidden, n_out, data):
     model = MLP([n_in, hidden, n_out])
-    penalty = GroupLasso(alpha=1.0).bind(model)
+    penalty = GroupLasso(alpha=1.0).bind(model.layout)
     most = len(model.groups) + hidden + n_out
     n_blocks = data.draw(st.integers(1, most))
-    blocks = cut_blocks(model, penalty, n_blocks)
+    blocks = cut_blocks(model.layout, penalty, n_blocks)
     assert blocks[0] == 0
     assert blocks[-1] == model.n_params
     assert len(blocks) == n_blocks + 1
@@ -116,12 +116,12 @@ def test_blocks_cover_everything_and_cut_no_group(n_in, hidden, n_out, data):
     inside = np.concatenate([np.arange(a + 1, b) for a, b in model.groups])
     assert not set(inside.tolist()) & set(blocks.tolist())
     with pytest.raises(ValueError, match="at most"):
-        cut_blocks(model, penalty, most + 1)
+        cut_blocks(model.layout, penalty, most + 1)
 
 
 def test_one_weight_per_block_is_allowed_without_groups():
     model = MLP([3, 4, 2])
-    blocks = cut_blocks(model, L1(alpha=1.0).bind(model), model.n_params)
+    blocks = cut_blocks(model.layout, L1(alpha=1.0).bind(model.layout), model.n_params)
     np.testing.assert_array_equal(blocks, np.arange(model.n_params + 1))
 
 

@@ -132,8 +132,8 @@ def test_one_row_stands_for_all_agents(loss):
         np.testing.assert_array_equal(problem.grad(one), problem.grad(each))
         np.testing.assert_array_equal(problem.raw_output(one), problem.raw_output(each))
         np.testing.assert_array_equal(problem.root(one), problem.root(each))
-        np.testing.assert_array_equal(problem.jv(one, v), problem.jv(each, v))
-        np.testing.assert_array_equal(problem.jtu(one, u), problem.jtu(each, u))
+        np.testing.assert_array_equal(problem.jvp(one, v), problem.jvp(each, v))
+        np.testing.assert_array_equal(problem.vjp(one, u), problem.vjp(each, u))
         np.testing.assert_array_equal(problem.gauss_newton(one, root), problem.gauss_newton(each, root))
         part = slice(2, 4)
         np.testing.assert_array_equal(
@@ -206,12 +206,12 @@ def test_curvature_is_root_squared_between_jacobians(loss, hidden):
     p, w = problem.n_params, weights_of(problem)
     root = problem.root(w)
     full = root if root.ndim == 3 else root[:, :, None] * np.eye(root.shape[1])
-    columns = [problem.jv(w, np.tile(e, (problem.n_local, 1))) for e in np.eye(p)]
+    columns = [problem.jvp(w, np.tile(e, (problem.n_local, 1))) for e in np.eye(p)]
     j = np.stack(columns, axis=-1)  # (M, Q, P)
     h = 1e-4
     v = weights_of(problem, seed=7)
     numeric = slope(lambda t: problem.raw_output(w + t * v), h)
-    np.testing.assert_allclose(problem.jv(w, v), numeric, atol=1e-9)
+    np.testing.assert_allclose(problem.jvp(w, v), numeric, atol=1e-9)
     sj = np.einsum("mqr,mqp->mrp", full, j)
     cuts = np.array([0, p // 3, p // 2, p])
     for i in range(problem.n_local):
@@ -226,7 +226,7 @@ def test_curvature_is_root_squared_between_jacobians(loss, hidden):
         part = np.concatenate([a[lo:hi, lo:hi] @ v[i, lo:hi] for lo, hi in pairwise(cuts)])
         np.testing.assert_allclose(problem.gauss_newton_product(w, root, v, cuts)[i], part, atol=1e-12)
         u = np.random.default_rng(i).normal(size=problem.target.shape)
-        np.testing.assert_allclose(problem.jtu(w, u)[i], np.einsum("mq,mqp->p", u[mine], j[mine]), atol=1e-12)
+        np.testing.assert_allclose(problem.vjp(w, u)[i], np.einsum("mq,mqp->p", u[mine], j[mine]), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [SquaredError, Logistic, Softmax, SquaredHinge, Huber])
@@ -247,7 +247,7 @@ def test_single_precision_is_kept(loss):
     w = weights_of(problem)
     root = problem.root(w)
     made = [problem.grad(w), problem.raw_output(w), root, problem.gauss_newton(w, root), problem.x, problem.weight]
-    made += [problem.jv(w, w), problem.jtu(w, problem.target), problem.smooth_value_grad(w[0])[1]]
+    made += [problem.jvp(w, w), problem.vjp(w, problem.target), problem.smooth_value_grad(w[0])[1]]
     assert {array.dtype for array in made} == {np.dtype(np.float32)}
     assert problem.local_values(w).dtype == np.float64
     np.testing.assert_allclose(problem.grad(w), wide.grad(w), atol=1e-6)
@@ -304,10 +304,10 @@ def test_with_shards_keeps_everything_but_the_data():
 def test_a_penalty_of_ones_own_is_bound():
     class Ridge(Penalty):
         def value(self, w):
-            return float(0.5 * np.sum((w * self.model.mask) ** 2))
+            return float(0.5 * np.sum((w * self.layout.mask) ** 2))
 
         def prox(self, v, s):
-            return v / (1 + s[:, None] * self.model.mask)
+            return v / (1 + s[:, None] * self.layout.mask)
 
     own, built_in = problem_of(SquaredError(), penalty=Ridge()), problem_of(SquaredError(), penalty=L2(1.0))
     w = weights_of(own)
