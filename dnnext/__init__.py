@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from dnnext._version import __version__
 
 if TYPE_CHECKING:
-    from dnnext.display import ConvergenceDisplay, SparsityDisplay, TopologyDisplay
+    from dnnext.display import AlignmentDisplay, ConvergenceDisplay, SparsityDisplay, TopologyDisplay
     from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load, resume
     from dnnext.model_selection import regularization_path
     from dnnext.network import Schedule, Topology
 
 
 __all__ = [
+    "AlignmentDisplay",
     "ConvergenceDisplay",
     "DecentralizedMLPClassifier",
     "DecentralizedMLPRegressor",
@@ -28,6 +29,7 @@ __all__ = [
 
 # Loaded on first use, so that `import dnnext` stays light: the estimators bring scikit-learn along.
 _HOMES = {
+    "AlignmentDisplay": "dnnext.display",
     "ConvergenceDisplay": "dnnext.display",
     "DecentralizedMLPClassifier": "dnnext.estimators",
     "DecentralizedMLPRegressor": "dnnext.estimators",

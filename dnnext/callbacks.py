@@ -1,5 +1,6 @@
 """What looks at a run while it goes on; the text is in `dnnext.runs.callbacks`."""
 
+from dnnext.runs.alignment import Alignment
 from dnnext.runs.callbacks import Checkpoint, EarlyStopping, History, Progress
 
-__all__ = ["Checkpoint", "EarlyStopping", "History", "Progress"]
+__all__ = ["Alignment", "Checkpoint", "EarlyStopping", "History", "Progress"]
