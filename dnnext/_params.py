@@ -108,10 +108,12 @@ def _of(value: Any, above: tuple[int, ...]) -> str:
     if id(value) in above:
         return "..."
     above = (*above, id(value))
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.bool_):
-        return repr(value.item() if isinstance(value, np.generic) else value)
     if isinstance(value, np.generic):
-        return repr(value.item())
+        value = value.item()
+    if isinstance(value, float) and abs(value) < 2**53 and value.is_integer():
+        value = int(value)  # 1 and 1.0 are equal
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "O":
             return f"array({_of(value.tolist(), above)})"

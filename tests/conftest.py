@@ -1,12 +1,13 @@
 """Fixtures for all rooms."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from dnnext.runtime import Runtime, threads
 
 # Few examples, none of them timed, nothing written to disk; the same ones every time where CI is set.
 settings.register_profile(
@@ -24,10 +25,23 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def lockstep():
-    """run(n_agents, n_ranks, program): ranks that are threads of this process, see tests/runtime/lockstep.py."""
-    name = "dnnext_tests_lockstep"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "runtime" / "lockstep.py")
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name].run
+    """run(n_agents, n_ranks, program, bounds=None): program(runtime) on ranks that are threads of this process.
+
+    `runtime.messages` has (peer, shape, dtype) of every message that the rank sent by `exchange`.
+    """
+
+    def run(n_agents, n_ranks, program, bounds=None):
+        def on_one_rank(comm):
+            runtime, exchange = Runtime(n_agents, comm, bounds), comm.exchange
+            runtime.messages = []
+
+            def note(out, into):
+                runtime.messages += [(peer, a.shape, a.dtype) for peer, a in out if a.size]
+                exchange(out, into)
+
+            comm.exchange = note
+            return program(runtime)
+
+        return threads.run(n_ranks if bounds is None else len(bounds) - 1, on_one_rank)
+
+    return run

@@ -1,6 +1,21 @@
-"""Where the agents live: all in this process, or in blocks on many ranks."""
+"""Ranks and what they can do together; agents on them, all in this process or in blocks on many ranks."""
 
-from dnnext.runtime.agents import AgentsLost, BadMessage, ExchangePlan, Runtime, split_agents
-from dnnext.runtime.alone import InProcess
+from dnnext.runtime.agents import AgentsLost, BadMessage, InProcess, Runtime
+from dnnext.runtime.alone import Alone
+from dnnext.runtime.blocks import ExchangePlan, split_agents
+from dnnext.runtime.communicator import Communicator, RanksLost, Tally
+from dnnext.runtime.threads import Threads
 
-__all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "InProcess", "Runtime", "split_agents"]
+__all__ = [
+    "AgentsLost",
+    "Alone",
+    "BadMessage",
+    "Communicator",
+    "ExchangePlan",
+    "InProcess",
+    "RanksLost",
+    "Runtime",
+    "Tally",
+    "Threads",
+    "split_agents",
+]

@@ -1,128 +1,39 @@
-"""The contract between the recipes and the place where the agents live.
+"""The agents of a network on the ranks of a communicator.
 
 Design
 ------
 Agents sit in contiguous blocks on ranks: rank r holds ``bounds[r] : bounds[r + 1]``. A rank keeps its own rows and,
-below them, the rows it hears of others (ghosts) in ascending global order. Because blocks are contiguous, the ghosts
-that come from one rank are contiguous too: one message per rank pair and round lands in place. The same mixing kernel
-then runs on ``local | ghost`` rows, so one process (no ghosts) and many ranks give the same bits.
+below them, the rows that it receives from others (ghosts) in ascending global order. Because blocks are contiguous, the
+ghosts that come from one rank are contiguous too: one message per rank pair and round lands in place. The same mixing
+kernel then runs on ``local | ghost`` rows, so one process (no ghosts) and many ranks give the same bits.
 
-Sums over agents are gathered in agent order and added on every rank by the same rule, never reduced by a tree whose
-shape depends on the number of ranks.
+Sums over agents are formed in agent order and by the same rule on every rank, never by a tree whose shape depends on
+the number of ranks: small ones are gathered, large ones run down the ranks as a pipeline that adds one agent after the
+other. Both add the same numbers in the same order.
 """
 
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
+from dnnext.runtime.alone import Alone
+from dnnext.runtime.blocks import ExchangePlan, check_bounds
+from dnnext.runtime.communicator import Communicator, RanksLost
+from dnnext.runtime.parcel import Parcel
 
-__all__ = ["AgentsLost", "BadMessage", "ExchangePlan", "Runtime", "check_bounds", "split_agents"]
+__all__ = ["AgentsLost", "BadMessage", "InProcess", "Runtime"]
 
 Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
-TOLD: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, MemoryError)  # kinds kept from rank to rank
-
-
-def split_agents(n_agents: int, n_ranks: int) -> NDArray[np.int64]:
-    """Boundaries (n_ranks + 1,) of contiguous blocks whose sizes differ by at most one, larger blocks first.
-
-    Parameters
-    ----------
-    n_agents, n_ranks : int
-        At least one agent per rank.
-
-    Returns
-    -------
-    ndarray of int64
-        Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
-
-    Raises
-    ------
-    ValueError
-        If a rank would hold no agent.
-
-    Examples
-    --------
-    >>> split_agents(10, 4)
-    array([ 0,  3,  6,  8, 10])
-    """
-    n_agents, n_ranks = _checks.check_count("n_agents", n_agents), _checks.check_count("n_ranks", n_ranks)
-    if n_ranks > n_agents:
-        raise ValueError(
-            f"n_ranks must be at most n_agents, got {n_ranks} ranks for {n_agents} agents; start fewer ranks, or use "
-            "more agents."
-        )
-    size, rest = divmod(n_agents, n_ranks)
-    sizes = np.full(n_ranks, size, dtype=np.int64)
-    sizes[:rest] += 1
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
-
-
-def check_bounds(bounds: Any, n_agents: int, n_ranks: int) -> NDArray[np.int64]:
-    """The boundaries given, or those of `split_agents` for None.
-
-    Raises
-    ------
-    ValueError
-        If they leave agents or ranks out.
-    """
-    if bounds is None:
-        return split_agents(n_agents, n_ranks)
-    edges: NDArray[np.int64] = np.asarray(bounds, dtype=np.int64)
-    if edges.shape != (n_ranks + 1,) or edges[[0, -1]].tolist() != [0, n_agents] or np.any(np.diff(edges) < 1):
-        raise ValueError(
-            f"bounds must rise from 0 to {n_agents} with at least one agent on each of {n_ranks} ranks, "
-            f"got {edges.tolist()}."
-        )
-    return edges
-
-
-@dataclass(frozen=True, eq=False)
-class ExchangePlan:
-    """Who sends which rows to whom in one round, seen from one rank.
-
-    Attributes
-    ----------
-    n_local, n_ghost : int
-        Rows held here, and rows heard from other ranks.
-    ghosts : (n_ghost,) int64
-        Their global agent ids, ascending; ghost g is row ``n_local + g``.
-    peers : tuple of int
-        Ranks that may ever exchange with this one, ascending. The same for all rounds of one network, so a round in
-        which a peer is silent has a count of zero for it.
-    send_rows : (sum of send_counts,) int64
-        Local rows to send, peer after peer, ascending within a peer.
-    send_counts, recv_counts : (len(peers),) int64
-        Rows to each peer and from each peer; what comes from the peers fills the ghost rows in order.
-    key : str
-        Names the peers of *all* ranks (equal on every rank): a runtime may keep one communicator per key.
-
-    Examples
-    --------
-    Rank 0 of two holds the agents 0 and 1; it sends agent 1 to rank 1, and hears agent 2 from there.
-
-    >>> one = np.array([1])
-    >>> plan = ExchangePlan(2, 1, ghosts=np.array([2]), peers=(1,), send_rows=one, send_counts=one, recv_counts=one,
-    ...                     key="0-1")
-    >>> plan.n_local + plan.n_ghost
-    3
-    """
-
-    n_local: int
-    n_ghost: int
-    ghosts: NDArray[np.int64]
-    peers: tuple[int, ...]
-    send_rows: NDArray[np.int64]
-    send_counts: NDArray[np.int64]
-    recv_counts: NDArray[np.int64]
-    key: str
+GATHER = 1 << 20  # bytes of all agents up to which a sum is gathered
+CHUNK = 1 << 15  # numbers that travel at once down the pipeline
 
 
 class AgentsLost(RuntimeError):
@@ -133,7 +44,7 @@ class AgentsLost(RuntimeError):
     ranks : tuple of int
         The ranks that are gone; empty if all answer but wait for different things.
     agents : tuple of int
-        Global ids of the agents they held.
+        The agents they held, by the numbers that these had when the run began.
 
     Examples
     --------
@@ -153,7 +64,7 @@ class BadMessage(RuntimeError):
     Attributes
     ----------
     agent : int
-        Who sent it.
+        The sender.
     round : int
         The mixing round, counted from 0.
 
@@ -168,39 +79,86 @@ class BadMessage(RuntimeError):
         self.agent, self.round = agent, round_
 
 
-class Runtime(ABC):
-    """Where the agents live.
+def _names_agents(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Say which agents are lost where the communicator says which ranks are."""
+
+    @wraps(method)
+    def call(self: "Runtime", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except RanksLost as lost:
+            raise self.lost(lost.ranks, lost.what) from lost
+
+    return call
+
+
+class Runtime:
+    """Agents in contiguous blocks on the ranks of a communicator.
 
     Every rank runs the same program on its block of agents. All methods are collective: every rank calls them, in the
     same order. A decision that ends a loop may use only what `sum_agents`, `max_agents` or `all_agents` returned.
 
+    Parameters
+    ----------
+    n_agents : int
+        Agents of the whole network, at least one per rank.
+    comm : Communicator, optional
+        The ranks; default: this process alone. `close` closes it.
+    bounds : (n_ranks + 1,) ints, optional
+        Rank r holds the agents ``bounds[r] : bounds[r + 1]``; default: `split_agents`.
+    first_numbers : (n_agents,) ints, optional
+        What the agents are called in messages, where some of those with which a run began are lost; default: 0 to
+        n_agents - 1.
+
     Attributes
     ----------
     n_agents : int
-        Agents of the whole network.
+    comm : Communicator
     bounds : (n_ranks + 1,) int64
-        Rank r holds the agents ``bounds[r] : bounds[r + 1]``.
+    first_numbers : (n_agents,) int64
     rank, n_ranks : int
         This rank, and how many there are.
     n_here : int
         Ranks on this machine, this one included.
-    bytes_wire : int
-        Bytes that this rank has handed over to reach other ranks: messages and sums alike.
+
+    Raises
+    ------
+    ValueError
+        If there are more ranks than agents, or bounds do not fit.
+    AgentsLost
+        From every method, when a rank died or fell silent.
 
     Examples
     --------
-    >>> from dnnext.runtime import InProcess
-    >>> runtime = InProcess(3)
-    >>> isinstance(runtime, Runtime), runtime.n_ranks, int(runtime.max_agents(np.array([4, 9, 2])))
-    (True, 1, 9)
+    >>> from dnnext.runtime import threads
+    >>> def program(comm):
+    ...     runtime = Runtime(3, comm)
+    ...     return runtime.agents, int(runtime.max_agents(np.array(runtime.agents)))
+    >>> threads.run(2, program)
+    [(range(0, 2), 2), (range(2, 3), 2)]
     """
 
-    n_agents: int
-    bounds: NDArray[np.int64]
-    rank: int
-    n_ranks: int
-    n_here: int = 1
-    bytes_wire: int = 0
+    def __init__(
+        self,
+        n_agents: int,
+        comm: Communicator | None = None,
+        bounds: ArrayLike | None = None,
+        first_numbers: ArrayLike | None = None,
+    ) -> None:
+        self.n_agents = _checks.check_count("n_agents", n_agents)
+        self.comm = comm = Alone() if comm is None else comm
+        self.rank, self.n_ranks, self.n_here = comm.rank, comm.size, comm.n_here
+        self.bounds = check_bounds(bounds, self.n_agents, comm.size)
+        numbers: Any = np.arange(self.n_agents) if first_numbers is None else first_numbers
+        self.first_numbers: NDArray[np.int64] = np.asarray(numbers, dtype=np.int64)
+        self.has_survivors = False
+        self._parcel, self._counts, self._resumed = Parcel(), np.diff(self.bounds), 0
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.n_agents}): rank {self.rank} of {self.n_ranks} holds agents {self.agents[0]} "
+            f"to {self.agents[-1]}"
+        )
 
     @property
     def agents(self) -> range:
@@ -212,7 +170,16 @@ class Runtime(ABC):
         """Whether other ranks hold some of the agents."""
         return self.n_ranks > 1
 
-    @abstractmethod
+    @property
+    def bytes_wire(self) -> int:
+        """Bytes that this rank has handed over to reach other ranks: messages and sums alike. Set it to resume."""
+        return self._resumed + self.comm.tally.sent
+
+    @bytes_wire.setter
+    def bytes_wire(self, count: int) -> None:
+        self._resumed = count - self.comm.tally.sent
+
+    @_names_agents
     def exchange(self, rows: Sequence[Array], plan: ExchangePlan) -> None:
         """Fill ``array[n_local : n_local + n_ghost]`` of every array with the rows of the ranks that own them.
 
@@ -224,17 +191,49 @@ class Runtime(ABC):
         plan : ExchangePlan
             Who sends which rows to whom.
         """
+        if not self.is_distributed:
+            return
+        parcel = self._parcel
+        parcel.pack(rows, plan)
+        self.comm.exchange(parcel.to_peers, parcel.from_peers)
+        parcel.unpack(rows)
 
-    @abstractmethod
+    @_names_agents
     def all_agents(self, values: Array) -> Array:
         """Values (n_local, ...) of all ranks in agent order, (n_agents, ...), equal everywhere; do not write to it."""
+        mine = self._check_local(values)
+        if not self.is_distributed:
+            return mine
+        every = np.empty((self.n_agents, *mine.shape[1:]), dtype=mine.dtype)
+        self.comm.allgather(mine, every, self._counts)
+        return every
 
-    @abstractmethod
+    @_names_agents
     def all_ranks(self, text: str) -> list[str]:
         """The texts of all ranks, in rank order, equal everywhere."""
+        return self.comm.texts(text) if self.is_distributed else [text]
+
+    @_names_agents
+    def sum_agents(self, values: Array) -> Any:
+        """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).
+
+        The values are added in agent order and the same way everywhere. Floats are added and returned in float64,
+        counts and flags in int64.
+        """
+        values = self._check_local(values)
+        row, is_float = values[0].size, values.dtype.kind == "f"
+        small = row * self.n_agents * 8 <= GATHER or row < CHUNK // 8
+        if self.is_distributed and is_float and not small:
+            return self._sum_down_the_ranks(values)
+        gathered = np.ascontiguousarray(self.all_agents(values))
+        return np.add.reduce(gathered, axis=0, dtype=np.float64 if is_float else np.int64)
+
+    def max_agents(self, values: Array) -> Any:
+        """``max_i values_i`` over all agents; values (n_local, ...) -> (...). NaN wins over every number."""
+        return np.maximum.reduce(self.all_agents(values), axis=0)
 
     def agree(self, name: str, value: Any) -> None:
-        """Compare a str, number, bool, None or tuple of those over the ranks.
+        """Compare a value over the ranks, by its fingerprint.
 
         Raises
         ------
@@ -243,6 +242,7 @@ class Runtime(ABC):
         """
         self.agree_on({name: value})
 
+    @_names_agents
     def agree_on(self, fields: dict[str, Any]) -> None:
         """`agree` on several named values at once.
 
@@ -251,14 +251,7 @@ class Runtime(ABC):
         ValueError
             On every rank, naming the first field that differs and a rank where it does.
         """
-        told = [json.loads(text) for text in self.all_ranks(json.dumps({k: repr(v) for k, v in fields.items()}))]
-        for rank, other in enumerate(told):
-            for name in {**told[0], **other}:
-                first, here = told[0].get(name, "nothing"), other.get(name, "nothing")
-                if first != here:
-                    raise ValueError(
-                        f"{name} must be equal on all ranks, got {here} on rank {rank} and {first} on rank 0."
-                    )
+        self.comm.agree_on(fields)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -267,49 +260,33 @@ class Runtime(ABC):
         Raises
         ------
         ValueError, TypeError, OSError, MemoryError, or else RuntimeError
-            On every rank, what the first rank that failed said, and which it was.
+            On every rank, the sentence of the first rank that failed, and which it was.
         """
-        failure: Exception | None = None
         try:
-            yield
-        except Exception as error:
-            failure = error
-        if not self.is_distributed:
-            if failure is not None:
-                raise failure
-            return
-        kinds = [kind for kind in TOLD if isinstance(failure, kind)]
-        mine = "" if failure is None else f"{kinds[0].__name__ if kinds else type(failure).__name__} {failure}"
-        for rank, text in enumerate(self.all_ranks(mine)):
-            if text:
-                name, _, sentence = text.partition(" ")
-                known = {kind.__name__: kind for kind in TOLD}
-                sentence = sentence if name in known else f"{name}: {sentence}"
-                raise known.get(name, RuntimeError)(f"rank {rank}: {sentence}") from failure
+            with self.comm.together():
+                yield
+        except RanksLost as lost:
+            raise self.lost(lost.ranks, lost.what) from lost
 
-    @property
-    def has_survivors(self) -> bool:
-        """Whether agents were lost and the others may go on, on `survivors`."""
-        return False
-
+    @_names_agents
     def survivors(self) -> "Runtime":
         """The runtime of the agents that are left, in their order, after `AgentsLost`. Collective among them."""
-        raise NotImplementedError(f"{type(self).__name__} cannot go on without its lost agents.")
+        comm = self.comm.survivors()
+        blocks = [np.arange(self.bounds[r], self.bounds[r + 1]) for r in comm.members]
+        bounds = np.concatenate([[0], np.cumsum([len(block) for block in blocks])])
+        comm.tally = self.comm.tally
+        rest = Runtime(int(bounds[-1]), comm, bounds, self.first_numbers[np.concatenate(blocks)])
+        rest._resumed = self._resumed
+        return rest
 
     def lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
         """The error that names the agents of these ranks and what became of them."""
-        if not ranks:
-            return AgentsLost(
-                f"rank {self.rank} waited in vain although every rank answers: they wait for different things. Every "
-                "rank must make the same calls in the same order"
-            )
-        names = [f"agents {self.bounds[r]} to {self.bounds[r + 1] - 1} (rank {r})" for r in ranks]
-        agents = [int(i) for r in ranks for i in range(self.bounds[r], self.bounds[r + 1])]
-        return AgentsLost(f"{', '.join(names)} {what}", ranks, agents)
+        self.has_survivors = self.comm.has_survivors
+        return lost_agents(self.rank, RanksLost(ranks, what), self.bounds, self.first_numbers)
 
     def close(self) -> None:
-        """Give back what the runtime holds; it cannot be used afterwards. Collective."""
-        return
+        """Give back what the communicator holds; it cannot be used afterwards. Collective."""
+        self.comm.close()
 
     def __enter__(self) -> Self:
         return self
@@ -318,18 +295,23 @@ class Runtime(ABC):
         if kind is None:  # else the others may be waiting elsewhere
             self.close()
 
-    def sum_agents(self, values: Array) -> Any:
-        """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).
-
-        The values are gathered in agent order and added the same way everywhere. Floats are added and
-        returned in float64, counts and flags in int64.
-        """
-        gathered = np.ascontiguousarray(self.all_agents(values))
-        return np.add.reduce(gathered, axis=0, dtype=np.float64 if gathered.dtype.kind == "f" else np.int64)
-
-    def max_agents(self, values: Array) -> Any:
-        """``max_i values_i`` over all agents; values (n_local, ...) -> (...). NaN wins over every number."""
-        return np.maximum.reduce(self.all_agents(values), axis=0)
+    def _sum_down_the_ranks(self, values: Array) -> Array:
+        """Rank r adds its agents to what the ranks before have added, chunk by chunk; the last one hands it to all."""
+        comm, last = self.comm, self.n_ranks - 1
+        total, parts = np.empty(values.shape[1:]), values.reshape(len(values), -1)
+        flat = total.reshape(-1)
+        for low in range(0, flat.size, CHUNK):
+            piece = flat[low : low + CHUNK]
+            if self.rank:
+                comm.receive(piece, self.rank - 1)
+            else:
+                piece[...] = parts[0, low : low + CHUNK]
+            for agent in parts[0 if self.rank else 1 :, low : low + CHUNK]:
+                piece += agent
+            if self.rank != last:
+                comm.send(piece, self.rank + 1)
+        comm.broadcast(total, last)
+        return total
 
     def _check_local(self, values: Array) -> Array:
         values = np.asarray(values)
@@ -339,3 +321,44 @@ class Runtime(ABC):
                 f"got shape {values.shape}."
             )
         return values
+
+
+class InProcess(Runtime):
+    """All agents in one process; every row is local.
+
+    Parameters
+    ----------
+    n_agents : int
+        How many agents, at least 1.
+
+    Examples
+    --------
+    >>> runtime = InProcess(3)
+    >>> runtime.agents, runtime.is_distributed
+    (range(0, 3), False)
+    >>> float(runtime.sum_agents(np.array([1.0, 2.0, 4.0])))
+    7.0
+    """
+
+    def __init__(self, n_agents: int) -> None:
+        super().__init__(n_agents, Alone())
+
+    def __repr__(self) -> str:
+        return f"InProcess({self.n_agents})"
+
+
+def lost_agents(rank: int, lost: RanksLost, bounds: Array, first_numbers: Array) -> AgentsLost:
+    """What this rank says of the agents on lost ranks."""
+    if not lost.ranks:
+        return AgentsLost(f"rank {rank} {lost.what}")
+    blocks = [first_numbers[bounds[r] : bounds[r + 1]].tolist() for r in lost.ranks]
+    names = [f"{_listed(block)} (rank {r})" for block, r in zip(blocks, lost.ranks, strict=True)]
+    return AgentsLost(f"{', '.join(names)} {lost.what}", lost.ranks, [i for block in blocks for i in block])
+
+
+def _listed(numbers: list[int]) -> str:
+    """The agents of one rank in words, all of them where some are missing in between."""
+    first, last = numbers[0], numbers[-1]
+    if first == last:
+        return f"agent {first}"
+    return f"agents {first} to {last}" if last - first == len(numbers) - 1 else f"agents {', '.join(map(str, numbers))}"

@@ -1,51 +1,45 @@
-"""All agents in this process: nothing to send."""
+"""One process without others: nothing to send."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dnnext import _checks
-from dnnext.runtime.agents import ExchangePlan, Runtime
+from dnnext.runtime.communicator import Communicator, Messages, Tally
 
-__all__ = ["InProcess"]
+__all__ = ["Alone"]
 
 Array = NDArray[Any]
 
 
-class InProcess(Runtime):
-    """All agents in one process; every row is local.
-
-    Parameters
-    ----------
-    n_agents : int
-        How many agents, at least 1.
+class Alone(Communicator):
+    """The communicator of one rank.
 
     Examples
     --------
-    >>> runtime = InProcess(3)
-    >>> runtime.agents, runtime.is_distributed
-    (range(0, 3), False)
-    >>> float(runtime.sum_agents(np.array([1.0, 2.0, 4.0])))
-    7.0
+    >>> alone = Alone()
+    >>> alone.rank, alone.size, alone.texts("a")
+    (0, 1, ['a'])
     """
 
-    def __init__(self, n_agents: int) -> None:
-        self.n_agents = _checks.check_count("n_agents", n_agents)
-        self.bounds = np.array([0, self.n_agents], dtype=np.int64)
-        self.rank, self.n_ranks = 0, 1
+    def __init__(self) -> None:
+        self.rank, self.size, self.members, self.tally = 0, 1, (0,), Tally()
 
-    def exchange(self, rows: Sequence[Array], plan: ExchangePlan) -> None:
-        """Nothing to do: there are no ghosts."""
+    def split(self, colour: int) -> "Alone":
+        """Itself once more."""
+        return Alone()
 
-    def all_agents(self, values: Array) -> Array:
-        """The values themselves."""
-        return self._check_local(values)
+    def _begin(self, out: Messages, into: Messages) -> Callable[[], None]:
+        for rank, _ in [*out, *into]:
+            self._refuse(rank)
+        return lambda: None
 
-    def all_ranks(self, text: str) -> list[str]:
-        """The text itself."""
-        return [text]
+    def _send(self, a: Array, to: int) -> None:
+        self._refuse(to)
 
-    def __repr__(self) -> str:
-        return f"InProcess({self.n_agents})"
+    def _receive(self, a: Array, source: int) -> None:
+        self._refuse(source)
+
+    @staticmethod
+    def _refuse(rank: int) -> None:
+        raise ValueError(f"a peer must be another rank of the communicator, got {rank} where there is only rank 0.")

@@ -1,81 +1,355 @@
-"""What a group of ranks can do: MPI, threads, one process alone and sites; agents, layers and cubes stand on it."""
+"""What a group of ranks can do: MPI, threads, one process alone and sites; agents, layers and cubes stand on it.
 
-from collections.abc import Sequence
+Design
+------
+An engine provides one operation, `_begin`: a message to and from every peer. All collective operations follow from it;
+an engine that has faster ones of its own overrides them. What is counted is the same on every engine, because the
+counting is done here, by what an operation must receive and not by how it is carried.
+"""
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Self
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Communicator", "Tally"]
+from dnnext import _checks, _params
+
+__all__ = ["Communicator", "RanksLost", "Tally"]
 
 Array = NDArray[Any]
+Messages = Sequence[tuple[int, Array]]  # pairs of rank and array
+
+KINDS: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, MemoryError)  # kept from rank to rank
+SLOT = 4096  # bytes of a text that travel in the first message; the rest needs a second one
+SMALL = 1 << 16  # bytes up to which an allreduce gathers everything: one latency instead of two
+SHOWN = 100  # letters of a value in a message
 
 
 @dataclass
 class Tally:
-    """Words (numbers) and messages that one rank received, by kind of call.
+    """Words (numbers) and messages that one rank received, and the calls that it made, by kind of call.
+
+    Attributes
+    ----------
+    words, messages, calls : dict of str to int
+        By the name of the method. A message of no words is not sent and does not count.
+    sent : int
+        Bytes that this rank handed over to reach others; what goes to all of them counts once.
 
     Examples
     --------
     >>> tally = Tally()
     >>> tally.add("allgather", words=12, messages=3)
-    >>> tally.words, tally.messages
-    ({'allgather': 12}, {'allgather': 3})
+    >>> tally.words, tally.messages, tally.calls
+    ({'allgather': 12}, {'allgather': 3}, {'allgather': 1})
     """
 
     words: dict[str, int] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    sent: int = 0
 
-    def add(self, kind: str, words: int, messages: int = 1) -> None:
-        """Count so many words in so many messages of a kind."""
-        self.words[kind] = self.words.get(kind, 0) + int(words)
-        self.messages[kind] = self.messages.get(kind, 0) + int(messages)
+    def add(self, kind: str, words: int, messages: int = 1, sent: int = 0) -> None:
+        """Count one call of a kind, with so many words in so many messages received and so many bytes sent."""
+        self.words[kind] = self.words.get(kind, 0) + words
+        self.messages[kind] = self.messages.get(kind, 0) + messages
+        self.calls[kind] = self.calls.get(kind, 0) + 1
+        self.sent += sent
 
 
-class Communicator(Protocol):
+class RanksLost(RuntimeError):
+    """Ranks that died or fell silent.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        The ranks that are gone; empty if all answer but wait for different things.
+    what : str
+        What became of them.
+
+    Examples
+    --------
+    >>> str(RanksLost([1, 2], "died")), RanksLost([1, 2], "died").ranks
+    ('ranks 1, 2 died', (1, 2))
+    """
+
+    def __init__(self, ranks: Sequence[int], what: str) -> None:
+        names = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} " if ranks else ""
+        super().__init__(names + what)
+        self.ranks, self.what = tuple(ranks), what
+
+
+class Communicator(ABC):
     """A group of ranks that run the same program; every method is collective but `send` and `receive`.
 
-    Sums are added in rank order, never by a tree whose shape depends on the number of ranks. Every wait ends with an
-    error after `timeout` seconds. Arrays are C-contiguous.
+    Sums are added in rank order, never by a tree whose shape depends on the number of ranks. Every wait ends with
+    `RanksLost` after `timeout` seconds. Arrays are C-contiguous; every rank gives the same dtype and the same shapes.
+    An array without entries is fine everywhere and is not sent.
 
     Attributes
     ----------
     rank, size : int
         This rank, and how many there are.
+    members : tuple of int
+        Ranks of the group in the communicator that this one was made from by `split` or `survivors`.
+    n_here : int
+        Ranks on this machine, this one included.
+    timeout : float
+        Seconds.
     tally : Tally
         Words and messages received by this rank.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import Alone
+    >>> a = np.array([1.0, 2.0])
+    >>> Alone().allreduce(a)
+    >>> a
+    array([1., 2.])
     """
 
     rank: int
     size: int
+    members: tuple[int, ...]
+    n_here: int = 1
+    timeout: float = math.inf
     tally: Tally
 
+    # What an engine provides
+
+    @abstractmethod
+    def _begin(self, out: Messages, into: Messages) -> Callable[[], None]:
+        """Begin one message to and from every peer; the function returned waits until `into` is filled."""
+
+    @abstractmethod
+    def _send(self, a: Array, to: int) -> None: ...
+
+    @abstractmethod
+    def _receive(self, a: Array, source: int) -> None: ...
+
+    @abstractmethod
     def split(self, colour: int) -> "Communicator":
         """The ranks that gave the same colour, in their order."""
 
-    def exchange(self, out: Sequence[tuple[int, Array]], into: Sequence[tuple[int, Array]]) -> None:
+    def survivors(self) -> "Communicator":
+        """The ranks that are left after some were lost. Collective among them."""
+        raise NotImplementedError(f"{type(self).__name__} cannot go on without its lost ranks.")
+
+    @property
+    def has_survivors(self) -> bool:
+        """Whether ranks were lost and the others may go on, on `survivors`."""
+        return False
+
+    def close(self) -> None:
+        """Give back what the communicator holds; it cannot be used afterwards. Collective."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:  # else the others may be waiting elsewhere
+            self.close()
+
+    # What everyone may call
+
+    def exchange(self, out: Messages, into: Messages) -> None:
         """One message to and from every peer: pairs of rank and array; `into` is filled."""
+        out, into = [m for m in out if m[1].size], [m for m in into if m[1].size]
+        self._count("exchange", sum([a.size for _, a in into]), len(into), sum([a.nbytes for _, a in out]))
+        self._begin(out, into)()
 
     def send(self, a: Array, to: int) -> None:
-        """One message; it may return before the other rank has received it."""
+        """One message; `a` may be changed afterwards. It may return before the other rank has received it."""
+        self.tally.add("send", 0, 0, a.nbytes)
+        if a.size:
+            self._send(a, to)
 
     def receive(self, a: Array, source: int) -> None:
         """Fill `a` with the next message of that rank."""
+        self.tally.add("receive", a.size, bool(a.size))
+        if a.size:
+            self._receive(a, source)
 
-    def allgather(self, mine: Array, into: Array) -> None:
-        """``into[r] = mine of rank r``; into (size, ...)."""
+    def allgather(self, mine: Array, into: Array, counts: ArrayLike | None = None) -> None:
+        """``into[r] = mine of rank r``; into (size, ...). With `counts`, rank r fills the next counts[r] rows.
+
+        With counts, ``mine`` is (counts[rank], ...) and ``into`` (sum of counts, ...).
+        """
+        edges = np.arange(self.size + 1) if counts is None else np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        own = into[edges[self.rank]] if counts is None else into[edges[self.rank] : edges[self.rank + 1]]
+        if mine.shape != own.shape or len(into) != edges[-1]:
+            raise ValueError(f"mine must have the shape {own.shape} of its part of into, got {mine.shape}.")
+        self._count("allgather", into.size - mine.size, self._others(edges), mine.nbytes)
+        if into.size:
+            self._allgather(np.ascontiguousarray(mine), into, edges)
+
+    def start_reduce_scatter(self, parts: Array, into: Array) -> Callable[[], None]:
+        """Begin `reduce_scatter`; the function returned waits for it. Nothing may touch the arrays in between."""
+        if parts.shape != (self.size, *into.shape):
+            raise ValueError(f"parts must have the shape {(self.size, *into.shape)}, got {parts.shape}.")
+        others = [r for r in range(self.size) if r != self.rank and into.size]
+        self._count("reduce_scatter", len(others) * into.size, len(others), len(others) * into.nbytes)
+        received = np.empty((self.size, *into.shape), dtype=parts.dtype)
+        wait = self._begin([(r, parts[r]) for r in others], [(r, received[r]) for r in others])
+
+        def finish() -> None:
+            wait()
+            received[self.rank] = parts[self.rank]
+            into[...] = received[0]
+            for part in received[1:]:
+                into[...] += part
+
+        return finish
 
     def reduce_scatter(self, parts: Array, into: Array) -> None:
         """``into = sum over ranks of their parts[rank]``, added in rank order; parts (size, ...)."""
+        self.start_reduce_scatter(parts, into)()
 
     def allreduce(self, a: Array, op: str = "sum") -> None:
         """``a = sum or max over ranks``, in place, added in rank order, equal everywhere."""
+        _checks.check_choice("op", op, ("sum", "max"))
+        if op == "sum" and a.nbytes > SMALL and self.size > 2:
+            part = -(-a.size // self.size)
+            parts = np.zeros((self.size, part), dtype=a.dtype)
+            parts.reshape(-1)[: a.size] = a.reshape(-1)
+            total = np.empty(part, dtype=a.dtype)
+            self.reduce_scatter(parts, total)
+            self.allgather(total, parts)
+            a[...] = parts.reshape(-1)[: a.size].reshape(a.shape)
+            return
+        every = np.empty((self.size, *a.shape), dtype=a.dtype)
+        self._count("allreduce", every.size - a.size, (self.size - 1) * bool(a.size), a.nbytes)
+        if a.size:
+            self._allgather(a, every, np.arange(self.size + 1))
+        a[...] = every[0]
+        for other in every[1:]:
+            if op == "sum":
+                a[...] += other
+            else:
+                np.maximum(a, other, out=a)
 
     def broadcast(self, a: Array, root: int) -> None:
         """``a = a of rank root``, in place."""
+        own = self.rank == root or not a.size
+        self._count("broadcast", 0 if own else a.size, not own, a.nbytes * (self.rank == root))
+        if a.size:
+            self._broadcast(a, root)
 
     def texts(self, text: str) -> list[str]:
-        """The texts of all ranks, in rank order, equal everywhere."""
+        """The texts of all ranks, in rank order, equal everywhere: one message each, two if one of them is long."""
+        if self.size == 1:
+            return [text]
+        letters = np.frombuffer(text.encode(), dtype=np.uint8)
+        mine, every = np.zeros(SLOT, dtype=np.uint8), np.empty((self.size, SLOT), dtype=np.uint8)
+        mine[:8] = np.frombuffer(len(letters).to_bytes(8, "little"), dtype=np.uint8)
+        head = letters[: SLOT - 8]
+        mine[8 : 8 + len(head)] = head
+        self._count("texts", SLOT * (self.size - 1), self.size - 1, SLOT)
+        self._allgather(mine, every, np.arange(self.size + 1))
+        lengths = [int.from_bytes(row[:8].tobytes(), "little") for row in every]
+        rests = [max(length - len(row[8:]), 0) for length, row in zip(lengths, every, strict=True)]
+        parts = [row[8 : 8 + n].tobytes() for n, row in zip(lengths, every, strict=True)]
+        if any(rests):
+            rest, edges = np.empty(sum(rests), dtype=np.uint8), np.concatenate([[0], np.cumsum(rests)])
+            self._count("texts", len(rest) - rests[self.rank], self._others(edges), rests[self.rank])
+            self._allgather(letters[len(head) :].copy(), rest, edges)
+            parts = [part + more.tobytes() for part, more in zip(parts, np.split(rest, edges[1:-1]), strict=True)]
+        return [part.decode() for part in parts]
 
-    def survivors(self) -> "Communicator":
-        """The ranks that are left after some were lost. Collective among them."""
+    def agree_on(self, fields: dict[str, Any]) -> None:
+        """Compare named values over the ranks, by their fingerprints.
+
+        Raises
+        ------
+        ValueError
+            On every rank, naming the first field that differs and a rank where it does.
+        """
+        if self.size == 1:
+            return
+        every = [json.loads(text) for text in self.texts(json.dumps({k: _shown(v) for k, v in fields.items()}))]
+        for rank, other in enumerate(every):
+            for name in {**every[0], **other}:
+                first, here = every[0].get(name, ["nothing"] * 2), other.get(name, ["nothing"] * 2)
+                if first != here:
+                    place = 0 if first[0] != here[0] else 1  # what is shown may hide the difference
+                    raise ValueError(
+                        f"{name} must be equal on all ranks, got {here[place]} on rank {rank} and {first[place]} on "
+                        "rank 0."
+                    )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block of work without messages that may fail on some ranks only: its error is then raised on all.
+
+        Raises
+        ------
+        ValueError, TypeError, OSError, MemoryError, or else RuntimeError
+            On every rank, the sentence of the first rank that failed, and which it was.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        if self.size == 1:
+            if failure is not None:
+                raise failure
+            return
+        kinds = [kind for kind in KINDS if isinstance(failure, kind)]
+        mine = "" if failure is None else f"{kinds[0].__name__ if kinds else type(failure).__name__} {failure}"
+        for rank, text in enumerate(self.texts(mine)):
+            if text:
+                name, _, sentence = text.partition(" ")
+                known = {kind.__name__: kind for kind in KINDS}
+                sentence = sentence if name in known else f"{name}: {sentence}"
+                raise known.get(name, RuntimeError)(f"rank {rank}: {sentence}") from failure
+
+    # How engines without faster ways do it
+
+    def _allgather(self, mine: Array, into: Array, edges: Array) -> None:
+        rows = [into[low:high] for low, high in pairwise(edges.tolist())]
+        rows[self.rank][...] = mine
+        others = [r for r in range(self.size) if r != self.rank]
+        out = [(r, mine) for r in others if mine.size]
+        self._begin(out, [(r, rows[r]) for r in others if rows[r].size])()
+
+    def _broadcast(self, a: Array, root: int) -> None:
+        others = [r for r in range(self.size) if r != root]
+        mine = self.rank == root
+        self._begin([(r, a) for r in others] if mine else [], [] if mine else [(root, a)])()
+
+    def _count(self, kind: str, words: int, messages: int, sent: int) -> None:
+        self.tally.add(kind, int(words), int(messages) if words else 0, sent if self.size > 1 else 0)
+
+    def _others(self, edges: Array) -> int:
+        """Other ranks that send anything, where rank r has the rows edges[r] : edges[r + 1]."""
+        sizes = np.diff(edges)
+        return int(np.count_nonzero(sizes) - bool(sizes[self.rank]))
+
+    @staticmethod
+    def _different() -> RanksLost:
+        return RanksLost(
+            [],
+            "waited in vain although every rank answers: they wait for different things. Every rank must make the same "
+            "calls in the same order",
+        )
+
+
+def _shown(value: Any) -> list[str]:
+    """A short text for the eye, and one that is equal for equal values only."""
+    mark = _params.fingerprint(value)
+    short = mark if len(mark) <= SHOWN else repr(value)
+    return [short if len(short) <= SHOWN else f"{short[: SHOWN - 3]}...", mark if len(mark) <= SHOWN else _hash(mark)]
+
+
+def _hash(mark: str) -> str:
+    return f"a value with the fingerprint {hashlib.sha256(mark.encode()).hexdigest()[:16]}"

@@ -1,15 +1,15 @@
-"""Agents in blocks on the ranks of an MPI job; the only file that imports mpi4py.
+"""Ranks of an MPI job, and agents on them; the only file that imports mpi4py.
 
 Design
 ------
-* One `Ineighbor_alltoallv` per round on a communicator that knows the peers: one message per pair of ranks, in the
-  order of `ExchangePlan`. A schedule keeps one communicator for all its edges; who sleeps sends zero rows.
+* A round is one `Isend` and one `Irecv` per peer; sums and texts of all ranks are gathered by `Iallgatherv`. Sums are
+  added here, never by MPI, whose order depends on the library.
 * Everything waits by asking (`_finish`), so that a silent rank cannot hold the others for ever: after most of `timeout`
-  a roll call finds out who still answers.
-* Sums over agents keep the order of the agents: small ones are gathered, large ones run down the ranks as a pipeline
-  that adds one agent after the other. Both add the same numbers in the same order.
+  a roll call finds out who still answers. That holds for the first call, `Idup`, and for the last, the barrier before
+  `Free`, too. Only `Shrink`, after a death, blocks: the library itself ends it.
+* Groups made by `split` are lists of ranks and a tag: nothing is created in MPI, so nothing can hang or leak.
 * Buffers only, never pickles.
-* After ranks were lost, MPI's own farewell at the end of the program may wait for them: it is given `timeout` seconds.
+* After ranks were lost, the end of MPI at the end of the program may wait for them: it is given `timeout` seconds.
 """
 
 import atexit
@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
-from dnnext.runtime.agents import ExchangePlan, Runtime, check_bounds
+from dnnext.runtime.agents import Runtime, lost_agents
+from dnnext.runtime.blocks import check_bounds
+from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally
 from dnnext.runtime.machine import compare_machines
-from dnnext.runtime.parcel import Parcel
 from dnnext.runtime.waiting import wait_until
 
 try:
@@ -36,14 +37,11 @@ except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is here, bu
         f"in one environment break each other). Python said: {error}"
     ) from error
 
-__all__ = ["OverMPI"]
+__all__ = ["MPICommunicator", "OverMPI"]
 
 Array = NDArray[Any]
 
-TYPES = {np.dtype(np.float64): MPI.DOUBLE, np.dtype(np.float32): MPI.FLOAT}
-GATHER = 1 << 20  # bytes of all agents up to which a sum is gathered
-CHUNK = 1 << 15  # numbers that travel at once down the pipeline
-ROLL_CALL, CHAIN = 1, 2  # tags
+ROLL_CALL, FIRST_TAG = 1, 2  # tags; each group has two: one for collective calls, one for send and receive
 
 
 def no_longer_than(seconds: float) -> None:
@@ -52,8 +50,201 @@ def no_longer_than(seconds: float) -> None:
     signal.alarm(math.ceil(seconds))
 
 
+class Job:
+    """The ranks of one duplicated MPI communicator, shared by all groups that `split` makes of them."""
+
+    def __init__(self, comm: Any, timeout: float, on_failure: str) -> None:
+        self.timeout, self.on_failure = timeout, on_failure
+        self.comm = comm  # until it is duplicated
+        self.next_tag = FIRST_TAG
+        self.posted: list[tuple[Any, Array]] = []  # messages of `send` that may still be under way
+        self.rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
+
+    def duplicate(self) -> None:
+        """A communicator of its own, so that other messages on the one given do no harm."""
+        copies: list[Any] = []
+
+        def begin() -> Any:
+            copy, request = self.comm.Idup()
+            copies.append(copy)
+            return request
+
+        self.finish(begin)
+        self.comm = copies[0]
+
+    def finish(self, begin: Callable[[], Any]) -> None:
+        """Begin a transfer and wait for it, no longer than the others may be silent."""
+        try:
+            self.wait(begin().Test)
+        except MPI.Exception as error:
+            raise self.died(error) from error
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until `done` says yes."""
+        try:
+            if not wait_until(done, 0.8 * self.timeout):
+                silent = self.roll_call()
+                raise (
+                    RanksLost(silent, f"gave no sign of life for {self.timeout:g} s")
+                    if silent
+                    else Communicator._different()
+                )
+        except MPI.Exception as error:
+            raise self.died(error) from error
+
+    def settle(self) -> None:
+        """Wait until what was sent is received."""
+        self.wait(lambda: bool(MPI.Request.Testall([request for request, _ in self.posted])))
+        self.posted.clear()
+
+    def roll_call(self) -> list[int]:
+        """Ranks that give no sign of life. All that wait call it at about the same time."""
+        others = [r for r in range(self.comm.size) if r != self.comm.rank]
+        token, received = np.zeros(1), [np.zeros(1) for _ in others]
+        sent = [self.comm.Isend(token, r, ROLL_CALL) for r in others]
+        calls = [self.comm.Irecv(a, r, ROLL_CALL) for a, r in zip(received, others, strict=True)]
+        end = time.monotonic() + 0.2 * self.timeout
+        while time.monotonic() < end:
+            MPI.Request.Testall(sent + calls)  # also moves messages on
+            time.sleep(1e-3)
+        return [r for r, call in zip(others, calls, strict=True) if not call.Test()]
+
+    def died(self, error: Exception) -> Exception:
+        """RanksLost if the library says that a rank died, else the error itself; the survivors find each other."""
+        if isinstance(error, MPI.Exception) and error.Get_error_class() == MPI.ERR_TRUNCATE:
+            return Communicator._different()
+        try:
+            if self.on_failure == "stop":
+                group, every = self.comm.Get_failed(), self.comm.Get_group()
+                dead = [r for r in group.Translate_ranks(list(range(group.size)), every) if r >= 0]
+                return RanksLost(dead, "died") if dead else error
+            self.comm.Revoke()  # all that still wait for the dead stop waiting here
+            rest = self.comm.Shrink()
+        except (MPI.Exception, NotImplementedError):
+            return error
+        ranks = np.empty(rest.size, dtype=np.int64)
+        rest.Allgather(np.array([self.comm.rank]), ranks)
+        self.rest = rest, ranks.tolist()
+        atexit.register(no_longer_than, self.timeout)
+        return RanksLost(np.setdiff1d(np.arange(self.comm.size), ranks).tolist(), "died")
+
+
+class MPICommunicator(Communicator):
+    """Ranks of an MPI job.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm, optional
+        The ranks; default: all of the job. It is duplicated, so other messages on it do no harm.
+    timeout : float
+        Seconds without a sign of life after which a rank counts as lost.
+    on_failure : {"stop", "shrink"}
+        After a rank died: end, or let the others go on (Open MPI under ``mpiexec --with-ft ulfm``; other launchers end
+        the job). A rank that is silent but not dead ends the run in either case.
+
+    Raises
+    ------
+    ValueError
+        If timeout or on_failure is unfit.
+    RanksLost
+        From every method, within `timeout`, when a rank died or fell silent.
+
+    Examples
+    --------
+    Started by ``mpiexec -n 4 python -m mpi4py script.py``:
+
+    >>> from dnnext.runtime.mpi import MPICommunicator  # doctest: +SKIP
+    >>> MPICommunicator().texts("a")  # doctest: +SKIP
+    ['a', 'a', 'a', 'a']
+    """
+
+    def __init__(self, comm: Any = None, *, timeout: float = 600.0, on_failure: str = "stop") -> None:
+        timeout = _checks.check_positive("timeout", timeout)
+        _checks.check_choice("on_failure", on_failure, ("stop", "shrink"))
+        job = Job(MPI.COMM_WORLD if comm is None else comm, timeout, on_failure)
+        self._join(job, range(job.comm.size), job.comm.rank, FIRST_TAG)
+        job.next_tag = FIRST_TAG + 2
+        job.duplicate()
+        self.n_here = compare_machines(self)
+
+    def _join(self, job: Job, ids: Sequence[int], rank: int, tag: int) -> None:
+        self.rank, self.size, self.members, self.tally = rank, len(ids), tuple(ids), Tally()
+        self.timeout = job.timeout
+        self._job, self._ids, self._tag = job, tuple(ids), tag
+        self._is_all = len(ids) == job.comm.size
+
+    def split(self, colour: int) -> "MPICommunicator":
+        """The ranks that gave the same colour, in their order."""
+        every = np.empty((self.size, 2), dtype=np.int64)
+        self.allgather(np.array([colour, self._job.next_tag]), every)
+        tag = int(every[:, 1].max())  # beyond those of every group that two members of the new one share
+        self._job.next_tag = tag + 2
+        same = np.flatnonzero(every[:, 0] == colour).tolist()
+        part = MPICommunicator.__new__(MPICommunicator)
+        part._join(self._job, [self._ids[r] for r in same], same.index(self.rank), tag)
+        part.members = tuple(same)
+        part.n_here = min(self.n_here, part.size)
+        return part
+
+    @property
+    def has_survivors(self) -> bool:
+        """Whether a rank died and on_failure is "shrink"."""
+        return self._job.rest is not None
+
+    def survivors(self) -> "MPICommunicator":
+        """The ranks that are left."""
+        if self._job.rest is None:
+            raise ValueError("survivors() must be called after a rank died with on_failure='shrink', got no death.")
+        comm, ranks = self._job.rest
+        rest = MPICommunicator(comm, timeout=self.timeout, on_failure=self._job.on_failure)
+        rest.members = tuple(ranks)
+        return rest
+
+    def close(self) -> None:
+        """Give the communicator back, once all ranks are here."""
+        self._job.settle()
+        if self._is_all:
+            self._job.finish(self._job.comm.Ibarrier)
+            self._job.comm.Free()
+
+    def _begin(self, out: Messages, into: Messages) -> Callable[[], None]:
+        job, ids, tag = self._job, self._ids, self._tag
+        try:
+            requests = [job.comm.Irecv(a, ids[r], tag) for r, a in into]
+            requests += [job.comm.Isend(a, ids[r], tag) for r, a in out]
+        except MPI.Exception as error:
+            raise job.died(error) from error
+        return lambda: job.wait(lambda: bool(MPI.Request.Testall(requests)))
+
+    def _allgather(self, mine: Array, into: Array, edges: Array) -> None:
+        if not self._is_all:
+            super()._allgather(mine, into, edges)
+            return
+        counts = np.diff(edges) * (into.nbytes // len(into))
+        transfer = self._job.comm.Iallgatherv
+        self._job.finish(lambda: transfer([mine, MPI.BYTE], [into, (counts, None), MPI.BYTE]))
+
+    def _broadcast(self, a: Array, root: int) -> None:
+        if self._is_all:
+            self._job.settle()
+            self._job.finish(lambda: self._job.comm.Ibcast(a, root))
+        else:
+            super()._broadcast(a, root)
+
+    def _send(self, a: Array, to: int) -> None:
+        job, a = self._job, a.copy()
+        try:
+            job.posted = [(request, array) for request, array in job.posted if not request.Test()]
+            job.posted.append((job.comm.Isend(a, self._ids[to], self._tag + 1), a))
+        except MPI.Exception as error:
+            raise job.died(error) from error
+
+    def _receive(self, a: Array, source: int) -> None:
+        self._job.finish(lambda: self._job.comm.Irecv(a, self._ids[source], self._tag + 1))
+
+
 class OverMPI(Runtime):
-    """Agents in contiguous blocks on the ranks of a communicator.
+    """Agents in contiguous blocks on the ranks of an MPI job.
 
     Parameters
     ----------
@@ -66,8 +257,7 @@ class OverMPI(Runtime):
     timeout : float
         Seconds without a sign of life after which a rank counts as lost.
     on_failure : {"stop", "shrink"}
-        After a rank died: end, or let the others go on (Open MPI under ``mpiexec --with-ft ulfm``; other launchers end
-        the job). A rank that is silent but not dead ends the run in either case.
+        As for `MPICommunicator`.
 
     Raises
     ------
@@ -90,142 +280,15 @@ class OverMPI(Runtime):
         n_agents: int | None = None,
         *,
         comm: Any = None,
-        bounds: Any = None,
+        bounds: ArrayLike | None = None,
         timeout: float = 600.0,
         on_failure: str = "stop",
     ) -> None:
         comm = MPI.COMM_WORLD if comm is None else comm
-        self.n_agents = n_agents = comm.size if n_agents is None else _checks.check_count("n_agents", n_agents)
-        self.timeout = _checks.check_positive("timeout", timeout)
-        self.on_failure = _checks.check_choice("on_failure", on_failure, ("stop", "shrink"))
-        self.rank, self.n_ranks = comm.rank, comm.size
-        self.bounds = check_bounds(bounds, n_agents, comm.size)
-        self.bytes_wire = 0
-        self._comm, self._alarm = comm.Dup(), comm.Dup()
-        here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.n_here = here.size
-        here.Free()
-        self._graphs: dict[str, Any] = {}
-        self._parcel, self._counts = Parcel(), np.diff(self.bounds)
-        compare_machines(self)
-        self._rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
-
-    def __repr__(self) -> str:
-        return (
-            f"OverMPI({self.n_agents}): rank {self.rank} of {self.n_ranks} holds agents {self.agents[0]} to "
-            f"{self.agents[-1]}"
-        )
-
-    def exchange(self, rows: Sequence[Array], plan: ExchangePlan) -> None:
-        """One neighbour message per peer: ``[z_i | y_i | scalars_i]`` of the rows it needs."""
-        if plan.key not in self._graphs:
-            self._graphs[plan.key] = self._comm.Create_dist_graph_adjacent(plan.peers, plan.peers)
-        parcel, transfer = self._parcel, self._graphs[plan.key].Ineighbor_alltoallv
-        parcel.pack(rows, plan)
-        kind = TYPES[parcel.out.dtype]
-        self._finish(transfer, [parcel.out, (parcel.given, None), kind], [parcel.heard, (parcel.wanted, None), kind])
-        self.bytes_wire += parcel.out.nbytes
-        parcel.unpack(rows)
-
-    def all_agents(self, values: Array) -> Array:
-        """Gathered in agent order."""
-        mine = np.ascontiguousarray(self._check_local(values))
-        every = np.empty((self.n_agents, *mine.shape[1:]), dtype=mine.dtype)
-        self._gather(mine, every, self._counts * (every.nbytes // self.n_agents))
-        return every
-
-    def all_ranks(self, text: str) -> list[str]:
-        """Gathered in rank order: first the lengths, then the letters."""
-        mine = np.frombuffer(text.encode(), dtype=np.uint8)
-        length = np.empty(self.n_ranks, dtype=np.int64)
-        self._gather(np.array([mine.size]), length, np.full(self.n_ranks, length.itemsize))
-        letters = np.empty(int(length.sum()), dtype=np.uint8)
-        self._gather(mine, letters, length)
-        return [part.tobytes().decode() for part in np.split(letters, np.cumsum(length)[:-1])]
-
-    def sum_agents(self, values: Array) -> Any:
-        """Gathered if small; else added up from rank to rank, agent after agent, and handed to all by the last."""
-        values = self._check_local(values)
-        row = values[0].size
-        if row * self.n_agents * 8 <= GATHER or row < CHUNK // 8 or values.dtype.kind != "f":
-            return super().sum_agents(values)
-        total, last = np.empty(values.shape[1:]), self.n_ranks - 1
-        flat, parts, sent = total.reshape(-1), values.reshape(len(values), -1), list[Any]()
-        for low in range(0, row, CHUNK):
-            piece = flat[low : low + CHUNK]
-            if self.rank:
-                self._finish(self._comm.Irecv, piece, self.rank - 1, CHAIN)
-            else:
-                piece[...] = parts[0, low : low + CHUNK]
-            for agent in parts[0 if self.rank else 1 :, low : low + CHUNK]:
-                piece += agent
-            if self.rank != last:
-                sent.append(self._comm.Isend(piece, self.rank + 1, CHAIN))
-        for request in sent:
-            self._finish(lambda request=request: request)
-        self.bytes_wire += total.nbytes
-        self._finish(self._comm.Ibcast, total if self.rank == last else flat, last)
-        return total
-
-    def close(self) -> None:
-        """Give the communicators back."""
-        for comm in (*self._graphs.values(), self._comm, self._alarm):
-            comm.Free()
-        self._graphs.clear()
-
-    def _gather(self, mine: Array, every: Array, counts: Array) -> None:
-        self._finish(self._comm.Iallgatherv, [mine, MPI.BYTE], [every, (counts, None), MPI.BYTE])
-        self.bytes_wire += mine.nbytes
-
-    def _finish(self, begin: Callable[..., Any], *args: Any) -> None:
-        """Begin a transfer and wait for it, no longer than the others may be silent."""
+        n_agents = comm.size if n_agents is None else _checks.check_count("n_agents", n_agents)
+        edges = check_bounds(bounds, n_agents, comm.size)
         try:
-            if not wait_until(begin(*args).Test, 0.8 * self.timeout):
-                raise self.lost(self._roll_call(), f"gave no sign of life for {self.timeout:g} s")
-        except MPI.Exception as error:
-            raise self._died(error) from error
-
-    def _roll_call(self) -> list[int]:
-        """Ranks that give no sign of life. All who wait call it at about the same time."""
-        others = [r for r in range(self.n_ranks) if r != self.rank]
-        token, heard = np.zeros(1), [np.zeros(1) for _ in others]
-        sent = [self._alarm.Isend(token, r, ROLL_CALL) for r in others]
-        calls = [self._alarm.Irecv(h, r, ROLL_CALL) for h, r in zip(heard, others, strict=True)]
-        end = time.monotonic() + 0.2 * self.timeout
-        while time.monotonic() < end:
-            MPI.Request.Testall(sent + calls)  # also moves messages on
-            time.sleep(1e-3)
-        return [r for r, call in zip(others, calls, strict=True) if not call.Test()]
-
-    def _died(self, error: Exception) -> Exception:
-        """AgentsLost if the library says that a rank died, else the error itself; the survivors find each other."""
-        try:
-            if self.on_failure == "stop":
-                group, every = self._comm.Get_failed(), self._comm.Get_group()
-                dead = [r for r in group.Translate_ranks(list(range(group.size)), every) if r >= 0]
-                return self.lost(dead, "died") if dead else error
-            for comm in (*self._graphs.values(), self._comm, self._alarm):
-                comm.Revoke()  # whoever still waits for the dead hears of it here
-            rest = self._comm.Shrink()
-        except (MPI.Exception, NotImplementedError):
-            return error
-        ranks = np.empty(rest.size, dtype=np.int64)
-        rest.Allgather(np.array([self.rank]), ranks)
-        self._rest = rest, ranks.tolist()
-        atexit.register(no_longer_than, self.timeout)
-        return self.lost(np.setdiff1d(np.arange(self.n_ranks), ranks).tolist(), "died")
-
-    @property
-    def has_survivors(self) -> bool:
-        """Whether a rank died and on_failure is "shrink"."""
-        return self._rest is not None
-
-    def survivors(self) -> "OverMPI":
-        """The ranks that are left, with their agents."""
-        assert self._rest is not None
-        comm, ranks = self._rest
-        bounds = np.concatenate([[0], np.cumsum(np.diff(self.bounds)[ranks])])
-        n_agents, options = int(bounds[-1]), {"timeout": self.timeout, "on_failure": self.on_failure}
-        rest = OverMPI(n_agents, comm=comm, bounds=bounds, **options)  # type: ignore[arg-type]
-        rest.bytes_wire = self.bytes_wire
-        return rest
+            ranks = MPICommunicator(comm, timeout=timeout, on_failure=on_failure)
+        except RanksLost as lost:
+            raise lost_agents(comm.rank, lost, edges, np.arange(n_agents)) from lost
+        super().__init__(n_agents, ranks, edges)

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-collect_ignore = (
-    [] if "DNNEXT_IN_MPI" in os.environ else ["in_mpi.py", "in_messages.py", "in_estimators.py", "faults.py", "job.py"]
-)  # files for ranks only
+FOR_RANKS = ("in_mpi.py", "in_messages.py", "in_estimators.py", "in_communicators.py", "faults.py", "job.py")
+collect_ignore = [] if "DNNEXT_IN_MPI" in os.environ else list(FOR_RANKS)
 
 # Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
 SETTINGS = {

@@ -68,11 +68,11 @@ class Recorder:
 
     def __getattr__(self, name):
         method = getattr(self.comm, name)
-        if name in ("rank", "size", "Irecv", "Free", "Split_type"):
+        if name in ("rank", "size", "Irecv", "Ibarrier", "Free"):
             return method
-        if name in ("Dup", "Create_dist_graph_adjacent"):
-            return lambda *args: Recorder(method(*args), self.log)
-        assert name in ("Ineighbor_alltoallv", "Iallgatherv", "Isend", "Ibcast"), name
+        if name == "Idup":
+            return self.duplicate
+        assert name in ("Iallgatherv", "Isend", "Ibcast"), name
 
         def note(data, *args):
             array = data[0] if isinstance(data, list) else data
@@ -81,6 +81,10 @@ class Recorder:
             return method(data, *args)
 
         return note
+
+    def duplicate(self):
+        copy, request = self.comm.Idup()
+        return Recorder(copy, self.log), request
 
 
 def _asked_by():

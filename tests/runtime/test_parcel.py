@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dnnext.runtime import ExchangePlan
-from dnnext.runtime.agents import check_bounds
+from dnnext.runtime.blocks import check_bounds
 from dnnext.runtime.parcel import Parcel
 from dnnext.runtime.waiting import YIELDING, wait_until
 
@@ -27,10 +27,11 @@ def test_rows_side_by_side_and_back(dtype, widths):
     parcel.pack(rows, plan)
     np.testing.assert_array_equal(parcel.out, np.concatenate(rows, axis=1)[[2, 0, 2]])
     assert parcel.out.dtype == dtype
-    assert (parcel.given, parcel.wanted) == ([sum(widths), 2 * sum(widths)], [sum(widths)] * 2)
-    parcel.heard[...] = -np.arange(2 * sum(widths)).reshape(2, -1)
+    assert [(peer, a.shape) for peer, a in parcel.to_peers] == [(0, (1, sum(widths))), (1, (2, sum(widths)))]
+    assert [(peer, a.shape) for peer, a in parcel.from_peers] == [(0, (1, sum(widths))), (1, (1, sum(widths)))]
+    parcel.received[...] = -np.arange(2 * sum(widths)).reshape(2, -1)
     parcel.unpack(rows)
-    np.testing.assert_array_equal(np.concatenate(rows, axis=1)[3:], parcel.heard)
+    np.testing.assert_array_equal(np.concatenate(rows, axis=1)[3:], parcel.received)
     for array, old in zip(rows, before, strict=True):
         np.testing.assert_array_equal(array[:3], old[:3])
 
@@ -43,7 +44,7 @@ def test_plans_and_messages_may_take_turns():
         rows = [rng.standard_normal((4, width)).astype(np.float32 if k % 5 == 0 else np.float64)]
         parcel.pack(rows, plan)
         np.testing.assert_array_equal(parcel.out, rows[0][plan.send_rows])
-        assert parcel.heard.shape == (plan.n_ghost, width)
+        assert parcel.received.shape == (plan.n_ghost, width)
 
 
 def test_a_wait_ends_with_the_last_answer():
