@@ -5,16 +5,14 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from dnnext import _checks
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
+from dnnext.runs.blas import one_blas_thread
 from dnnext.runs.loop import Run, check_snapshot
 from dnnext.runs.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
 
@@ -187,17 +185,6 @@ def _common_seed(problem: Problem, random_state: Any) -> int:
         return int(random_state)
     drawn = _checks.check_random_state(random_state).generate_state(1)[0].astype(np.int64)
     return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """BLAS on one thread while the agents' threads work: both copies of it, NumPy's and SciPy's."""
-    limiter: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return limiter
-
-
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:

@@ -28,7 +28,7 @@ from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import SETTLED, Online, Progress
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.renamed import refuse_old_names
-from dnnext.estimators.rows import check_agent, check_weight, dense, join_agents
+from dnnext.estimators.rows import Named, check_agent, check_weight, dense, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
 from dnnext.problem import MLP, Problem
@@ -62,7 +62,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         """What the loss wants, (n, Q), before standardisation."""
 
     @abstractmethod
-    def _learn_targets_of_all(self, y, ranks):
+    def _learn_targets_of_all(self, y, weight, ranks):
         """`_learn_targets` where every rank has its own y; collective."""
 
     @abstractmethod
@@ -149,7 +149,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         ValueError
             If an agent is empty or its arrays do not fit the others'.
         """
-        X, y, sample_weight, agent = join_agents(agents)
+        X, y, sample_weight, agent = join_agents(agents, self._kind == "classifier")
         return self.fit(X, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
 
     def _prepare(self, X, y, sample_weight, agent, eval_set, seeds):
@@ -157,6 +157,12 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True)
         evaluation = self._check_eval_set(eval_set)
         graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
+        if agent is None and isinstance(self.topology, str) and self.n_agents > len(x):
+            warnings.warn(
+                f"n_agents={self.n_agents}, but there are {len(x)} rows: the network has {graph.n_agents} agents.",
+                UserWarning,
+                stacklevel=5,
+            )
         owner = owners(graph, agent, codes, self.partition, seeds)
         parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
         if self.early_stopping and evaluation is None:
@@ -206,16 +212,13 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
 
     @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
     def _problem(self, parts, moments, runtime, seen=0.0):
-        """The Problem of these parts; alpha="auto" counts their weight and what was `seen` before."""
+        """The Problem of these parts; alpha="auto" counts their rows and those `seen` before."""
         dtype = choices.make_dtype(self.dtype)
         targets = self._targets(parts.y)
         layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
         model = MLP(layers, activation=self.activation)
-        n_total = float(runtime.sum_agents(parts.agent_sums(parts.weight)))
-        n_rows = int(runtime.sum_agents(parts.n_rows))
-        if runtime.rank == 0:
-            choices.warn_of_small_weights(self.penalty, self.alpha, n_total, n_rows)
-        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_total + seen, len(layers) - 1)
+        n_rows = int(runtime.sum_agents(parts.n_rows)) + seen
+        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_rows, len(layers) - 1)
         x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
         cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
         if not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any():
@@ -293,7 +296,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         self._progress = None
         if not runtime.is_distributed and result.state is not None and len(result.state.w) == n_agents:
             ceiling = ceiling or MEAN_LOSS * float(result.history["objective"][0])
-            self._progress = Progress.of(result.state, seen + problem.n_total, ceiling).at(problem, w)
+            self._progress = Progress.of(result.state, seen + int(problem.agent_rows.sum()), ceiling).at(problem, w)
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
             self.history_["validation_score"] = watch.column(self.history_["iteration"])
@@ -352,6 +355,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
     @np.errstate(over="ignore", invalid="ignore")
     def _check_data(self, X, y, sample_weight, agent, reset, learn=True):
         """(x, codes, weight, agent) of the rows that count: dense, finite, float64, weight > 0."""
+        X, names = X if isinstance(X, Named) else (X, None)
         x, y = validate_data(
             self,
             X,
@@ -362,16 +366,18 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
             multi_output=self._kind == "regressor",
             y_numeric=self._kind == "regressor",
         )
+        if names is not None and all(isinstance(name, str) for name in names):
+            self.feature_names_in_ = np.array(names, dtype=object)
         x = dense(x)
         weight, agent = check_weight(sample_weight, len(x)), check_agent(agent, len(x))
         codes = self._learn_targets(y, weight) if learn else self._encode(y, "y")
-        weight = weight * self._class_weights(y)
+        weight = weight * self._class_weights(y, weight)
         keep = weight > 0
         if keep.all():
             return x, codes, weight, agent
         return x[keep], codes[keep], weight[keep], None if agent is None else agent[keep]
 
-    def _class_weights(self, y):
+    def _class_weights(self, y, weight):
         return 1.0
 
     @np.errstate(over="ignore", invalid="ignore")

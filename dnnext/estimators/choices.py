@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from numbers import Integral, Real
 
 import joblib
@@ -211,8 +210,8 @@ def make_loss(name, kind, n_classes):
     return Logistic() if n_classes == 2 else Softmax()
 
 
-def make_penalty_object(name, alpha, l1_ratio, n_total, n_layers):
-    """Penalty object; alpha="auto" is 5 / N with N the sum of the sample weights."""
+def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):
+    """Penalty object; alpha="auto" is 5 / n_rows."""
     if isinstance(name, Penalty):
         if not (isinstance(alpha, str) and alpha == "auto"):
             raise ValueError(
@@ -220,7 +219,7 @@ def make_penalty_object(name, alpha, l1_ratio, n_total, n_layers):
             )
         return name
     if isinstance(alpha, str):
-        alpha = 5.0 / n_total
+        alpha = 5.0 / n_rows
     elif isinstance(alpha, Real):
         alpha = float(alpha)
     elif len(alpha) != n_layers:
@@ -228,22 +227,6 @@ def make_penalty_object(name, alpha, l1_ratio, n_total, n_layers):
     else:
         alpha = [float(a) for a in alpha]
     return make_penalty(name, alpha=alpha, l1_ratio=float(l1_ratio))
-
-
-def warn_of_small_weights(penalty, alpha, n_total, n_rows):
-    """UserWarning where alpha="auto" counts far fewer rows than there are, because of small sample weights.
-
-    5 / N cannot at once be blind to the scale of the weights and treat a weight of 2 as a row that stands twice; it
-    does the latter, as scikit-learn asks.
-    """
-    if isinstance(penalty, str) and isinstance(alpha, str) and n_total < n_rows / 2:
-        warnings.warn(
-            f"The weights of {n_rows} rows add up to N = {n_total:.4g}, and alpha='auto' is 5 / N = {5 / n_total:.4g}, "
-            "as if there were only N rows: that may be far too strong. Divide the weights by their mean, or pass a "
-            "number as alpha.",
-            UserWarning,
-            stacklevel=6,
-        )
 
 
 def choose_surrogate(n_params, n_rows):

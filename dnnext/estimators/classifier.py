@@ -15,13 +15,21 @@ from sklearn.utils.validation import column_or_1d
 from dnnext.estimators.base import DecentralizedMLP
 from dnnext.estimators.fitted import check_warm_classes
 from dnnext.estimators.renamed import with_old_names
-from dnnext.estimators.rows import plain_labels, sorted_labels
+from dnnext.estimators.rows import check_weight, joined_labels, plain_labels, sorted_labels
 
 
 def _has_probabilities(estimator):
     if estimator._trained_loss == "squared_hinge":
         raise AttributeError("loss='squared_hinge' has no probabilities; use loss='log_loss', or decision_function.")
     return True
+
+
+def balanced(total):
+    """Weight of each class, ``sum_l t_l / (K t_k)``, from the sums t (n_classes,) of the rows' weights; K classes have
+    some.
+    """
+    held = total > 0
+    return np.divide(total.sum(), held.sum() * total, out=np.ones(len(total)), where=held)
 
 
 class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
@@ -42,8 +50,8 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
-        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the sum of
-        the sample weights (a weight of 2 is a row that stands twice), in `partial_fit` of all that was seen so far.
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the number
+        of rows with a weight above zero, whatever the scale of the weights, in `partial_fit` all that came so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
@@ -352,28 +360,35 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     def _score_of(self, sums):
         return float(sums[0] / sums[1])
 
-    def _learn_targets_of_all(self, y, ranks):
+    def _learn_targets_of_all(self, y, weight, ranks):
         self._balance = None
         with ranks.together():
             labels, codes = sorted_labels("y", column_or_1d(y))
             check_classification_targets(y)
-            labels = plain_labels(labels)
-        ranks.agree("the kind of labels in y", labels.dtype.kind)
-        told = [json.loads(text) for text in ranks.all_ranks(json.dumps(labels.tolist()))]
-        labels_of_all = np.unique(np.concatenate([np.array(each, dtype=labels.dtype.kind) for each in told]))
+            labels = plain_labels("y", labels)
+        sent = [json.loads(text) for text in ranks.all_ranks(json.dumps([labels.dtype.str, labels.tolist()]))]
+        every = [np.array(values, dtype=dtype) for dtype, values in sent]
+        labels_of_all = np.unique(joined_labels(every, [f"rank {k}" for k in range(len(every))]))
         check_warm_classes(self, labels_of_all)
         self.classes_ = labels_of_all
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only ({self.classes_.tolist()[0]!r}) on all ranks; two are needed.")
         if self.class_weight == "balanced":
-            own = np.bincount(np.searchsorted(self.classes_, labels[codes]), minlength=len(self.classes_))
-            count = ranks.sum_agents(own[None])
-            self._balance = dict(zip(self.classes_.tolist(), count.sum() / (len(count) * count), strict=True))
+            with ranks.together():
+                weight = check_weight(weight, len(codes))
+            places = np.searchsorted(self.classes_, labels[codes])
+            own = np.bincount(places, weights=weight, minlength=len(self.classes_))
+            self._balance = balanced(ranks.sum_agents(own[None]))
 
-    def _class_weights(self, y):
+    def _class_weights(self, y, weight):
         if self.class_weight is None:
             return 1.0
-        weight = compute_sample_weight(getattr(self, "_balance", None) or self.class_weight, y)
+        if isinstance(self.class_weight, str):
+            codes = np.searchsorted(self.classes_, y)
+            if self._balance is None:
+                self._balance = balanced(np.bincount(codes, weights=weight, minlength=len(self.classes_)))
+            return self._balance[codes]
+        weight = compute_sample_weight(self.class_weight, y)
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
             raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
         return weight

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,15 +119,29 @@ class Parts:
     def hold_out(self, fraction, seeds, runtime=None):
         """(Parts to train on, Parts to score): each agent puts `fraction` of its rows aside, at most all but one.
 
-        `runtime` asks the other ranks too, whether any agent had a row to spare.
+        Shares of a row are rounded at random, up or down, so that many agents with few rows hold out `fraction` of all;
+        if that leaves nothing to score, all agents round up. `runtime` counts over the other ranks, too.
         """
-        train = np.ones(len(self.x), dtype=bool)
-        for i, n in enumerate(self.n_rows):
-            n_out = min(int(np.ceil(fraction * n)), max(int(n) - 1, 0))
-            chosen = seeds.generator("validation", self.first + i).permutation(int(n))[:n_out]
-            train[self.offsets[i] + chosen] = False
-        spared = np.bincount(self.owner[~train], minlength=self.n_agents)
-        if not (spared.sum() if runtime is None else runtime.sum_agents(spared)):
+        for round_up in (False, True):
+            train = np.ones(len(self.x), dtype=bool)
+            for i, n in enumerate(self.n_rows):
+                rng = seeds.generator("validation", self.first + i)
+                order = rng.permutation(int(n))
+                n_out = np.ceil(fraction * n) if round_up else np.floor(fraction * n + rng.uniform())
+                train[self.offsets[i] + order[: min(int(n_out), max(int(n) - 1, 0))]] = False
+            spared = np.bincount(self.owner[~train], minlength=self.n_agents)
+            n_out = spared.sum() if runtime is None else runtime.sum_agents(spared)
+            if n_out > 1:
+                break
+        n_rows = self.n_rows.sum() if runtime is None else runtime.sum_agents(self.n_rows)
+        if n_out > max(2 * fraction * n_rows, fraction * n_rows + 1):
+            warnings.warn(
+                f"early stopping held out {n_out:.0f} of {n_rows:.0f} rows, more than validation_fraction={fraction}, "
+                "because the agents have few rows: pass eval_set, or use fewer agents.",
+                UserWarning,
+                stacklevel=7,
+            )
+        if not n_out:
             raise ValueError(
                 "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
                 "use fewer agents, pass eval_set, or set early_stopping=False."

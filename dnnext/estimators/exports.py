@@ -220,6 +220,8 @@ class _OnnxWriter:
         text = classes.dtype.kind in "OU"
         if not text and classes.dtype.kind not in "biu":
             raise ValueError(f"classes_ holds {classes[0]!r}; an ONNX model can hold labels that are text or integers.")
+        if not text and int(classes[-1]) >= 2**63:
+            raise ValueError(f"classes_ holds {classes[-1]}; an ONNX model can hold integers below 2^63.")
         labels = self.constant(classes.astype(object if text else np.int64), object if text else np.int64)
         has_proba, raw = self.estimator._trained_loss != "squared_hinge", self.raw()
         if self.estimator.n_outputs_ == 1:

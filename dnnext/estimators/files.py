@@ -22,6 +22,7 @@ from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.online import Progress
 from dnnext.estimators.renamed import translated
+from dnnext.estimators.rows import plain_labels
 from dnnext.network import Topology
 from dnnext.problem import MLP
 from dnnext.runs.checkpoint import read_archive, write_archive
@@ -61,7 +62,7 @@ def save(estimator, path, notes=None):
     arrays |= {f"moments.{name}": getattr(network.moments, name) for name in Moments.__dataclass_fields__}
     arrays |= {f"history.{name}": column for name, column in estimator.history_.items()}
     if hasattr(estimator, "classes_"):
-        arrays["classes"] = _without_objects(estimator.classes_)
+        arrays["classes"] = plain_labels("classes_", estimator.classes_)
     if estimator._agent_rows is None:  # one agent's view
         header["view"] = {"label": _plain(estimator.label), "n_samples": int(estimator.n_samples)}
     else:
@@ -118,7 +119,7 @@ def load(path):
     try:
         _check_arrays(header, arrays)
         return _rebuild(header, arrays)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
+    except Exception as error:  # what a damaged file can make its readers raise has no end
         raise ValueError(f"{os.fspath(path)!r} is a damaged model file: {error!r}.") from error
 
 
@@ -159,8 +160,12 @@ def _check_arrays(header, arrays):
         n_classes = len(arrays["classes"])
         if arrays["classes"].ndim != 1 or outputs != (1 if n_classes == 2 else n_classes):
             raise ValueError(f"{n_classes} classes for {outputs} outputs")
-    if header["counts"].keys() - set(COUNTS) or header["counts"]["n_features_in_"] != inputs:
+    counts = header["counts"]
+    if counts.keys() - set(COUNTS) or counts["n_features_in_"] != inputs:
         raise ValueError("the counts do not fit the network")
+    nodes = len(np.unique(arrays["mixing.row"])) if "mixing.row" in arrays else n_agents
+    if type(counts["n_agents_"]) is not int or counts["n_agents_"] not in (nodes, n_agents):
+        raise ValueError(f"the network has {nodes} nodes, not {counts['n_agents_']!r}")
 
 
 def _rebuild(header, arrays):
@@ -223,14 +228,6 @@ def _revive_network(estimator, header, arrays):
 def _below(arrays, prefix):
     """{name: array} of the arrays called prefix.name."""
     return {key.removeprefix(prefix + "."): value for key, value in arrays.items() if key.startswith(prefix + ".")}
-
-
-def _without_objects(classes):
-    if classes.dtype != object:
-        return classes
-    if all(isinstance(label, str) for label in classes):
-        return classes.astype(str)
-    raise ValueError(f"classes_ holds {classes[0]!r}; a model file can hold labels that are text or numbers only.")
 
 
 def _plain(value):

@@ -65,7 +65,7 @@ class OverRanks:
             with ranks.together():
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
-            self._learn_targets_of_all(y, ranks)
+            self._learn_targets_of_all(y, sample_weight, ranks)
             with ranks.together():
                 x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True, learn=False)
                 evaluation = self._check_eval_set(eval_set)

@@ -29,8 +29,8 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     penalty : {'l2', 'l1', 'elasticnet', 'group', 'sparse_group'}, Penalty or None, default='l2'
         Regulariser r(w) of the weights; biases are exempt. Groups are the outgoing weights of a unit, inputs included.
     alpha : 'auto', float or one float per layer, default='auto'
-        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the sum of
-        the sample weights (a weight of 2 is a row that stands twice), in `partial_fit` of all that was seen so far.
+        Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the number
+        of rows with a weight above zero, whatever the scale of the weights, in `partial_fit` all that came so far.
     l1_ratio : float, default=0.5
         Share of the l1 part in 'elasticnet' and 'sparse_group'.
     n_agents : int, default=8
@@ -248,7 +248,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         self._y_is_flat = y.ndim == 1
         return self._numbers("y", y)
 
-    def _learn_targets_of_all(self, y, ranks):
+    def _learn_targets_of_all(self, y, weight, ranks):
         with ranks.together():
             self._y_is_flat = self._numbers("y", y).ndim == 1
         ranks.agree("the number of dimensions of y", 1 if self._y_is_flat else 2)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import scipy.sparse
+from sklearn.utils.validation import check_array
+
+FLOATS = (np.float64, np.float32)  # kept as they are; anything else becomes the first
+KINDS = {"U": "text", "b": "booleans", "i": "integers", "u": "integers", "f": "floats"}  # of labels, by kind of dtype
 
 
 def dense(x):
@@ -44,19 +50,51 @@ def sorted_labels(name, labels):
         ) from None
 
 
-def plain_labels(labels):
-    """Labels as an array of text or numbers.
+def plain_labels(name, labels):
+    """Labels as an array of text, booleans or numbers.
 
     Raises
     ------
     ValueError
         If they are neither.
     """
-    if labels.dtype != object:
-        return labels
-    if all(isinstance(label, str) for label in labels):
-        return labels.astype(str)
-    raise ValueError(f"a label is {labels[0]!r}; labels that leave the process must be text or numbers.")
+    labels = np.asarray(labels)
+    if labels.dtype == object and len({type(label) for label in labels.flat}) == 1:
+        labels = np.array(labels.tolist())
+    if labels.dtype.kind not in KINDS:
+        first = labels.flat[0] if labels.size else labels.dtype
+        raise ValueError(f"{name} must hold text, booleans or numbers where labels leave the process, got {first!r}.")
+    return labels
+
+
+def joined_labels(parts, names):
+    """Labels of several agents or ranks, one after another, in one dtype that holds each as it is.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray
+        As `plain_labels` returns them.
+    names : sequence of str
+        Whose they are, for messages.
+
+    Raises
+    ------
+    ValueError
+        If they are of unlike kinds (text, booleans, integers, floats), or integers that no integer dtype holds.
+    """
+    kinds = [KINDS[part.dtype.kind] for part in parts]
+    for name, kind in zip(names, kinds, strict=True):
+        if kind != kinds[0]:
+            raise ValueError(
+                f"the kind of labels in y must be the same for all, got {kind} of {name} and {kinds[0]} of {names[0]}."
+            )
+    dtype = np.result_type(*(part.dtype for part in parts))
+    if kinds[0] == "integers" and dtype.kind == "f":
+        fits = max(int(part.max(initial=0)) for part in parts) < 2**63
+        if not fits and min(int(part.min(initial=0)) for part in parts) < 0:
+            raise ValueError("y must hold integers that one dtype can hold, got some below 0 and some of 2^63 or more.")
+        dtype = np.dtype(np.int64 if fits else np.uint64)
+    return np.concatenate([part.astype(dtype) for part in parts])
 
 
 def check_weight(sample_weight, n_rows):
@@ -94,45 +132,110 @@ def check_agent(agent, n_rows):
     if agent is None:
         return None
     labels = np.asarray(agent)
+    if np.ma.isMaskedArray(agent):
+        labels = np.where(np.ma.getmaskarray(agent), None, labels.astype(object))
     if labels.ndim != 1 or len(labels) != n_rows:
         raise ValueError(f"agent has shape {labels.shape}; it must hold one label per row of X, shape ({n_rows},).")
-    missing = [v is None or v != v for v in labels.tolist()]
+    missing = [_is_missing(v) for v in labels.tolist()]
     if any(missing):
         raise ValueError(f"agent has no label in row {missing.index(True)}; every row must name its agent.")
     sorted_labels("agent", labels)
     return labels
 
 
-def join_agents(agents):
+def _is_missing(value):
+    """Whether a label is None, NaN, or pandas' NA, which answers no question."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return True
+
+
+def join_agents(agents, are_labels, allow_nd=False):
     """(X, y, sample_weight, agent) of one (X_i, y_i) or (X_i, y_i, sample_weight_i) per agent.
+
+    Columns of data frames are matched by name; X is then a `Named`. With are_labels y holds labels of one kind.
 
     Raises
     ------
     ValueError
-        If there is no agent, one is empty, or shapes differ.
+        If there is no agent, one is empty or holds NaN or infinity, or shapes, columns or kinds of labels differ; the
+        sentence names the agent.
     """
     agents = list(agents)
     if not agents:
         raise ValueError("agents is empty; it must hold one pair (X, y) per agent.")
-    blocks, targets, weights = [], [], []
+    blocks, targets, weights, names = [], [], [], None
     for i, part in enumerate(agents):
         if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
             raise ValueError(f"agents[{i}] must be (X, y) or (X, y, sample_weight), got {type(part).__name__}.")
-        x = part[0] if scipy.sparse.issparse(part[0]) else np.asarray(part[0])
-        y = np.asarray(part[1])
+        x = part[0]
+        if i == 0:
+            names = column_names(x)
+        x = in_order(x, names, f"agents[{i}]")
+        x, y = _checked_agent(x, part[1], i, are_labels, allow_nd)
+        if x.shape[1:] != (blocks or [x])[0].shape[1:]:
+            raise ValueError(f"X of agents[{i}] has shape {x.shape}; it must be 2-d, as wide as that of agents[0].")
+        if y.shape != (x.shape[0], *(targets or [y])[0].shape[1:]):
+            raise ValueError(f"y of agents[{i}] has shape {y.shape}; it must hold one target per row ({x.shape[0]}).")
         blocks.append(x)
         targets.append(y)
-        if x.ndim != 2 or x.shape[1] != blocks[0].shape[1]:
-            raise ValueError(f"X of agents[{i}] has shape {x.shape}; it must be 2-d, as wide as that of agents[0].")
-        if x.shape[0] == 0:
-            raise ValueError(f"agents[{i}] is empty; every agent must bring at least one row (leave it out).")
-        if y.shape != (x.shape[0], *targets[0].shape[1:]):
-            raise ValueError(f"y of agents[{i}] has shape {y.shape}; it must hold one target per row ({x.shape[0]}).")
         weights.append(check_weight(part[2], x.shape[0]) if len(part) == 3 else np.ones(x.shape[0]))
-    sparse = any(scipy.sparse.issparse(x) for x in blocks)
     agent = np.repeat(np.arange(len(blocks)), [x.shape[0] for x in blocks])
+    sparse = any(scipy.sparse.issparse(x) for x in blocks)
+    X = scipy.sparse.vstack(blocks, format="csr") if sparse else np.concatenate(blocks)
+    every = [f"agents[{i}]" for i in range(len(agents))]
+    y = joined_labels(targets, every) if are_labels else np.concatenate(targets)
+    return (X if names is None else Named(X, names)), y, np.concatenate(weights), agent
+
+
+class Named(NamedTuple):
+    """An array with the names of its columns."""
+
+    x: np.ndarray
+    names: list
+
+
+def column_names(x):
+    """The names of a data frame's columns as a list, None for anything else."""
+    columns = getattr(x, "columns", None)
+    return None if columns is None or not hasattr(x, "shape") else list(columns)
+
+
+def in_order(x, names, whose):
+    """A data frame with its columns in the order of `names`; anything else as it is if there are no names.
+
+    Raises
+    ------
+    ValueError
+        If the columns are others, or stand in it twice.
+    """
+    own = column_names(x)
+    if own == names:
+        return x
+    if own is None or names is None:
+        wanted = "have no column names" if names is None else f"be a data frame with the columns {names}"
+        raise ValueError(f"X of {whose} must {wanted}, as that of agents[0]; got {type(x).__name__}.")
+    missing, more = [n for n in names if n not in own], [n for n in own if n not in names]
+    if missing or more or len(set(own)) < len(own):
+        raise ValueError(f"X of {whose} must have the columns of agents[0], {names}, in any order; got {own}.")
+    return x[names]
+
+
+def _checked_agent(x, y, i, are_labels, allow_nd):
+    """(X, y) of one agent as arrays; NaN and infinity are refused by the agent's number."""
+    shape = getattr(x, "shape", None) or np.shape(x)
+    if len(shape) < 2 or (len(shape) > 2 and not allow_nd):
+        raise ValueError(f"X of agents[{i}] has shape {tuple(shape)}; it must be 2-d, as wide as that of agents[0].")
+    if shape[0] == 0:
+        raise ValueError(f"agents[{i}] is empty; every agent must bring at least one row (leave it out).")
+    options = {"accept_sparse": ("csr", "csc", "coo"), "dtype": FLOATS, "allow_nd": allow_nd}
+    if not scipy.sparse.issparse(x) and np.asarray(x).dtype.kind in "mM":
+        raise ValueError(f"X of agents[{i}] must hold numbers, got dates or spans of time.")
     try:
-        X = scipy.sparse.vstack(blocks, format="csr") if sparse else np.concatenate(blocks)
-        return X, np.concatenate(targets), np.concatenate(weights), agent
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = check_array(x, input_name=f"X of agents[{i}]", **options)
+            y = check_array(y, input_name=f"y of agents[{i}]", dtype=None, ensure_2d=False, ensure_min_samples=0)
     except TypeError as error:
-        raise ValueError(f"the arrays of the agents cannot be joined, their kinds differ: {error}.") from None
+        raise ValueError(f"the rows of agents[{i}] must hold numbers, got {error}.") from None
+    return x, plain_labels(f"y of agents[{i}]", y) if are_labels else real_numbers(f"y of agents[{i}]", y)

@@ -12,12 +12,12 @@ Design
 
 from __future__ import annotations
 
-import errno
+import io
 import json
 import math
 import os
 import re
-import tempfile
+import secrets
 import zipfile
 import zlib
 from pathlib import Path
@@ -38,6 +38,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FAILURES = (
     ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
+RATIO = 20  # no member of an archive is larger than so many times the file
+SMALL = 2**22  # bytes that may be read whatever the size of the file
+CHARACTERS = 16  # of a header per list or dict in it, at least
 FORMAT, VERSION = "dnnext checkpoint", 1
 NAME = re.compile(r"(\d{6,})-agents-(\d{5,})-(\d{5,})\.npz")
 
@@ -65,6 +68,7 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
     --------
     >>> from dnnext.runtime import InProcess
     >>> snapshot = Snapshot({"w": np.ones((2, 3))}, {}, {"t": 7})
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(folder, snapshot, InProcess(2), {"who": "me"})
     ...     again, told = read(folder, InProcess(2)), notes_of(folder)
@@ -113,6 +117,7 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
     Examples
     --------
     >>> from dnnext.runtime import InProcess
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     read(folder, InProcess(2))
     Traceback (most recent call last):
@@ -153,6 +158,7 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     Examples
     --------
     >>> from dnnext.runtime import InProcess
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(folder, Snapshot({"w": np.ones((2, 3))}, {}, {}), InProcess(2), {"who": "me"})
     ...     notes_of(folder)
@@ -183,17 +189,20 @@ def write_archive(
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 1}, {"x": np.arange(3)})
     ...     read_archive(folder + "/a.npz", "mine", 1)
     ({'format': 'mine', 'version': 1}, {'x': array([0, 1, 2])})
     """
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    handle, beside = tempfile.mkstemp(dir=Path(path).absolute().parent, suffix=".part")
+    beside = Path(path).absolute().parent / f"{os.getpid()}-{secrets.token_hex(8)}.part"
+    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)  # less the umask
     try:
-        with os.fdopen(handle, "wb") as file:
-            save = np.savez_compressed if compressed else np.savez
-            save(file, header=text, **arrays)  # type: ignore[arg-type]
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in {"header": text, **arrays}.items():
+                _write_array(archive, name, np.asanyarray(array), compressed)
+            archive.close()
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -221,6 +230,7 @@ def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tu
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 2}, {})
     ...     read_archive(folder + "/a.npz", "mine", 1)
@@ -228,23 +238,44 @@ def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tu
     ValueError: ... has mine format 2, this dnnext reads up to 1: update dnnext.
     """
     name = os.fspath(path)
+    file = open(path, "rb")  # noqa: SIM115 - an OSError from here is the caller's, one from below is a damaged file
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with file, zipfile.ZipFile(file) as archive:
+            _check_size(archive, os.fstat(file.fileno()).st_size)
             members = [member.removesuffix(".npy") for member in archive.namelist()]
             if "header" not in members:
                 raise ValueError("it has no header")
-            header = json.loads(_array(archive, "header").tobytes())
+            text = _array(archive, "header").tobytes()
+            if text.count(b"[") + text.count(b"{") > 1000 + len(text) / CHARACTERS:
+                raise ValueError("its header is no header")
+            header = json.loads(text)
             if not isinstance(header, dict) or header.get("format") != format_:
                 raise ValueError("its header is of another format")
             if header.get("version", 0) <= version:
                 return header, {member: _array(archive, member) for member in members if member != "header"}
-    except (*FAILURES, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the start of the file
-            raise
+    except Exception as error:  # what a damaged file can make its readers raise has no end
         raise ValueError(f"{name!r} is not a complete {format_} file: {error}.") from error
     raise ValueError(
         f"{name!r} has {format_} format {header['version']}, this dnnext reads up to {version}: update dnnext."
     )
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: Array, compressed: bool) -> None:
+    """One member; what would shrink to less than a share of `RATIO` is stored as it is, as `_check_size` wants it."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    data = buffer.getbuffer()
+    shrinks = compressed and len(zlib.compress(data[: 2**20], 1)) * RATIO > min(len(data), 2**20)
+    archive.writestr(f"{name}.npy", data, zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED)
+
+
+def _check_size(archive: zipfile.ZipFile, n_bytes: int) -> None:
+    """ValueError if the members say that they are far larger than the file: reading would take memory at will."""
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > SMALL + RATIO * n_bytes:
+        raise ValueError("its members are many times larger than the file")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("a member stands in it twice")
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> Array:

@@ -97,7 +97,7 @@ def test_sparse_targets_are_targets():
 
 
 def test_agents_whose_arrays_cannot_be_joined():
-    with pytest.raises(ValueError, match="cannot be joined"):
+    with pytest.raises(ValueError, match=r"X of agents\[1\] must hold numbers, got dates"):
         small().fit_agents([(X, Y), (X.astype("M8[s]"), Y)])
 
 

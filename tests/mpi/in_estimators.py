@@ -168,7 +168,7 @@ def test_other_data_on_one_rank(case):
         "values": "X must be equal on all ranks",
         "nan": "rank 1: Input X contains NaN",
         "labels": "rank 1: y mixes labels|rank 1: .*label",
-        "kind": "the kind of labels in y must be equal on all ranks, got 'i' on rank 1 and 'U' on rank 0",
+        "kind": "the kind of labels in y must be the same for all, got integers of rank 1 and text of rank 0",
         "dimensions": "the number of dimensions of y must be equal on all ranks, got 2 on rank 1",
         "no rows": "rank 1: Found array with 0 sample",
     }[case]  # fmt: skip
