@@ -2,14 +2,16 @@
 
 # Design:
 #   __init__  the parser, and how mistakes end: one sentence on standard error, exit code 2 (--debug: the traceback)
-#   train, demo, look   one file per group of commands; each command is a function of the parsed arguments
-#   table, figure       CSV files in and out; the convergence figure
+#   train, predict, demo, look   one file per command or group; each command is a function of the parsed arguments
+#   table, parquet -> cells -> columns, target   from a file to inputs and target; sentences about what cannot be used
+#   places, report, figure       where results go, what is printed, the convergence figure
 #   Nothing heavy is imported before the command is known.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 
@@ -24,10 +26,19 @@ EPILOG = """examples:
 """
 
 
+# What --help lists; a test compares it with what there is.
+TOPOLOGIES = (
+    "ring, path, grid, torus, star, complete, hypercube, exponential, erdos_renyi, random_geometric, watts_strogatz, "
+    "barabasi_albert"
+)
+MIXING = "metropolis, max_degree, laplacian, or lazy_ before any of them"
+ACTIVATIONS = "tanh, logistic, relu, softplus, identity"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 for a failure of dnnext, 2 for a mistake of the user, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = make_parser().parse_args(words)
+    args = _parsed(words)
     args.words = words
     try:
         module, function = args.command.split(":")
@@ -48,6 +59,36 @@ def main(argv: list[str] | None = None) -> int:
         return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where).", 1, args.debug)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors say what to write instead."""
+
+    def error(self, message):
+        """Exit with code 2."""
+        if "expected one argument" in message:
+            option = message.split()[1].rstrip(":").split("/")[0]
+            message += f" (write {option}=VALUE for a value that begins with -)"
+        super().error(message)
+
+
+def _parsed(words):
+    """The arguments; exit code 2 with a suggestion for an option that is not there."""
+    parser = make_parser()
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        known = [option for option in _options(parser, words) if option.startswith("--")]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
+        hint = f"; did you mean {near[0]}?" if near else " (--help lists the options)"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
+
+
+def _options(parser, words):
+    """The options of the command among the words."""
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    chosen = next((commands[word] for word in words if word in commands), parser)
+    return chosen._option_string_actions
+
+
 def _end(sentence, code, debug):
     if debug:
         raise  # inside the handler that called
@@ -59,7 +100,7 @@ def make_parser():
     """The whole command line."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dnnext",
         description="Train neural networks over a graph of agents that keep their data and talk to neighbours only.",
         epilog=EPILOG,
@@ -71,7 +112,7 @@ def make_parser():
     _add_train(commands, shared)
     _add_predict(commands, shared)
     topology = commands.add_parser("topology", parents=[shared], help="degree, spectral gap and picture of a graph")
-    topology.add_argument("name", help="ring, star, erdos_renyi, ...")
+    topology.add_argument("name", help=TOPOLOGIES)
     topology.add_argument("agents", type=int, help="number of agents")
     topology.add_argument("--mixing", default="metropolis", help="mixing weights (default: %(default)s)")
     topology.add_argument("--seed", type=int, default=0, help="seed of random graphs (default: %(default)s)")
@@ -94,7 +135,7 @@ def _add_demo(commands, shared):
 
 def _add_network(p, agents):
     p.add_argument("--agents", type=int, default=agents, help="number of agents (default: %(default)s)")
-    p.add_argument("--topology", default="erdos_renyi", help="who talks to whom (default: %(default)s)")
+    p.add_argument("--topology", default="erdos_renyi", help=f"the graph: {TOPOLOGIES} (default: %(default)s)")
     p.add_argument("--partition", default="iid", help="how rows are spread: iid, label, dirichlet (default: iid)")
     p.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
 
@@ -115,7 +156,11 @@ def _add_train(commands, shared):
     p.add_argument("--config", metavar="RUN.toml", help="options from a file, named as here; the command line wins")
     p.add_argument("--quiet", action="store_true", help="no progress")
     _add_columns(p.add_argument_group("columns and rows"))
-    _add_network(p.add_argument_group("the agents"), agents=8)
+    agents = p.add_argument_group("the agents")
+    _add_network(agents, agents=8)
+    agents.add_argument(
+        "--mixing", default="metropolis", help=f"averaging of neighbours: {MIXING} (default: metropolis)"
+    )
     _add_model(p.add_argument_group("the model"))
     _add_ranks(p.add_argument_group("many machines and long runs"))
     p.set_defaults(command="train:train")
@@ -124,7 +169,19 @@ def _add_train(commands, shared):
 def _add_columns(p):
     p.add_argument("--task", choices=("auto", "classification", "regression"), default="auto", help="(default: auto)")
     p.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out (repeatable)")
-    p.add_argument("--categorical", metavar="COLUMN", action="append", default=[], help="categories, though numbers")
+    p.add_argument(
+        "--categorical",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="words, though they look like numbers",
+    )
+    p.add_argument("--numeric", metavar="COLUMN", action="append", default=[], help="numbers, whatever they look like")
+    p.add_argument("--index", metavar="COLUMN", help="the column that names the rows: no input")
+    p.add_argument("--date", choices=("refuse", "drop"), default="refuse", help="columns of dates (default: refuse)")
+    p.add_argument("--decimal", metavar="MARK", help="decimal mark, ',' or '.'; the other one groups thousands")
+    p.add_argument("--missing", metavar="WORD[,WORD...]", help="words that are gaps, such as NA,null ('' for none)")
+    p.add_argument("--encoding", metavar="NAME", help="of a text file, such as latin-1 (default: UTF-8)")
     p.add_argument("--max-categories", type=int, default=50, metavar="N", help="per text column (default: %(default)s)")
     p.add_argument("--impute", metavar="HOW", help="fill gaps: mean, median, most_frequent (default: refuse them)")
     p.add_argument("--agent-column", metavar="COLUMN", help="the column that says which agent owns each row")
@@ -133,13 +190,17 @@ def _add_columns(p):
 
 def _add_model(p):
     p.add_argument("--hidden", default="20", metavar="N[,N...]", help="units of the hidden layers (default: 20)")
-    p.add_argument("--activation", default="tanh", help="(default: %(default)s)")
+    p.add_argument("--activation", default="tanh", help=f"{ACTIVATIONS} (default: %(default)s)")
     p.add_argument("--loss", default="auto", help="log_loss, squared_hinge, squared_error, huber (default: auto)")
     p.add_argument("--penalty", default="l2", help="l2, l1, elasticnet, group, sparse_group, none (default: l2)")
     p.add_argument("--alpha", default="auto", help="strength of the penalty per sample (default: 5 / rows)")
+    p.add_argument("--l1-ratio", type=float, default=0.5, help="share of l1 in mixed penalties (default: 0.5)")
+    p.add_argument("--class-weight", choices=("balanced",), help="weights of classes by their rows (default: none)")
     p.add_argument("--algorithm", default="next", help="next, gradient_tracking, dgd, centralized (default: next)")
     p.add_argument("--surrogate", default="auto", help="partial or full linearisation (default: auto)")
     p.add_argument("--max-iter", type=int, default=200, help="most iterations (default: %(default)s)")
+    p.add_argument("--max-time", type=float, metavar="SECONDS", help="stop after so many seconds (default: never)")
+    p.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="precision (default: float64)")
     p.add_argument("--tol", type=float, default=1e-4, help="relative fall of the objective to stop at (default: 1e-4)")
     p.add_argument("--early-stopping", action="store_true", help="hold rows out at every agent and stop by their score")
     p.add_argument("--jobs", type=int, default=None, help="threads (default: all cores)")
@@ -160,4 +221,6 @@ def _add_predict(commands, shared):
     p.add_argument("file", metavar="NEW", help="CSV or .parquet with the training columns, in any order; '-' is a pipe")
     p.add_argument("--unknown", choices=("refuse", "ignore"), default="refuse", help="new categories (default: refuse)")
     p.add_argument("--proba", action="store_true", help="add one probability column per class")
-    p.set_defaults(command="train:predict")
+    p.add_argument("--index", metavar="COLUMN", help="a column to print beside the predictions")
+    p.add_argument("--encoding", metavar="NAME", help="of a text file, such as latin-1 (default: UTF-8)")
+    p.set_defaults(command="predict:predict")

@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 
-from dnnext.cli.train import notes_on_stderr
+from dnnext.cli.report import notes_on_stderr
+from dnnext.cli.train import split_seed
 
 
 def demo(args):
@@ -22,7 +23,7 @@ def demo(args):
     begin = time.perf_counter()
     os.makedirs(args.dir, exist_ok=True)
     X, y = getattr(datasets, f"load_{args.data}")(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=args.seed, stratify=y)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=split_seed(args.seed), stratify=y)
     agent = _owners(y, args)
     print(
         f"{args.data}: {len(X)} rows to train on, {len(X_test)} to test on, {X.shape[1]} inputs, "

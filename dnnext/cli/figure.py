@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from dnnext.cli.places import MARK
 from dnnext.display import ConvergenceDisplay
 from dnnext.display.frame import PALETTE, STYLE
 
+WHERE = {"png": "Software", "pdf": "Creator", "svg": "Creator", "ps": "Creator", "eps": "Creator"}
 DASHES = ("--", ":", "-.")
 
 
@@ -55,7 +57,8 @@ def draw_run(history, path, title="", score_name="validation score", references=
             _compare(panels["score"], display.lines_[-1][0], history, references)
         if title:
             figure.suptitle(title, fontsize=9)
-        figure.savefig(path)
+        key = WHERE.get(os.path.splitext(path)[1].removeprefix(".").lower())
+        figure.savefig(path, **({"metadata": {key: MARK}} if key else {}))
 
 
 def _compare(ax, line, history, references):

@@ -12,7 +12,7 @@ import numpy as np
 
 WIDEST_PICTURE = 40
 NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl")
-EXTRA = ("matplotlib", "mpi4py", "networkx", "onnx", "pyarrow", "rich")
+EXTRA = ("matplotlib", "mpi4py", "networkx", "onnx", "pandas", "pyarrow", "rich")
 
 
 def topology(args):

@@ -1,238 +1,321 @@
-"""CSV and Parquet files, read as columns of text; what cannot be used is refused by the name of its column.
+"""Files as columns of text: CSV by pandas, Parquet by pyarrow, both with the place of every row.
 
 # Design:
-#   The standard library's csv module, pyarrow where a Parquet file asks for it, and NumPy: no table library. Parquet
-#   cells become the text a CSV would hold, so that one set of rules judges both. Every mistake a file can hold is one
-#   sentence that names file, column and line, raised as ValueError before anything is trained.
+#   pandas reads every cell as text and judges nothing; what a column holds is decided in one place, `cells`. Of the
+#   readers tried (pandas, polars, pyarrow), pandas was right on most files: quotes after a blank, every line end,
+#   gaps in a single column. It fills short lines silently, so separators are counted; only if their number does not
+#   fit are the lines looked at one by one. Compression and encoding are found in the first bytes, so that a pipe is
+#   read as a file is.
 """
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import io
+import itertools
+import lzma
+import re
 import sys
-from dataclasses import dataclass
+import zipfile
+import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a"})
-MOST_CLASSES = 20
 PARQUET = (".parquet", ".pq")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
+EMPTY = re.compile(r"[ \t]*(?:\r\n|\r|\n)")
+SEPARATORS = ",;\t|"
+MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of a file: text by column, and where each row stands (a line of a CSV, a row of a Parquet file)."""
+    """Cells of a file, text by column, and where each row stands (a line of a CSV, a row of a Parquet file).
+
+    Parameters
+    ----------
+    path : str
+        The file, for sentences.
+    names : list of str
+        Its columns in their order; a name may come twice.
+    columns : list of ndarray of str (n,)
+        Their cells, without blanks around them; "" where there is nothing.
+    lines : ndarray of int (n,)
+        Where each row stands.
+    unit : str
+        "line" or "row".
+    kinds : dict
+        What a Parquet file says of a column: "numbers", "words", "dates" or a type that cannot be used.
+    """
 
     path: str
-    cells: dict
-    lines: list
+    names: list
+    columns: list
+    lines: np.ndarray
     unit: str = "line"
-
-    @property
-    def names(self):
-        """The columns in their order."""
-        return list(self.cells)
+    kinds: dict = field(default_factory=dict)
 
     def column(self, name):
         """The cells of one column."""
-        return self.cells[name]
+        return self.columns[self.names.index(name)]
 
     def place(self, row):
         """'line 7'."""
         return f"{self.unit} {self.lines[row]}"
 
-    def numbers(self, name):
-        """The named column as float64 (n,), NaN where a value is missing.
+    def take(self, keep):
+        """The table of the rows where keep (n,) is true."""
+        return Table(self.path, self.names, [c[keep] for c in self.columns], self.lines[keep], self.unit, self.kinds)
 
-        Raises
-        ------
-        ValueError
-            If it holds text or infinite numbers.
-        """
-        cells = self.column(name)
-        values = np.full(len(cells), np.nan)
-        for i in np.flatnonzero(~self.missing(name)):
-            try:
-                values[i] = float(cells[i])
-            except ValueError:
-                raise ValueError(
-                    f"{self.path}: column {name!r} holds text ({cells[i]!r} in {self.place(i)}); it must be numbers."
-                ) from None
-            if not np.isfinite(values[i]):
-                raise ValueError(f"{self.path}: column {name!r} is {cells[i]} in {self.place(i)}; it must be finite.")
-        return values
-
-    def missing(self, name):
-        """Where a column has no value, (n,) bool."""
-        return np.array([cell.lower() in MISSING for cell in self.column(name)], dtype=bool)
-
-    def check_complete(self, name, remedy="fill or remove those rows first"):
-        """ValueError if the column has missing values."""
-        holes = np.flatnonzero(self.missing(name))
-        if len(holes):
-            many = f"{len(holes)} missing values (the first in" if len(holes) > 1 else "a missing value (in"
-            raise ValueError(f"{self.path}: column {name!r} has {many} {self.place(holes[0])}); {remedy}.")
-
-    def first_number_and_text(self, name):
-        """(row of the first number or None, row of the first text or None) of a column."""
-        number = text = None
-        for i, cell in enumerate(self.column(name)):
-            if cell.lower() in MISSING:
-                continue
-            if _is_number(cell):
-                number = i if number is None else number
-            else:
-                text = i if text is None else text
-        return number, text
-
-    def is_numeric(self, name):
-        """Whether every cell reads as a number."""
-        return all(_is_number(cell) for cell in self.column(name))
+    @property
+    def empty_rows(self):
+        """Where no cell holds anything, (n,) bool."""
+        return np.logical_and.reduce([column == "" for column in self.columns])
 
 
-def read_table(path):
-    """Table of a Parquet file (by its ending) or a CSV file; "-" is a CSV on the standard input.
+def read_table(path, encoding=None):
+    """Table of a Parquet file (by its ending) or a CSV file; "-" is the standard input.
 
-    The separator of a CSV (comma, semicolon, tab) is found in the header.
+    Parameters
+    ----------
+    path : str
+        Compressed by gzip, bzip2, xz or zip, or not.
+    encoding : str or None
+        None is UTF-8, or what a byte order mark says.
 
     Raises
     ------
     ValueError
-        If the file is empty, cannot be read, has no header, repeats a name, or a line has another number of cells; if
-        it is Parquet and pyarrow is not installed.
+        If the file is empty, cannot be read, has no header, or a line has another number of cells; if pandas or
+        pyarrow are not installed.
     """
     if str(path).lower().endswith(PARQUET):
-        return _read_parquet(path)
-    shown = "standard input" if path == "-" else path
-    try:
-        if path == "-":
-            return _parse(shown, sys.stdin.read())
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return _parse(shown, file.read())
-    except UnicodeDecodeError:
-        raise ValueError(f"{shown}: not a text file in UTF-8; save it as CSV (UTF-8).") from None
+        from dnnext.cli.parquet import read_parquet
+
+        return read_parquet(path)
+    shown = "standard input" if path == "-" else str(path)
+    if path == "-":
+        data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+    else:
+        with open(path, "rb") as file:
+            data = file.read()
+    return _parse(shown, _text(shown, _unpacked(shown, data), encoding))
 
 
-def _read_parquet(path):
+def pandas_here():
+    """The module pandas; ValueError says how to get it."""
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pandas
     except ImportError:
-        raise ValueError(
-            f"{path}: Parquet files need pyarrow (pip install 'dnnext[parquet]'); or save the file as CSV."
-        ) from None
-    with open(path, "rb") as file:
-        try:
-            table = parquet.ParquetFile(file).read()
-        except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
-            told = str(error).split("\n")[0].rstrip(".")
-            raise ValueError(f"{path}: not a complete Parquet file ({told}).") from None
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas' row labels
-    _check_names(path, names)
-    if not table.num_rows:
-        raise ValueError(f"{path}: there are no rows.")
-    cells = {name: _texts(path, name, table.column(name), pyarrow) for name in names}
-    return Table(str(path), cells, range(1, table.num_rows + 1), "row")
+        raise ValueError("reading tables needs pandas: pip install 'dnnext[table]'.") from None
+    return pandas
 
 
-def _texts(path, name, column, pyarrow):
-    """The cells of a Parquet column as the text a CSV would hold; no value is no text."""
-    kind, test = column.type, pyarrow.types
-    if test.is_dictionary(kind):
-        kind = kind.value_type
-    plain = (test.is_boolean, test.is_integer, test.is_floating, test.is_decimal, test.is_null)
-    text = test.is_string(kind) or test.is_large_string(kind) or test.is_string_view(kind)
-    if not text and not any(check(kind) for check in plain):
-        raise ValueError(
-            f"{path}: column {name!r} holds {column.type}; numbers, text and true or false can be read, so convert it "
-            "or leave it out of the file."
-        )
+def _unpacked(shown, data):
+    """The bytes without gzip, bzip2, xz or zip, each known by its first bytes."""
     try:
-        return ["" if value is None else str(value).strip() for value in column.to_pylist()]
-    except (pyarrow.ArrowException, ValueError) as error:  # damaged text
-        raise ValueError(f"{path}: column {name!r} cannot be read ({error}).") from None
+        if data[:2] == b"\x1f\x8b":
+            return gzip.decompress(data)
+        if data[:3] == b"BZh":
+            return bz2.decompress(data)
+        if data[:6] == b"\xfd7zXZ\x00":
+            return lzma.decompress(data)
+        if data[:4] == b"PK\x03\x04":
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                files = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+                if "[Content_Types].xml" in files or "mimetype" in files:
+                    raise ValueError(f"{shown}: a workbook of a spreadsheet program; save the sheet as CSV (UTF-8).")
+                if len(files) != 1:
+                    raise ValueError(f"{shown}: a zip archive of {len(files)} files; it must hold one CSV.")
+                return archive.read(files[0])
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(f"{shown}: a compressed file that is damaged or not whole ({error}).") from None
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        raise ValueError(f"{shown}: compressed by zstd, which is not read; unpack it first.")
+    return data
+
+
+def _text(shown, data, encoding):
+    for mark, name in MARKS:
+        if data.startswith(mark):
+            encoding = name
+    try:
+        return data.decode(encoding or "utf-8")
+    except LookupError:
+        raise ValueError(f"--encoding must be the name of one, such as utf-8 or latin-1, got {encoding!r}.") from None
+    except UnicodeDecodeError:
+        what = encoding or "UTF-8"
+        raise ValueError(
+            f"{shown}: not a text file in {what}; save it as CSV (UTF-8), or name what it is, such as --encoding "
+            "cp1252 (Windows) or latin-1."
+        ) from None
 
 
 def _parse(shown, text):
-    head = text.split("\n", 1)[0]
-    separator = max(",;\t", key=head.count)
-    try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-        pairs = [([cell.strip() for cell in row], reader.line_num) for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"{shown}: line {reader.line_num} is not valid CSV ({error}).") from None
-    if not pairs:
+    if not text.strip():
         raise ValueError(f"{shown}: the file is empty; the first line must hold the names of the columns.")
-    names = pairs[0][0]
-    rows, lines = [row for row, _ in pairs[1:]], [line for _, line in pairs[1:]]
-    if not rows:
-        raise ValueError(f"{shown}: there are no rows below the header.")
-    if all(_is_number(name) for name in names):
+    skipped = 0
+    separator = None
+    head, _, rest = text.partition("\n")
+    while not head.strip() or head.strip().lower().startswith("sep="):  # Excel's hint, empty lines above the header
+        separator = head.strip()[4:] or separator if head.strip() else separator
+        text, skipped = rest, skipped + 1
+        head, _, rest = text.partition("\n")
+    separator = separator if separator and len(separator) == 1 else _separator(text)
+    frame = _read(shown, text, separator)
+    names = [str(name).strip() for name in frame.iloc[0]]
+    if names[0].startswith("\ufeff"):
+        names[0] = names[0][1:]
+    if all(_is_number(name) for name in names if name) and any(names):
         raise ValueError(f"{shown}: the first line must hold the names of the columns, it holds numbers ({names[0]}).")
-    _check_names(shown, names)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            raise ValueError(f"{shown}: line {line} has {len(row)} cells, the header has {len(names)}.")
-    return Table(shown, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), lines)
+    first = 1 + sum(_breaks(str(name)) for name in frame.iloc[0])  # lines of the header
+    above, rest = _cut(text, first, len(names) > 1)
+    body = _read(shown, text, separator, rest, skipped, single=len(names) == 1)
+    if body is None:
+        raise ValueError(f"{shown}: there are no rows below the header.")
+    columns = [body[k].to_numpy(dtype=object) for k in range(body.shape[1])]
+    lines = _lines(columns, skipped + above + 1)
+    names, columns = _fitted(shown, names, columns, lines)
+    _check_ragged(shown, text, separator, names, columns, skipped)
+    columns = [np.array([cell.strip() for cell in column.tolist()], dtype=object) for column in columns]
+    table = Table(shown, names, columns, lines)
+    if len(names) > 1:  # empty lines at the end are no rows; of one column they are gaps
+        n = len(lines) - int(np.argmin(table.empty_rows[::-1])) if not table.empty_rows.all() else 0
+        table = table.take(np.arange(len(lines)) < n)
+    if not len(table.lines):
+        raise ValueError(f"{shown}: there are no rows below the header.")
+    return table
 
 
-def _check_names(shown, names):
-    for name in names:
-        if names.count(name) > 1 or not name:
-            what = f"the column name {name!r} comes {names.count(name)} times" if name else "a column has no name"
-            raise ValueError(f"{shown}: {what}; every column needs its own name.")
+def _separator(text):
+    """The separator that stands most often in the header, outside of quotes.
 
-
-def check_columns(table, wanted, option):
-    """ValueError if a wanted column is not there."""
-    for name in wanted:
-        if name not in table.names:
-            known = ", ".join(table.names[:12]) + (", ..." if len(table.names) > 12 else "")
-            raise ValueError(f"{table.path}: there is no column {name!r} ({option}); the columns are {known}.")
-
-
-def read_target(table, name, task):
-    """(task, y): the target column, as numbers for regression, as numbers or text for classification.
-
-    ``task="auto"`` is classification for text and for at most 20 different whole numbers, else regression.
-
-    Raises
-    ------
-    ValueError
-        If values are missing, there is one class only, or regression is asked of text.
+    A header of one name says nothing: a comma below it is a decimal comma, unless R's quoted row labels stand there.
     """
-    table.check_complete(name)
-    cells = table.column(name)
-    numeric = table.is_numeric(name)
-    if task == "regression" and not numeric:
-        raise ValueError(f"{table.path}: the target {name!r} holds text, so regression is impossible; see --task.")
-    values = table.numbers(name) if numeric else np.array(cells)
-    distinct = np.unique(values)
-    whole = numeric and np.all(distinct == np.round(distinct))
-    if task == "auto":
-        few = len(distinct) <= min(MOST_CLASSES, max(2, len(cells) // 2))
-        task = "classification" if not numeric or (whole and few) else "regression"
-    if len(distinct) == 1:
-        what = "class" if task == "classification" else "value"
-        raise ValueError(
-            f"{table.path}: the target {name!r} has one {what} only ({cells[0]}); there is nothing to learn."
-        )
-    if task == "classification" and whole:
-        values = values.astype(np.int64)
-    elif task == "classification":
-        values = np.array(cells)
-    return task, values
+    header, end = _counts(text, 0)
+    if any(header.values()):
+        return max(header, key=header.get)
+    below, _ = _counts(text, end)
+    if text[end : end + 1] != '"':
+        below[","] = 0
+    return max(below, key=below.get) if any(below.values()) else "\t"
 
 
-def write_predictions(file, names, columns):
-    """CSV of equal-length columns; floats in their shortest exact form."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(zip(*[[_text(v) for v in column] for column in columns], strict=True))
+def _counts(text, start):
+    """(how often each separator stands outside of quotes in the line that begins there, where the next one begins)."""
+    counts, quoted = dict.fromkeys(SEPARATORS, 0), False
+    for k in range(start, len(text)):
+        letter = text[k]
+        if letter == '"':
+            quoted = not quoted
+        elif letter in "\r\n" and not quoted:
+            return counts, k + (2 if text[k : k + 2] == "\r\n" else 1)
+        elif letter in counts and not quoted:
+            counts[letter] += 1
+    return counts, len(text)
 
 
-def _text(value):
-    return repr(float(value)) if isinstance(value, (float, np.floating)) else str(value)
+def _cut(text, first, skip_empty):
+    """(lines, rest) below the first lines, and below empty lines after them if they are no rows."""
+    ends = [found.end() for found in itertools.islice(LINE.finditer(text), first)]
+    above, rest = first, text[ends[-1] :] if len(ends) == first else ""
+    while skip_empty and (found := EMPTY.match(rest)):
+        above, rest = above + 1, rest[found.end() :]
+    return above, rest
+
+
+def _read(shown, text, separator, rest=None, skipped=0, single=False):
+    """The cells of the first line, or those of `rest`, as text, columns numbered; None without rows."""
+    pandas = pandas_here()
+    try:
+        return pandas.read_csv(
+            io.StringIO(text if rest is None else rest, newline=""), sep=separator, header=None, dtype=str,
+            na_filter=False, index_col=False, skip_blank_lines=False, skipinitialspace=separator != "\t",
+            nrows=1 if rest is None else None, low_memory=False,
+            names=[0] if single and rest is not None and EMPTY.match(rest) else None,
+        )  # fmt: skip
+    except pandas.errors.EmptyDataError:
+        return None
+    except (pandas.errors.ParserError, csv.Error) as error:
+        if "EOF inside string" in str(error):
+            raise ValueError(f"{shown}: not valid CSV (a quote is opened and never closed).") from None
+        width, line = _first_ragged(text, separator)
+        if line is not None:
+            raise ValueError(
+                f"{shown}: line {line + skipped} has {width[0]} cells, the header has {width[1]}."
+            ) from None
+        what = str(error).split("C error: ")[-1].strip().rstrip(".")
+        raise ValueError(f"{shown}: not valid CSV ({what}).") from None
+
+
+def _first_ragged(text, separator):
+    """((cells, cells of the header), line) of the first line that has too few or too many; line None without one."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    wanted = None
+    try:
+        for row in reader:
+            if wanted is None:
+                wanted = len(row)
+            elif len(row) not in (0, wanted) and any(cell.strip() for cell in row):
+                return (len(row), wanted), reader.line_num
+    except csv.Error:
+        pass
+    return (0, 0), None
+
+
+def _fitted(shown, names, columns, lines):
+    """Names and columns of one number: row labels without a name (R), separators at line ends."""
+    is_empty = [bool((column == "").all()) for column in columns]
+    if len(names) == len(columns) + 1 and not names[-1]:
+        names = names[:-1]
+    elif len(columns) == len(names) + 1:
+        if is_empty[-1]:
+            columns = columns[:-1]
+        else:
+            names = ["", *names]
+    elif len(names) == len(columns) > 1 and not names[-1] and is_empty[-1]:
+        names, columns = names[:-1], columns[:-1]
+    if len(names) != len(columns):
+        raise ValueError(f"{shown}: line {lines[0]} has {len(columns)} cells, the header has {len(names)}.")
+    return [name or f"#{k + 1}" for k, name in enumerate(names)], columns
+
+
+def _check_ragged(shown, text, separator, names, columns, skipped):
+    """ValueError if a line has too few cells, which pandas fills: the text must have the separators of the cells."""
+    width = len(columns)
+    inside = sum(cell.count(separator) for c in columns for cell in c.tolist()) if '"' in text else 0
+    if '"' in text:
+        inside += sum(name.count(separator) for name in names)
+    if text.count(separator) - inside == (len(columns[0]) + 1) * (width - 1):
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    for k, row in enumerate(reader):
+        if k and any(cell.strip() for cell in row) and len(row) < width:
+            raise ValueError(f"{shown}: line {reader.line_num + skipped} has {len(row)} cells, the header has {width}.")
+
+
+def _lines(columns, start):
+    """The line on which each row begins, although quoted cells may hold line ends."""
+    more = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        if any("\n" in cell or "\r" in cell for cell in dict.fromkeys(column.tolist())):
+            more += [_breaks(cell) for cell in column.tolist()]
+    return start + np.arange(len(more)) + np.concatenate([[0], np.cumsum(more)[:-1]])
+
+
+def _breaks(cell):
+    return cell.replace("\r\n", "\n").replace("\r", "\n").count("\n")
 
 
 def _is_number(cell):
@@ -241,3 +324,14 @@ def _is_number(cell):
     except ValueError:
         return False
     return True
+
+
+def write_predictions(file, names, columns):
+    """CSV of equal-length columns; floats in their shortest exact form."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*[[_shortest(v) for v in column] for column in columns], strict=True))
+
+
+def _shortest(value):
+    return repr(float(value)) if isinstance(value, (float, np.floating)) else str(value)

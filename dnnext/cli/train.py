@@ -1,18 +1,22 @@
-"""`dnnext train` and `dnnext predict`."""
+"""`dnnext train`."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import sys
+import time
 import tomllib
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
-from dnnext.cli import encoding, make_parser
-from dnnext.cli.table import Table, check_columns, read_table, read_target, write_predictions
+from dnnext.cli import make_parser, target
+from dnnext.cli.columns import Study, study
+from dnnext.cli.places import check_places
+from dnnext.cli.report import note, notes_on_stderr, report
+from dnnext.cli.table import read_table
+from dnnext.preprocessing import NetworkPreprocessor
+from dnnext.preprocessing.network import IMPUTE
 
 
 def train(args):
@@ -20,28 +24,33 @@ def train(args):
     args = _with_config(args)
     if not args.target:
         raise ValueError("--target is missing: name the column to predict.")
+    split_seed(args.seed)
     with _ranks(args) as ranks:
         with ranks.together():
-            rows = _read(args, ranks.rank)
-        ranks.agree_on({"the task of --target (see --task)": rows.task, "the columns": rows.names})
+            notes = check_places(args) if ranks.rank == 0 else []
+            found = _study(args, ranks.rank)
+        task, as_numbers = target.settle(found.target, args, ranks)
+        ranks.agree_on({"the task of --target (see --task)": task, "the columns": found.names})
+        with ranks.together():
+            rows = _rows(found, task, as_numbers, args)
         rows = _encoded(rows, args, ranks)
         if ranks.rank:
             with contextlib.redirect_stdout(io.StringIO()):
                 return _train(args, rows, ranks)
+        for sentence in [*notes, *found.notes]:
+            note(sentence)
         return _train(args, rows, ranks)
 
 
 class Rows(NamedTuple):
-    """What was read: table, target, owners or None, input columns, task, rows to train on and to test on; inputs."""
+    """What was read: the study of the file, target, task, rows to train on and to test on; preparation and inputs."""
 
-    table: Table
+    found: Study
     y: np.ndarray
-    agent: np.ndarray | None
-    names: list
     task: str
     learn: np.ndarray
     test: np.ndarray
-    encoding: encoding.Encoding | None = None
+    prepared: NetworkPreprocessor | None = None
     X: np.ndarray | None = None
 
 
@@ -58,62 +67,64 @@ def _ranks(args):
     return InProcess(1)
 
 
-def _read(args, rank):
-    """The rows of the file, or those of this rank's own file."""
+def _study(args, rank):
+    """What the columns of the file are, or those of this rank's own file."""
     if bool(args.file) == bool(args.local_data):
         raise ValueError("give one file, or --local-data with a file per rank, such as part-{rank}.csv.")
     if args.engine == "mpi" and args.file == "-":
         raise ValueError("the standard input reaches one rank only; name a file.")
-    table = read_table(args.local_data.replace("{rank}", str(rank)) if args.local_data else args.file)
-    owner = [args.agent_column] if args.agent_column else []
-    check_columns(table, [args.target], "--target")
-    check_columns(table, args.drop, "--drop")
-    check_columns(table, owner, "--agent-column")
-    task, y = read_target(table, args.target, args.task)
-    names = [name for name in table.names if name not in {args.target, *args.drop, *owner}]
-    if not names:
-        raise ValueError(f"{table.path}: no column is left to learn from.")
-    learn, test = _split(y, args.test_fraction, task, args.seed)
-    return Rows(table, y, _owners(table, args.agent_column), names, task, learn, test)
+    if args.impute is not None and args.impute not in IMPUTE:
+        raise ValueError(f"--impute must be one of {', '.join(IMPUTE)}, got {args.impute!r}.")
+    if args.max_categories < 1:
+        raise ValueError(f"--max-categories must be a whole number of at least 1, got {args.max_categories}.")
+    path = args.local_data.replace("{rank}", str(rank)) if args.local_data else args.file
+    return study(read_table(path, args.encoding), args, local=bool(args.local_data))
+
+
+def _rows(found, task, as_numbers, args):
+    y = target.values(found.target, found.table.column(args.target), task, as_numbers)
+    return Rows(found, y, task, *_split(y, args.test_fraction, task, args.seed, bool(args.local_data)))
 
 
 def _encoded(rows, args, ranks):
-    """The rows with their inputs, encoded alike on all ranks."""
-    for name in args.categorical:
-        if name not in rows.names:
-            raise ValueError(
-                f"{rows.table.path}: --categorical {name!r} is no input; those are {', '.join(rows.names)}."
-            )
-    made = encoding.learn(
-        rows.table, rows.names, rows.learn, ranks,
-        categorical=args.categorical, impute=args.impute, most=args.max_categories, local=bool(args.local_data),
-    )  # fmt: skip
+    """The rows with their inputs: categories of the whole file, fill values of the rows to train on."""
+    frame, weight = rows.found.frame(), np.zeros(len(rows.y))
+    weight[rows.learn] = 1.0
+    options = {"impute": args.impute, "max_categories": args.max_categories, "standardize": False}
+    prepared = NetworkPreprocessor(**options)
+    if args.local_data:
+        prepared.fit_local(frame, weight, ranks)
+    else:
+        with ranks.together():
+            prepared.fit(frame, sample_weight=weight)
     with ranks.together():
-        return rows._replace(encoding=made, X=made.inputs(rows.table))
+        return rows._replace(prepared=prepared, X=prepared.transform(frame))
 
 
 def _train(args, rows, ranks):
-    """Fit, report, write; on ranks the first alone speaks and writes."""
+    """Fit, report, write; on ranks the first alone prints and writes."""
+    begin, local = time.perf_counter(), bool(args.local_data)
     model = make_estimator(rows.task, args)
-    X, y, agent, learn = rows.X, rows.y, rows.agent, rows.learn
+    X, y, agent, learn = rows.X, rows.y, rows.found.agent, rows.learn
     counts = [int(n) for n in ranks.sum_agents(np.array([[len(learn), len(rows.test)]]))]
-    n_learn, n_test = counts if args.local_data else (len(learn), len(rows.test))
-    what = f"{rows.task} of {args.target!r} from {len(rows.names)} columns"
+    n_learn, n_test = counts if local else (len(learn), len(rows.test))
+    what = f"{rows.task} of {args.target!r} from {len(rows.found.names)} columns"
     print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
-    for sentence in encoding.told(rows.encoding, rows.table):
+    for sentence in _prepared(rows):
         print(sentence)
     with notes_on_stderr():
-        fit = model.fit_local if args.local_data else model.fit
+        fit = model.fit_local if local else model.fit
         fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
-    report(model, X, y, rows.test, local=bool(args.local_data), ranks=ranks)
+    report(model, X, y, learn, rows.test, time.perf_counter() - begin, local=local, ranks=ranks)
     if ranks.rank:
         return 0
     model.callbacks = None  # a model file cannot hold them
-    model.feature_names_in_ = np.array(rows.encoding.input_names, dtype=object)  # for those who load it in Python
-    model_notes = {"encoding": rows.encoding.notes(), "target": args.target, "task": rows.task}
+    model.feature_names_in_ = rows.prepared.get_feature_names_out()  # for those who load it in Python
+    missing = None if args.missing is None else sorted(word.strip() for word in args.missing.split(","))
+    model_notes = {"preprocessor": rows.prepared.to_dict(), "target": args.target, "task": rows.task}
     from dnnext.estimators.files import save
 
-    save(model, args.out, notes=model_notes)
+    save(model, args.out, notes=model_notes | {"decimal": args.decimal, "missing": missing})
     print(f"model written to {args.out}")
     if args.plot:
         from dnnext.cli.figure import draw_run
@@ -123,34 +134,20 @@ def _train(args, rows, ranks):
     return 130 if model.status_ == "interrupted" else 0
 
 
-def predict(args):
-    """Predictions for the rows of a CSV or Parquet file, as CSV on standard output."""
-    import dnnext
-    from dnnext.estimators.files import read_notes
-
-    notes = read_notes(args.model)
-    with notes_on_stderr():
-        model = dnnext.load(args.model)
-    table = read_table(args.file)
-    if "encoding" in notes:
-        made = encoding.Encoding.of_notes(notes["encoding"])
-    else:  # a model that was not trained by this command
-        made = encoding.Encoding([encoding.Column(str(name)) for name in _column_names(model, notes, table)])
-    check_columns(table, made.names, f"an input of {args.model}")
-    X = made.inputs(table, args.unknown)
-    if hasattr(model, "feature_names_in_"):
-        del model.feature_names_in_  # the columns were found by name; X is an array
-    header, columns = [notes.get("target", "prediction")], [model.predict(X)]
-    if args.proba:
-        if not hasattr(model, "predict_proba"):
-            raise ValueError("--proba needs a classifier trained with loss log_loss; this model has no probabilities.")
-        header += [f"p({label})" for label in model.classes_]
-        columns += list(model.predict_proba(X).T)
-    write_predictions(sys.stdout, header, columns)
+def _prepared(rows):
+    """Sentences about what became of categories and gaps."""
+    columns = rows.prepared.columns_
+    hot = [f"{column.name} ({len(column.categories)})" for column in columns if column.categories is not None]
+    if hot:
+        yield f"one input per category: {', '.join(hot)}; {rows.X.shape[1]} inputs in all"
+    gaps = [(column, int(rows.found.inputs[column.name].gaps.sum())) for column in columns]
+    filled = [f"{c.name} with {_short(c.fill)} in {n} row{'s' if n > 1 else ''}" for c, n in gaps if n]
+    if filled:
+        yield f"gaps filled: {', '.join(filled)}"
 
 
-def _column_names(model, notes, table):
-    return notes.get("columns") or getattr(model, "feature_names_in_", table.names)
+def _short(value):
+    return repr(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def make_estimator(task, args):
@@ -165,8 +162,12 @@ def make_estimator(task, args):
         loss=args.loss,
         penalty=None if args.penalty == "none" else args.penalty,
         alpha=_number(args.alpha, "--alpha"),
+        l1_ratio=args.l1_ratio,
         n_agents=args.agents,
         topology=args.topology,
+        mixing=args.mixing,
+        dtype=args.dtype,
+        max_time=args.max_time,
         algorithm=_algorithm(args.algorithm, args.surrogate),
         partition=args.partition,
         max_iter=args.max_iter,
@@ -177,6 +178,7 @@ def make_estimator(task, args):
         random_state=args.seed,
         engine=args.engine,
         engine_options={"timeout": args.timeout, "on_failure": args.on_failure} if args.engine == "mpi" else None,
+        **({"class_weight": args.class_weight} if task == "classification" else {}),
         callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
     )
 
@@ -199,60 +201,29 @@ def _algorithm(name, surrogate):
     return recipes[name](surrogates[surrogate]())
 
 
-def report(model, X, y, test, local=False, ranks=None):
-    """How the run ended, and the score on the rows it has not seen."""
-    ends = {
-        "converged": "converged",
-        "early_stopping": "stopped by the validation score",
-        "interrupted": "interrupted: the best model so far is kept",
-    }
-    end = ends.get(model.status_, f"ended ({model.status_})")
-    print(f"{end} after {model.n_iter_} iterations, {model.n_agents_} agents, {model.history_['round'][-1]} rounds")
-    what = "accuracy" if hasattr(model, "classes_") else "R2"
-    if local:
-        if ranks.sum_agents(np.array([len(test) == 0])) == 0:
-            print(f"test {what} {model.score_local(X[test], y[test]):.4f} over the rows of all ranks")
-        return
-    if len(test) > 1 or (len(test) and hasattr(model, "classes_")):  # R2 needs two rows
-        worst = min(view.score(X[test], y[test]) for view in model.agents_)
-        print(f"test {what} {model.score(X[test], y[test]):.4f} (the worst agent's own view: {worst:.4f})")
-
-
-@contextlib.contextmanager
-def notes_on_stderr():
-    """Warnings as one line each on standard error."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        finally:
-            for warning in caught:
-                print(f"dnnext: note: {warning.message}", file=sys.stderr)
-
-
-def _owners(table, column):
-    if column is None:
-        return None
-    table.check_complete(column)
-    return np.array(table.column(column))
-
-
-def _split(y, fraction, task, seed):
+def _split(y, fraction, task, seed, local):
     """(rows to train on, rows to test on), stratified where every class has two rows."""
     from sklearn.model_selection import train_test_split
 
     if not 0 <= fraction < 1:
         raise ValueError(f"--test-fraction must be in [0, 1), got {fraction}.")
     rows = np.arange(len(y))
-    if fraction == 0:
+    if fraction == 0 or (local and len(y) < 4):
         return rows, rows[:0]
     if len(y) < 4:
         raise ValueError(f"{len(y)} rows are too few to keep some for testing; use --test-fraction 0.")
     _, counts = np.unique(y, return_counts=True)
     n_test = int(np.ceil(fraction * len(y)))
     fits = task == "classification" and counts.min() > 1 and n_test >= len(counts) and len(y) - n_test >= len(counts)
-    learn, test = train_test_split(rows, test_size=n_test, random_state=seed, stratify=y if fits else None)
+    learn, test = train_test_split(rows, test_size=n_test, random_state=split_seed(seed), stratify=y if fits else None)
     return np.sort(learn), np.sort(test)
+
+
+def split_seed(seed):
+    """--seed for scikit-learn's splits, which take 32 bits; larger numbers become a stream of their own."""
+    if seed < 0:
+        raise ValueError(f"--seed must be a whole number of at least 0, got {seed}.")
+    return seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
 def _hidden(text):
@@ -278,7 +249,7 @@ def _with_config(args):
     try:
         with open(args.config, "rb") as file:
             config = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{args.config}: not valid TOML ({error}).") from None
     words = []
     for name, value in config.items():
@@ -289,8 +260,8 @@ def _with_config(args):
         if isinstance(value, bool):
             words += [option] if value else []
         elif key == "hidden" and isinstance(value, list):
-            words += [option, ",".join(map(str, value))]
+            words.append(f"{option}={','.join(map(str, value))}")
         else:
             for each in value if isinstance(value, list) else [value]:
-                words += [option, str(each)]
+                words.append(f"{option}={each}")
     return make_parser().parse_args(["train", *words, *args.words[1:]])

@@ -9,11 +9,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 import dnnext
-from dnnext.cli import main
-from dnnext.cli.encoding import Column, Encoding, learn
+from dnnext.cli import main, make_parser
+from dnnext.cli.columns import Problems, study
 from dnnext.cli.table import read_table
 from dnnext.estimators.files import read_notes
-from dnnext.runtime import InProcess
 
 QUICK = [
     "--quiet",
@@ -75,8 +74,14 @@ def test_categories_are_learnt_and_kept_in_the_model(capsys):
     assert "regression of 'y' from 2 columns" in out
     assert "one input per category: colour (3); 4 inputs in all" in out
     assert list(dnnext.load("m.npz").feature_names_in_) == ["colour=blue", "colour=green", "colour=red", "size"]
-    notes = read_notes("m.npz")["encoding"]
-    assert notes[0] == {"name": "colour", "categories": ["blue", "green", "red"], "fill": None}
+    notes = read_notes("m.npz")["preprocessor"]["columns"]
+    assert notes[0] == {
+        "name": "colour",
+        "categories": ["blue", "green", "red"],
+        "fill": None,
+        "mean": 0.0,
+        "scale": 1.0,
+    }
     write("new.csv", {"size": [0, 0, 0], "extra": [1, 2, 3], "colour": ["blue", "red", "green"]})
     assert np.allclose(predictions(capsys, "new.csv"), [9, 3, 5], atol=0.3)
 
@@ -100,7 +105,10 @@ def test_gaps_are_refused_unless_asked_for(capsys):
     table["size"][3], table["colour"][5] = "", "NA"
     write("a.csv", table)
     train = ["train", "a.csv", "--target", "y", *QUICK, "--test-fraction", "0"]
-    assert "column 'colour' has a missing value (in line 7); fill" in refused(capsys, *train)
+    assert main(train) == 2
+    both = capsys.readouterr().err
+    assert "a.csv has 2 problems:\n  column 'colour' has a missing value (in line 7); fill or remove" in both
+    assert "\n  column 'size' has a missing value (in line 5)" in both
     assert "ask for --impute" in refused(capsys, *train, "--drop", "colour")
     assert "--impute must be one of mean, median, most_frequent, got 'magic'" in refused(
         capsys, *train, "--impute", "magic"
@@ -111,7 +119,7 @@ def test_gaps_are_refused_unless_asked_for(capsys):
     for how, fill in (("mean", np.mean(sizes)), ("median", np.median(sizes))):
         assert main([*train, "--impute", how]) == 0
         assert f"gaps filled: colour with {most!r} in 1 row, size with {fill:.6g} in 1 row" in capsys.readouterr().out
-        assert read_notes("m.npz")["encoding"][1]["fill"] == pytest.approx(fill, rel=1e-12)
+        assert read_notes("m.npz")["preprocessor"]["columns"][1]["fill"] == pytest.approx(fill, rel=1e-12)
     write("new.csv", {"size": ["", repr(float(np.median(sizes)))], "colour": ["red", "red"]})
     filled, same = predictions(capsys, "new.csv")
     assert filled == same
@@ -125,10 +133,12 @@ def test_a_model_without_impute_refuses_gaps_in_new_rows(capsys):
     assert "column 'size' has a missing value (in line 2); the model was trained without --impute" in err
 
 
-def test_fill_values_come_from_the_rows_to_train_on():
-    write("a.csv", {"a": [1, 2, 9, ""], "y": [1, 2, 3, 4]})
-    made = learn(read_table("a.csv"), ["a"], np.array([0, 1, 3]), InProcess(1), impute="mean")
-    assert made.columns == [Column("a", None, 1.5)]
+def test_fill_values_come_from_the_rows_to_train_on(capsys):
+    write("a.csv", {"a": [1, 2, 9, "", 5, 7, 8, 4], "y": [1.5, 2, 3, 4, 5, 6, 7, 8]})
+    assert main(["train", "a.csv", "--target", "y", *QUICK, "--impute", "mean"]) == 0
+    fill = read_notes("m.npz")["preprocessor"]["columns"][0]["fill"]
+    assert f"gaps filled: a with {fill:.6g} in 1 row" in capsys.readouterr().out
+    assert fill != pytest.approx(36 / 7)
 
 
 def test_numbers_may_be_categories_and_columns_may_have_too_many(capsys):
@@ -141,19 +151,6 @@ def test_numbers_may_be_categories_and_columns_may_have_too_many(capsys):
     assert "column 'colour' has 3 categories (blue, green, red), more than --max-categories 2" in refused(
         capsys, *train, "--max-categories", "2"
     )
-
-
-def test_a_damaged_encoding_is_a_sentence():
-    good = Encoding([Column("a"), Column("b", ["x", "y"], "x")])
-    assert Encoding.of_notes(good.notes()) == good
-    bad = [
-        *[None, 3, [3], [{"name": 3}], [{"title": "a"}], [{"name": "a", "fill": "x"}], [{"name": "a", "fill": 1e999}]],
-        *[[{"name": "a", "categories": words}] for words in ([], ["b", "a"], ["a", "a"], [1], "ab", {"a": 1})],
-        [{"name": "a", "categories": ["x"], "fill": "z"}],
-    ]
-    for notes in bad:
-        with pytest.raises(ValueError, match="damaged model file"):
-            Encoding.of_notes(notes)
 
 
 def test_parquet_is_read_like_csv(capsys):
@@ -195,20 +192,19 @@ def test_bad_parquet_files_are_one_sentence(capsys, monkeypatch):
         file.truncate(40)
     assert "not a complete Parquet file" in refused(capsys, *train)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "need pyarrow (pip install 'dnnext[parquet]')" in refused(capsys, *train)
+    assert "need pyarrow (pip install 'dnnext[table]')" in refused(capsys, *train)
 
 
-def test_errors_that_all_ranks_hear_name_no_cell():
+def test_sentences_about_rows_of_one_rank_name_no_cell():
     write("a.csv", {"name": ["Ann", "Bea", "Cid", "Dan"], "code": ["1", "x", "2", "3"], "y": [1, 2, 3, 4]})
-    table, rows = read_table("a.csv"), np.arange(4)
-    for column, said, hidden in (
-        ("name", "has 4 categories, more than", "Ann"),
-        ("code", r"text \(line 2, line 3\)", "x"),
-    ):
-        with pytest.raises(ValueError, match=said) as caught:
-            learn(table, [column], rows, InProcess(1), most=3, local=True)
-        assert f"'{hidden}'" not in str(caught.value)
-        assert "Ann" not in str(caught.value)
+    args = make_parser().parse_args(["train", "a.csv", "--target", "y", "--max-categories", "3"])
+    with pytest.raises(Problems) as caught:
+        study(read_table("a.csv"), args, local=True)
+    assert len(caught.value.sentences) == 2
+    assert "has 4 categories, more than" in caught.value.sentences[0]
+    assert "text (line 2, line 3)" in caught.value.sentences[1]
+    assert "Ann" not in str(caught.value)
+    assert "'x'" not in str(caught.value)
 
 
 def test_a_category_cannot_take_the_name_of_a_column(here, capsys):

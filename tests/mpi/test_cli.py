@@ -59,12 +59,31 @@ def test_ranks_agree_on_categories_and_fill_values(launch, tmp_path):
     words += ["--local-data", tmp_path / "part-{rank}.csv", "--max-iter", "5", "--tol", "0", "--test-fraction", "0"]
     code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "mean", "--out", tmp_path / "m.npz")
     assert code == 0, err
-    colour, size = read_notes(tmp_path / "m.npz")["encoding"]
-    assert colour == {"name": "colour", "categories": ["blue", "green", "red"], "fill": "blue"}
+    colour, size = read_notes(tmp_path / "m.npz")["preprocessor"]["columns"]
+    assert (colour["name"], colour["categories"], colour["fill"]) == ("colour", ["blue", "green", "red"], "blue")
     assert size["fill"] == 21 / 5  # the mean over both ranks
-    code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "median", timeout=60)
+    code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "median", "--out", tmp_path / "m.npz", timeout=60)
+    assert code == 0, err
+    assert read_notes(tmp_path / "m.npz")["preprocessor"]["columns"][1]["fill"] == 5
+    code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "most_frequent", timeout=60)
     assert code == 2
-    assert "only sums travel, so use --impute mean" in err
+    assert "over ranks use 'mean' or 'median'" in err
+
+
+def test_a_rank_may_hold_one_class_or_one_row(launch, tmp_path):
+    X, y = [[k, (3 * k) % 7] for k in range(20)], ["ill" if k > 9 else "well" for k in range(20)]
+    options = ["--engine", "mpi", "--topology", "complete", "--quiet", "--max-iter", "3", "--out", tmp_path / "m.npz"]
+    for cut in (10, 1):
+        for rank, rows in enumerate((slice(cut), slice(cut, 20))):
+            with (tmp_path / f"part-{rank}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([["a", "b", "y"], *([*x, k] for x, k in zip(X[rows], y[rows], strict=True))])
+        words = ["train", "--target", "y", *options, "--local-data", tmp_path / "part-{rank}.csv"]
+        code, out, err = launch(2, "-m", "dnnext", *words, timeout=60)
+        assert code == 0, err
+        assert ("no test score: a rank has no rows to spare" in out) == (cut == 1)
+        assert dnnext.load(tmp_path / "m.npz").classes_.tolist() == ["ill", "well"]
+    code, out, err = launch(2, "-m", "dnnext", *words[:2], "b", *words[3:], "--task", "regression", "--drop", "y")
+    assert code == 0, err
 
 
 def test_a_missing_part_ends_all_with_code_2(launch, tables):

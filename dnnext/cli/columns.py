@@ -1,0 +1,209 @@
+"""What each column of a table is for: input, target, owner, row label, or nothing; all problems are found at once.
+
+# Design:
+#   `study` looks at every column that is left after --drop and collects sentences: problems end the command before
+#   anything is trained, notes are printed and training goes on. A sentence names the column, a cell and its line, and
+#   the option that settles it. With rows that only this rank may see, no sentence holds a cell.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dnnext.cli import sentences, target
+from dnnext.cli.cells import EXACT, WHOLE, Look, Rules, look
+from dnnext.cli.table import Table
+
+IDENTIFIER = re.compile(
+    r"(?:.*[ _.-])?(?:id|idx|index|key|nr|no|row|rows|rowid|rownames?|row[ _]?num(?:ber)?|record|uuid|guid)"
+    r"|unnamed: ?[0-9]+|level_0",
+    re.IGNORECASE,
+)
+CAMEL = re.compile(r".*[a-z]I[dD]")  # PassengerId
+UNNAMED = re.compile(r"#[0-9]+|Unnamed: ?[0-9]+")  # without a name here, and in pandas
+FEW = 3
+
+
+class Problems(ValueError):
+    """Everything that is wrong with a file, in one error."""
+
+    def __init__(self, path, sentences_):
+        self.sentences = sentences_
+        if len(sentences_) == 1:
+            super().__init__(f"{path}: {sentences_[0]}")
+        else:
+            lines = "".join(f"\n  {sentence}" for sentence in sentences_)
+            super().__init__(f"{path} has {len(sentences_)} problems:{lines}")
+
+
+@dataclass
+class Study:
+    """What was found: the rows that count, the looks of inputs and target, and sentences to print."""
+
+    table: Table
+    inputs: dict = field(default_factory=dict)
+    target: Look | None = None
+    agent: np.ndarray | None = None
+    notes: list = field(default_factory=list)
+
+    @property
+    def names(self):
+        """The inputs in their order."""
+        return list(self.inputs)
+
+    def frame(self):
+        """The inputs as a data frame of numbers and words."""
+        from dnnext.cli.table import pandas_here
+
+        columns = {name: one.values(self.table.column(name)) for name, one in self.inputs.items()}
+        return pandas_here().DataFrame(columns)
+
+
+def rules_of(args):
+    """The Rules that the options ask for."""
+    if args.decimal not in (None, ".", ","):
+        raise ValueError(f"--decimal must be , or . (the decimal mark), got {args.decimal!r}.")
+    if args.missing is None:
+        return Rules(args.decimal)
+    words = frozenset(word.strip() for word in args.missing.split(",") if word.strip())
+    return Rules(args.decimal, words)
+
+
+def study(table, args, local=False):
+    """The Study of a file to train on.
+
+    Raises
+    ------
+    Problems
+        With every problem of the file.
+    """
+    rules, problems = rules_of(args), _absent(table, args)
+    empty = table.empty_rows if len(table.names) > 1 else np.zeros(len(table.lines), dtype=bool)
+    notes = [f"{int(empty.sum())} empty row{'s' if empty.sum() > 1 else ''} left out"] if empty.any() else []
+    table = table.take(~empty) if empty.any() and not empty.all() else table
+    found = Study(table, notes=notes)
+    speak = sentences.Speaker(table, local)
+    names = _kept(table, args, problems, found.notes, speak)
+    if not problems or args.target in table.names:
+        target_problems, found.target = target.study(table, args, rules, speak)
+        problems += target_problems
+    if args.agent_column in table.names:
+        found.agent = table.column(args.agent_column)
+        gaps = np.array([rules.is_gap(cell) for cell in found.agent], dtype=bool)
+        problems += speak.gaps(args.agent_column, gaps, "every row needs its agent") if gaps.any() else []
+    for name in names:
+        forced = "words" if name in args.categorical else "numbers" if name in args.numeric else None
+        one = look(table.column(name), rules, table.kinds.get(name), forced)
+        if one.kind == "dates" and args.date == "drop":
+            found.notes.append(f"column {name!r} holds dates and is left out (--date drop)")
+            continue
+        problems += _problems(name, one, args, speak, rules)
+        found.notes += _notes(name, one, table, args)
+        found.inputs[name] = one
+    if not found.inputs and not problems:
+        problems.append("no column is left to learn from.")
+    if problems:
+        raise Problems(table.path, problems)
+    return found
+
+
+def _absent(table, args):
+    """Sentences about columns that options name and the file lacks."""
+    wanted = [(args.target, "--target"), *((name, "--drop") for name in args.drop)]
+    wanted += [(name, "--categorical") for name in args.categorical] + [(name, "--numeric") for name in args.numeric]
+    wanted += [
+        (name, option) for name, option in ((args.index, "--index"), (args.agent_column, "--agent-column")) if name
+    ]
+    problems = []
+    for name, option in wanted:
+        if name not in table.names and not (name == "" and option == "--drop"):
+            if option == "--categorical":
+                problems.append(f"--categorical {name!r} is no input; those are {', '.join(table.names)}.")
+                continue
+            problems.append(sentences.no_column(name, option, table.names))
+    problems += [
+        f"--categorical and --numeric both name {name!r}." for name in args.categorical if name in args.numeric
+    ]
+    problems += [f"--drop names the target {args.target!r}."] if args.target in args.drop else []
+    return problems
+
+
+def _kept(table, args, problems, notes, speak):
+    """The names of the inputs: not dropped, not the target, the index or the agents, with one name each."""
+    other = {args.target, *args.drop, args.agent_column, args.index}
+    chosen = {args.target, args.agent_column, *args.categorical, *args.numeric}
+    names = []
+    for k, name in enumerate(table.names):
+        if name in table.names[:k]:
+            if name not in args.drop:
+                problems.append(
+                    f"the column name {name!r} comes {table.names.count(name)} times; every column needs its own name "
+                    "(--drop leaves all of that name out)."
+                )
+            continue
+        if name in other or (UNNAMED.fullmatch(name) and "" in args.drop):
+            continue
+        if UNNAMED.fullmatch(name) and name not in chosen:
+            cells = table.columns[k]
+            if (cells == "").all():
+                notes.append(f"column {k + 1} has no name and no values; it is left out")
+            elif k == 0 and len(set(cells.tolist())) == len(cells):
+                notes.append(
+                    f"the first column has no name and labels the rows; it is left out (--numeric '{name}' keeps it)"
+                )
+            else:
+                problems.append(
+                    f"column {k + 1} has no name ({speak.cell(cells, 0)}); name it in the file, or leave it out with "
+                    f"--drop '{name}'."
+                )
+            continue
+        names.append(name)
+    return names
+
+
+def _problems(name, one, args, speak, rules):
+    """Sentences about an input that cannot be used as it is."""
+    problems = speak.unusable(f"column {name!r}", name, one)
+    if one.kind == "numbers" and name not in args.numeric:
+        problems += _identifier(name, one, speak)
+    if one.kind == "words" and len(one.distinct) > args.max_categories:
+        problems.append(speak.too_many(name, one, args.max_categories))
+    if one.gaps.any() and args.impute is None and not problems:
+        remedy = "fill or remove those rows first, ask for --impute, or leave the column out (--drop)"
+        problems += speak.gaps(name, one.gaps, remedy, rules)
+    return problems
+
+
+def _identifier(name, one, speak):
+    """A sentence if a column of whole numbers identifies rows."""
+    if not one.is_whole:
+        return []
+    settle = f"leave it out with --drop {name!r}, name it as --index, or keep it with --numeric {name!r}."
+    if any(abs(value) > EXACT for value in one.numbers.values()) and all(map(WHOLE.fullmatch, one.numbers)):
+        return [f"column {name!r} holds whole numbers beyond 2**53, which look like identifiers; {settle}"]
+    distinct = len(one.numbers) == len(one.gaps) >= FEW
+    if distinct and (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)):
+        return [f"column {name!r} looks like an index or identifier (every row has its own whole number); {settle}"]
+    return []
+
+
+def _notes(name, one, table, args):
+    """Sentences about an input that is used, though its user may think otherwise."""
+    if one.kind == "words" and one.has_codes and name not in args.categorical and table.kinds.get(name) != "words":
+        return [
+            f"column {name!r} has numbers that begin with 0, so it is read as words (--numeric {name!r} reads numbers)"
+        ]
+    none = [word for word in one.distinct if word.lower() == "none"]
+    if one.kind == "words" and none and args.missing is None:
+        return [f"{none[0]!r} counts as a word in column {name!r} (--missing {none[0]} counts it as a gap)"]
+    if one.kind != "numbers" or not one.is_whole or name in args.numeric or one.gaps.any():
+        return []
+    values = list(one.numbers.values())
+    if len(values) == len(one.gaps) >= 10 and np.all(np.diff(values) == 1):
+        return [f"column {name!r} counts the rows ({values[0]:.0f} to {values[-1]:.0f}) and is used as a number"]
+    if (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)) and len(values) > 2:
+        return [f"column {name!r} is used as a number (--categorical {name!r} if it only names things)"]
+    return []

@@ -1,0 +1,103 @@
+"""`dnnext predict`: predictions for the rows of a file, beside their rows."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from dnnext.cli import sentences
+from dnnext.cli.cells import Rules, look
+from dnnext.cli.columns import Problems
+from dnnext.cli.report import notes_on_stderr
+from dnnext.cli.table import pandas_here, read_table, write_predictions
+from dnnext.preprocessing import Column, NetworkPreprocessor
+from dnnext.preprocessing.columns import some
+
+
+def predict(args):
+    """Predictions for the rows of a CSV or Parquet file, as CSV on standard output."""
+    import dnnext
+    from dnnext.estimators.files import read_notes
+
+    notes = read_notes(args.model)
+    with notes_on_stderr():
+        model = dnnext.load(args.model)
+    table = read_table(args.file, args.encoding)
+    if "preprocessor" in notes:
+        prepared = NetworkPreprocessor.from_dict(notes["preprocessor"])
+    else:  # a model that was not trained by this command
+        names = getattr(model, "feature_names_in_", table.names)
+        prepared = NetworkPreprocessor.from_dict(
+            {"parameters": {"impute": None, "standardize": False, "categorical": ()}, "named": True,
+             "columns": [Column(str(name)).as_dict() for name in names]}
+        )  # fmt: skip
+    words = notes.get("missing")
+    rules = Rules(notes.get("decimal"), None if words is None else frozenset(words))
+    frame = _frame(table, prepared.columns_, rules, args)
+    prepared.handle_unknown = "ignore"  # those that are refused have been by now
+    X = prepared.transform(frame)
+    if hasattr(model, "feature_names_in_"):
+        del model.feature_names_in_  # the columns were found by name; X is an array
+    header, columns = [notes.get("target", "prediction")], [model.predict(X)]
+    if args.proba:
+        if not hasattr(model, "predict_proba"):
+            raise ValueError("--proba needs a classifier trained with loss log_loss; this model has no probabilities.")
+        header += [f"p({label})" for label in model.classes_]
+        columns += list(model.predict_proba(X).T)
+    if args.index:
+        header, columns = [args.index, *header], [table.column(args.index), *columns]
+    write_predictions(sys.stdout, header, columns)
+
+
+def _frame(table, columns, rules, args):
+    """The columns of the model, found by name; every problem at once."""
+    problems = [
+        sentences.no_column(column.name, f"an input of {args.model}", table.names)
+        for column in columns
+        if column.name not in table.names
+    ]
+    if args.index and args.index not in table.names:
+        problems.append(sentences.no_column(args.index, "--index", table.names))
+    speak, frame = sentences.Speaker(table), {}
+    for column in columns:
+        if column.name in table.names:
+            if table.names.count(column.name) > 1:
+                problems.append(f"the column name {column.name!r} comes {table.names.count(column.name)} times.")
+            more, frame[column.name] = _column(table, column, rules, speak, args)
+            problems += more
+    if problems:
+        raise Problems(table.path, problems)
+    return pandas_here().DataFrame(frame)
+
+
+def _column(table, column, rules, speak, args):
+    """(problems, values) of one column."""
+    name, cells = column.name, table.column(column.name)
+    kind = table.kinds.get(name)
+    known = column.categories
+    if known is not None and kind == "numbers":
+        kind = None
+    one = look(cells, rules, kind, "numbers" if known is None else "words")
+    if one.gaps.any() and column.fill is None:
+        remedy = "the model was trained without --impute, so fill it first"
+        return speak.gaps(name, one.gaps, remedy, rules), one.values(cells)
+    if known is None:
+        if one.kind == "nothing":
+            return [], np.full(len(cells), np.nan)
+        if one.kind in ("mixed", "words"):
+            wrong = next(k for k, cell in enumerate(cells) if not one.gaps[k] and not _is_number(cell, rules))
+            return [f"column {name!r} holds text ({speak.cell(cells, wrong)}); it must be numbers."], None
+        return speak.unusable(f"column {name!r}", name, one), one.values(cells)
+    values = one.values(cells)
+    new = [k for k, word in enumerate(values) if word is not None and word not in set(known)]
+    if new and args.unknown == "refuse":
+        return [
+            f"column {name!r} holds {speak.cell(cells, new[0])}, which the model has not seen (it knows "
+            f"{some(known)}); --unknown ignore counts it as none of them."
+        ], values
+    return [], values
+
+
+def _is_number(cell, rules):
+    return look(np.array([cell], dtype=object), rules, None, "numbers").kind == "numbers"

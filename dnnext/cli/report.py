@@ -1,0 +1,92 @@
+"""What is printed after training: how the run ended, scores beside what is reached without any inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+
+import numpy as np
+
+ENDS = {
+    "converged": "converged",
+    "early_stopping": "stopped by the validation score",
+    "interrupted": "interrupted: the best model so far is kept",
+}
+MOST_ROWS = 30  # classes whose numbers are shown
+
+
+def report(model, X, y, learn, test, seconds, local=False, ranks=None):
+    """Print how the run ended, and the scores on the rows that it has not seen."""
+    end = ENDS.get(model.status_, f"ended ({model.status_})")
+    rounds = model.history_["round"][-1]
+    print(f"{end} after {model.n_iter_} iterations in {seconds:.1f} s, {model.n_agents_} agents, {rounds} rounds")
+    is_classifier = hasattr(model, "classes_")
+    what = "accuracy" if is_classifier else "R2"
+    if local:
+        if ranks.sum_agents(np.array([len(test) == 0])) == 0:
+            score = model.score_local(X[test], y[test])
+            print(f"test {what} {score:.4f} over the rows of all ranks{_baseline_of_ranks(model, y, test, ranks)}")
+        else:
+            print("no test score: a rank has no rows to spare")
+        return
+    if len(test) > 1 or (len(test) and is_classifier):  # R2 needs two rows
+        worst, score = min(view.score(X[test], y[test]) for view in model.agents_), model.score(X[test], y[test])
+        base = _baseline(y, learn, test, is_classifier)
+        print(f"test {what} {score:.4f} (the worst agent's own view: {worst:.4f}; {base})")
+        if is_classifier:
+            _per_class(model, X[test], y[test])
+        else:
+            error = np.abs(np.asarray(model.predict(X[test])) - y[test]).mean()
+            base = np.abs(y[test] - y[learn].mean()).mean()
+            print(f"mean absolute error {error:.4g}; always the mean would be {base:.4g} off")
+
+
+def _baseline(y, learn, test, is_classifier):
+    """What a guess without inputs scores."""
+    if not is_classifier:
+        return "always the mean: 0.0000 or less"
+    labels, counts = np.unique(y[learn], return_counts=True)
+    most = labels[np.argmax(counts)]
+    return f"always {str(most)!r}: {np.mean(y[test] == most):.4f}"
+
+
+def _baseline_of_ranks(model, y, test, ranks):
+    if not hasattr(model, "classes_"):
+        return " (always the mean: 0 or less)"
+    counts = ranks.sum_agents(np.array([[np.sum(y[test] == label) for label in model.classes_]]))
+    return f" (always {str(model.classes_[np.argmax(counts)])!r}: {counts.max() / counts.sum():.4f})"
+
+
+def _per_class(model, X, y):
+    """Rows, recall and precision of every class."""
+    predicted, classes = model.predict(X), model.classes_
+    width = max(len("class"), *(len(str(label)) for label in classes))
+    print(f"  {'class':{width}s}  rows  found  right when predicted")
+    for label in classes[:MOST_ROWS]:
+        true, said = y == label, predicted == label
+        hit = np.sum(true & said)
+        print(f"  {label!s:{width}s}  {true.sum():4d}  {_share(hit, true.sum())}  {_share(hit, said.sum())}")
+    if len(classes) > MOST_ROWS:
+        print(f"  ... {len(classes) - MOST_ROWS} more classes")
+
+
+def _share(part, whole):
+    return f"{part / whole:5.3f}" if whole else "    -"
+
+
+@contextlib.contextmanager
+def notes_on_stderr():
+    """Warnings as one line each on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                note(warning.message)
+
+
+def note(sentence):
+    """One line on standard error."""
+    print(f"dnnext: note: {sentence}", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""Sentences about columns: what is wrong, in which line, and which option settles it."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from dnnext.cli.cells import how_written
+from dnnext.preprocessing.columns import some
+
+
+class Speaker:
+    """Makes sentences about a table; about rows that only this rank may see, without their cells."""
+
+    def __init__(self, table, local=False):
+        self.table, self.local = table, local
+
+    def cell(self, cells, row):
+        """'blue' in line 3."""
+        return self.table.place(row) if self.local else f"{cells[row]!r} in {self.table.place(row)}"
+
+    def gaps(self, name, gaps, remedy, rules=None):
+        """A column with gaps."""
+        rows, cells = np.flatnonzero(gaps), self.table.column(name)
+        many = f"{len(rows)} missing values (the first in" if len(rows) > 1 else "a missing value (in"
+        word = next((cells[k] for k in rows if cells[k]), None)
+        if word is not None and rules is not None:
+            remedy += f"; {word!r} counts as a gap, --missing says which words do"
+        return [f"column {name!r} has {many} {self.table.place(rows[0])}); {remedy}."]
+
+    def unusable(self, what, name, one, classes=False):
+        """Sentences about a look that is neither numbers nor words; `classes`: of a target."""
+        cells = self.table.column(name)
+        first, second = self.cell(cells, one.first), self.cell(cells, one.second)
+        if classes:
+            settle = "mend it, or say --task classification if these are names of classes"
+        else:
+            settle = "mend it, name it with --categorical, or leave it out (--drop)"
+        if one.kind in ("numbers", "words"):
+            return []
+        if one.kind == "nothing":
+            return [f"{what} has no value at all; " + ("choose another." if classes else "leave it out with --drop.")]
+        if one.kind == "mixed":
+            return [f"{what} holds numbers and text ({first}, {second}); {settle}."]
+        if one.kind == "infinite":
+            shown = "too large or infinite" if self.local else cells[one.first]
+            return [f"{what} is {shown} in {self.table.place(one.first)}; it must be finite."]
+        if one.kind in ("written", "mark"):
+            how = "some way" if self.local else how_written(cells[one.first])
+            if one.kind == "mark":
+                return [f"{what} holds numbers with another decimal mark than --decimal says ({first}); {settle}."]
+            return [
+                f"{what} holds text that stands for numbers, with {how} ({first}); read them by --decimal , (comma as "
+                f"the decimal mark) or --decimal . (comma between thousands), or {settle}."
+            ]
+        if one.kind == "units":
+            return [f"{what} holds text: numbers with a unit ({first}); take the unit out, or {settle}."]
+        if one.kind == "dates":
+            if classes:
+                return [f"{what} holds text that looks like dates ({first}); {settle}."]
+            shown = "" if self.table.kinds.get(name) == "dates" else f" ({first})"
+            return [
+                f"{what} holds dates or times{shown}, which are no inputs; --date drop leaves all such columns out, "
+                f"--drop {name!r} this one, --categorical {name!r} takes each for a category."
+            ]
+        return [
+            f"{what} holds {one.kind}; numbers, text, true or false can be read: convert it or leave it out (--drop)."
+        ]
+
+    def too_many(self, name, one, most):
+        """A column of too many categories."""
+        shown = "" if self.local else f" ({some(sorted(one.distinct))})"
+        each = ": every row has its own, as identifiers have" if len(one.distinct) == len(one.gaps) else ""
+        return (
+            f"column {name!r} has {len(one.distinct)} categories{shown}, more than --max-categories {most}{each}; "
+            "leave it out with --drop, or allow more."
+        )
+
+
+def no_column(name, option, names):
+    """A column that is not there, and the one that may be meant."""
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"there is no column {name!r} ({option}); the columns are {known}.{hint}"
