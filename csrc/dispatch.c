@@ -107,3 +107,54 @@ int64_t dnn_packed_size(const int64_t *blocks, int64_t n_blocks)
     for (int64_t b = 0; b < n_blocks; b++) total += (blocks[b + 1] - blocks[b]) * (blocks[b + 1] - blocks[b]);
     return total;
 }
+
+/* Numbers behind a layer in shape, or 0 if it does not fit its own input. */
+static int shape_behind(const dnn_layer *l, int64_t shape[3])
+{
+    const int64_t most = 1 << 20, before[2] = {l->height, l->width};
+    shape[0] = l->filters;
+    for (int i = 0; i < 2; i++) {
+        if (l->size[i] < 1 || l->stride[i] < 1 || l->dilation[i] < 1 || l->padding[i] < 0 || before[i] < 1) return 0;
+        if (l->size[i] > most || l->stride[i] > most || l->dilation[i] > most || l->padding[i] > most) return 0;
+        if (before[i] > most) return 0;
+        if (l->kind != DNN_CONV && (l->padding[i] != 0 || l->dilation[i] != 1)) return 0;
+        int64_t reach = l->dilation[i] * (l->size[i] - 1) + 1, room = before[i] + 2 * l->padding[i];
+        if (reach > room) return 0;
+        shape[i + 1] = (room - reach) / l->stride[i] + 1;
+    }
+    int keeps = l->kind == DNN_AVERAGE || l->kind == DNN_MAX || l->kind == DNN_ADD;
+    if (l->filters < 1 || l->channels < 1 || l->channels > INT32_MAX || l->filters > INT32_MAX) return 0;
+    if (keeps && l->filters != l->channels) return 0;
+    if (l->kind == DNN_DENSE || l->kind == DNN_ADD)
+        for (int i = 0; i < 2; i++)
+            if (l->size[i] != 1 || l->stride[i] != 1) return 0;
+    return l->kind != DNN_DENSE || (l->height == 1 && l->width == 1);
+}
+
+int64_t dnn_check_layers(const dnn_layer *layers, int64_t n, int64_t *params)
+{
+    int64_t sizes[DNN_MAX_LAYERS + 1], shape[3] = {0, 0, 0};
+    *params = 0;
+    if (n < 1 || n > DNN_MAX_LAYERS) return 0;
+    for (int64_t k = 0; k < n; k++) {
+        const dnn_layer *l = layers + k;
+        int64_t behind[3];
+        if (l->kind < 0 || l->kind >= DNN_LAYER_KINDS || l->activation < 0 || l->activation > DNN_SOFTPLUS) return k;
+        if (!shape_behind(l, behind)) return k;
+        double before = (double)l->channels * (double)l->height * (double)l->width;
+        double after = (double)behind[0] * (double)behind[1] * (double)behind[2];
+        double area = (double)(l->channels) * (double)l->size[0] * (double)l->size[1];
+        if (before > INT32_MAX || after > INT32_MAX || area > INT32_MAX) return k;
+        if (k == 0) sizes[0] = (int64_t)before;
+        if ((int64_t)before != sizes[k]) return k;
+        int whole = l->channels == shape[0] && l->height == shape[1] && l->width == shape[2];
+        if (k && !whole && l->kind != DNN_DENSE && l->kind != DNN_ADD) return k;
+        sizes[k + 1] = (int64_t)after;
+        for (int i = 0; i < 3; i++) shape[i] = behind[i];
+        if (l->kind == DNN_ADD && (l->from < 0 || l->from > k || sizes[l->from] != sizes[k])) return k;
+        if (l->kind != DNN_DENSE && l->kind != DNN_CONV) continue;
+        if ((area + 1) * (double)l->filters + (double)*params > INT32_MAX) return k;
+        *params += ((int64_t)area + 1) * l->filters;
+    }
+    return -1;
+}

@@ -22,6 +22,7 @@
 enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_ACTIVATIONS };
 enum { DNN_SQUARED_ERROR, DNN_HUBER, DNN_LOG_LOSS, DNN_SOFTMAX, DNN_SQUARED_HINGE, DNN_LOSSES };
 enum { DNN_MAX_LAYERS = 64 };
+enum { DNN_DENSE, DNN_CONV, DNN_AVERAGE, DNN_MAX, DNN_ADD, DNN_LAYER_KINDS };
 
 typedef void (*dnn_function)(void);
 
@@ -40,6 +41,26 @@ typedef struct { /* the agents' networks and rows */
     const void *x; /* (M, d) */
     const dnn_blas *blas;
 } dnn_mlp;
+
+typedef struct { /* a layer: images (channels, height, width) to (filters, height, width); vectors are (d, 1, 1) */
+    int64_t kind, activation;
+    int64_t channels, height, width;
+    int64_t filters; /* units; channels where the layer keeps them */
+    int64_t size[2], stride[2], padding[2], dilation[2]; /* of a window; 1, 1, 0, 1 elsewhere */
+    int64_t from; /* DNN_ADD: the state that is added, 0 the input, k what layer k - 1 gives */
+} dnn_layer;
+
+typedef struct { /* layers one after another, the agents' rows, and K directions of every row */
+    int64_t agents, params, inputs;
+    const int64_t *offsets; /* (A + 1) */
+    const dnn_layer *layers;
+    int64_t n_layers;
+    int64_t w_step; /* P, or 0: all agents share one row of w */
+    const void *w; /* (A, P), or (1, P): for each layer filters or weights (inputs x units), then biases */
+    const void *x; /* (M, d) */
+    const void *direction; /* (K, M, d) */
+    int64_t n_directions;
+} dnn_chain;
 
 typedef struct { /* S_m of the generalised Gauss-Newton matrix sum_m J_m' S_m S_m' J_m */
     const void *root; /* (M, Q): diagonals; (M, Q, columns): full */
@@ -157,6 +178,17 @@ typedef struct {
     void (*next_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
         const dnn_iteration *iteration, int threads, void *work);
 
+    void (*chain_forward)(/*   F(w_i; x_m), and DF(x_m) v_km                         chain.c */
+        void *out, void *tangent, const dnn_chain *chain, int threads, void *work);
+    void (*chain_jv)(/*        nabla F(w_i; x_m) v_i                                 chain.c */
+        void *out, const dnn_chain *chain, const void *v, int threads, void *work);
+    void (*chain_jtu)(/*       gradient of <u, F> + <t, DF v>, two adjoints          chain.c */
+        void *out, const dnn_chain *chain, const void *u, const void *t, int threads, void *work);
+    void (*chain_loss_grad)(/* loss and mu / 2 |DF v - beta|^2, and their gradient   chain.c */
+        double *value, double *term, void *grad, const dnn_chain *chain, const void *target, const void *weight,
+        const void *beta, int loss, double param, double scale, double mu, int threads, void *work);
+
+    size_t (*chain_work)(const dnn_chain *chain, int threads); /* bytes */
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
@@ -180,6 +212,7 @@ int64_t dnn_check_cuts(const int64_t *cuts, int64_t n, int64_t end); /* 0 = cuts
 int64_t dnn_check_groups(const int64_t *groups, int64_t n, int64_t params); /* disjoint, increasing, within 0 .. P */
 int64_t dnn_check_nested(const int64_t *groups, int64_t n, const int64_t *blocks, int64_t n_blocks);
 int64_t dnn_check_csr(const dnn_csr *csr, int64_t n_columns, int64_t n_stored); /* row pointers, then columns */
+int64_t dnn_check_layers(const dnn_layer *layers, int64_t n, int64_t *params); /* one fits the next; counts P */
 int64_t dnn_packed_size(const int64_t *blocks, int64_t n_blocks); /* S */
 
 #endif

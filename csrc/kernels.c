@@ -33,6 +33,10 @@
 
 #include "feedback.c"
 
+#include "layers.c"
+
+#include "chain.c"
+
 #include "jacobian.c"
 
 #include "pairs.c"
@@ -86,6 +90,11 @@ const dnn_table DNN_NAME = {
     .tracker_update = tracker_update,
     .secant_rule = secant_rule,
     .next_step = next_step,
+    .chain_forward = chain_forward,
+    .chain_jv = chain_jv,
+    .chain_jtu = chain_jtu,
+    .chain_loss_grad = chain_loss_grad,
+    .chain_work = chain_work,
     .mlp_work = mlp_work,
     .mlp_dual_work = mlp_dual_work,
     .mlp_tangent_work = mlp_tangent_work,

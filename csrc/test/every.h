@@ -8,8 +8,34 @@ typedef struct {
     dnn_csr csr;
     int64_t cuts[4], whole[2], groups[4], *indptr, *indices;
     real *s, *l1, *l2, *strength, *tau, *weights, *feedback;
+    dnn_chain chain; /* every kind of layer, on images of one line */
+    dnn_layer layers[7];
+    real *chain_w, *chain_v, *direction, *beta;
     int loss;
 } NAME(inputs);
+
+/* A chain on the rows of the net, with two directions of every row. */
+static void NAME(make_chain)(NAME(inputs) * in)
+{
+    const NAME(net) *n = in->net;
+    int64_t d = n->inputs;
+    dnn_layer layers[7] = {{DNN_CONV, DNN_TANH, 1, 1, d, 2, {1, 2}, {1, 1}, {0, 1}, {1, 1}, 0},
+        {DNN_MAX, 0, 2, 1, d + 1, 2, {1, 2}, {1, 1}, {0, 0}, {1, 1}, 0},
+        {DNN_CONV, DNN_LOGISTIC, 2, 1, d, 2, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 0},
+        {DNN_ADD, 0, 2, 1, d, 2, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 2},
+        {DNN_CONV, DNN_SOFTPLUS, 2, 1, d, 9, {2, 2}, {1, 2}, {1, 2}, {1, 3}, 0},
+        {DNN_AVERAGE, 0, 9, 2, d / 2 + 1, 9, {2, 1}, {1, 1}, {0, 0}, {1, 1}, 0},
+        {DNN_DENSE, DNN_IDENTITY, 9 * (d / 2 + 1), 1, 1, n->outputs, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 0}};
+    layers[5].width = (d + 4 - 4) / 2 + 1;
+    layers[6].channels = 9 * layers[5].width;
+    memcpy(in->layers, layers, sizeof layers);
+    in->chain = (dnn_chain){n->mlp.agents, 0, d, n->mlp.offsets, in->layers, 7, 0, NULL, n->x, NULL, 2};
+    check("layers", (double)dnn_check_layers(in->layers, 7, &in->chain.params), -1, 0);
+    int64_t size = n->mlp.agents * in->chain.params;
+    in->chain_w = NAME(numbers)(size), in->chain_v = NAME(numbers)(size);
+    in->direction = NAME(numbers)(2 * n->rows * d), in->beta = NAME(numbers)(2 * n->rows * n->outputs);
+    in->chain.w = in->chain_w, in->chain.w_step = in->chain.params, in->chain.direction = in->direction;
+}
 
 /* columns 0: a diagonal root. The graph: every agent hears all. */
 static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int loss)
@@ -37,13 +63,15 @@ static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int lo
     for (int64_t i = 0; i <= a; i++) in->indptr[i] = i * a;
     for (int64_t k = 0; k < a * a; k++) in->indices[k] = k % a;
     in->csr = (dnn_csr){a, in->indptr, in->indices, NULL, NULL, in->weights};
+    NAME(make_chain)(in);
     return in;
 }
 
 static void NAME(free_inputs)(NAME(inputs) * in)
 {
-    void *all[] = {in->s, in->l1, in->l2, in->strength, in->tau, in->weights, in->indptr, in->indices, in->feedback};
-    for (int k = 0; k < 9; k++) free(all[k]);
+    void *all[] = {in->s, in->l1, in->l2, in->strength, in->tau, in->weights, in->indptr, in->indices, in->feedback,
+        in->chain_w, in->chain_v, in->direction, in->beta};
+    for (int k = 0; k < 13; k++) free(all[k]);
     NAME(free_net)(in->net);
     free(in);
 }
@@ -101,6 +129,28 @@ static uint64_t NAME(run_tangent)(const dnn_table *t, const NAME(inputs) * in, u
         sum = NAME(digest)(sum, out, bytes);
     }
     return sum;
+}
+
+static uint64_t NAME(run_chains)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    const NAME(net) *n = in->net;
+    size_t params = (size_t)(in->chain.agents * in->chain.params) * sizeof(real), agents = (size_t)in->chain.agents;
+    size_t raw = (size_t)(n->rows * n->outputs) * sizeof(real);
+    void *work = aligned_alloc(64, (t->chain_work(&in->chain, threads) + 127) / 64 * 64);
+    void *out = malloc(raw + 1), *tangent = malloc(2 * raw + 1);
+    t->chain_forward(out, tangent, &in->chain, threads, work);
+    sum = NAME(digest)(NAME(digest)(sum, out, raw), tangent, 2 * raw);
+    t->chain_jv(out = malloc(raw + 1), &in->chain, in->chain_v, threads, work);
+    sum = NAME(digest)(sum, out, raw);
+    t->chain_jtu(out = malloc(params + 1), &in->chain, n->u, in->beta, threads, work);
+    sum = NAME(digest)(sum, out, params);
+    double *value = malloc(agents * sizeof *value + 1), *term = malloc(agents * sizeof *term + 1);
+    out = malloc(params + 1);
+    t->chain_loss_grad(
+        value, term, out, &in->chain, n->target, n->weight, in->beta, in->loss, 0.3, 0.5, 0.7, threads, work);
+    free(work);
+    sum = NAME(digest)(NAME(digest)(sum, value, agents * sizeof *value), term, agents * sizeof *term);
+    return NAME(digest)(sum, out, params);
 }
 
 static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
@@ -222,6 +272,7 @@ static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int
     uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
     sum = NAME(run_dual)(t, in, NAME(run_tangent)(t, in, sum, threads), threads);
     sum = NAME(run_iteration)(t, in, sum, threads, compare);
+    sum = NAME(run_chains)(t, in, sum, threads);
     void *out = malloc(params + 1);
     t->penalty_prox(out, in->net->w, in->tau, &in->penalty, a, p, threads);
     sum = NAME(digest)(sum, out, params);

@@ -27,6 +27,7 @@ def _patient_threads() -> Iterator[None]:
 try:
     with _patient_threads():
         from dnnext.kernels._call import info
+        from dnnext.kernels._layers import chain_forward, chain_jtu, chain_jv, chain_loss_grad
         from dnnext.kernels._mlp import (
             loss_value_grad,
             mlp_dual_solve,
@@ -61,6 +62,10 @@ __all__ = [
     "ACTIVATIONS",
     "LOSSES",
     "block_product",
+    "chain_forward",
+    "chain_jtu",
+    "chain_jv",
+    "chain_loss_grad",
     "csr_mix",
     "descent_solve",
     "info",

@@ -20,6 +20,19 @@ cdef extern from "dnnext.h" nogil:
         const void *w
         const void *x
         const dnn_blas *blas
+    ctypedef struct dnn_layer:
+        int64_t kind, activation, channels, height, width, filters
+        int64_t size[2]
+        int64_t stride[2]
+        int64_t padding[2]
+        int64_t dilation[2]
+    ctypedef struct dnn_chain:
+        int64_t agents, params, inputs, n_layers, w_step, n_directions
+        const int64_t *offsets
+        const dnn_layer *layers
+        const void *w
+        const void *x
+        const void *direction
     ctypedef struct dnn_root:
         const void *root
         int64_t columns
@@ -120,6 +133,13 @@ cdef extern from "dnnext.h" nogil:
             double *, double *, const double *, const void *, const void *, const void *, const void *, const void *,
             const dnn_rule *, int64_t, int64_t, int) noexcept nogil
         void (*next_step)(const dnn_iteration *, int, void *) noexcept nogil
+        void (*chain_forward)(void *, void *, const dnn_chain *, int, void *) noexcept nogil
+        void (*chain_jv)(void *, const dnn_chain *, const void *, int, void *) noexcept nogil
+        void (*chain_jtu)(void *, const dnn_chain *, const void *, const void *, int, void *) noexcept nogil
+        void (*chain_loss_grad)(
+            double *, double *, void *, const dnn_chain *, const void *, const void *, const void *, int, double,
+            double, double, int, void *) noexcept nogil
+        size_t (*chain_work)(const dnn_chain *, int) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_tangent_work)(const dnn_mlp *, int64_t, int) noexcept nogil
@@ -149,6 +169,7 @@ cdef int64_t integer(str name, object value, int64_t least, int64_t most) except
 cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
 cdef int take_offsets(Call *c, object offsets) except -1
 cdef int64_t gram_numbers(const Call *c, int64_t columns) except -1
+cdef int64_t check_layers(const dnn_layer *layers, int64_t n, int64_t *params) noexcept
 cdef int take_root(Call *c, object root) except -1
 cdef int take_blocks(Call *c, object blocks, int64_t params) except -1
 cdef int take_penalty(

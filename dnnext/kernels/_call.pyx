@@ -24,6 +24,7 @@ cdef extern from "dnnext.h" nogil:
     int64_t dnn_check_groups(const int64_t *, int64_t, int64_t)
     int64_t dnn_check_nested(const int64_t *, int64_t, const int64_t *, int64_t)
     int64_t dnn_check_csr(const dnn_csr *, int64_t, int64_t)
+    int64_t dnn_check_layers(const dnn_layer *, int64_t, int64_t *)
     int64_t dnn_packed_size(const int64_t *, int64_t)
 
 cdef const dnn_table *tables[2]
@@ -152,6 +153,11 @@ cdef int take_offsets(Call *c, object offsets) except -1:
     if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
         raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, but it was {offsets!r}.")
     return 0
+
+
+cdef int64_t check_layers(const dnn_layer *layers, int64_t n, int64_t *params) noexcept:
+    """-1 and the number of parameters if the layers fit one another, else the first that does not."""
+    return dnn_check_layers(layers, n, params)
 
 
 cdef int64_t gram_numbers(const Call *c, int64_t columns) except -1:

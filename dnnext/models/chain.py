@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext import _checks
+from dnnext import _checks, kernels
 from dnnext._params import Parameters
 from dnnext.models.layers import (
     Keep,
@@ -18,6 +18,7 @@ from dnnext.models.layers import (
     Shape,
     adjoint_all,
     check_layers,
+    describe_all,
     forward_all,
     size_layers,
     tangent_all,
@@ -53,8 +54,10 @@ class Chain(Parameters):
     layout : Layout
         The weights of every layer, then its biases; dense layers lie as in `MLP`.
     n_inputs, n_outputs, n_params : shape of one input, ``Q``, ``P``
+    table : (n, 15) int64 or None
+        The layers as the compiled kernels take them; None where one of them has no kernel and Python runs them all.
     offers : frozenset of str
-        ``"tangents"``: derivatives along directions of the inputs.
+        ``"tangents"``: derivatives along directions of the inputs; ``"loss_grad"`` where there is a table.
 
     Raises
     ------
@@ -77,7 +80,7 @@ class Chain(Parameters):
     def __init__(self, layers: Iterable[Layer], n_inputs: Any = None, n_outputs: int | None = None) -> None:
         self.layers = check_layers(layers)
         self.n_inputs = None if n_inputs is None else _check_inputs(n_inputs)
-        self.n_outputs = None if n_outputs is None else _checks.check_count("n_outputs", n_outputs)
+        self.n_outputs: Any = None if n_outputs is None else _checks.check_count("n_outputs", n_outputs)
         if self.n_inputs is not None:
             self._size()
 
@@ -116,10 +119,17 @@ class Chain(Parameters):
         """
         return Chain(self.layers, n_inputs, n_outputs)
 
+    @cached_property
+    def table(self) -> NDArray[np.int64] | None:
+        """The layers as the kernels take them, or None."""
+        rows: list[list[int]] = []
+        compiled = describe_all(self.layers, rows) and 1 <= len(rows) <= 64
+        return np.array(rows, dtype=np.int64) if compiled else None
+
     @property
     def offers(self) -> frozenset[str]:
         """What a chain can do besides."""
-        return frozenset({"tangents"})
+        return frozenset({"tangents", "loss_grad"} if self.table is not None else {"tangents"})
 
     @cached_property
     def layout(self) -> Layout:
@@ -158,14 +168,20 @@ class Chain(Parameters):
 
     def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
         """``F(w_i; x_m)``: (M, Q)."""
-        out = self._out(rows, out, self.n_outputs)
+        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
+        if self.table is not None:
+            kernels.chain_forward(out, None, w, _flat(rows.x), None, rows.offsets, self.table, rows.n_threads)
+            return out
         for _, own, chunk, x in self._chunks(w, rows):
             out[chunk] = forward_all(self.layers, own, x, self._keeps())
         return out
 
     def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
         """``nabla F(w_i; x_m) v_i``: v (n, P) -> (M, Q)."""
-        out = self._out(rows, out, self.n_outputs)
+        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
+        if self.table is not None:
+            kernels.chain_jv(out, w, _flat(rows.x), v, rows.offsets, self.table, rows.n_threads)
+            return out
         for agent, own, chunk, x in self._chunks(w, rows):
             keeps = self._keeps()
             forward_all(self.layers, own, x, keeps)
@@ -178,7 +194,7 @@ class Chain(Parameters):
         return self.tangent_vjp(w, rows, u, None, None, out)
 
     def tangent(self, w: Array, rows: Rows, directions: Array, out: Array | None = None) -> Array:
-        """``DF(x_m) v_mk``, the derivatives along directions of the inputs.
+        """``DF(x_m) v_km``, the derivatives along directions of the inputs.
 
         Parameters
         ----------
@@ -189,7 +205,12 @@ class Chain(Parameters):
         out : (K, M, Q), optional
         """
         if out is None:
-            out = np.empty((len(directions), len(rows.x), self.n_outputs), rows.x.dtype)  # type: ignore[arg-type]
+            out = np.empty((len(directions), len(rows.x), self.n_outputs), rows.x.dtype)
+        if self.table is not None:
+            f = np.empty(out.shape[1:], out.dtype)
+            x, v = _flat(rows.x), _flat(directions, 2)
+            kernels.chain_forward(f, out, w, x, v, rows.offsets, self.table, rows.n_threads)
+            return out
         for _, own, chunk, x in self._chunks(w, rows):
             keeps = self._keeps()
             forward_all(self.layers, own, x, keeps)
@@ -201,7 +222,7 @@ class Chain(Parameters):
     def tangent_vjp(
         self, w: Array, rows: Rows, u: Array, directions: Array | None, t: Array | None, out: Array | None = None
     ) -> Array:
-        """The gradient of ``sum_m <u_m, F(w_i; x_m)> + sum_mk <t_mk, DF(x_m) v_mk>`` in w_i, in one sweep.
+        """The gradient of ``sum_m <u_m, F(w_i; x_m)> + sum_km <t_km, DF(x_m) v_km>`` in w_i, in one sweep.
 
         Parameters
         ----------
@@ -217,23 +238,42 @@ class Chain(Parameters):
         (n, P)
         """
         out = np.empty((rows.n_agents, self.n_params), rows.x.dtype) if out is None else out
+        pairs = [] if directions is None or t is None else list(zip(directions, t, strict=True))
+        if self.table is not None:
+            v, t = (None, None) if not pairs else (_flat(directions, 2), np.ascontiguousarray(t))
+            kernels.chain_jtu(out, w, _flat(rows.x), v, u, t, rows.offsets, self.table, rows.n_threads)
+            return out
         out[...] = 0
         for agent, own, chunk, x in self._chunks(w, rows):
-            keeps, h = self._keeps(), u[chunk]
+            keeps = self._keeps()
             forward_all(self.layers, own, x, keeps)
-            for v, t_k in (
-                zip(directions, t, strict=True) if directions is not None and t is not None else [(None, None)]
-            ):
-                moved = None if v is None else tangent_all(self.layers, own, keeps, v[chunk].reshape(x.shape), None)
-                seed = None if moved is None or t_k is None else t_k[chunk]
-                _, _, gradient = adjoint_all(self.layers, own, keeps, h, seed)
-                for place, part in zip(self._unpack(out[agent]), gradient, strict=True):
-                    place += part
-                h = np.zeros_like(h)  # the first sweep has carried it
+            gradient = adjoint_all(self.layers, own, keeps, u[chunk], None)[2]
+            for v, seed in pairs:
+                tangent_all(self.layers, own, keeps, v[chunk].reshape(x.shape), None)
+                more = adjoint_all(self.layers, own, keeps, np.zeros_like(u[chunk]), seed[chunk])[2]
+                gradient = [one + other for one, other in zip(gradient, more, strict=True)]
+            for place, part in zip(self._unpack(out[agent]), gradient, strict=True):
+                place += part
         return out
 
-    def _out(self, rows: Rows, out: Array | None, columns: Any) -> Array:
-        return np.empty((len(rows.x), columns), rows.x.dtype) if out is None else out
+    def loss_grad(
+        self,
+        w: Array,
+        rows: Rows,
+        target: Array,
+        weight: Array | None,
+        loss: int,
+        param: float,
+        scale: float,
+        value: Array,
+        out: Array | None,
+    ) -> None:
+        """value_i = scale sum_m c_m loss(d_m, F(w_i; x_m)), (n,) float64, and its gradient into out (n, P) or None."""
+        assert self.table is not None
+        kernels.chain_loss_grad(
+            value, np.empty_like(value), out, w, _flat(rows.x), None, target, weight, None, rows.offsets, self.table,
+            loss, param, scale, 0.0, rows.n_threads,
+        )  # fmt: skip
 
     def _keeps(self) -> list[Keep]:
         return [{} for _ in self.layers]
@@ -251,6 +291,12 @@ class Chain(Parameters):
             for start in range(first, stop, CHUNK):
                 chunk = slice(start, min(start + CHUNK, stop))
                 yield agent, own, chunk, rows.x[chunk].reshape(chunk.stop - start, *shape)
+
+
+def _flat(x: Any, leading: int = 1) -> Array:
+    """Images as rows of numbers, in C order."""
+    x = np.ascontiguousarray(x)
+    return np.reshape(x, (*x.shape[:leading], int(np.prod(x.shape[leading:]))))
 
 
 def _leaves(layers: Iterable[Layer], name: str) -> Iterator[tuple[str, Layer]]:

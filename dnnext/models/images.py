@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext.kernels import ACTIVATIONS
 from dnnext.kernels import layer_formulas as formulas
-from dnnext.models.layers import Affine, Keep, Layer, Linear, Parts, Shape
+from dnnext.models.layers import AVERAGE, CONV, MAX, Affine, Keep, Layer, Linear, Parts, Shape
 
 __all__ = ["AvgPool2d", "Conv2d", "MaxPool2d"]
 
@@ -125,6 +126,13 @@ class Conv2d(Affine):
         parts = np.moveaxis(np.tensordot(dz, weight, (1, 0)), 3, 1)
         return formulas.spread(parts, self.shape_in[1:], **self._window)  # type: ignore[arg-type]
 
+    def describe(self, table: list[list[int]]) -> bool:
+        """A row for the kernels."""
+        assert self.shape_in is not None
+        window = [n for pair in (_pair("size", self.size), *self._window.values()) for n in pair]
+        table.append([CONV, ACTIVATIONS[self.activation], *self.shape_in, self.filters, *window, 0])
+        return True
+
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:
         """Strides, paddings, dilations, sizes of one, patches that leave a rest."""
@@ -140,6 +148,8 @@ class Conv2d(Affine):
 
 class _Pool(Linear):
     """Windows of every channel, each made into one number."""
+
+    code: int
 
     def __init__(self, size: int | Pair, stride: int | Pair | None = None) -> None:
         self.size, self.stride = size, stride
@@ -162,6 +172,12 @@ class _Pool(Linear):
         if min(counts) < 1:
             raise ValueError(f"needs an image of at least {self._size[0]} x {self._size[1]}, got {shape}")
         return shape[0], *counts
+
+    def describe(self, table: list[list[int]]) -> bool:
+        """A row for the kernels."""
+        assert self.shape_in is not None
+        table.append([self.code, 0, *self.shape_in, self.shape_in[0], *self._size, *self._stride, 0, 0, 1, 1, 0])
+        return True
 
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:
@@ -189,6 +205,8 @@ class AvgPool2d(_Pool):
     >>> AvgPool2d(2).sized((8, 13, 13)).shape_out
     (8, 6, 6)
     """
+
+    code = AVERAGE
 
     def image(self, x: Array, keep: Keep) -> Array:
         """Means over the windows."""
@@ -223,6 +241,8 @@ class MaxPool2d(_Pool):
     >>> MaxPool2d(2).sized((8, 12, 12)).shape_out
     (8, 6, 6)
     """
+
+    code = MAX
 
     def start(self, x: Array, keep: Keep) -> None:
         """The places of the largest numbers."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext._params import Parameters
+from dnnext.kernels import ACTIVATIONS
 from dnnext.kernels.layer_formulas import FUNCTIONS
 
 __all__ = ["Affine", "Dense", "Flatten", "Layer", "Linear", "Residual"]
@@ -27,6 +28,10 @@ Shape = tuple[int, ...]
 Weights = Sequence[Array]
 Keep = dict[str, Any]
 Parts = list[tuple[str, Shape, bool, int | None]]
+
+# Codes of the kernels, see dnnext/kernels/reference_layers.py.
+DENSE, CONV, AVERAGE, MAX, ADD = range(5)
+WINDOW = (1, 1, 1, 1, 0, 0, 1, 1)  # size, stride, padding, dilation of a layer without windows
 
 
 class Layer(Parameters, ABC):
@@ -95,9 +100,9 @@ class Layer(Parameters, ABC):
         With t = None this is backpropagation: ``(D*f h, None, nabla*f h)``. With t, `tangent` was called with v alone.
         """
 
-    def records(self) -> list[list[int]] | None:
-        """The layer as the compiled kernels take it, see `dnnext.kernels.chain_forward`; None: Python runs it."""
-        return None
+    def describe(self, table: list[list[int]]) -> bool:
+        """Append the layer to a table for the compiled kernels (`dnnext.kernels.chain_forward`); False: it has none."""
+        return False
 
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:
@@ -250,6 +255,12 @@ class Dense(Affine):
         """Glorot's start."""
         return self._uniform(rng, self._sizes, sum(self._sizes))
 
+    def describe(self, table: list[list[int]]) -> bool:
+        """A row for the kernels."""
+        inputs, units = self._sizes
+        table.append([DENSE, ACTIVATIONS[self.activation], inputs, 1, 1, units, *WINDOW, 0])
+        return True
+
     def product(self, weight: Array, x: Array) -> Array:
         """x W."""
         return np.asarray(x @ weight)
@@ -289,6 +300,10 @@ class Flatten(Linear):
         """Every row in the shape of the input."""
         assert self.shape_in is not None
         return h.reshape(len(h), *self.shape_in)
+
+    def describe(self, table: list[list[int]]) -> bool:
+        """Nothing to do."""
+        return True
 
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:
@@ -356,6 +371,15 @@ class Residual(Layer):
         h_in, t_in, gradient = adjoint_all(self.layers, w, keep["inner"], h, t)
         return h + h_in, None if t is None or t_in is None else t + t_in, gradient
 
+    def describe(self, table: list[list[int]]) -> bool:
+        """The inner layers, then the sum with the state before them."""
+        assert self.shape_in is not None
+        source = len(table)
+        inner = describe_all(self.layers, table)
+        channels, height, width = (*self.shape_in, 1, 1)[:3]
+        table.append([ADD, 0, channels, height, width, channels, *WINDOW, source])
+        return inner
+
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:
         """Dense layers, and one residual inside another."""
@@ -381,6 +405,12 @@ def size_layers(layers: Iterable[Layer], shape: Shape) -> list[Layer]:
             raise ValueError(f"layer {number}, {layer!r}, {str(error).removesuffix('.')}.") from None
         shape = sized[-1].shape_out or ()
     return sized
+
+
+def describe_all(layers: Sequence[Layer], table: list[list[int]]) -> bool:
+    """Append all layers to a table for the kernels; False if one of them has no kernel."""
+    found = [layer.describe(table) for layer in layers]
+    return all(found)
 
 
 def _shared_out(layers: Sequence[Layer], w: Weights) -> list[Weights]:

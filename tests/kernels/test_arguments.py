@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from dnnext import kernels
-from dnnext.kernels import reference, reference_dual, reference_lazy, reference_steps
+from dnnext.kernels import reference, reference_dual, reference_layers, reference_lazy, reference_steps
 
 NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
 
-TWINS = (reference_lazy, reference_dual, reference_steps, reference)
+TWINS = (reference_lazy, reference_layers, reference_dual, reference_steps, reference)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +27,12 @@ def test_names_and_arguments_are_the_twins(name):
 
 
 def test_every_twin_has_a_kernel():
-    public = [n for m in TWINS for n, _ in inspect.getmembers(m, inspect.isfunction) if n[0] != "_"]
+    public = [
+        n
+        for m in TWINS
+        for n, f in inspect.getmembers(m, inspect.isfunction)
+        if n[0] != "_" and f.__module__ in (m.__name__, "itertools")
+    ]
     assert set(public) - {"pairwise"} == set(NAMES)
 
 
@@ -69,6 +74,7 @@ def good(network):
         },
         "mlp_jv": {"out": wide, **mlp, "v": p.v, **net},
         "mlp_jtu": {"out": rows, **mlp, "u": p.u, **net},
+        **chains(p),
         "mlp_jacobian": {
             "out": np.zeros((p.n * 2, p.params)), "w": p.w[:1], "x": p.x, "root": p.u, "layers": p.layers,
             "activation": 1,
@@ -89,6 +95,26 @@ def good(network):
         "penalty_prox": {"out": rows, "v": p.v, "s": np.ones(3), **penalty},
         **steps(p, penalty, net),
         "csr_mix": {"out": rows, "rows": np.ones((5, p.params)), **csr, "scale": 1.0, "shift": 0.0, "memory": 1.0},
+    }  # fmt: skip
+
+
+def chains(p):
+    """The same for the kernels of chains of layers: a filter of two pixels, then two units."""
+    layers = np.array(
+        [[1, 1, 1, 1, 3, 2, 1, 2, 1, 1, 0, 0, 1, 1, 0], [0, 0, 4, 1, 1, 2, 1, 1, 1, 1, 0, 0, 1, 1, 0]], np.int64
+    )
+    rows = {"w": np.ones((3, 16)), "x": p.x, "directions": np.ones((2, p.n, 3))}
+    tail, beta = {"offsets": p.offsets, "layers": layers}, np.ones((2, p.n, 2))
+    return {
+        "chain_forward": {"out": np.empty((p.n, 2)), "tangent": beta, **rows, **tail},
+        "chain_jv": {
+            "out": np.empty((p.n, 2)), "w": rows["w"], "x": p.x, "v": np.ones((3, 16)), **tail,
+        },
+        "chain_jtu": {"out": np.empty((3, 16)), **rows, "u": p.u, "t": beta, **tail},
+        "chain_loss_grad": {
+            "value": np.empty(3), "term": np.empty(3), "grad": np.empty((3, 16)), **rows, "target": p.target,
+            "weight": p.weight, "beta": beta, **tail, "loss": 0, "param": 1.0, "scale": 1.0, "mu": 0.5,
+        },
     }  # fmt: skip
 
 
@@ -122,6 +148,8 @@ def steps(p, penalty, net):
 
 OUTPUTS = {"out", "value", "grad", "delta", "status", "n_done"}
 WRITTEN = {
+    "chain_forward": {"tangent"},
+    "chain_loss_grad": {"term"},
     "spd_solve": {"b"},
     "descent_solve": {"v"},
     "network_mix": {"disagreement", "size"},
@@ -137,6 +165,9 @@ MAY_BE_NONE = {
     ("mlp_loss_grad", "weight"), ("mlp_loss_grad", "grad"), ("csr_mix", "previous"), ("proximal_step", "z"),
     ("secant_rule", "model"), ("next_step", "weight"), ("next_step", "root"), ("mlp_dual_solve", "gram"),
     ("rows_gram", "gram"), ("mlp_feedback", "weight"), ("mlp_tangent_kernel", "y"),
+    ("chain_forward", "tangent"), ("chain_forward", "directions"), ("chain_jtu", "directions"),
+    ("chain_jtu", "t"), ("chain_loss_grad", "grad"), ("chain_loss_grad", "directions"), ("chain_loss_grad", "weight"),
+    ("chain_loss_grad", "beta"),
 }  # fmt: skip
 
 
@@ -196,6 +227,13 @@ def test_outputs_must_be_writeable(good, name):
             getattr(kernels, name)(**{**good[name], argument: frozen})
 
 
+def _table(row, column, value):
+    """The layers of `chains` with one wrong number."""
+    layers = np.array([[1, 1, 1, 1, 3, 2, 1, 2, 1, 1, 0, 0, 1, 1, 0], [0, 0, 4, 1, 1, 2, 1, 1, 1, 1, 0, 0, 1, 1, 0]])
+    layers[row, column] = value
+    return layers
+
+
 @pytest.mark.parametrize(
     ("name", "argument", "bad", "sentence"),
     [
@@ -222,6 +260,15 @@ def test_outputs_must_be_writeable(good, name):
         ("penalty_prox", "groups", np.array([[0, 4], [6, 6]]), "group 1 was \\(6, 6\\)"),
         ("descent_solve", "groups", np.array([[0, 4], [6, 11]]), "cross a boundary of blocks, but \\(6, 11\\) did"),
         ("descent_solve", "n_iter", -1, "n_iter must be an integer from 0"),
+        ("chain_forward", "w", np.ones((2, 16)), "w must have one row for each of the 3 agents"),
+        ("chain_jv", "layers", _table(0, 12, -1), "layers must fit one after another, but layer 0 did not"),
+        ("chain_jv", "layers", _table(0, 6, 2), "layer 0 did not"),
+        ("chain_jv", "layers", _table(1, 2, 5), "layer 1 did not"),
+        ("chain_jv", "layers", _table(1, 0, 4), "layer 1 did not"),
+        ("chain_jv", "layers", _table(1, 0, 1), "layer 1 did not"),
+        ("chain_jv", "layers", _table(0, 8, 2**40), "layer 0 did not"),
+        ("chain_jv", "layers", _table(0, 5, 2**30), "layer 0 did not"),
+        ("chain_jv", "layers", np.empty((0, 15), np.int64), "layer 0 did not"),
         ("csr_mix", "indices", np.array([0, 5, 1]), "indices\\[1\\] does not"),
         ("csr_mix", "indices", np.array([-1, 4, 1]), "indices\\[0\\] does not"),
         ("csr_mix", "indptr", np.array([0, 2, 1, 3]), "indptr\\[2\\] does not"),
@@ -281,7 +328,7 @@ def test_import_is_light():
 
 
 def test_stubs_name_what_is_compiled():
-    for module in ("_call", "_mlp", "_rows"):
+    for module in ("_call", "_layers", "_mlp", "_rows"):
         compiled = importlib.import_module(f"dnnext.kernels.{module}")
         stub = importlib.resources.files("dnnext.kernels").joinpath(f"{module}.pyi").read_text()
         for name in re.findall(r"^def (\w+)", stub, re.M):

@@ -130,7 +130,8 @@ def test_other_cpu_paths(path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", f"{here}/test_threads.py"]
     environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1", "PYTHONSAFEPATH": "1"}
     files = [
-        str(here / name) for name in ("test_twins.py", "test_elementary.py", "test_gradient.py", "test_threads.py")
+        str(here / name)
+        for name in ("test_twins.py", "test_elementary.py", "test_gradient.py", "test_chains.py", "test_threads.py")
     ]
     selection = ["-k", "not other_cpu_paths and not solves and not gauss_newton_"]
     result = subprocess.run(

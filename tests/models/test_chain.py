@@ -15,25 +15,30 @@ NETS = {
     "residual": ([Dense(5, "tanh"), Residual([Dense(3, "tanh"), Dense(5)]), Dense(4, "tanh"), Dense()], 6),
 }
 every_net = pytest.mark.parametrize("name", NETS)
+both_ways = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "python"])
 
 
-def setting(name, rows=(4, 0, 1, 300), directions=2, dtype=np.float64, shared=False):
-    """(chain, w, rows, directions, random array like another)."""
+def setting(name, rows=(4, 0, 1, 300), directions=2, shared=False, compiled=True):
+    """(chain, w, rows, directions, random array of a shape)."""
     rng = np.random.default_rng(0)
     layers, n_inputs = NETS[name]
     chain = Chain(layers).sized(n_inputs, 2)
+    assert chain.table is not None
+    if not compiled:
+        chain.table = None
     shape = (n_inputs,) if isinstance(n_inputs, int) else n_inputs
     offsets = np.concatenate([[0], np.cumsum(rows)])
-    x = rng.standard_normal((offsets[-1], *shape)).astype(dtype)
-    v = rng.standard_normal((directions, *x.shape)).astype(dtype)
-    start = np.stack([chain.init(seed, dtype) for seed in range(1 if shared else len(rows))])
-    w = (start + 0.1 * rng.standard_normal(start.shape)).astype(dtype)
-    return chain, w, Rows(x, offsets), v, lambda *shape: rng.standard_normal(shape).astype(dtype)
+    x = rng.standard_normal((offsets[-1], *shape))
+    v = rng.standard_normal((directions, *x.shape))
+    start = np.stack([chain.init(seed) for seed in range(1 if shared else len(rows))])
+    w = start + 0.1 * rng.standard_normal(start.shape)
+    return chain, w, Rows(x, offsets), v, lambda *shape: rng.standard_normal(shape)
 
 
 @every_net
-def test_derivatives_are_differences(name):
-    chain, w, rows, directions, normal = setting(name)
+@both_ways
+def test_derivatives_are_differences(name, compiled):
+    chain, w, rows, directions, normal = setting(name, compiled=compiled)
     h, dw = 1e-5, normal(*w.shape)
     ends = [chain.forward(w + s * dw, rows) for s in (h, -h)]
     np.testing.assert_allclose(chain.jvp(w, rows, dw), (ends[0] - ends[1]) / (2 * h), rtol=1e-6, atol=1e-6)
@@ -44,18 +49,20 @@ def test_derivatives_are_differences(name):
 
 
 @every_net
+@both_ways
 @pytest.mark.parametrize("shared", [False, True])
-def test_vjp_is_the_adjoint_of_jvp(name, shared):
-    chain, w, rows, _, normal = setting(name, shared=shared)
+def test_vjp_is_the_adjoint_of_jvp(name, shared, compiled):
+    chain, w, rows, _, normal = setting(name, shared=shared, compiled=compiled)
     v, u = normal(rows.n_agents, chain.n_params), normal(len(rows.x), 2)
     left, right = np.vdot(chain.jvp(w, rows, v), u), np.vdot(v, chain.vjp(w, rows, u))
     assert left == pytest.approx(right, rel=1e-12)
 
 
 @every_net
+@both_ways
 @pytest.mark.parametrize("n_directions", [1, 2])
-def test_the_two_adjoint_sweep_is_the_gradient(name, n_directions):
-    chain, w, rows, directions, normal = setting(name, directions=n_directions)
+def test_the_two_adjoint_sweep_is_the_gradient(name, n_directions, compiled):
+    chain, w, rows, directions, normal = setting(name, directions=n_directions, compiled=compiled)
     u, t = normal(len(rows.x), 2), normal(n_directions, len(rows.x), 2)
     found = chain.tangent_vjp(w, rows, u, directions, t)
 
@@ -71,8 +78,9 @@ def test_the_two_adjoint_sweep_is_the_gradient(name, n_directions):
 
 
 @every_net
-def test_without_rows_the_gradient_is_zero_and_agents_compute_the_same_alone(name):
-    chain, w, rows, directions, normal = setting(name)
+@both_ways
+def test_without_rows_the_gradient_is_zero_and_agents_compute_the_same_alone(name, compiled):
+    chain, w, rows, directions, normal = setting(name, compiled=compiled)
     u, t = normal(len(rows.x), 2), normal(2, len(rows.x), 2)
     found = chain.tangent_vjp(w, rows, u, directions, t)
     assert not found[1].any()
@@ -81,6 +89,21 @@ def test_without_rows_the_gradient_is_zero_and_agents_compute_the_same_alone(nam
         alone = Rows(rows.x[part], np.array([0, part.stop - part.start]))
         again = chain.tangent_vjp(w[i : i + 1], alone, u[part], directions[:, part], t[:, part])
         np.testing.assert_array_equal(again[0], found[i])
+
+
+@every_net
+def test_kernels_and_python_layers_compute_the_same(name):
+    (fast, w, rows, directions, normal), slow = setting(name), setting(name, compiled=False)[0]
+    u, t, v = normal(len(rows.x), 2), normal(2, len(rows.x), 2), normal(*w.shape)
+    pairs = [
+        (fast.forward(w, rows), slow.forward(w, rows)),
+        (fast.jvp(w, rows, v), slow.jvp(w, rows, v)),
+        (fast.vjp(w, rows, u), slow.vjp(w, rows, u)),
+        (fast.tangent(w, rows, directions), slow.tangent(w, rows, directions)),
+        (fast.tangent_vjp(w, rows, u, directions, t), slow.tangent_vjp(w, rows, u, directions, t)),
+    ]
+    for mine, its in pairs:
+        np.testing.assert_allclose(mine, its, rtol=0, atol=1e-12 * np.abs(its).max())
 
 
 def test_dense_layers_lie_as_in_the_mlp():
