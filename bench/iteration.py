@@ -29,7 +29,8 @@ from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.loop import Run
-from dnnext.runs.state import Limits, State
+from dnnext.runs.result import Limits
+from dnnext.runs.state import State
 
 ALPHA = 1e-3
 # surrogate and penalty, agents, rows of each, layers
@@ -76,7 +77,9 @@ class Ours:
                 self.run.iterate(quiet)
         else:
             for _ in range(n):
-                self.algorithm.step(self.problem, self.network, self.s)
+                parts = self.problem, self.network, self.s
+                if not self.algorithm.fast_step(*parts):
+                    self.algorithm.step(*parts)
                 self.s.t += 1
 
     @property

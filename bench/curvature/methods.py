@@ -66,6 +66,6 @@ def _one(problem: Any, network: Network, algorithm: Algorithm, start: np.ndarray
     columns = ("iteration", "round", "bytes", "seconds", "objective")
     run = {name: result.history[name].tolist() for name in columns}
     run["finite"] = bool(np.all(np.isfinite(result.history["objective"])) and np.all(np.isfinite(result.w)))
-    run["retreated"] = bool(result.state is not None and result.state.has_retreated)
+    run["retreated"] = bool(result.retreats)
     run["alarm"] = bool(result.warning and "diverge" in result.warning)
     return run

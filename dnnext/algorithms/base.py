@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,12 +13,16 @@ from dnnext import _checks
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
 from dnnext.runs.blas import one_blas_thread
-from dnnext.runs.loop import Run, check_snapshot
-from dnnext.runs.state import Callback, ConvergenceWarning, Limits, Result, Snapshot, State
+from dnnext.runs.loop import Run
+from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result
+from dnnext.runs.snapshot import Snapshot, check_snapshot
+from dnnext.runs.start import starting_weights
+from dnnext.runs.state import State
 
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
+    from dnnext.runtime import Runtime
 
 __all__ = ["Algorithm", "Callback", "ConvergenceWarning", "Limits", "Result", "Snapshot", "State", "one_blas_thread"]
 
@@ -67,9 +71,18 @@ class Algorithm(Parameters, ABC):
         """Ten times more careful, after an alarm: a larger tau (a recipe with a step size divides it)."""
         s.tau *= 10
 
-    def retreat(self, problem: Problem, s: State) -> str:
-        """After the last alarm: go on from s in a safer form, if the recipe has one; what it is, or ''."""
-        return ""
+    def retreat(self) -> Algorithm | None:
+        """After the last alarm: a safer recipe to go on with, if there is one."""
+        return None
+
+    def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
+        """`step` with the same bits, faster; False, and nothing done, where it cannot. Tried before `step`."""
+        return False
+
+    @property
+    def title(self) -> str:
+        """What messages call this recipe."""
+        return repr(self)
 
     def run(
         self,
@@ -84,7 +97,7 @@ class Algorithm(Parameters, ABC):
         max_time: float | None = None,
         random_state: Any = 0,
         warn: bool = True,
-        resume: Snapshot | None = None,
+        resume: Snapshot | Callable[[Runtime], Snapshot] | None = None,
         notes: dict[str, Any] | None = None,
     ) -> Result:
         """Minimise the problem over the network.
@@ -113,7 +126,7 @@ class Algorithm(Parameters, ABC):
             Seed of the start.
         warn : bool
             Whether `Result.warning` is issued as a `ConvergenceWarning` as well.
-        resume : Snapshot or None
+        resume : Snapshot, function of the runtime that returns one, or None
             Go on where another run stood, instead of w0 (see `dnnext.checkpoint`): the same numbers come out as without
             the break.
         notes : dict or None
@@ -133,6 +146,8 @@ class Algorithm(Parameters, ABC):
         with one_blas_thread(), np.errstate(all="ignore"):  # the alarm looks at what comes out
             network.round = network.bytes = 0
             network.restart()
+            if callable(resume):
+                resume = resume(problem.runtime)
             if resume is not None:
                 check_snapshot(problem, resume)
             s = State.at(
@@ -144,47 +159,20 @@ class Algorithm(Parameters, ABC):
                 self.start(problem, s)
             run = Run(self, problem, network, s, limits, callbacks, notes)
             if resume is not None:
-                run.resume(resume)
+                with problem.runtime.together():
+                    _resumed(run, resume)
             result = run.loop()
         if warn and result.warning:
             warnings.warn(result.warning, ConvergenceWarning, stacklevel=2)
         return result
 
 
-def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> Array:
-    """The local agents' first weights (n_local, P)."""
-    n_agents, n_params = problem.n_agents, problem.n_params
-    if w0 is None:
-        w0 = problem.model.init(_common_seed(problem, random_state))
-        if not np.isfinite(problem.penalty.value(w0)):  # the penalty forbids them: begin with the nearest allowed ones
-            w0 = problem.prox(w0[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
-    w0 = np.asarray(w0)
-    if w0.dtype.kind not in "fiu":
-        raise ValueError(f"w0 held {w0.dtype} numbers; they must be real.")
-    if w0.shape == (n_agents, n_params):
-        w0 = w0[problem.runtime.agents.start : problem.runtime.agents.stop]
-    elif w0.shape != (n_params,):
-        raise ValueError(
-            f"w0 had shape {w0.shape}; it must be ({n_params},) for a common start or ({n_agents}, {n_params})."
-        )
-    if not np.all(np.isfinite(w0)):
-        raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
-    if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
-        raise ValueError(
-            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "
-            "Choose random weights."
-        )
-    if not np.isfinite(problem.penalty.value(np.ravel(w0[:1]) if w0.ndim == 2 else w0)):
-        raise ValueError(f"the penalty {problem.penalty!r} is infinite at w0; choose weights that it allows.")
-    return np.array(np.broadcast_to(w0, (problem.n_local, n_params)), dtype=problem.dtype)
-
-
-def _common_seed(problem: Problem, random_state: Any) -> int:
-    """One seed for all ranks: the number given, or what the first agent's rank drew."""
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        return int(random_state)
-    drawn = _checks.check_random_state(random_state).generate_state(1)[0].astype(np.int64)
-    return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
+def _resumed(run: Run, saved: Snapshot) -> None:
+    """run.resume; what lacks anything is a ValueError."""
+    try:
+        run.resume(saved)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"the checkpoint is damaged: {error!r}.") from error
 
 
 def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:

@@ -1,9 +1,9 @@
 """How tau, the strength of the proximal term, is chosen: a number, or the secant rule that needs no tuning.
 
 # Design
-# The rule compares what the tracked gradient really did over one iteration with what the model said it would do. Their
-# distance per unit of movement, beta, is the curvature that the model misses; tau must dominate it. An agent hears its
-# neighbours' betas in the message that carries w and y anyway, so the rule costs one number per message.
+# The rule compares the change of the tracked gradient over one iteration with the change that the model predicted.
+# Their distance per unit of movement, beta, is the curvature that the model misses; tau must dominate it. An agent
+# receives its neighbours' betas in the message that carries w and y anyway: the rule costs one number per message.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dnnext import _checks, kernels
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.base import State
-    from dnnext.local import Surrogate
+    from dnnext.local import LocalModel, Surrogate
     from dnnext.problem import Problem
+    from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,19 +27,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Damping(Parameters, ABC):
     """Chooses tau_i: `start` before the first iteration, `update` after each."""
 
-    tells = False  # whether `tell` has numbers to be mixed along, as order "pre" does
+    mixes_numbers = False  # whether `numbers` has any, which order "pre" mixes along
 
     @abstractmethod
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """Set s.tau at the common start."""
 
-    def tell(self, problem: Problem, surrogate: Surrogate, s: State) -> Array | None:
-        """Numbers (n_local, k) to be mixed with z and y into s.told, or None; s.z and s.grad are the new ones."""
+    def numbers(self, s: State, model: LocalModel) -> Array | None:
+        """Numbers (n_local, k) to be mixed with z and y into s.mixed, or None; s.z and s.grad are the new ones."""
         return None
 
     @abstractmethod
-    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
-        """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y."""
+    def update(self, s: State, model: LocalModel) -> None:
+        """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y, whose model of S.1 was `model`."""
 
 
 class FixedTau(Damping):
@@ -53,7 +53,7 @@ class FixedTau(Damping):
         """tau_i = tau."""
         s.tau[:] = float(self.tau)
 
-    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+    def update(self, s: State, model: LocalModel) -> None:
         """Nothing: tau stays."""
 
 
@@ -68,16 +68,16 @@ class SecantRule(Damping):
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
-        s.unit = surrogate.curvature_scale(problem, s.w)
+        s.unit = surrogate.scale(problem, s.w)
         s.tau[:] = 10 * s.unit
 
-    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+    def update(self, s: State, model: LocalModel) -> None:
         """The rule above; an agent that did not move keeps its tau and beta."""
-        model = surrogate.model_product(problem, s, s.w_old, s.w - s.w_old)
+        problem, surrogate, product = model.problem, model.surrogate, model.product(s.w - s.w_old)
         s.tau, s.beta = s.tau.copy(), s.beta.copy()
         kernels.secant_rule(
-            s.tau, s.beta, np.asarray(s.heard, np.float64), s.w, s.w_old, s.y, s.y_old,
-            None if model is None else np.ascontiguousarray(model, s.w.dtype), problem.n_agents, surrogate.growth,
+            s.tau, s.beta, np.asarray(s.received, np.float64), s.w, s.w_old, s.y, s.y_old,
+            None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.step_sizes import StepSize
+from dnnext.kernels.sums import row_norms
 from dnnext.local import FullLinearization, Oracle
 from dnnext.local.oracles import check_oracle
 
@@ -57,7 +58,7 @@ class DGD(Algorithm):
     def start(self, problem: Problem, s: State) -> None:
         """tau = 1 / step[0], so that history and alarm speak of one thing."""
         if isinstance(self.first_step, str):
-            s.unit = 2 * FullLinearization().curvature_scale(problem, s.w)
+            s.unit = 2 * FullLinearization().scale(problem, s.w)
             s.tau[:] = s.unit if s.unit > 0 else 1.0  # a flat start moves nowhere at any step
         else:
             s.tau[:] = 1 / self.first_step
@@ -68,8 +69,8 @@ class DGD(Algorithm):
         s.step = StepSize(first, 0.01 / first if self.mu is None else self.mu)(s.t)
         push = s.step * problem.n_agents * s.grad
         mixed = network.mix(s.w, t=s.t)
-        s.w_old, s.disagreement = s.w, mixed.disagreement
+        s.disagreement, s.size = mixed.disagreement, row_norms(s.w) if mixed.size is None else mixed.size
         lengths = (0 * s.tau + s.step).astype(s.w.dtype)
         s.w = problem.prox(mixed.arrays[0] - push, lengths)
         s.values = self.oracle(problem, s.w, s.grad, s.memory)
-        s.y = s.grad  # what the agent knows of the sum
+        s.y = s.grad.copy()  # what the agent knows of the sum

@@ -69,14 +69,14 @@ class GradientTracking(Algorithm):
 
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration: a proximal gradient step and a mixing of w and y, in the order of `form`."""
-        s.step = 1 / s.tau
+        s.step, model = 1 / s.tau, self.surrogate.at(problem, s)
         if self.form == "atc":
-            self.surrogate.best_response(problem, s, out=s.z)
-            s.mix_w_y(network)
+            model.argmin(out=s.z)
+            s.mix(network)
         else:
             push = (problem.n_agents / s.tau).astype(s.w.dtype)[:, None] * s.y
             s.z[...] = s.w
-            s.mix_w_y(network)
+            s.mix(network)
             s.w = problem.prox(s.w - push, (1 / s.tau).astype(s.w.dtype))
-        s.update_gradient(problem, self.oracle)
-        self.damping.update(problem, self.surrogate, s)
+        s.track(self.oracle(problem, s.w, s.spare, s.memory))
+        self.damping.update(s, model)

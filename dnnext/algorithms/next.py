@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dnnext import _checks
-from dnnext.algorithms.base import Algorithm, State
+from dnnext.algorithms.base import Algorithm
 from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.one_call import is_one_call, one_call
 from dnnext.algorithms.order import Order, Post, Pre
@@ -18,6 +17,7 @@ from dnnext.local.oracles import check_oracle
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
+    from dnnext.runs.state import State
 
 
 SHARED_CONTRACTION = 0.01  # shared curvature is worth what agents agree on
@@ -106,14 +106,12 @@ class NEXT(Algorithm):
         is_pre = order == "pre" or (order == "auto" and is_shared)
         self._order: Order = Pre() if is_pre else Post()
         self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
-        if self.damping.tells and not is_pre:
+        if self.damping.mixes_numbers and not is_pre:
             raise ValueError(
                 f"tau was {tau!r}, a rule that mixes numbers of its own along: it needs order='pre'. Choose that, or "
                 "tau='auto'."
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
-        safer_tau = "auto" if self.damping.tells else tau
-        self.safer = NEXT(self.surrogate.safer(), safer_tau, step, mu, "post", oracle) if is_shared else None
         self.step_size = StepSize(_auto_is(1.0, step), mu)
         if self.step_size.step > 1:
             raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
@@ -122,36 +120,38 @@ class NEXT(Algorithm):
         """tau at the common start."""
         self.damping.start(problem, self.surrogate, s)
 
-    def retreat(self, problem: Problem, s: State) -> str:
-        """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""
-        if s.has_retreated or self.safer is None:
-            return ""
-        s.has_retreated = True
-        self.safer.start(problem, s)
-        return "it went on with each agent's own curvature"
-
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
-        if s.has_retreated and self.safer is not None:
-            self.safer.step(problem, network, s)
-            return
-        s.step = self.step_size(s.t)
+        self._order.begin(network, s)
+        model = self.surrogate.at(problem, s)
+        model.argmin(out=s.w_hat)  # S.1
+        s.move(self.step_size(s.t))
+        numbers = partial(self.damping.numbers, s, model)
+        self._order.move(problem, network, s, self.oracle, numbers)  # S.2, S.3
+        self.damping.update(s, model)
+        model.learn(s)
+
+    def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
+        """The same in one kernel call, where every part is built in and the network is small."""
+        if type(self).step is not NEXT.step or type(self._order) is not Post or type(self.oracle) is not Backprop:
+            return False
         parts = (problem, network, self.surrogate, self.damping)
-        is_usual = type(self._order) is Post and type(self.oracle) is Backprop
-        if is_usual and is_one_call(*parts) and one_call(*parts, s):  # all that follows, bit by bit
-            return
-        if s.is_fresh:
-            self._order.begin(network, s)
-            s.is_fresh = False
-        self.surrogate.best_response(problem, s, out=s.w_hat)  # S.1
-        np.subtract(s.w_hat, s.w, out=s.z)
-        s.z *= s.step
-        s.z += s.w
-        self._order.move(
-            problem, network, s, lambda: self.damping.tell(problem, self.surrogate, s), self.oracle
-        )  # S.2, S.3
-        self.damping.update(problem, self.surrogate, s)
-        self.surrogate.learn(problem, s)
+        if not is_one_call(*parts):
+            return False
+        s.step = self.step_size(s.t)
+        return one_call(*parts, s)
+
+    def retreat(self) -> NEXT | None:
+        """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""
+        if not self.surrogate.is_shared:
+            return None
+        tau = "auto" if self.damping.mixes_numbers else self.tau
+        return NEXT(self.surrogate.safer(), tau, self.first_step, self.mu, "post", self.oracle_given)
+
+    @property
+    def title(self) -> str:
+        """What messages call this recipe."""
+        return repr(self) if self.surrogate.is_shared else "each agent's own curvature"
 
 
 def _auto_is(default: float, value: str | float) -> float:

@@ -70,15 +70,15 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         problem.known[_choice(surrogate)] = chosen
         if chosen != "primal":
             return False
-        s.correction, root, group = None, sub.root, problem.agent_groups(sub.block_numbers)[0].stop
+        root, group = sub.root, problem.agent_groups(sub.block_numbers)[0].stop
     r, model = problem.penalty, cast("MLP", problem.model)
     (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
-    values, squares, disagreement, size, heard, tau, beta = np.empty((7, len(w)))
+    values, squares, disagreement, size, received, tau, beta = np.empty((7, len(w)))
     tau[:], beta[:] = s.tau, s.beta
     loss = -1 if problem.loss.kernel is None else problem.loss.kernel
     growth = surrogate.growth if type(damping) is SecantRule else 0.0
     kernels.next_step(
-        w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old,
+        w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old,
         float(s.step), problem.n_agents, r.l1, r.l2, r.groups, r.strength, *csr, rounds, problem.x, problem.target,
         problem.weight, problem.offsets, model.layers, model.activation_code, loss, problem.loss.param,
         problem.scale, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads, root,
@@ -89,7 +89,7 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         return False
     s.w_old, s.y_old, s.w, s.y = w_old, y_old, w, y
     s.grad, s.spare = s.spare, grad_old
-    s.values, s.squares, s.disagreement, s.size, s.heard, s.tau, s.beta = (
-        values, squares, disagreement, size, heard, tau, beta,
+    s.values, s.squares, s.disagreement, s.size, s.received, s.tau, s.beta = (
+        values, squares, disagreement, size, received, tau, beta,
     )  # fmt: skip
     return True

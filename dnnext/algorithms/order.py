@@ -16,37 +16,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.base import State
     from dnnext.local import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
+    from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tell = Callable[[], "Array | None"]
+Numbers = Callable[[], "Array | None"]
 
 
 class Order(ABC):
-    """`begin` before the first step from a common start, `move` from s.z to the new s.w, s.y and s.grad."""
+    """`begin` before S.1, `move` from s.z to the new s.w, s.y and s.grad."""
+
+    def begin(self, network: Network, s: State) -> None:  # noqa: B027 - "post" has nothing to do
+        """What precedes the first step from a common start, where y = grad."""
 
     @abstractmethod
-    def begin(self, network: Network, s: State) -> None:
-        """What precedes the first step, where y = grad."""
-
-    @abstractmethod
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
-        """Steps S.2 and S.3; tell() returns the numbers (n_local, k) that the damping wants mixed along, or None."""
+    def move(self, problem: Problem, network: Network, s: State, oracle: Oracle, numbers: Numbers) -> None:
+        """Steps S.2 and S.3; numbers() returns what the rule for tau wants mixed along, (n_local, k), or None."""
 
 
 class Post(Order):
     """``w_i <- sum_j c_ij z_j``,  ``y_i <- sum_j c_ij y_j + grad_i(new) - grad_i(old)``, gradients at w."""
 
-    def begin(self, network: Network, s: State) -> None:
-        """Nothing."""
-
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
+    def move(self, problem: Problem, network: Network, s: State, oracle: Oracle, numbers: Numbers) -> None:
         """Mix in one message, then take the gradient."""
-        s.mix_w_y(network)  # S.2, one message
-        s.update_gradient(problem, oracle)  # S.3
+        s.mix(network)  # S.2, one message
+        s.track(oracle(problem, s.w, s.spare, s.memory))  # S.3
 
 
 class Pre(Order):
@@ -58,13 +54,15 @@ class Pre(Order):
 
     def begin(self, network: Network, s: State) -> None:
         """y_i <- sum_j c_ij grad_j: all agents begin with the others' gradients in sight."""
-        s.y = network.mix(s.w, s.y, t=s.t).arrays[1].copy()
+        if s.is_fresh:
+            s.y = network.mix(s.w, s.y, t=s.t).arrays[1].copy()
+            s.is_fresh = False
 
-    def move(self, problem: Problem, network: Network, s: State, tell: Tell, oracle: Oracle) -> None:
+    def move(self, problem: Problem, network: Network, s: State, oracle: Oracle, numbers: Numbers) -> None:
         """Take the gradient, then mix in one message."""
         s.values = oracle(problem, s.z, s.spare, s.memory)  # S.3
         y_old, s.y = s.y, s.y + s.spare
         s.y -= s.grad
         s.grad, s.spare = s.spare, s.grad
-        s.mix_w_y(network, tell())  # S.2, one message
+        s.mix(network, numbers())  # S.2, one message
         s.y_old = y_old

@@ -16,9 +16,9 @@ from dnnext.algorithms.damping import Damping
 from dnnext.kernels.sums import row_dots, row_norms
 
 if TYPE_CHECKING:
-    from dnnext.algorithms.base import State
-    from dnnext.local import Surrogate
+    from dnnext.local import LocalModel, Surrogate
     from dnnext.problem import Problem
+    from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,34 +39,34 @@ class SignedRule(Damping):
         num_i = A s_i' grad_i(z_i) + s_i' grad r(z_i),   beta_i = |tau_i + num_i+ / den_i+|.
     """
 
-    tells = True
+    mixes_numbers = True
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
-        s.unit = surrogate.curvature_scale(problem, s.w)
+        s.unit = surrogate.scale(problem, s.w)
         s.tau[:] = FIRST * s.unit
 
-    def tell(self, problem: Problem, surrogate: Surrogate, s: State) -> Array:
+    def numbers(self, s: State, model: LocalModel) -> Array:
         """num_i, den_i (n_local, 2)."""
-        step, told = s.z.astype(np.float64) - s.w, np.empty((len(s.w), 2))
+        problem, step, numbers = model.problem, s.z.astype(np.float64) - s.w, np.empty((len(s.w), 2))
         if self._knows_condition(problem, s):
             l2 = np.asarray(problem.penalty.quadratic)
-            told[:, 0] = row_dots(step, problem.n_agents * s.grad + l2 * s.z)
+            numbers[:, 0] = row_dots(step, problem.n_agents * s.grad + l2 * s.z)
         else:
-            told[:, 0] = problem.n_agents * row_dots(step, s.grad - s.spare)
-            told[:, 0] -= row_dots(step, np.asarray(_model(surrogate, problem, s, s.w, step) + np.zeros_like(step)))
-        told[:, 1] = row_dots(step, step)
-        return told
+            numbers[:, 0] = problem.n_agents * row_dots(step, s.grad - s.spare)
+            numbers[:, 0] -= row_dots(step, np.asarray(_product(model, step) + np.zeros_like(step)))
+        numbers[:, 1] = row_dots(step, step)
+        return numbers
 
-    def update(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+    def update(self, s: State, model: LocalModel) -> None:
         """The rule above; an agent that did not move keeps its tau."""
-        step = s.z.astype(np.float64) - s.w_old
-        num, den = np.asarray(s.told, dtype=np.float64).T
+        problem, step = model.problem, s.z.astype(np.float64) - s.w_old
+        num, den = np.asarray(s.mixed, dtype=np.float64).T
         moved = den > (1e-12 * row_norms(s.w_old)) ** 2
         den = np.where(moved, den, 1)
         beta = np.abs(num / den + (s.tau if self._knows_condition(problem, s) else 0))
         missed = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
-        missed -= _model(surrogate, problem, s, s.w_old, step)
+        missed -= _product(model, step)
         missed = SAFEGUARD * row_norms(missed) / np.sqrt(den)
         tau = np.clip(np.maximum(np.maximum(beta, missed), s.tau / 2), LOWEST * s.unit, HIGHEST * s.unit)
         s.tau = np.where(moved, tau, s.tau)
@@ -76,7 +76,7 @@ class SignedRule(Damping):
         return problem.penalty.quadratic is not None and s.step == 1.0
 
 
-def _model(surrogate: Surrogate, problem: Problem, s: State, w: Array, step: Array) -> Array | float:
-    """B_i s_i of the models anchored at w; 0 where a surrogate has no curvature."""
-    product = surrogate.model_product(problem, s, w, step)
+def _product(model: LocalModel, step: Array) -> Array | float:
+    """B_i s_i; 0 where a model has no curvature."""
+    product = model.product(step)
     return 0.0 if product is None else product

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
+from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -25,7 +26,7 @@ from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_it_fails, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners, survivors
-from dnnext.estimators.online import SETTLED, Online, Progress
+from dnnext.estimators.online import SETTLED, Online, progress_moved, progress_of
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.renamed import refuse_old_names
 from dnnext.estimators.rows import Named, check_agent, check_weight, dense, join_agents
@@ -193,7 +194,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         if resumed is None:
             watch.start(start)
         else:
-            options["resume"] = checkpoint.read(resumed.path, problem.runtime)
+            options["resume"] = partial(checkpoint.read, resumed.path, run=resumed.run)
         result = algorithm.run(
             problem,
             network,
@@ -278,7 +279,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
 
     # results
 
-    def _expose(self, problem, graph, moments, result, watch, seen=0.0, ceiling=0.0):
+    def _expose(self, problem, graph, moments, result, watch, seen=0.0, ceiling=0.0, data=None):
         w_bar, w, y = result.w_bar, result.w, result.y
         if watch is not None and watch.stopping is not None and watch.best is not None:
             w_bar, w, y = watch.best  # early stopping keeps the best score, however the run ended
@@ -296,7 +297,8 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         self._progress = None
         if not runtime.is_distributed and result.state is not None and len(result.state.w) == n_agents:
             ceiling = ceiling or MEAN_LOSS * float(result.history["objective"][0])
-            self._progress = Progress.of(result.state, seen + int(problem.agent_rows.sum()), ceiling).at(problem, w)
+            progress = progress_of(result.state, seen + int(problem.agent_rows.sum()), ceiling, result.retreats, data)
+            self._progress = progress_moved(progress, problem, w)
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
             self.history_["validation_score"] = watch.column(self.history_["iteration"])

@@ -20,12 +20,12 @@ from dnnext import _version
 from dnnext.estimators.data import Moments
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
-from dnnext.estimators.online import Progress
 from dnnext.estimators.renamed import translated
 from dnnext.estimators.rows import plain_labels
 from dnnext.network import Topology
 from dnnext.problem import MLP
-from dnnext.runs.checkpoint import read_archive, write_archive
+from dnnext.runs.archive import read_archive, write_archive
+from dnnext.runs.snapshot import Snapshot
 
 FORMAT, VERSION = "dnnext model", 1
 COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")
@@ -77,7 +77,8 @@ def save(estimator, path, notes=None):
     else:
         header["schedule"] = repr(estimator.topology_)
     if estimator._progress is not None:
-        arrays |= {f"progress.{name}": np.asarray(value) for name, value in vars(estimator._progress).items()}
+        arrays |= {f"progress.{name}": np.asarray(value) for name, value in estimator._progress.agents.items()}
+        header["progress"] = estimator._progress.numbers
     write_archive(path, header, arrays, compressed=True)
 
 
@@ -215,8 +216,12 @@ def _revive_network(estimator, header, arrays):
         adjacency = scipy.sparse.csr_array(edges, shape=(n, n))
         estimator.topology_ = Topology(adjacency, weights=mixing, name=header["topology"])
     progress = _below(arrays, "progress")
-    revived = {name: value.item() if value.ndim == 0 else value for name, value in progress.items()}
-    estimator._progress = Progress(**revived) if revived and estimator.topology_ is not None else None
+    if progress and "progress" not in header:  # written before numbers stood in the header
+        header["progress"] = {name: value.item() for name, value in progress.items() if value.ndim == 0}
+        progress = {name: value for name, value in progress.items() if value.ndim > 0}
+        progress |= {"received": progress.pop("heard"), "w_hat": progress["w"], "values": np.zeros(len(progress["w"]))}
+    revived = Snapshot(progress, {}, header.get("progress", {}))
+    estimator._progress = revived if progress and estimator.topology_ is not None else None
     if "view" in header:
         estimator._agent_rows = None
         estimator.label, estimator.n_samples = header["view"]["label"], header["view"]["n_samples"]

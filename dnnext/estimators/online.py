@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,73 +21,71 @@ from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.rows import sorted_labels
 from dnnext.runs.alarm import MEAN_LOSS, mean_losses
 from dnnext.runs.history import measure
+from dnnext.runs.loop import Run
+from dnnext.runs.result import Limits
+from dnnext.runs.snapshot import data_marks
 from dnnext.runtime import InProcess
 
-OWN = ("seen", "ceiling", "fresh", "alike")  # what Progress knows and a State does not
 ALIKE = 1e-2  # spread of the answers, on the scale of standardised targets, below which they count as one answer
 PATIENCE = 10  # calls with one answer to all rows before somebody is told
 SETTLED = ("topology", "mixing", "n_agents", "loss")  # parameters that the first call settles
 
 
-@dataclass
-class Progress:
-    """What one call of partial_fit hands to the next: the part of a State that is not scratch.
+def progress_of(state, seen=0.0, ceiling=0.0, retreats=0, data=None):
+    """Snapshot of what one call of partial_fit hands to the next: a state, and what is known of the calls so far.
 
-    seen: the sample weight so far; ceiling: mean loss of an agent above which it may have diverged; fresh: whether the
-    algorithm has yet to start; alike: calls in a row that left a network with one answer to all rows.
+    seen: the sample weight so far; ceiling: mean loss of an agent above which it may have diverged; retreats: how often
+    a safer recipe took over; fresh: whether the recipe has yet to start; alike: calls in a row that left a network with
+    one answer to all rows; data: marks of the rows that y and grad belong to.
     """
+    saved = state.snapshot().copy()
+    saved.numbers |= {"seen": seen, "ceiling": ceiling, "retreats": retreats, "fresh": False, "alike": 0}
+    if data is not None:
+        saved.agents["data"] = data
+    return saved
 
-    w: np.ndarray
-    y: np.ndarray
-    grad: np.ndarray
-    tau: np.ndarray
-    beta: np.ndarray
-    heard: np.ndarray
-    disagreement: np.ndarray
-    unit: float
-    t: int
-    seen: float = 0.0
-    ceiling: float = 0.0
-    fresh: bool = False
-    alike: int = 0
 
-    @classmethod
-    def of(cls, state, seen=0.0, ceiling=0.0):
-        """The lasting part of a State."""
-        kept = {f.name: getattr(state, f.name) for f in fields(cls) if f.name not in OWN}
-        kept = {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
-        return cls(**kept, seen=seen, ceiling=ceiling)
+def progress_at_start(problem, row, t=0, seen=0.0):
+    """All agents at one row (P,), y = grad."""
+    state = State.at(problem, np.tile(row, (problem.n_local, 1)))
+    height = float(np.max(mean_losses(problem, state))) + float(problem.penalty.value(state.w[0]))
+    progress = progress_of(state, seen, MEAN_LOSS * height if np.isfinite(height) else 0.0)
+    progress.numbers |= {"t": t, "fresh": True}
+    return progress
 
-    @classmethod
-    def start(cls, problem, row, t=0, seen=0.0):
-        """All agents at one row (P,), y = grad."""
-        state = State.at(problem, np.tile(row, (problem.n_local, 1)))
-        height = float(np.max(mean_losses(problem, state))) + float(problem.penalty.value(state.w[0]))
-        progress = cls.of(state, seen, MEAN_LOSS * height if np.isfinite(height) else 0.0)
-        progress.t, progress.fresh = t, True
-        return progress
 
-    def at(self, problem, w):
-        """The same at other weights (n_local, P), with y = grad; itself if they are the same."""
-        if not np.array_equal(w, self.w):
-            state = State.at(problem, w)
-            self.w, self.y, self.grad = state.w, state.y, state.grad
-            self.beta, self.heard = np.zeros_like(self.beta), np.zeros_like(self.heard)
-        return self
+def progress_moved(progress, problem, w):
+    """The same at other weights (n_local, P), with y = grad; itself if they are the same."""
+    if not np.array_equal(w, progress.agents["w"]):
+        state = State.at(problem, w)
+        fresh = {name: getattr(state, name) for name in ("w", "y", "grad", "values", "beta", "received")}
+        kept = {name: value for name, value in progress.agents.items() if not name.startswith("memory.")}
+        progress.agents, progress.numbers["is_fresh"] = kept | fresh, True
+    return progress
 
-    def state_on(self, problem):
-        """The State that goes on from here on the rows of `problem`: y += grad_new(w) - grad_old(w)."""
-        s = State.at(problem, self.w)
-        s.y[...] = self.y + (s.grad - self.grad)
-        for name in ("tau", "beta", "heard", "disagreement"):
-            getattr(s, name)[...] = getattr(self, name)
-        s.unit, s.t = self.unit, self.t
-        return s
 
-    def ceiling_on(self, problem):
-        """Three times the largest mean loss of an agent, at the start or on these rows with all weights zero."""
-        flat = mean_losses(problem, State.at(problem, np.zeros_like(self.w)))
-        return max(self.ceiling, MEAN_LOSS * float(np.max(flat)))
+def state_on(problem, recipe, progress, data):
+    """(state that goes on from `progress` on the rows of `problem`, whether these rows are other ones).
+
+    On other rows y += grad_new(w) - grad_old, so that the mean of y stays that of the gradients.
+    """
+    s = State.at(problem, progress.agents["w"])
+    s.resume(progress)
+    known = progress.agents.get("data")
+    if known is not None and np.array_equal(known, data):
+        return s, False
+    before = s.grad.copy()
+    s.values = recipe.oracle(problem, s.w, s.grad, s.memory)
+    s.y = s.y + (s.grad - before)
+    return s, known is not None or not np.array_equal(s.grad, before)
+
+
+def ceilings(problem, progress, before):
+    """Mean loss of each agent above which it has diverged: three times the largest at the start, or on these rows
+    with all weights zero, and no less than before the iteration.
+    """
+    flat = mean_losses(problem, State.at(problem, np.zeros_like(progress.agents["w"])))
+    return np.maximum(max(progress.numbers["ceiling"], MEAN_LOSS * float(np.max(flat))), before)
 
 
 class Online:
@@ -110,26 +106,28 @@ class Online:
             runtime = InProcess(parts.n_agents)
             moments = self._moments(parts, runtime) if first else self._network.moments
             progress = getattr(self, "_progress", None)
-            seen = progress.seen if progress is not None else 0.0 if first else float(np.sum(self._agent_samples))
+            known = 0.0 if first else float(np.sum(self._agent_samples))
+            seen = known if progress is None else progress.numbers["seen"]
             problem = self._problem(parts, moments, runtime, seen=seen)
             if not first and problem.model != self._network.model:
                 raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
             if first:
-                progress = Progress.start(problem, self._start(problem, moments, seeds))
+                progress = progress_at_start(problem, self._start(problem, moments, seeds))
             elif progress is None:
-                progress = Progress.start(problem, self._network.row, self.n_iter_, seen)
+                progress = progress_at_start(problem, self._network.row, self.n_iter_, seen)
             algorithm = choices.make_algorithm(self.algorithm, problem)
             network = choices.make_network(self, graph.topology, algorithm, problem.runtime)
-            result = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
-            alike = progress.alike + 1 if answers_are_alike(problem, result.w_bar) else 0
+            result, data = one_iteration(algorithm, problem, network, progress, {} if first else self.history_)
+            alike = progress.numbers["alike"] + 1 if answers_are_alike(problem, result.w_bar) else 0
             if alike and alike % PATIENCE == 0 and not result.warning:
                 result.warning = (
                     f"partial_fit has given one answer to all rows for {alike} calls: the weights are so small, or so "
                     "large, that little leads away from them. Begin anew with tau='auto' or a larger tau, or with a "
                     "smaller alpha."
                 )
-            self._expose(problem, graph, moments, result, None, seen=seen, ceiling=progress.ceiling)
-            self._progress.alike = alike
+            ceiling = progress.numbers["ceiling"]
+            self._expose(problem, graph, moments, result, None, seen=seen, ceiling=ceiling, data=data)
+            self._progress.numbers["alike"] = alike
             return self
 
     def _learn_classes(self, classes, first):
@@ -199,7 +197,7 @@ def answers_are_alike(problem, row):
 
 
 def one_iteration(algorithm, problem, network, progress, history):
-    """Result of one iteration from `progress` on `problem`, its row appended to `history`.
+    """(Result of one iteration from `progress` on `problem`, marks of its rows); its row is appended to `history`.
 
     If an agent's mean loss rises above the ceiling, or a number is not finite, the iteration is taken back, tau is
     raised tenfold, and the Result has a warning that names agent and round.
@@ -209,32 +207,28 @@ def one_iteration(algorithm, problem, network, progress, history):
     FloatingPointError
         If the objective is not finite even then.
     """
-    last = {name: column[-1] for name, column in history.items()}
+    last, warning = {name: column[-1] for name, column in history.items()}, None
     network.round = int(last.get("round", 0))
-    seconds_before = float(last.get("seconds", 0.0))
-    begin, warning = time.perf_counter(), None
+    for _ in range(progress.numbers.get("retreats", 0)):
+        algorithm = algorithm.retreat() or algorithm
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        s = progress.state_on(problem)
-        if progress.fresh:
+        data = data_marks(problem)
+        s, moved = state_on(problem, algorithm, progress, data)
+        if progress.numbers["fresh"]:
             algorithm.start(problem, s)
-        before, w, tau = mean_losses(problem, s), s.w.copy(), s.tau.copy()
-        moved = not progress.fresh and not np.array_equal(s.grad, progress.grad)
-        algorithm.step(problem, network, s)
-        s.t += 1
-        after = mean_losses(problem, s)
-        finite = np.isfinite(s.w.sum(axis=1)) & np.isfinite(s.y.sum(axis=1)) & np.isfinite(after)
-        wrong = np.flatnonzero(~finite | ((after > progress.ceiling_on(problem)) & (after > before)))
-        if len(wrong):
-            s.restart(problem, w, tau, algorithm.oracle)
-            algorithm.soften(s)
+        run = Run(algorithm, problem, network, s, Limits(s.t + 1, 0.0, 1, 1, None), ())
+        run.alarm.ceiling = ceilings(problem, progress, mean_losses(problem, s))
+        rule, step = (s.tau, s.beta, s.received), s.t + 1
+        vote = run.once()
+        if vote.agent is not None:
+            s.t = step
             warning = (
-                f"partial_fit began to diverge at agent {wrong[0]} in iteration {s.t} (round {network.round}); the "
+                f"partial_fit began to diverge at agent {vote.agent} in iteration {s.t} (round {network.round}); the "
                 "weights of before are kept, and tau was raised tenfold. Choose a larger tau or a smaller step."
             )
-        elif moved and hasattr(algorithm, "damping"):
-            # the secant rule compares gradients of one cost; across a change of rows they say nothing of curvature
-            s.tau, s.beta, s.heard = progress.tau.copy(), progress.beta.copy(), progress.heard.copy()
-        seconds = time.perf_counter() - begin
+        elif moved and not progress.numbers["fresh"] and hasattr(algorithm, "damping"):
+            # the rule for tau compares gradients of one cost; across a change of rows they say nothing of curvature
+            s.tau, s.beta, s.received = rule
         row, w_bar = measure(problem, network, s)
         if not np.isfinite(row["objective"]):
             raise FloatingPointError(
@@ -243,8 +237,8 @@ def one_iteration(algorithm, problem, network, progress, history):
             )
     for name in row.keys() & {"bytes", "bytes_wire"}:  # a new Network counts from zero
         row[name] = row[name] + int(last.get(name, 0))
-    row["seconds"] = seconds_before + seconds
+    row["seconds"] = float(last.get("seconds", 0.0)) + run.seconds
     joined = {name: np.append(history.get(name, np.empty(0, np.asarray(v).dtype)), v) for name, v in row.items()}
-    result = Result(s.w, s.y, w_bar, joined, n_iter=s.t, converged=False, status="max_iter", warning=warning)
-    result.state = s
-    return result
+    result = Result(s.w, s.y, w_bar, joined, n_iter=s.t, converged=False, status="max_iter", warning=warning, state=s)
+    result.retreats = progress.numbers.get("retreats", 0)
+    return result, data

@@ -22,10 +22,11 @@ FREE = ("callbacks", "engine_options", "random_state")  # objects that need not 
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where to go on: the folder, and the seeds of the run that wrote it."""
+    """Where to go on: the folder, the run that wrote it, and its seeds."""
 
     path: object
     seeds: Seeds
+    run: str | None = None
 
 
 def notes(estimator, seeds, method):
@@ -92,6 +93,6 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
     every = told["every"][0] if told["every"] else 20
     estimator = getattr(dnnext, told["class"])(**revive_params(told["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
-    resumed = Resumed(path, Seeds.from_told(told["seeds"]))
+    resumed = Resumed(path, Seeds.from_told(told["seeds"]), checkpoint.run_of(path))
     fit = estimator._fit_local if told["method"] == "fit_local" and estimator.engine == "mpi" else estimator._fit
     return fit(X, y, sample_weight, agent, eval_set, resumed=resumed)

@@ -51,6 +51,11 @@ class Watch:
         if self.progress is not None:
             self.progress.end(run, status)
 
+    @property
+    def can_end(self):
+        """Whether a run that this ended is finished when it is resumed."""
+        return self.stopped
+
     def start(self, row):
         """Score the common start (P,), so that the history has a score in every row."""
         if self.score is not None:
@@ -80,7 +85,11 @@ class Watch:
     def lasting(self):
         """What a checkpoint should hold: the scores so far and the best model."""
         shared = {"iterations": np.array(list(self.scores)), "scores": np.array(list(self.scores.values()))}
-        saved = Snapshot({}, shared | {"best": np.array(self.best_score)}, {"best_iteration": self.best_iteration})
+        saved = Snapshot(
+            {},
+            shared | {"best": np.array(self.best_score)},
+            {"best_iteration": self.best_iteration, "stopped": self.stopped},
+        )
         if self.best is not None:
             saved.shared["row"], saved.agents["w"], saved.agents["y"] = self.best
         if self.stopping is not None:
@@ -95,6 +104,7 @@ class Watch:
         self.best_score, self.best_iteration = float(saved.shared["best"]), saved.numbers["best_iteration"]
         if self.stopping is not None:
             self.stopping.resume(saved.below("stopping"))
+            self.stopped = bool(saved.numbers.get("stopped"))
         if "row" in saved.shared:
             self.best = saved.shared["row"], saved.agents["w"], saved.agents["y"]
 

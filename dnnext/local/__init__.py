@@ -1,7 +1,17 @@
 """How one agent improves its own copy: strongly convex models of its cost (surrogates) and the solvers behind them."""
 
 from dnnext.local.feedback import Feedback, alignment
+from dnnext.local.local_model import LocalModel, Surrogate
 from dnnext.local.oracles import Backprop, Oracle
-from dnnext.local.surrogates import FullLinearization, PartialLinearization, Surrogate
+from dnnext.local.surrogates import FullLinearization, PartialLinearization
 
-__all__ = ["Backprop", "Feedback", "FullLinearization", "Oracle", "PartialLinearization", "Surrogate", "alignment"]
+__all__ = [
+    "Backprop",
+    "Feedback",
+    "FullLinearization",
+    "LocalModel",
+    "Oracle",
+    "PartialLinearization",
+    "Surrogate",
+    "alignment",
+]

@@ -2,7 +2,7 @@
 
 # Design
 # The curvature of a model at an agent, `base`, is formed anew at every iteration; what is kept are the last few pairs
-# (s, e): a step, and the misfit e = q - base s of the gradient change q = A (y+ - y) that was really seen. At the next
+# (s, e): a step, and the misfit e = q - base s of the gradient change q = A (y+ - y) that was measured. At the next
 # anchor, q~ = base(w) s + e is what the change would be there: no pair grows stale with the part that is known. BFGS
 # updates with Powell's damping (Nocedal & Wright 2006, procedure 18.2) make the corrected matrix; a gate takes it only
 # while it predicts better than the base. Every agent corrects its own matrix from its own numbers.
@@ -38,7 +38,6 @@ class Correction:
 
     def __init__(self, memory: dict[str, Array], base_product: Callable[[Array], Array], keep_ridge: bool) -> None:
         self.memory, self.keep_ridge = memory, keep_ridge
-        self.seen: tuple[Array, Array, Array] | None = None  # an anchor, a step and base step, as last asked for
         steps = memory["pairs.s"]
         n, pairs, p = steps.shape
         self.u, self.c, self.ridge = np.zeros((n, 2 * pairs, p)), np.zeros((n, 2 * pairs)), np.zeros(n)

@@ -8,76 +8,41 @@
 #   L_i(v)  = (1/N) sum_m c_m loss(d_m, f(w_i; x_m) + J_m (v - w_i)),       G_i = A y_i
 #
 # A surrogate decides kappa, the weight blocks and the solver; the solver (solvers.py) sees a convex subproblem only.
-# The curvature root that a model was built from stays in the state (`s.root`), so that the rule which adapts tau
-# judges the model that was really used.
+# `Surrogate.at` forms the model anchored where the run stands; the same object is then asked for its minimiser, and by
+# the rule for tau for its curvature, so that the rule judges the model that was really used.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnnext import _checks, kernels
-from dnnext._params import Parameters
 from dnnext.local import exact, quasi_newton, solvers
+from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.problem import synthetic
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
 
+__all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearization", "Surrogate", "mean_curvature"]
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Surrogate(Parameters, ABC):
-    """A strongly convex model of the whole cost, built from what one agent knows.
+class LinearModel(LocalModel):
+    """``G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``: no curvature of its own."""
 
-    A subclass states two constants of the automatic rule for `tau` (`growth`: tau >= growth * curvature misfit;
-    `decay`: tau may shrink by this factor per iteration) and implements the three methods below.
-
-    References
-    ----------
-    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
-       Neural Networks 91 (2017): what a surrogate must satisfy.
-
-    Examples
-    --------
-    Full linearisation that moves no weight by more than 0.1:
-
-    >>> import numpy as np
-    >>> from dnnext.local import FullLinearization
-    >>> class Cautious(FullLinearization):
-    ...     def best_response(self, problem, s, out):
-    ...         super().best_response(problem, s, out)
-    ...         out[...] = s.w + np.clip(out - s.w, -0.1, 0.1)
-    >>> Cautious().growth, Cautious().decay
-    (3.0, 1.2)
-    """
-
-    growth: float
-    decay: float
-    needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
-    is_shared = False  # whether all agents' models have (nearly) the same curvature
-
-    def safer(self) -> Surrogate:
-        """What to go on with where a shared model diverges."""
-        return self
-
-    def learn(self, problem: Problem, s: Any) -> None:
-        """Look at an iteration from s.w_old, s.y_old over s.z to s.w, s.y."""
-
-    @abstractmethod
-    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
-        """out_i = w_hat_i, the minimiser of agent i's model at s.w with s.y, s.grad and s.tau (step S.1)."""
-
-    @abstractmethod
-    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array | None:
-        """kappa_i A_i v_i, (n_local, P): the curvature of the model anchored at w along v; None where it is zero."""
-
-    @abstractmethod
-    def curvature_scale(self, problem: Problem, w: Array) -> float:
-        """b: the size of the curvature at the common start w (n_local, P), equal at every agent; the unit of tau."""
+    def argmin(self, out: Array) -> None:
+        """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
+        problem, r = self.problem, self.problem.penalty
+        if r.has_kernel:
+            terms = (r.l1, r.l2, r.groups, r.strength)
+            kernels.proximal_step(None, out, self.w, self.y, self.tau, 1.0, problem.n_agents, *terms, problem.n_threads)
+            return
+        tau = self.tau.astype(self.w.dtype)
+        out[...] = problem.prox(self.w - (problem.n_agents / tau)[:, None] * self.y, 1 / tau)
 
 
 class FullLinearization(Surrogate):
@@ -100,21 +65,11 @@ class FullLinearization(Surrogate):
     growth = 3.0
     decay = 1.2
 
-    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
-        """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
-        r = problem.penalty
-        if r.has_kernel:
-            terms = (r.l1, r.l2, r.groups, r.strength)
-            kernels.proximal_step(None, out, s.w, s.y, s.tau, 1.0, problem.n_agents, *terms, problem.n_threads)
-            return
-        tau = s.tau.astype(s.w.dtype)
-        out[...] = problem.prox(s.w - (problem.n_agents / tau)[:, None] * s.y, 1 / tau)
+    def at(self, problem: Problem, s: At) -> LinearModel:
+        """The linear model at s.w."""
+        return LinearModel(self, problem, s)
 
-    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> None:
-        """None: the model has no curvature of its own."""
-        return
-
-    def curvature_scale(self, problem: Problem, w: Array) -> float:
+    def scale(self, problem: Problem, w: Array) -> float:
         """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
 
         e has length 1e-3, or what rounding needs beside long weights; for `mean_curvature` see there.
@@ -130,6 +85,56 @@ class FullLinearization(Surrogate):
         e = moved.astype(np.float64) - start
         change = problem.smooth_value_grad(moved)[1] - slope
         return max(least, float(np.linalg.norm(change) / np.linalg.norm(e)))
+
+
+class GaussNewtonModel(LocalModel):
+    """``kappa_i/2 (v - w_i)'A_i(v - w_i) + G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``, A_i formed at w_i."""
+
+    surrogate: PartialLinearization
+
+    def __init__(self, surrogate: PartialLinearization, problem: Problem, s: At) -> None:
+        super().__init__(surrogate, problem, s)
+        self.sub = sub = surrogate.subproblem(problem, s)
+        self.solver = solvers.choose(sub) if surrogate.solver == "auto" else surrogate.solver
+        self.memory, self._last = s.memory, (self.w, self.w)
+        self.correction = sub.correction = self._make_correction()
+
+    def argmin(self, out: Array) -> None:
+        """The minimiser of the model above, by the chosen solver."""
+        if self.surrogate.exact:
+            exact.best_response(self.sub, self.surrogate.kappas(self.problem), self.surrogate.solver, out)
+        else:
+            solvers.solve(self.sub, self.solver, out)
+
+    def product(self, v: Array) -> Array:
+        """``kappa_i A_i v_i`` with A_i, or its diagonal blocks, and what the correction adds."""
+        product = self._base_product(v)
+        if self.correction is None:
+            return product
+        self._last = v, product
+        return np.asarray(product + self.correction.product(v))
+
+    def learn(self, s: At) -> None:
+        """A new pair for the quasi-Newton correction: the step, and the gradient change along it."""
+        if self.correction is None:
+            return
+        step = s.z.astype(np.float64) - s.w_old
+        change = self.problem.n_agents * (s.y.astype(np.float64) - s.y_old)
+        v, known = self._last  # what the rule for tau asked for just before
+        base = known if v is not self.w and np.array_equal(v, step) else self._base_product(step)
+        quasi_newton.learn(s.memory, self.correction, step, change, base)
+
+    def _base_product(self, v: Array) -> Array:
+        return self.sub.problem.gauss_newton_product(self.w, self.sub.root, v, self.sub.blocks)
+
+    def _make_correction(self) -> quasi_newton.Correction | None:
+        """What `learn` has gathered, or None where there is no correction: the model is then the base alone."""
+        surrogate = self.surrogate
+        if not (surrogate.is_shared and surrogate.quasi_newton) or surrogate.n_blocks > 1 or self.solver == "dual":
+            return None
+        quasi_newton.begin(self.memory, self.w, surrogate.quasi_newton)
+        keep_ridge = self.problem.penalty.quadratic is None  # descent asks for a positive definite B
+        return quasi_newton.Correction(self.memory, self._base_product, keep_ridge)
 
 
 class PartialLinearization(Surrogate):
@@ -243,24 +248,17 @@ class PartialLinearization(Surrogate):
             value = np.full(len(own), self.kappa)
         return np.where(held, value, 0.0)
 
-    def best_response(self, problem: Problem, s: Any, out: Array) -> None:
-        """The minimiser of the model above by the chosen solver; s.root is the curvature root it used."""
-        sub = self.subproblem(problem, s)
-        solver = solvers.choose(sub) if self.solver == "auto" else self.solver
-        s.correction = sub.correction = self._correction(problem, s, solver)
-        if self.exact:
-            exact.best_response(sub, self.kappas(problem), self.solver, out)
-        else:
-            solvers.solve(sub, solver, out)
+    def at(self, problem: Problem, s: At) -> GaussNewtonModel:
+        """The Gauss-Newton model at s.w."""
+        return GaussNewtonModel(self, problem, s)
 
-    def subproblem(self, problem: Problem, s: Any) -> solvers.Subproblem:
-        """What the solver is asked at s, not yet corrected; s.root is the curvature root it was told."""
+    def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
+        """What the solver is asked at s, not yet corrected."""
         rows = self.rows(problem)
-        s.root = self.scaled_root(rows, s.w)
         return solvers.Subproblem(
             rows,
             w=s.w,
-            root=s.root,
+            root=self.scaled_root(rows, s.w),
             slope=problem.n_agents * s.y,
             tau=s.tau.astype(s.w.dtype),
             blocks=self.blocks(problem),
@@ -281,40 +279,7 @@ class PartialLinearization(Surrogate):
         """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""
         return _by_agent(problem, problem.root(w), np.sqrt(self.kappas(problem)))
 
-    def model_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
-        """kappa_i A_i v_i with the A_i, or its diagonal blocks, of the last best response, anchored at w."""
-        product = self._base_product(problem, s, w, v)
-        if s.correction is None:
-            return product
-        s.correction.seen = (w, v, product)
-        return np.asarray(product + s.correction.product(v))
-
-    def _correction(self, problem: Problem, s: Any, solver: str) -> quasi_newton.Correction | None:
-        """What `learn` has gathered, or None where there is no correction: the model is then the base alone."""
-        if not (self.is_shared and self.quasi_newton) or self.n_blocks > 1 or solver == "dual":
-            return None
-        quasi_newton.begin(s.memory, s.w, self.quasi_newton)
-        keep_ridge = problem.penalty.quadratic is None  # descent asks for a positive definite B
-        return quasi_newton.Correction(s.memory, lambda v: self._base_product(problem, s, s.w, v), keep_ridge)
-
-    def _base_product(self, problem: Problem, s: Any, w: Array, v: Array) -> Array:
-        return self.rows(problem).gauss_newton_product(w, s.root, v, self.blocks(problem))
-
-    def learn(self, problem: Problem, s: Any) -> None:
-        """A new pair for the quasi-Newton correction: the step, and the gradient change along it."""
-        if s.correction is not None:
-            step = s.z.astype(np.float64) - s.w_old
-            change = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
-            quasi_newton.learn(s.memory, s.correction, step, change, self._seen_product(problem, s, step))
-
-    def _seen_product(self, problem: Problem, s: Any, step: Array) -> Array:
-        """base_i step_i at w_old, which the rule for tau may have asked for just before."""
-        w, v, product = s.correction.seen or (None, step, step)
-        if w is s.w_old and np.array_equal(v, step):
-            return np.asarray(product)
-        return self._base_product(problem, s, s.w_old, step)
-
-    def curvature_scale(self, problem: Problem, w: Array) -> float:
+    def scale(self, problem: Problem, w: Array) -> float:
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
         rows = self.rows(problem)
         return mean_curvature(rows, w, self.kappas(rows))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext.kernels.sums import row_dots, row_norms
+from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -38,17 +39,17 @@ class Alarm:
         self.share = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
         penalty = np.array([problem.penalty.value(row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
-        self.ceiling = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
+        self.ceiling: float | Array = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
         self.size = row_norms(s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
-        self.saved = [(s.w.copy(), s.tau.copy())]
-        self.heard: list[tuple[int, int, int]] = []
-        self.most, self.said = self.often, ""
+        self.saved = [_point(s)]
+        self.raised: list[tuple[int, int, int]] = []  # agent, iteration and round of every alarm
+        self.most, self.outcome = self.often, ""
 
-    def raised(self, s: State) -> Array:
+    def check(self, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
-        size = row_norms(s.z) if s.size is None else s.size
+        size = row_norms(s.w) if s.size is None else s.size
         near = s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size)
         if near.all():
             self.armed[:], self.above[:] = True, 0
@@ -66,52 +67,57 @@ class Alarm:
     def save(self, s: State) -> None:
         """Keep this iteration if it is due; the older of two is the one to go back to."""
         if s.t % SAVE_EVERY == 0:
-            self.saved = [*self.saved[-1:], (s.w.copy(), s.tau.copy())]
+            self.saved = [*self.saved[-1:], _point(s)]
 
     def remember(self, agent: int, iteration: int, round_: int) -> None:
         """Who raised the alarm, and when."""
-        self.heard.append((agent, iteration, round_))
+        self.raised.append((agent, iteration, round_))
 
-    def restore(self, problem: Problem, s: State, algorithm: Recipe) -> None:
+    def restore(self, problem: Problem, s: State, recipe: Recipe) -> None:
         """All agents back to the older saved iteration, y = grad, ten times more careful than then."""
-        w, tau = self.saved[0]
-        s.restart(problem, w, tau, algorithm.oracle)
-        algorithm.soften(s)
-        self.saved = [(w, s.tau.copy())]
+        point = self.saved[0].agents
+        s.restart(problem, point["w"], point["tau"], recipe.oracle)
+        recipe.soften(s)
+        self.saved = [_point(s)]
         self.armed[:] = False
         self.above[:] = 0
 
-    def go_on(self, s: State, said: str) -> None:
-        """As many alarms again for a recipe in its safer form; said: what that is."""
-        self.most, self.said = len(self.heard) + self.often, said
-        self.saved = [(s.w.copy(), s.tau.copy())]
+    def go_on(self, s: State, outcome: str) -> None:
+        """As many alarms again for a safer recipe; outcome: a sentence about it."""
+        self.most, self.outcome = len(self.raised) + self.often, outcome
+        self.saved = [_point(s)]
 
-    def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """What later alarms depend on: arrays of the local agents, and plain numbers."""
-        agents = {"alarm.size": self.size, "alarm.armed": self.armed, "alarm.above": self.above}
-        for k, (w, tau) in enumerate(self.saved):
-            agents |= {f"alarm.{k}.w": w, f"alarm.{k}.tau": tau}
-        heard = [list(each) for each in self.heard]
-        limits = {"alarm.ceiling": self.ceiling, "alarm.most": self.most, "alarm.said": self.said}
-        return agents, limits | {"alarm.heard": heard}
+    def snapshot(self) -> Snapshot:
+        """What later alarms depend on."""
+        agents = {"size": self.size, "armed": self.armed, "above": self.above}
+        numbers = {"ceiling": self.ceiling, "most": self.most, "outcome": self.outcome}
+        saved = Snapshot(agents, {}, numbers | {"raised": [list(each) for each in self.raised]})
+        for k, point in enumerate(self.saved):
+            saved.add(str(k), point)
+        return saved
 
-    def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
-        """Go on from what `lasting` returned."""
-        self.size, self.armed = np.array(agents["alarm.size"]), np.array(agents["alarm.armed"])
-        self.above, self.ceiling = np.array(agents["alarm.above"]), float(numbers["alarm.ceiling"])
-        kept = [k for k in range(2) if f"alarm.{k}.w" in agents]
-        self.saved = [(np.array(agents[f"alarm.{k}.w"]), np.array(agents[f"alarm.{k}.tau"])) for k in kept]
-        self.most, self.said = int(numbers.get("alarm.most", self.often)), str(numbers.get("alarm.said", ""))
-        self.heard = [(int(agent), int(t), int(round_)) for agent, t, round_ in numbers["alarm.heard"]]
+    def resume(self, saved: Snapshot) -> None:
+        """Go on from `snapshot`."""
+        agents, numbers = saved.agents, saved.numbers
+        self.size, self.armed, self.above = (np.array(agents[name]) for name in ("size", "armed", "above"))
+        self.ceiling = float(numbers["ceiling"])
+        self.saved = [saved.below(str(k)).copy() for k in range(2) if f"{k}.w" in agents]
+        self.most, self.outcome = int(numbers.get("most", self.often)), str(numbers.get("outcome", ""))
+        self.raised = [(int(agent), int(t), int(round_)) for agent, t, round_ in numbers["raised"]]
 
     def sentence(self, ended: bool) -> str:
         """What happened, for a warning."""
-        agent, iteration, round_ = self.heard[-1]
-        times = "once" if len(self.heard) == 1 else f"{len(self.heard)} times"
-        end = "the run was stopped" if ended else self.said or "tau was raised tenfold each time and the run went on"
+        agent, iteration, round_ = self.raised[-1]
+        times = "once" if len(self.raised) == 1 else f"{len(self.raised)} times"
+        end = "the run was stopped" if ended else self.outcome or "tau was raised tenfold each time and the run went on"
         return (
             f"The run began to diverge {times}, last at agent {agent} in iteration {iteration} (round {round_}); {end}"
         )
+
+
+def _point(s: State) -> Snapshot:
+    """Where a run may go back to: weights and tau; the trackers begin anew there."""
+    return Snapshot({"w": s.w.copy(), "tau": s.tau.copy()})
 
 
 def mean_losses(problem: Problem, s: State) -> Array:

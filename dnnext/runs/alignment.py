@@ -9,7 +9,7 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.local.feedback import Feedback, alignment
-from dnnext.runs.state import Snapshot
+from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dnnext.problem import Loss, Problem
@@ -87,7 +87,7 @@ class Alignment:
 
     def begin(self, run: Run) -> None:
         """Find the matrices; record the start, unless the run goes on from a checkpoint."""
-        oracle = getattr(run.algorithm, "oracle", None)
+        oracle = getattr(run.recipe, "oracle", None)
         used = self.feedback if self.feedback is not None else oracle
         if not isinstance(used, Feedback):
             raise ValueError(

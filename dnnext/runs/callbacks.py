@@ -5,7 +5,9 @@ Design
 The loop calls every callback after every iteration, on every rank; the wish of one rank ends all. `state` holds the
 arrays of the local agents, `metrics` the newest row of the history. Four more methods are looked for and may be left
 out: ``begin(run)`` before the first iteration, ``end(run, status)`` after the last, ``lasting() -> Snapshot`` and
-``resume(snapshot)``, what a checkpoint should hold of the callback itself.
+``resume(snapshot)``, what a checkpoint should hold of the callback itself. A callback with ``comes_last = True`` is
+called after the others, so that a checkpoint holds what they have learnt; one with ``can_end = False`` cannot be the
+reason why a resumed run is finished.
 """
 
 from __future__ import annotations
@@ -21,8 +23,7 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.runs import checkpoint
-from dnnext.runs.loop import data_marks
-from dnnext.runs.state import Snapshot
+from dnnext.runs.snapshot import Snapshot, data_marks
 
 if TYPE_CHECKING:
     from dnnext.runs.loop import Run
@@ -74,12 +75,15 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], every: int = 20) -> None:
         self.path, self.every = path, _checks.check_count("every", every)
         self._run: Run | None = None
-        self._marks: dict[str, Array] = {}
+        self._id, self._marks = "", dict[str, Array]()
         self._written = -1
+
+    comes_last = True
 
     def begin(self, run: Run) -> None:
         """Remember the run and its data."""
         self._run, self._written = run, run.s.t if run.is_resumed else -1
+        self._id = checkpoint.run_id(run.problem.runtime)
         self._marks = {"data": data_marks(run.problem)}
 
     def __call__(self, state: State, metrics: Metrics) -> None:
@@ -88,8 +92,9 @@ class Checkpoint:
             self._write()
 
     def end(self, run: Run, status: str) -> None:
-        """Write what the last regular checkpoint lacks, unless the run diverged."""
-        if run.is_whole and status != "diverged" and run.s.t != self._written:
+        """Write what the last regular checkpoint lacks, unless the run diverged: also that a callback ended the run."""
+        is_new = run.s.t != self._written or (status == "callback" and not run.was_finished)
+        if run.is_whole and status != "diverged" and is_new:
             self._write()
         self._run = None
 
@@ -98,7 +103,7 @@ class Checkpoint:
             raise RuntimeError("Checkpoint must be among the callbacks of a run; it cannot be called by itself.")
         snapshot = self._run.snapshot()
         snapshot.agents |= self._marks
-        checkpoint.write(self.path, snapshot, self._run.problem.runtime, self._run.notes)
+        checkpoint.write(self.path, snapshot, self._run.problem.runtime, self._run.notes, self._id)
         self._written = self._run.s.t
 
     def __getstate__(self) -> dict[str, Any]:
@@ -308,3 +313,16 @@ class History:
         self.rows["iteration"].append(state.t)
         for name, column in self.columns.items():
             self.rows[name].append(column(state, metrics))
+
+    def lasting(self) -> Snapshot:
+        """The rows so far, where all values of a column have one shape and are numbers."""
+        columns = dict[str, Array]()
+        for name, values in self.rows.items():
+            if len({np.shape(value) for value in values}) == 1 and np.asarray(values).dtype.kind in "biuf":
+                columns[name] = np.asarray(values)
+        return Snapshot({}, columns)
+
+    def resume(self, saved: Snapshot) -> None:
+        """Go on from `lasting`."""
+        kept = {name: list(column) for name, column in saved.shared.items() if name in self.rows}
+        self.rows = {name: kept.get(name, []) for name in self.rows}

@@ -12,40 +12,41 @@ Design
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
 import re
 import secrets
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.runs.state import Snapshot
+from dnnext.runs.archive import read_archive, read_header, write_archive
+from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dnnext.runtime import Runtime
 
-__all__ = ["notes_of", "read", "read_archive", "write", "write_archive"]
+__all__ = ["notes_of", "read", "run_id", "run_of", "write"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# What a damaged file can make its readers raise.
-FAILURES = (
-    ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
-RATIO = 20  # no member of an archive is larger than so many times the file
-SMALL = 2**22  # bytes that may be read whatever the size of the file
-CHARACTERS = 16  # of a header per list or dict in it, at least
-FORMAT, VERSION = "dnnext checkpoint", 1
+FORMAT, VERSION = "dnnext checkpoint", 2
+DAMAGED = "damaged"  # stands for the run of a file whose header cannot be read
+# Names of the first format, and those of now.
+RENAMED = {"agents.heard": "agents.received"}
+RENAMED_NUMBERS = {"alarm.heard": "alarm.raised", "alarm.said": "alarm.outcome", "has_retreated": "retreats"}
 NAME = re.compile(r"(\d{6,})-agents-(\d{5,})-(\d{5,})\.npz")
 
 
-def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, notes: dict[str, Any]) -> None:
+def run_id(runtime: Runtime) -> str:
+    """A new name of a run, equal on every rank. Collective."""
+    return runtime.all_ranks(secrets.token_hex(8))[0]
+
+
+def write(
+    path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, notes: dict[str, Any], run: str = ""
+) -> None:
     """Add a checkpoint to the folder `path`, and remove all but this and the one before. Collective.
 
     Parameters
@@ -57,7 +58,9 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
     runtime : Runtime
         Whose agents they are.
     notes : dict
-        Values JSON can hold, for whoever resumes.
+        Values JSON can hold, kept for `resume`.
+    run : str
+        Which run it is, see `run_id`: checkpoints of different runs are never mixed.
 
     Raises
     ------
@@ -71,9 +74,9 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(folder, snapshot, InProcess(2), {"who": "me"})
-    ...     again, told = read(folder, InProcess(2)), notes_of(folder)
-    >>> again.numbers, told
-    ({'t': 7}, (2, {'who': 'me'}))
+    ...     again, notes = read(folder, InProcess(2)), notes_of(folder)
+    >>> again.numbers["t"], notes
+    (7, (2, {'who': 'me'}))
     """
     folder, own = Path(path), runtime.agents
     with runtime.together():
@@ -82,7 +85,7 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
     number = 1 + int(runtime.max_agents(np.full(len(own), seen)))
     header = {
         "format": FORMAT, "version": VERSION, "n_agents": runtime.n_agents, "agents": [own.start, own.stop],
-        "numbers": snapshot.numbers, "notes": notes,
+        "numbers": snapshot.numbers, "notes": notes, "run": run,
     }  # fmt: skip
     arrays = {f"agents.{name}": array for name, array in snapshot.agents.items()}
     arrays |= {f"shared.{name}": array for name, array in snapshot.shared.items()}
@@ -99,7 +102,7 @@ def write(path: str | os.PathLike[str], snapshot: Snapshot, runtime: Runtime, no
             (folder / name).unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
+def read(path: str | os.PathLike[str], runtime: Runtime, run: str | None = None) -> Snapshot:
     """The newest whole checkpoint in the folder `path`, for the agents held here. Collective.
 
     Parameters
@@ -108,6 +111,8 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
         The folder that `write` (or the callback `Checkpoint`) filled.
     runtime : Runtime
         Where the agents live now: any number of ranks.
+    run : str or None
+        Only checkpoints of this run; None takes the newest whole one of any run.
 
     Raises
     ------
@@ -126,10 +131,12 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
     own = runtime.agents
     with runtime.together():
         whole = _covering(Path(path), own.start, own.stop)
-    common = set.intersection(*[set(json.loads(text)) for text in runtime.all_ranks(json.dumps(sorted(whole)))])
+        runs = {str(number): _run_of(files) for number, files in whole.items()}
+    common = _common([json.loads(text) for text in runtime.all_ranks(json.dumps(runs))], run)
     if not common:
+        what = "checkpoint" if run is None else "checkpoint of the newest run"
         raise ValueError(
-            f"{os.fspath(path)!r} holds no checkpoint with all {runtime.n_agents} agents. Every rank must see the "
+            f"{os.fspath(path)!r} holds no {what} with all {runtime.n_agents} agents. Every rank must see the "
             "files of its agents: on several machines without a shared disk, start the same number of ranks on the "
             "same machines."
         )
@@ -137,13 +144,13 @@ def read(path: str | os.PathLike[str], runtime: Runtime) -> Snapshot:
         parts = [_checked(file, runtime.n_agents) for file in whole[max(common)]]
         try:
             snapshot = _joined(parts, own)
-        except FAILURES as error:
+        except Exception as error:
             raise ValueError(f"the files of checkpoint {max(common)} do not fit together: {error!r}.") from error
     return snapshot
 
 
 def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
-    """(number of agents, notes) of the newest checkpoint whose files this process can see.
+    """(number of agents, notes) of the newest checkpoint whose files this process can see, a whole one if any is.
 
     Parameters
     ----------
@@ -167,131 +174,19 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     files = _files(Path(path))
     if not files:
         raise ValueError(f"{os.fspath(path)!r} is a folder without a dnnext checkpoint.")
-    header, _ = read_archive(Path(path) / files[-1][3], FORMAT, VERSION)
-    return int(header["n_agents"]), dict(header["notes"])
-
-
-def write_archive(
-    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array], *, compressed: bool = False
-) -> None:
-    """One npz file with a JSON header: written beside its place, flushed to the disk, then moved there.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    header : dict
-        Values JSON can hold; ``format`` and ``version`` are what `read_archive` looks for.
-    arrays : dict of name to array
-        No arrays of objects.
-    compressed : bool
-        Smaller and slower.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 1}, {"x": np.arange(3)})
-    ...     read_archive(folder + "/a.npz", "mine", 1)
-    ({'format': 'mine', 'version': 1}, {'x': array([0, 1, 2])})
-    """
-    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    beside = Path(path).absolute().parent / f"{os.getpid()}-{secrets.token_hex(8)}.part"
-    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)  # less the umask
+    name = _newest(Path(path), files)
+    header = read_header(Path(path) / name, FORMAT, VERSION)
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, array in {"header": text, **arrays}.items():
-                _write_array(archive, name, np.asanyarray(array), compressed)
-            archive.close()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+        return int(header["n_agents"]), dict(header["notes"])
+    except Exception as error:
+        raise ValueError(f"{os.fspath(Path(path) / name)!r} is not a complete {FORMAT} file: {error!r}.") from error
 
 
-def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tuple[dict[str, Any], dict[str, Array]]:
-    """(header, arrays) of a file that `write_archive` wrote; nothing in it is ever executed.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    format_ : str
-        What the header must call itself.
-    version : int
-        The newest version that can be read.
-
-    Raises
-    ------
-    ValueError
-        If the file is of another format, damaged, or of a newer version.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_archive(folder + "/a.npz", {"format": "mine", "version": 2}, {})
-    ...     read_archive(folder + "/a.npz", "mine", 1)
-    Traceback (most recent call last):
-    ValueError: ... has mine format 2, this dnnext reads up to 1: update dnnext.
-    """
-    name = os.fspath(path)
-    file = open(path, "rb")  # noqa: SIM115 - an OSError from here is the caller's, one from below is a damaged file
-    try:
-        with file, zipfile.ZipFile(file) as archive:
-            _check_size(archive, os.fstat(file.fileno()).st_size)
-            members = [member.removesuffix(".npy") for member in archive.namelist()]
-            if "header" not in members:
-                raise ValueError("it has no header")
-            text = _array(archive, "header").tobytes()
-            if text.count(b"[") + text.count(b"{") > 1000 + len(text) / CHARACTERS:
-                raise ValueError("its header is no header")
-            header = json.loads(text)
-            if not isinstance(header, dict) or header.get("format") != format_:
-                raise ValueError("its header is of another format")
-            if header.get("version", 0) <= version:
-                return header, {member: _array(archive, member) for member in members if member != "header"}
-    except Exception as error:  # what a damaged file can make its readers raise has no end
-        raise ValueError(f"{name!r} is not a complete {format_} file: {error}.") from error
-    raise ValueError(
-        f"{name!r} has {format_} format {header['version']}, this dnnext reads up to {version}: update dnnext."
-    )
-
-
-def _write_array(archive: zipfile.ZipFile, name: str, array: Array, compressed: bool) -> None:
-    """One member; what would shrink to less than a share of `RATIO` is stored as it is, as `_check_size` wants it."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
-    data = buffer.getbuffer()
-    shrinks = compressed and len(zlib.compress(data[: 2**20], 1)) * RATIO > min(len(data), 2**20)
-    archive.writestr(f"{name}.npy", data, zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED)
-
-
-def _check_size(archive: zipfile.ZipFile, n_bytes: int) -> None:
-    """ValueError if the members say that they are far larger than the file: reading would take memory at will."""
-    members = archive.infolist()
-    if sum(member.file_size for member in members) > SMALL + RATIO * n_bytes:
-        raise ValueError("its members are many times larger than the file")
-    if len({member.filename for member in members}) < len(members):
-        raise ValueError("a member stands in it twice")
-
-
-def _array(archive: zipfile.ZipFile, member: str) -> Array:
-    """One array, never more memory than the archive says the member has."""
-    name = member + ".npy"
-    if name not in archive.namelist():
-        raise ValueError(f"it holds {member!r}, which is no array")
-    with archive.open(name) as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
-            raise ValueError(f"{member!r} is shorter than its header says")
-    with archive.open(name) as file:
-        array: Array = np.lib.format.read_array(file, allow_pickle=False)
-        file.read()  # to the end, where the checksum is compared
-    return array
+def run_of(path: str | os.PathLike[str]) -> str | None:
+    """The run that `notes_of` speaks of, for `read`; None for checkpoints of the first format."""
+    files = _files(Path(path))
+    header = read_header(Path(path) / _newest(Path(path), files), FORMAT, VERSION) if files else {}
+    return str(header.get("run") or "") or None
 
 
 def _files(folder: Path) -> list[tuple[int, int, int, str]]:
@@ -317,6 +212,42 @@ def _covering(folder: Path, start: int, stop: int) -> dict[int, list[Path]]:
     return {number: files for number, files in covering.items() if reached[number] >= stop}
 
 
+def _run_of(files: list[Path]) -> str | None:
+    """The run that all these files are of, "" for files of the first format; None if they are of several."""
+    runs = set()
+    for file in files:
+        try:
+            runs.add(str(read_header(file, FORMAT).get("run", "")))
+        except ValueError:
+            runs.add(DAMAGED)  # named when it is read
+    known = runs - {DAMAGED}
+    return None if len(known) > 1 else min(known, default=DAMAGED)
+
+
+def _common(ranks: list[dict[str, str | None]], run: str | None) -> set[int]:
+    """Numbers of the checkpoints that every rank has, of one run, the wanted one."""
+    common = set[int]()
+    for number in set.intersection(*[set(each) for each in ranks]):
+        runs = {each[number] for each in ranks} - {DAMAGED}
+        if None not in runs and len(runs) <= 1 and (run is None or runs <= {run}):
+            common.add(int(number))
+    return common
+
+
+def _newest(folder: Path, files: list[tuple[int, int, int, str]]) -> str:
+    """A file of the newest checkpoint with all its agents, or else the newest file."""
+    for number in sorted({number for number, *_ in files}, reverse=True):
+        own = [name for n, _, _, name in files if n == number]
+        try:
+            header = read_header(folder / own[0], FORMAT)
+            whole = _covering(folder, 0, int(header["n_agents"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+        if number in whole and _run_of(whole[number]) is not None:
+            return own[0]
+    return files[-1][3]
+
+
 def _joined(parts: list[tuple[dict[str, Any], dict[str, Array]]], own: range) -> Snapshot:
     """The entries of the agents held here, from files in agent order."""
     header, first = parts[0]
@@ -334,7 +265,11 @@ def _checked(file: Path, n_agents: int) -> tuple[dict[str, Any], dict[str, Array
     try:
         header, arrays = read_archive(file, FORMAT, VERSION)
         held = header["n_agents"]
-    except (ValueError, KeyError) as error:
+        if header["version"] == 1:
+            arrays = {RENAMED.get(name, name): array for name, array in arrays.items()}
+            numbers = {RENAMED_NUMBERS.get(name, name): value for name, value in header["numbers"].items()}
+            header["numbers"] = {"retreats": 0, "ended_by": []} | numbers
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{error} Remove it to go on from the checkpoint before.") from error
     if held != n_agents:
         raise ValueError(f"{os.fspath(file)!r} is of a network of {held} agents, not of {n_agents}.")

@@ -1,4 +1,18 @@
-"""What the loop asks of a recipe."""
+"""What the loop asks of a recipe, and what a step must leave behind.
+
+# Design
+# After `step` the loop reads w, y, grad, values and disagreement, and nothing else that the recipe would have to care
+# for:
+#
+#   w, y, grad (n_local, P)   weights, tracker, the gradient that the tracker was last updated with
+#   values (n_local,)         own cost where that gradient was taken
+#   disagreement (n_local,)   |z_i - sum_j c_ij z_j| / |z_i| of the first mixing round, as `network.mix` returns it
+#
+# `size` (n_local,), |z_i|, and `squares` (n_local,), |w_i|^2 + |y_i|^2, may be left where they are at hand; the loop
+# forgets them before each step. tau (n_local,) and `step` are shown in the history, and saved by the alarm. What the
+# recipe itself wants to find at its next step it keeps in the fields of `dnnext.runs.state.LASTING` or in `memory`; all
+# other fields of the State are scratch that nobody may rely on (a contract test fills them with NaN).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +26,14 @@ if TYPE_CHECKING:
 
 
 class Recipe(Protocol):
-    """One iteration of an algorithm, and what to do after an alarm.
-
-    `step` must leave w, y, grad, values and disagreement in the state; everything else in it is the recipe's own.
-    """
+    """One iteration of an algorithm, and what to do after an alarm."""
 
     contract_to: float
     oracle: Oracle
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
 
     def start(self, problem: Problem, s: State) -> None:
         """Complete the state before the first iteration."""
@@ -26,8 +41,11 @@ class Recipe(Protocol):
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration, from s to s."""
 
+    def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
+        """The same with the same bits, faster; False, and nothing done, where it cannot. Tried before `step`."""
+
     def soften(self, s: State) -> None:
         """Ten times more careful, after an alarm."""
 
-    def retreat(self, problem: Problem, s: State) -> str:
-        """After the last alarm: go on from s in a safer form, if the recipe has one; what it is, or ''."""
+    def retreat(self) -> Recipe | None:
+        """After the last alarm: a safer recipe to go on with, if there is one."""

@@ -1,38 +1,26 @@
-"""The agents' numbers, where a run stands, and what it returns."""
+"""The agents' numbers, and where a run stands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnnext import kernels
+from dnnext.kernels.sums import row_norms
 from dnnext.local.oracles import Backprop, Oracle
+from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Callback = Callable[["State", dict[str, float]], "bool | None"]
 
-# The rest of a state is made anew by every iteration.
-LASTING = ("w", "w_hat", "z", "y", "grad", "values", "tau", "beta", "heard", "disagreement")
-
-
-class ConvergenceWarning(UserWarning):
-    """A run ended before it converged, or had to be tamed on the way.
-
-    The estimators issue scikit-learn's warning of the same name instead.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> from dnnext.algorithms import ConvergenceWarning
-    >>> warnings.simplefilter("ignore", ConvergenceWarning)
-    """
+RETURNED = ("w", "y", "grad", "values")  # what an iteration is undone with
+# What the next iteration may depend on, beside `memory`; the rest of a state is made anew by every iteration.
+LASTING = ("w", "w_hat", "y", "grad", "values", "tau", "beta", "received", "disagreement")
 
 
 @dataclass
@@ -45,30 +33,28 @@ class State:
         Weights, best response, weights after the step, tracker, own gradient.
     values : (n_local,)
         Own cost, ``g_i(w_i)``.
-    tau, beta, heard : (n_local,)
-        Proximal weight, the curvature that the model missed, and the neighbours' largest beta.
+    tau, beta, received : (n_local,)
+        Proximal weight, the curvature that the model missed, and the largest beta that the neighbours sent.
     disagreement : (n_local,)
-        Of the first mixing round, relative.
+        Of the first mixing round, relative to `size`.
     unit : float
         b, the scale of tau.
     step : float or (n_local,)
         The last step size, or one per agent.
     t : int
         Iterations done.
-    root : array or None
-        The curvature root of the last model.
     size, squares : (n_local,) or None
-        ``|z_i|`` and ``|w_i|^2 + |y_i|^2``, where the last iteration had them at hand.
-    correction : object or None
-        What a surrogate added to that curvature.
-    told : (n_local, k) or None
+        Norm of what the last iteration mixed, and ``|w_i|^2 + |y_i|^2``, where it had them at hand.
+    mixed : (n_local, k) or None
         Numbers of the rule for tau, mixed with the last message.
+    w_old, y_old, spare : (n_local, P)
+        Weights and tracker of the iteration before; room for the next gradient.
+    n_threads : int
+        Threads of the kernels.
     memory : dict of arrays (n_local, ...)
         What surrogate and oracle keep from iteration to iteration.
     is_fresh : bool
         Whether the agents stand at a common start, y = grad.
-    has_retreated : bool
-        Whether the recipe fell back to its safer form.
 
     Examples
     --------
@@ -87,7 +73,7 @@ class State:
     values: Array
     tau: Array
     beta: Array
-    heard: Array
+    received: Array
     disagreement: Array
     w_old: Array
     y_old: Array
@@ -95,14 +81,12 @@ class State:
     unit: float = 1.0
     step: float | Array = 1.0
     t: int = 0
-    root: Array | None = None
+    n_threads: int = 1
     size: Array | None = None
     squares: Array | None = None
-    correction: Any = None
-    told: Array | None = None
+    mixed: Array | None = None
     memory: dict[str, Array] = field(default_factory=dict)
     is_fresh: bool = True
-    has_retreated: bool = False
 
     @classmethod
     def at(cls, problem: Problem, w: Array, oracle: Oracle | None = None) -> State:
@@ -113,49 +97,60 @@ class State:
         n = len(w)
         return cls(
             w=w, w_hat=w.copy(), z=w.copy(), y=grad.copy(), grad=grad, values=values, tau=np.ones(n), beta=np.zeros(n),
-            heard=np.zeros(n), disagreement=np.zeros(n), w_old=w, y_old=grad, spare=np.empty_like(w),
-            memory=memory,
+            received=np.zeros(n), disagreement=np.zeros(n), w_old=w, y_old=grad, spare=np.empty_like(w),
+            memory=memory, n_threads=problem.n_threads,
         )  # fmt: skip
 
-    def resume(self, agents: dict[str, Array], numbers: dict[str, Any]) -> None:
-        """Go on from the lasting part of another state, see `lasting`."""
-        for name in LASTING:
-            setattr(self, name, np.array(agents[name]))
-        self.unit, self.t = float(numbers["unit"]), int(numbers["t"])
-        self.is_fresh, self.has_retreated = bool(numbers.get("is_fresh")), bool(numbers.get("has_retreated"))
-        self.memory = {k.removeprefix("memory."): np.array(v) for k, v in agents.items() if k.startswith("memory.")}
-
-    def lasting(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """What the next iteration depends on: arrays of the local agents, and plain numbers."""
+    def snapshot(self) -> Snapshot:
+        """What the next iteration depends on; the arrays are the state's own, copy or write them at once."""
         arrays = {name: getattr(self, name) for name in LASTING}
         arrays |= {f"memory.{name}": kept for name, kept in self.memory.items()}
-        flags = {"is_fresh": bool(self.is_fresh), "has_retreated": bool(self.has_retreated)}
-        return arrays, {"unit": float(self.unit), "t": int(self.t)} | flags
+        return Snapshot(arrays, {}, {"unit": float(self.unit), "t": int(self.t), "is_fresh": bool(self.is_fresh)})
 
-    def mix_w_y(self, network: Network, told: Array | None = None) -> None:
-        """w_i <- sum_j c_ij z_j and y_i <- sum_j c_ij y_j in one message that carries beta along, or mixes told."""
+    def resume(self, saved: Snapshot) -> None:
+        """Go on from another state's `snapshot`; its arrays are copied."""
+        for name in LASTING:
+            setattr(self, name, np.array(saved.agents[name]))
+        numbers, memory = saved.numbers, saved.below("memory").agents
+        self.unit, self.t, self.is_fresh = float(numbers["unit"]), int(numbers["t"]), bool(numbers.get("is_fresh"))
+        self.memory = {name: np.array(kept) for name, kept in memory.items()}
+
+    def move(self, step: float) -> None:
+        """z_i = w_i + step (w_hat_i - w_i)."""
+        self.step = step
+        np.subtract(self.w_hat, self.w, out=self.z)
+        self.z *= step
+        self.z += self.w
+
+    def mix(self, network: Network, numbers: Array | None = None) -> None:
+        """w_i <- sum_j c_ij z_j and y_i <- sum_j c_ij y_j in one message that takes beta, or mixes numbers, along."""
         self.w_old, self.y_old = self.w, self.y
-        if told is None:
+        if numbers is None:
             mixed = network.mix(self.z, self.y, scalars=self.beta, t=self.t)
             self.w, self.y = mixed.arrays
         else:
-            mixed = network.mix(self.z, told.astype(self.z.dtype), self.y, t=self.t)
-            self.w, self.told, self.y = mixed.arrays
-        self.heard, self.disagreement, self.size = mixed.heard.astype(np.float64), mixed.disagreement, mixed.size
+            mixed = network.mix(self.z, numbers.astype(self.z.dtype), self.y, t=self.t)
+            self.w, self.mixed, self.y = mixed.arrays
+        self.received, self.disagreement = mixed.heard.astype(np.float64), mixed.disagreement
+        self.size = row_norms(self.z) if mixed.size is None else mixed.size
 
-    def update_gradient(self, problem: Problem, oracle: Oracle) -> None:
-        """grad_i <- grad g_i(w_i), y_i <- y_i + grad_i(new) - grad_i(old)."""
-        self.values = oracle(problem, self.w, self.spare, self.memory)
+    def track(self, values: Array) -> None:
+        """y_i <- y_i + spare_i - grad_i, grad_i <- spare_i: the new gradient lies in spare, its costs are `values`."""
+        self.values = values
         self.y, self.squares = np.ascontiguousarray(self.y, self.grad.dtype), np.empty(len(self.w))
         w = np.ascontiguousarray(self.w, self.grad.dtype)
-        kernels.tracker_update(self.y, self.squares, self.spare, self.grad, w, problem.n_threads)
+        kernels.tracker_update(self.y, self.squares, self.spare, self.grad, w, self.n_threads)
         self.grad, self.spare = self.spare, self.grad
 
-    def undo(self, problem: Problem) -> None:
-        """Take the last iteration back: w and y of before, and their gradient."""
-        self.w, self.y, self.t = self.w_old, self.y_old, self.t - 1
-        self.grad, self.spare = self.spare, self.grad
-        self.values = problem.local_values(self.w)
+    def keep(self) -> Snapshot:
+        """Copies of what `undo` puts back."""
+        return Snapshot({name: getattr(self, name).copy() for name in RETURNED}, {}, {"t": self.t})
+
+    def undo(self, before: Snapshot) -> None:
+        """Take an iteration back, whatever the recipe did: w, y, grad and values as `keep` found them."""
+        for name in RETURNED:
+            setattr(self, name, before.agents[name])
+        self.t = before.numbers["t"]
 
     def restart(self, problem: Problem, w: Array, tau: Array, oracle: Oracle) -> None:
         """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
@@ -165,109 +160,5 @@ class State:
         self.values = oracle(problem, self.w, self.grad, self.memory)
         self.y = self.grad.copy()
         self.tau = tau.copy()
-        self.beta[:] = 0
-        self.heard[:] = 0
+        self.beta, self.received = np.zeros_like(self.beta), np.zeros_like(self.received)
         self.is_fresh = True
-
-
-@dataclass
-class Snapshot:
-    """All that the next iteration depends on, and the history so far.
-
-    Attributes
-    ----------
-    agents : dict of name to array
-        With one entry per local agent.
-    shared : dict of name to array
-        Equal on every rank.
-    numbers : dict
-        Plain values, equal on every rank, that JSON can hold.
-
-    Examples
-    --------
-    >>> whole = Snapshot({"w": np.zeros((2, 3))}, {}, {"t": 7})
-    >>> whole.add("watch", Snapshot({}, {}, {"best_iteration": 5}))
-    >>> whole.numbers
-    {'t': 7, 'watch.best_iteration': 5}
-    >>> whole.below("watch").numbers
-    {'best_iteration': 5}
-    """
-
-    agents: dict[str, Array]
-    shared: dict[str, Array]
-    numbers: dict[str, Any]
-
-    def add(self, name: str, other: Snapshot) -> None:
-        """Take another snapshot in, its entries as ``name.entry``."""
-        self.agents |= {f"{name}.{key}": value for key, value in other.agents.items()}
-        self.shared |= {f"{name}.{key}": value for key, value in other.shared.items()}
-        self.numbers |= {f"{name}.{key}": value for key, value in other.numbers.items()}
-
-    def below(self, name: str) -> Snapshot:
-        """The entries ``name.entry`` as a snapshot of their own; empty if there are none."""
-        start = f"{name}."
-        return Snapshot(*[
-            {key.removeprefix(start): value for key, value in part.items() if key.startswith(start)}
-            for part in (self.agents, self.shared, self.numbers)
-        ])  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a run ends (see `Algorithm.run`)."""
-
-    max_iter: int
-    tol: float
-    n_iter_no_change: int
-    monitor_every: int
-    max_time: float | None
-
-
-@dataclass
-class Result:
-    """What a run returns.
-
-    Attributes
-    ----------
-    w, y : (n_local, P)
-        The local agents' weights and trackers.
-    w_bar : (P,)
-        Mean of the weights over all agents, equal on every rank.
-    history : dict of name to array
-        Equal-length columns, one entry per measured iteration.
-    n_iter : int
-        Iterations done.
-    converged : bool
-        Whether a stopping rule ended the run.
-    status : str
-        "converged", "max_iter", "max_time", "callback", "interrupted" or "diverged".
-    warning : str or None
-        A sentence for the user.
-    state : State or None
-        Where the run stood at its end.
-    problem, network, agents
-        Those the run ended with, and the first numbers of its agents: fewer if some were lost.
-
-    Examples
-    --------
-    >>> from dnnext.algorithms import NEXT
-    >>> from dnnext.network import Network, Topology
-    >>> from dnnext.problem import MLP, Problem, SquaredError
-    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [1.0]), ([[2.0]], [0.0])])
-    >>> result = NEXT().run(problem, Network(Topology.path(2)), max_iter=3)
-    >>> result.status, result.n_iter, result.w.shape, result.history["iteration"].tolist()
-    ('max_iter', 3, (2, 2), [0, 1, 2, 3])
-    """
-
-    w: Array
-    y: Array
-    w_bar: Array
-    history: dict[str, Array]
-    n_iter: int
-    converged: bool
-    status: str
-    warning: str | None = None
-    state: State | None = field(default=None, repr=False)
-    problem: Problem | None = field(default=None, repr=False)
-    network: Network | None = field(default=None, repr=False)
-    agents: Array | None = field(default=None, repr=False)

@@ -1,7 +1,7 @@
 """Going on without agents whose rank has died.
 
 # Design
-# The survivors may have been at different places when they heard of the death, so nothing is taken from the broken
+# The survivors may have been at different places when they noticed the death, so nothing is taken from the broken
 # iteration: each keeps its last weights, and together they begin again as from a common start with other agents. The
 # lost agents leave the graph, Metropolis weights, A and N are formed anew, trackers are y = grad: mean y = mean grad
 # holds from there on. The penalty keeps its strength per sample.
@@ -46,7 +46,7 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)
     for column in run.history.rows.values():
         del column[-n_rows:]  # rows that not everyone has
-    s.restart(problem, s.w, s.tau, run.algorithm.oracle)
+    s.restart(problem, s.w, s.tau, run.recipe.oracle)
     run.alarm, run.best, run.is_whole = Alarm(problem, s), None, True
     run.agents = run.agents[kept]
     run.losses.append(str(loss))

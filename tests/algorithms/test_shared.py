@@ -5,6 +5,7 @@ import pytest
 
 from dnnext.algorithms import NEXT, CentralizedSCA, ConvergenceWarning
 from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.local.surrogates import GaussNewtonModel
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, GroupLasso, Logistic, Problem, Softmax, SquaredError
 from dnnext.runs import checkpoint
@@ -139,12 +140,16 @@ def test_threads_change_no_bit(make_problem):
     np.testing.assert_array_equal(one, two)
 
 
+class ExplodingModel(GaussNewtonModel):
+    def argmin(self, out):
+        out[...] = self.w - 1e6 * self.y
+
+
 class Exploding(PartialLinearization):
     """A shared curvature that is far too small."""
 
-    def best_response(self, problem, s, out):
-        super().best_response(problem, s, out)
-        out[...] = s.w - 1e6 * s.y
+    def at(self, problem, s):
+        return ExplodingModel(self, problem, s)
 
 
 def test_after_three_alarms_own_curvature_goes_on_and_says_so(make_problem):
@@ -152,7 +157,7 @@ def test_after_three_alarms_own_curvature_goes_on_and_says_so(make_problem):
     with pytest.warns(ConvergenceWarning, match=r"3 times.*went on with each agent's own curvature"):
         result = NEXT(Exploding(curvature="shared")).run(problem, tight(), max_iter=60)
     assert result.status == "max_iter"
-    assert result.state.has_retreated
+    assert result.retreats == 1
     assert np.isfinite(result.w).all()
     assert result.history["objective"][-1] < 0.9 * result.history["objective"][0]
 
@@ -192,12 +197,11 @@ def test_state_keeps_what_it_is_given(make_problem):
     problem = make_problem(2)
     s = State.at(problem, np.ones((2, problem.n_params)))
     s.memory["pairs.gate"] = np.full((2, 2), 0.5)
-    s.has_retreated, s.is_fresh = True, False
-    agents, numbers = s.lasting()
+    s.is_fresh = False
+    saved = s.snapshot()
     other = State.at(problem, np.ones((2, problem.n_params)))
-    other.resume(agents, numbers)
+    other.resume(saved)
     np.testing.assert_array_equal(other.memory["pairs.gate"], s.memory["pairs.gate"])
-    assert other.has_retreated
     assert not other.is_fresh
 
 
@@ -216,7 +220,8 @@ def test_the_signed_rule_asks_for_order_pre_and_is_left_behind_in_a_retreat():
     with pytest.raises(ValueError, match="it needs order='pre'"):
         NEXT(tau="signed")
     signed = NEXT(PartialLinearization(curvature="shared"), tau="signed")
-    assert signed.safer.tau == "auto"
+    assert signed.retreat().tau == "auto"
+    assert signed.retreat().retreat() is None
 
 
 def test_shared_curvature_over_links_whose_loss_is_known():

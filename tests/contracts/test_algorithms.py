@@ -1,6 +1,7 @@
 """Every algorithm in `__all__`: what a recipe promises, whatever it computes."""
 
 import inspect
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dnnext.local import Backprop, FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Logistic, Problem, SquaredError
 from dnnext.runs.history import COLUMNS
+from dnnext.runs.state import LASTING, State
 
 KINDS = [getattr(algorithms, name) for name in algorithms.__all__]
 KINDS = [kind for kind in KINDS if inspect.isclass(kind) and issubclass(kind, Algorithm)]
@@ -129,7 +131,7 @@ def test_an_oracle_is_asked_in_place_of_the_gradient_and_keeps_its_memory(kind, 
     result = kind(oracle=Signs(), **options).run(problem, Network(Topology.ring(4)), max_iter=5, warn=False)
     assert set(np.unique(result.state.grad)) <= {-1.0, 0.0, 1.0}
     np.testing.assert_array_equal(result.state.memory["signs.calls"], 6)
-    assert "memory.signs.calls" in result.state.lasting()[0]
+    assert "memory.signs.calls" in result.state.snapshot().agents
     plain = kind(**options).run(problem, Network(Topology.ring(4)), max_iter=5, warn=False)
     assert not np.array_equal(plain.w, result.w)
 
@@ -139,3 +141,112 @@ def test_what_needs_a_gradient_refuses_another_oracle():
         NEXT(oracle=Signs())
     with pytest.raises(ValueError, match="oracle must be None or an Oracle object"):
         DGD(oracle="backprop")
+
+
+LEFT = {"w", "y", "grad", "values", "disagreement", "size", "squares", "tau", "step", "t", "is_fresh", "unit", "memory"}
+
+
+def poisoned(recipe, kept):
+    """The recipe, with all fields of the State that are not kept filled with NaN after every step."""
+
+    class Poisoned(type(recipe)):
+        def step(self, problem, network, s):
+            super().step(problem, network, s)
+            self.poison(s)
+
+        def fast_step(self, problem, network, s):
+            done = recipe.fast_step(problem, network, s)
+            if done:
+                self.poison(s)
+            return done
+
+        def poison(self, s):
+            for name in {field.name for field in fields(s)} - kept:
+                value = getattr(s, name)
+                if isinstance(value, np.ndarray):
+                    setattr(s, name, np.full_like(value, np.nan))
+
+    Poisoned.__name__ = type(recipe).__name__
+    return Poisoned(**recipe.get_params(deep=False))
+
+
+def every_recipe():
+    return [kind() for kind in KINDS] + [
+        NEXT(FullLinearization()), NEXT(PartialLinearization(curvature="shared")), NEXT(step=0.5, mu=0.1),
+        GradientTracking(form="diging"),
+    ]  # fmt: skip
+
+
+def same_run(one, other):
+    assert one.status == other.status
+    np.testing.assert_array_equal(one.w, other.w)
+    for name in set(one.history) - {"seconds"}:
+        np.testing.assert_array_equal(one.history[name], other.history[name], err_msg=name)
+
+
+@pytest.mark.parametrize("recipe", every_recipe(), ids=repr)
+@pytest.mark.parametrize("penalty", [L2(alpha=1e-2), L1(alpha=1e-2)])
+def test_a_step_may_rely_on_the_lasting_fields_only(recipe, penalty):
+    """Whatever else a step leaves is scratch: filled with NaN, the run goes on with the same bits."""
+    runs = [
+        r.run(make_problem(penalty=penalty), Network(Topology.ring(4)), max_iter=12, warn=False)
+        for r in (recipe, poisoned(recipe, LEFT | set(LASTING)))
+    ]
+    same_run(*runs)
+
+
+@pytest.mark.parametrize("recipe", every_recipe(), ids=repr)
+def test_the_loop_reads_what_a_step_must_leave_and_nothing_else(recipe):
+    """Fields of the recipe's own hold NaN while the loop measures, watches and saves; the recipe finds them again."""
+    bad = poisoned(recipe, LEFT)
+
+    class Hidden(type(bad)):
+        def step(self, problem, network, s):
+            for name, value in s.__dict__.pop("hidden", {}).items():
+                setattr(s, name, value)
+            super(type(bad), self).step(problem, network, s)
+            hidden = {name: getattr(s, name) for name in set(LASTING) - LEFT}
+            self.poison(s)
+            s.__dict__["hidden"] = hidden
+
+        def fast_step(self, problem, network, s):
+            return False
+
+    runs = [
+        r.run(make_problem(), Network(Topology.ring(4)), max_iter=12, warn=False)
+        for r in (recipe, Hidden(**recipe.get_params(deep=False)))
+    ]
+    same_run(*runs)
+
+
+@pytest.mark.parametrize("recipe", every_recipe(), ids=repr)
+def test_an_iteration_is_undone_whatever_the_recipe_did(recipe):
+    problem, network = make_problem(), Network(Topology.ring(4))
+    if isinstance(recipe, CentralizedSCA):
+        problem, network = make_problem(rows=(36,)), Network(Topology.complete(1))
+    s = State.at(problem, np.tile(problem.model.init(0), (problem.n_local, 1)))
+    recipe.start(problem, s)
+    for _ in range(3):
+        recipe.step(problem, network, s)
+        s.t += 1
+    before = s.keep()
+    w, y, grad, values = (getattr(s, name).copy() for name in ("w", "y", "grad", "values"))
+    recipe.step(problem, network, s)
+    s.t += 1
+    assert not np.array_equal(s.w, w)
+    s.undo(before)
+    for name, old in {"w": w, "y": y, "grad": grad, "values": values, "t": 3}.items():
+        np.testing.assert_array_equal(getattr(s, name), old)
+
+
+def test_the_alarm_of_dgd_measures_by_what_was_mixed():
+    problem = make_problem()
+    network = Network(Topology.ring(4))
+    s = State.at(problem, np.tile(problem.model.init(0), (4, 1)))
+    recipe = DGD()
+    recipe.start(problem, s)
+    for _ in range(3):
+        w = s.w.copy()
+        recipe.step(problem, network, s)
+        s.t += 1
+    np.testing.assert_allclose(s.size, np.linalg.norm(w, axis=1), rtol=1e-12)

@@ -120,7 +120,7 @@ def test_best_response_is_optimal_for_its_model(loss, penalty):
     for surrogate in surrogates_with_blocks(exact=True):
         s = state_along_the_way(problem, surrogate)
         w_hat = np.empty_like(s.w)
-        surrogate.best_response(problem, s, out=w_hat)
+        surrogate.at(problem, s).argmin(out=w_hat)
         for i in range(3):
             slope = model_slope(problem, surrogate, s, i, w_hat[i])
             assert problem.penalty.subdiff_distance(w_hat[i], slope) < 1e-8, (surrogate, i)
@@ -138,7 +138,7 @@ def test_solvers_agree_in_exact_mode(loss, penalty, solver):
     found = []
     for name in ("auto", solver):
         found.append(np.empty_like(s.w))
-        PartialLinearization(solver=name, exact=True).best_response(problem, s, out=found[-1])
+        PartialLinearization(solver=name, exact=True).at(problem, s).argmin(out=found[-1])
     np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-8)
 
 
@@ -161,15 +161,16 @@ def test_product_with_the_model_is_the_block_diagonal_curvature(loss, penalty):
     v = np.random.default_rng(0).standard_normal((3, problem.n_params))
     for surrogate in surrogates_with_blocks():
         s = state_along_the_way(problem, surrogate)
-        surrogate.best_response(problem, s, out=np.empty_like(s.w))
-        product = surrogate.model_product(problem, s, s.w, v)
+        model = surrogate.at(problem, s)
+        product = model.product(v)
         if product is None:
             assert isinstance(surrogate, FullLinearization)
             continue
         blocks = cut_blocks(problem.model.layout, problem.penalty, surrogate.n_blocks)
         for i in range(3):
             rows = slice(problem.offsets[i], problem.offsets[i + 1])
-            root = s.root[rows] if s.root.ndim == 3 else s.root[rows][:, :, None] * np.eye(s.root.shape[1])
+            root = model.sub.root[rows]
+            root = root if root.ndim == 3 else root[:, :, None] * np.eye(root.shape[1])
             j = np.einsum("mqr,mqp->mrp", root, jacobian(problem, s.w[i], i)).reshape(-1, problem.n_params)
             for start, stop in itertools.pairwise(blocks):
                 cut = j[:, start:stop]

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Schedule, Topology
 from dnnext.algorithms import NEXT
+from dnnext.local import PartialLinearization
 
 X, Y = load_iris(return_X_y=True)
 QUICK = {"max_iter": 15, "tol": 0.0, "n_agents": 4, "topology": "ring", "random_state": 0}
@@ -35,7 +36,7 @@ def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
                 raise caught[0].message
             assert np.array_equal(reg._agent_rows, rows)
             assert reg.history_["tau"][-1] == pytest.approx(10 * tau)
-            np.testing.assert_array_equal(reg._progress.y, reg._progress.grad)
+            np.testing.assert_array_equal(reg._progress.agents["y"], reg._progress.agents["grad"])
     assert said > 0
     assert reg.history_["objective"].max() < 5
 
@@ -71,8 +72,8 @@ def test_it_goes_on_from_the_weights_that_early_stopping_chose():
     inputs, y = load_breast_cancer(return_X_y=True)
     clf = classifier(early_stopping=True, n_iter_no_change=3, max_iter=60, validation_fraction=0.3).fit(inputs, y)
     assert clf.status_ == "early_stopping"
-    np.testing.assert_array_equal(clf._progress.w, clf._agent_rows)
-    np.testing.assert_array_equal(clf._progress.y, clf._progress.grad)
+    np.testing.assert_array_equal(clf._progress.agents["w"], clf._agent_rows)
+    np.testing.assert_array_equal(clf._progress.agents["y"], clf._progress.agents["grad"])
     n_iter = clf.n_iter_
     clf.set_params(early_stopping=False).partial_fit(inputs, y)
     assert clf.n_iter_ == n_iter + 1
@@ -143,3 +144,42 @@ def test_a_schedule_that_no_file_holds_is_missed(tmp_path):
         again = dnnext.load(tmp_path / "m.npz")
     with pytest.raises(ValueError, match="partial_fit needs the graph that the model was trained on"):
         again.partial_fit(X, Y)
+
+
+SHARED = {"algorithm": NEXT(PartialLinearization(curvature="shared"))}
+
+
+def test_shared_curvature_mixes_once_per_call_and_learns_pairs():
+    inputs, y = load_diabetes(return_X_y=True)
+    reg = DecentralizedMLPRegressor((5,), **QUICK, **SHARED)
+    rounds = []
+    for _ in range(8):
+        reg.partial_fit(inputs, y)
+        rounds.append(reg.history_["round"][-1])
+    first, *later = np.diff([0, *rounds])
+    assert first == 2 * later[0]  # y = C grad is a message of its own, once
+    assert len(set(later)) == 1
+    assert np.count_nonzero(reg._progress.agents["memory.pairs.s"].any(axis=(0, 2))) == 5
+    assert reg.history_["objective"][-1] < reg.history_["objective"][0]
+
+
+@pytest.mark.parametrize("options", [{}, SHARED], ids=["own", "shared"])
+def test_calls_with_the_same_rows_are_the_iterations_of_one_run(options):
+    inputs, y = load_diabetes(return_X_y=True)
+    whole = DecentralizedMLPRegressor((5,), **{**QUICK, "max_iter": 6}, **options, alpha=1e-2).fit(inputs, y)
+    parts = DecentralizedMLPRegressor((5,), **QUICK, **options, alpha=1e-2)
+    for _ in range(6):
+        parts.partial_fit(inputs, y)
+    np.testing.assert_array_equal(parts._agent_rows, whole._agent_rows)
+    np.testing.assert_array_equal(parts.history_["objective"], whole.history_["objective"][1:])
+
+
+def test_shared_curvature_follows_rows_that_change(tmp_path):
+    inputs, y = load_diabetes(return_X_y=True)
+    reg, rng = DecentralizedMLPRegressor((5,), **QUICK, **SHARED), np.random.default_rng(0)
+    for _ in range(25):
+        rows = rng.choice(len(inputs), 200, replace=False)
+        reg.partial_fit(inputs[rows], y[rows])
+        kept = reg._progress.agents
+        np.testing.assert_allclose(kept["y"].mean(axis=0), kept["grad"].mean(axis=0), atol=1e-12)
+    assert reg.score(inputs, y) > 0.4

@@ -243,7 +243,7 @@ def test_partial_fit_tracks_the_gradient_of_the_newest_rows():
         rows = slice(start, start + 50)
         reg.partial_fit(inputs[rows], y[rows])
         progress = reg._progress
-        np.testing.assert_allclose(progress.y.mean(axis=0), progress.grad.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(progress.agents["y"].mean(axis=0), progress.agents["grad"].mean(axis=0), atol=1e-12)
     assert reg.n_iter_ == 24
     assert reg.history_["iteration"].tolist() == list(range(1, 25))
     assert np.all(np.diff(reg.history_["bytes"]) > 0)

@@ -28,10 +28,10 @@ TRAVELS = {
     "dnnext.runs.alarm.__init__": "mean loss at the start",
     "dnnext.runs.loop.loop": "number of callbacks",
     "dnnext.runs.loop.vote": "alarm, clock, Ctrl-C",
-    "dnnext.runs.loop.ask": "wish to end, convergence",
+    "dnnext.runs.loop.wishes": "wish to end, convergence",
     "dnnext.runs.history.mean_over_agents": "w_i, for the mean",
     "dnnext.runs.history.measure": "disagreement, tracking error, tau, step, bytes",
-    "dnnext.local.surrogates.curvature_scale": "curvature at the common start",
+    "dnnext.local.surrogates.scale": "curvature at the common start",
     "dnnext.local.surrogates.mean_curvature": "curvature at the common start, and where that is flat",
 }
 TRAVELS_BEFORE = {  # beside these, from the estimators

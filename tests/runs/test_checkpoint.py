@@ -17,7 +17,7 @@ from dnnext.algorithms import DGD, NEXT, GradientTracking
 from dnnext.local import FullLinearization
 from dnnext.network import Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
-from dnnext.runs import callbacks, checkpoint
+from dnnext.runs import archive, callbacks, checkpoint
 from dnnext.runs.callbacks import Checkpoint, EarlyStopping, History, Progress
 from dnnext.runs.interruption import Interruption
 from dnnext.runtime import InProcess
@@ -169,7 +169,7 @@ def test_a_damaged_file_is_named_and_the_one_before_still_there(written, damage)
     if damage in new:
         file.write_bytes(bytes(new[damage]))
     elif damage == "foreign":
-        checkpoint.write_archive(file, {"format": "something else"}, {})
+        archive.write_archive(file, {"format": "something else"}, {})
     else:
         np.savez(file, a=np.zeros(3))
     with pytest.raises(ValueError, match=r"000002-agents.*not a complete dnnext checkpoint.*Remove it to go on"):
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named_and_the_one_before_still_there(written, damage)
 
 def test_pickles_are_never_read(written):
     file = newest(written)
-    header = checkpoint.read_archive(file, checkpoint.FORMAT, 1)[0]
+    header = archive.read_archive(file, checkpoint.FORMAT, checkpoint.VERSION)[0]
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     np.savez(file, header=text, **{"agents.w": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(ValueError, match="not a complete dnnext checkpoint"):
@@ -209,8 +209,8 @@ def test_places_without_a_checkpoint(tmp_path, written):
 
 
 def test_a_newer_format_asks_for_an_update(written):
-    header, arrays = checkpoint.read_archive(newest(written), checkpoint.FORMAT, 1)
-    checkpoint.write_archive(newest(written), {**header, "version": 2}, arrays)
+    header, arrays = archive.read_archive(newest(written), checkpoint.FORMAT, checkpoint.VERSION)
+    archive.write_archive(newest(written), {**header, "version": checkpoint.VERSION + 1}, arrays)
     with pytest.raises(ValueError, match="update dnnext"):
         checkpoint.read(written, InProcess(6))
 
@@ -292,12 +292,12 @@ INTERRUPTED = """
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("signal.SIGINT", 0), ("signal.SIGTERM", -signal.SIGTERM)])
+@pytest.mark.parametrize(("name", "code"), [("signal.SIGINT", 0), ("signal.SIGTERM", 0)])
 def test_ctrl_c_and_the_batch_system_leave_a_checkpoint(tmp_path, name, code):
     text = textwrap.dedent(INTERRUPTED).format(signal=name, folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stderr
-    assert done.stdout == ("interrupted 8\n" if code == 0 else "")
+    assert done.stdout == "interrupted 8\n"
     assert checkpoint.read(tmp_path, InProcess(4)).numbers["t"] == 8
 
 
@@ -376,16 +376,16 @@ def test_mistakes_with_callbacks_are_sentences():
 
 def test_a_directory_that_points_before_the_file_is_damage(tmp_path):
     path = tmp_path / "a.npz"
-    checkpoint.write_archive(path, {"format": "mine", "version": 1}, {"a": np.arange(3.0)})
+    archive.write_archive(path, {"format": "mine", "version": 1}, {"a": np.arange(3.0)})
     data = bytearray(path.read_bytes())
     end = data.rindex(b"PK\5\6")  # the end of the directory: where it starts, at 16:20
     start = int.from_bytes(data[end + 16 : end + 20], "little")
     data[end + 16 : end + 20] = (start + 7).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(ValueError, match="is not a complete mine file"):
-        checkpoint.read_archive(path, "mine", 1)
+        archive.read_archive(path, "mine", 1)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     with pytest.raises(FileNotFoundError):
-        checkpoint.read_archive(tmp_path / "none.npz", "mine", 1)
+        archive.read_archive(tmp_path / "none.npz", "mine", 1)

@@ -1,0 +1,121 @@
+"""The contracts of step S.1: a surrogate, and the convex model of all local agents that it forms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from dnnext._params import Parameters
+
+if TYPE_CHECKING:
+    from dnnext.problem import Problem
+
+__all__ = ["At", "LocalModel", "Surrogate"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class At(Protocol):
+    """What a surrogate sees of a run: one row per local agent (n_local, P), in front of step S.1 and after S.3.
+
+    w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those of the iteration
+    before; tau (n_local,); w_hat: the last minimiser, where solvers start; memory: arrays of the surrogate's own with
+    one entry per local agent, kept in checkpoints.
+    """
+
+    w: Array
+    y: Array
+    grad: Array
+    z: Array
+    w_old: Array
+    y_old: Array
+    tau: Array
+    w_hat: Array
+    memory: dict[str, Array]
+
+
+class LocalModel(ABC):
+    """The convex models of all local agents, anchored at their weights: what `Surrogate.at` returns.
+
+    Attributes
+    ----------
+    surrogate, problem : Surrogate, Problem
+    w, y, tau, w_hat : arrays
+        Those of the run where the model is anchored.
+
+    Examples
+    --------
+    >>> from dnnext.local import FullLinearization
+    >>> from dnnext.problem import MLP, Problem, SquaredError
+    >>> from dnnext.runs.state import State
+    >>> problem = Problem(MLP([1, 1]), SquaredError(), None, [([[1.0]], [0.0])])
+    >>> model = FullLinearization().at(problem, State.at(problem, np.array([[1.0, 0.0]])))
+    >>> out = np.empty((1, 2))
+    >>> model.argmin(out)  # w - A y / tau
+    >>> out, model.product(out)
+    (array([[ 0., -1.]]), None)
+    """
+
+    def __init__(self, surrogate: Surrogate, problem: Problem, s: At) -> None:
+        self.surrogate, self.problem = surrogate, problem
+        self.w, self.y, self.tau, self.w_hat = s.w, s.y, s.tau, s.w_hat
+
+    @abstractmethod
+    def argmin(self, out: Array) -> None:
+        """out_i = w_hat_i, the minimiser of agent i's model (step S.1); out (n_local, P) may be `w_hat`."""
+
+    def product(self, v: Array) -> Array | None:
+        """``kappa_i A_i v_i`` (n_local, P), the curvature of the model along v; None where it has none."""
+        return None
+
+    def learn(self, s: At) -> None:  # noqa: B027 - most models have nothing to learn
+        """Look at an iteration from s.w_old, s.y_old over s.z to s.w, s.y."""
+
+
+class Surrogate(Parameters, ABC):
+    """A strongly convex model of the whole cost, built from what one agent knows.
+
+    A subclass states two constants of the automatic rule for `tau` (`growth`: tau >= growth * curvature misfit;
+    `decay`: tau may shrink by this factor per iteration) and implements `at` and `scale`.
+
+    References
+    ----------
+    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
+       Neural Networks 91 (2017): what a surrogate must satisfy.
+
+    Examples
+    --------
+    Full linearisation that moves no weight by more than 0.1:
+
+    >>> import numpy as np
+    >>> from dnnext.local import FullLinearization
+    >>> from dnnext.local.surrogates import LinearModel
+    >>> class CautiousModel(LinearModel):
+    ...     def argmin(self, out):
+    ...         super().argmin(out)
+    ...         out[...] = self.w + np.clip(out - self.w, -0.1, 0.1)
+    >>> class Cautious(FullLinearization):
+    ...     def at(self, problem, s):
+    ...         return CautiousModel(self, problem, s)
+    >>> Cautious().growth, Cautious().decay
+    (3.0, 1.2)
+    """
+
+    growth: float
+    decay: float
+    needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
+    is_shared = False  # whether all agents' models have (nearly) the same curvature
+
+    def safer(self) -> Surrogate:
+        """What to go on with where a shared model diverges."""
+        return self
+
+    @abstractmethod
+    def at(self, problem: Problem, s: At) -> LocalModel:
+        """The model of every local agent at s.w, with s.y, s.grad and s.tau."""
+
+    @abstractmethod
+    def scale(self, problem: Problem, w: Array) -> float:
+        """b: the size of the curvature at the common start w (n_local, P), equal at every agent; the unit of tau."""

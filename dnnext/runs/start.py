@@ -1,0 +1,50 @@
+"""The weights that a run starts from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import _checks
+
+if TYPE_CHECKING:
+    from dnnext.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> Array:
+    """The local agents' first weights (n_local, P)."""
+    n_agents, n_params = problem.n_agents, problem.n_params
+    if w0 is None:
+        w0 = problem.model.init(_common_seed(problem, random_state))
+        if not np.isfinite(problem.penalty.value(w0)):  # the penalty forbids them: begin with the nearest allowed ones
+            w0 = problem.prox(w0[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
+    w0 = np.asarray(w0)
+    if w0.dtype.kind not in "fiu":
+        raise ValueError(f"w0 held {w0.dtype} numbers; they must be real.")
+    if w0.shape == (n_agents, n_params):
+        w0 = w0[problem.runtime.agents.start : problem.runtime.agents.stop]
+    elif w0.shape != (n_params,):
+        raise ValueError(
+            f"w0 had shape {w0.shape}; it must be ({n_params},) for a common start or ({n_agents}, {n_params})."
+        )
+    if not np.all(np.isfinite(w0)):
+        raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
+    if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
+        raise ValueError(
+            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "
+            "Choose random weights."
+        )
+    if not np.isfinite(problem.penalty.value(np.ravel(w0[:1]) if w0.ndim == 2 else w0)):
+        raise ValueError(f"the penalty {problem.penalty!r} is infinite at w0; choose weights that it allows.")
+    return np.array(np.broadcast_to(w0, (problem.n_local, n_params)), dtype=problem.dtype)
+
+
+def _common_seed(problem: Problem, random_state: Any) -> int:
+    """One seed for all ranks: the number given, or what the first agent's rank drew."""
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        return int(random_state)
+    drawn = _checks.check_random_state(random_state).generate_state(1)[0].astype(np.int64)
+    return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
