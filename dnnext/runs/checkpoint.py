@@ -175,7 +175,7 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     if not files:
         raise ValueError(f"{os.fspath(path)!r} is a folder without a dnnext checkpoint.")
     name = _newest(Path(path), files)
-    header = read_header(Path(path) / name, FORMAT, VERSION)
+    header = read_header(Path(path) / name, FORMAT)
     try:
         return int(header["n_agents"]), dict(header["notes"])
     except Exception as error:
@@ -185,7 +185,7 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
 def run_of(path: str | os.PathLike[str]) -> str | None:
     """The run that `notes_of` speaks of, for `read`; None for checkpoints of the first format."""
     files = _files(Path(path))
-    header = read_header(Path(path) / _newest(Path(path), files), FORMAT, VERSION) if files else {}
+    header = read_header(Path(path) / _newest(Path(path), files), FORMAT) if files else {}
     return str(header.get("run") or "") or None
 
 
