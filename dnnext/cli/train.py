@@ -17,6 +17,8 @@ from dnnext.cli.report import note, notes_on_stderr, report
 from dnnext.cli.table import read_table
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.preprocessing.network import IMPUTE
+from dnnext.runtime import Runtime
+from dnnext.runtime.engines import ENGINES, open_communicator
 
 
 def train(args):
@@ -56,22 +58,22 @@ class Rows(NamedTuple):
 
 def _ranks(args):
     """One agent per rank, to compare what was read; one process without --engine mpi."""
-    if args.engine == "mpi":
-        from dnnext.runtime.mpi import OverMPI
-
-        return OverMPI(timeout=args.timeout)
-    if args.local_data:
+    if args.local_data and not ENGINES[args.engine].has_ranks:
         raise ValueError("--local-data needs --engine mpi, started by mpiexec.")
-    from dnnext.runtime import InProcess
+    comm = open_communicator(args.engine, _engine_options(args))
+    return Runtime(comm.size, comm)
 
-    return InProcess(1)
+
+def _engine_options(args):
+    """Those that the engine takes."""
+    return {name: getattr(args, name) for name in ("timeout", "on_failure") if name in ENGINES[args.engine].options}
 
 
 def _study(args, rank):
     """What the columns of the file are, or those of this rank's own file."""
     if bool(args.file) == bool(args.local_data):
         raise ValueError("give one file, or --local-data with a file per rank, such as part-{rank}.csv.")
-    if args.engine == "mpi" and args.file == "-":
+    if ENGINES[args.engine].has_ranks and args.file == "-":
         raise ValueError("the standard input reaches one rank only; name a file.")
     if args.impute is not None and args.impute not in IMPUTE:
         raise ValueError(f"--impute must be one of {', '.join(IMPUTE)}, got {args.impute!r}.")
@@ -177,8 +179,12 @@ def make_estimator(task, args):
         verbose=0 if args.quiet else 1,
         random_state=args.seed,
         engine=args.engine,
+<<<<<<< HEAD
         engine_options={"timeout": args.timeout, "on_failure": args.on_failure} if args.engine == "mpi" else None,
         **({"class_weight": args.class_weight} if task == "classification" else {}),
+=======
+        engine_options=_engine_options(args) or None,
+>>>>>>> c55d7c8 (Engines by name; parameters, objects and versions compared over ranks by fingerprint; sleepers named in time)
         callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
     )
 

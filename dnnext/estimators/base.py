@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dnnext.algorithms import final_prox
 from dnnext.estimators import choices, resuming
 from dnnext.estimators.data import Moments, Parts, network_moments
-from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
+from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_it_fails, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners, survivors
@@ -115,7 +115,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
             return self._fit(X, y, sample_weight, agent, eval_set)
 
     def _fit(self, X, y, sample_weight, agent, eval_set, resumed=None):
-        with open_runtime(self) as ranks:
+        with open_ranks(self) as ranks:
             with ranks.together():
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
@@ -123,7 +123,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
                 parts, graph, evaluation = self._prepare(X, y, sample_weight, agent, eval_set, seeds)
             rows = {"X": parts.x, "y": parts.y, "sample_weight": parts.weight, "agent": parts.offsets}
             same_everywhere(self, ranks, **rows)
-        with open_runtime(self, parts.n_agents) as runtime:
+        with open_runtime(self, parts.n_agents, ranks=ranks) as runtime:
             parts = parts.of_agents(runtime.agents)
             moments = self._moments(parts, runtime)
             problem = self._problem(parts, moments, runtime)

@@ -30,10 +30,10 @@ from dnnext.problem import (
     SquaredHinge,
     make_penalty,
 )
+from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
-ENGINE_OPTIONS = ("timeout", "on_failure", "comm")
 LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
 
 
@@ -166,21 +166,7 @@ def check_engine(p):
     ValueError
         If the engine is unknown or does not have such an option.
     """
-    if p["engine"] not in ("local", "mpi"):
-        raise ValueError(f"engine must be 'local' or 'mpi', got {p['engine']!r}.")
-    options = p["engine_options"] or {}
-    if p["engine"] == "local":
-        if options:
-            raise ValueError(f"engine_options is {options!r}, but engine='local' has no options: leave it None.")
-        return
-    for name in options:
-        if name not in ENGINE_OPTIONS:
-            raise ValueError(f"engine_options has {name!r}; engine='mpi' takes {', '.join(ENGINE_OPTIONS)}.")
-    timeout = options.get("timeout", 1.0)
-    if not _above_zero(timeout):
-        raise ValueError(f"timeout in engine_options must be a number of seconds > 0, got {timeout!r}.")
-    if options.get("on_failure", "stop") not in ("stop", "shrink"):
-        raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")
+    engines.check_engine(p["engine"], p["engine_options"])
 
 
 def make_dtype(name):

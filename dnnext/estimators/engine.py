@@ -1,20 +1,24 @@
-"""Where an estimator's agents live: all in this process, or in blocks on the ranks of an MPI job.
+"""Where an estimator's agents live: all in this process, or in blocks on the ranks of an engine.
 
 # Design:
-#   `fit` and `fit_local` open two runtimes, one after the other. The first has one agent per rank and only compares
-#   what the ranks were given (`same_everywhere`, `shared_seeds`): no rank may go on while another has refused its data.
-#   The second has the agents. With engine="local" both are the one process, and nothing is compared.
+#   `fit` and `fit_local` put two runtimes on one communicator, one after the other. The first has one agent per rank
+#   and only compares what the ranks were given (`same_everywhere`, `shared_seeds`): no rank may go on while another
+#   has refused its data. The second has the agents. With engine="local" both are the one process, and nothing is
+#   compared.
 """
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import nullcontext
 
 import numpy as np
+import sklearn
 
+from dnnext._version import __version__
 from dnnext.estimators import choices
 from dnnext.estimators.data import Seeds
-from dnnext.runtime import InProcess
+from dnnext.runtime import AgentsLost, RanksLost, Runtime
+from dnnext.runtime.engines import open_communicator
 
 OWN = (
     "callbacks",
@@ -25,14 +29,24 @@ OWN = (
 )  # parameters that ranks may have of their own
 
 
-def open_runtime(estimator, n_agents=None, bounds=None):
-    """The runtime of n_agents agents, or of one per rank; use it in a with statement."""
-    choices.check_engine(estimator.get_params(deep=False))
-    if estimator.engine == "local":
-        return InProcess(1 if n_agents is None else n_agents)
-    from dnnext.runtime.mpi import OverMPI
+def open_runtime(estimator, n_agents=None, bounds=None, ranks=None):
+    """The runtime of n_agents agents, or of one per rank; use it in a with statement.
 
-    return OverMPI(n_agents, bounds=bounds, **(estimator.engine_options or {}))
+    It stands on the communicator of `ranks`, the runtime of `open_ranks`, or on a new one.
+    """
+    choices.check_engine(estimator.get_params(deep=False))
+    if ranks is not None:
+        return Runtime(n_agents, ranks.comm, bounds)
+    try:
+        comm = open_communicator(estimator.engine, estimator.engine_options)
+    except RanksLost as lost:
+        raise AgentsLost(f"{lost}.", lost.ranks) from lost
+    return Runtime(comm.size if n_agents is None else n_agents, comm, bounds)
+
+
+def open_ranks(estimator):
+    """The runtime of one agent per rank, in a with statement that leaves its communicator open for `open_runtime`."""
+    return nullcontext(open_runtime(estimator))
 
 
 def shared_seeds(ranks, random_state):
@@ -44,19 +58,13 @@ def shared_seeds(ranks, random_state):
 
 
 def same_everywhere(estimator, ranks, **fields):
-    """ValueError on every rank if plain parameters, features or `fields` differ; arrays are compared by fingerprint."""
+    """ValueError on every rank if a version, a parameter, the features or `fields` differ, by their fingerprints."""
     if not ranks.is_distributed:
         return
-    plain = (str, int, float, bool, type(None), tuple)
-    params = {k: v for k, v in estimator.get_params(deep=False).items() if isinstance(v, plain) and k not in OWN}
+    versions = {"dnnext": __version__, "scikit-learn": sklearn.__version__, "NumPy": np.__version__}
+    params = {f"the version of {name}": version for name, version in versions.items()}
+    params |= {k: v for k, v in estimator.get_params(deep=False).items() if k not in OWN}
     names = getattr(estimator, "feature_names_in_", None)
     params["the number of features"] = estimator.n_features_in_
     params["feature names"] = None if names is None else names.tolist()
-    ranks.agree_on(params | {name: _told(value) for name, value in fields.items()})
-
-
-def _told(value):
-    if not isinstance(value, np.ndarray):
-        return value
-    data = np.ascontiguousarray(value) if value.dtype != object else np.array([repr(v) for v in value.ravel()])
-    return f"{value.shape} {hashlib.sha256(data.tobytes()).hexdigest()[:16]}"
+    ranks.agree_on({name: getattr(value, "hash", value) for name, value in (params | fields).items()})

@@ -13,11 +13,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts
-from dnnext.estimators.engine import open_runtime, same_everywhere, shared_seeds
+from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.fitted import FittedNetwork, as_before_if_it_fails
 from dnnext.estimators.graph import Graph, make_graph
 from dnnext.estimators.rows import check_weight, dense
 from dnnext.estimators.tasks import fit_task, with_callbacks
+from dnnext.runtime.engines import check_engine
 
 
 class OverRanks:
@@ -57,11 +58,11 @@ class OverRanks:
             return self._fit_local(X, y, sample_weight, agent, eval_set)
 
     def _fit_local(self, X, y, sample_weight, agent, eval_set, resumed=None):
-        if self.engine != "mpi":
+        if not check_engine(self.engine, self.engine_options).has_ranks:
             raise ValueError(
                 f"fit_local needs engine='mpi', got engine={self.engine!r}; in one process use fit_agents."
             )
-        with open_runtime(self) as ranks:
+        with open_ranks(self) as ranks:
             with ranks.together():
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
@@ -83,7 +84,7 @@ class OverRanks:
                     )
         first, n_own = int(bounds[ranks.rank]), len(labels)
         owner = np.zeros(len(x), dtype=np.int64) if agent is None else np.searchsorted(labels, agent)
-        with open_runtime(self, graph.n_agents, bounds) as runtime:
+        with open_runtime(self, graph.n_agents, bounds, ranks) as runtime:
             parts = Parts.from_owner(x, codes, weight, owner, n_own, first)
             if evaluation is not None:
                 x, codes = evaluation

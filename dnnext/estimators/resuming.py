@@ -16,6 +16,7 @@ from dnnext.estimators.data import Seeds
 from dnnext.estimators.files import revive_params, split_params
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
+from dnnext.runtime.engines import ENGINES
 
 FREE = ("callbacks", "engine_options", "random_state")  # objects that need not be given again
 
@@ -94,5 +95,6 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
     estimator = getattr(dnnext, told["class"])(**revive_params(told["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
     resumed = Resumed(path, Seeds.from_told(told["seeds"]), checkpoint.run_of(path))
-    fit = estimator._fit_local if told["method"] == "fit_local" and estimator.engine == "mpi" else estimator._fit
+    is_local = told["method"] == "fit_local" and ENGINES[estimator.engine].has_ranks
+    fit = estimator._fit_local if is_local else estimator._fit
     return fit(X, y, sample_weight, agent, eval_set, resumed=resumed)

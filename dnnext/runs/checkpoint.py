@@ -97,8 +97,8 @@ def write(
             kept = f"; checkpoint {seen} is still there" if seen else ""
             sentence = f"checkpoint {number} could not be written to {folder}: {error.strerror or error}{kept}"
             raise OSError(error.errno, sentence) from error
-    for old, first, _, name in _files(folder):
-        if old < number - 1 and first in own:
+    for old, _, _, name in _files(folder):
+        if old < number - 1:  # whole or not, and whatever agents it holds: every rank has written a newer one
             (folder / name).unlink(missing_ok=True)
 
 

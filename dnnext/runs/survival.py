@@ -33,7 +33,7 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     network, runtime, s = run.network, run.network.runtime.survivors(), run.s
     if type(network) is not Network or network.schedule is not None:
         raise AgentsLost(f"{loss} on_failure='shrink' goes on on fixed graphs only.", loss.ranks, loss.agents)
-    kept = np.setdiff1d(np.arange(network.n_agents), loss.agents)
+    kept = np.flatnonzero(~np.isin(run.agents, loss.agents))
     adjacency = network.topology.adjacency[kept][:, kept]
     graph = Topology(adjacency, name=f"{network.topology.name} without {list(loss.agents)}")
     if not graph.is_connected:

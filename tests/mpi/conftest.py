@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FOR_RANKS = ("in_mpi.py", "in_messages.py", "in_estimators.py", "in_communicators.py", "faults.py", "job.py")
-collect_ignore = [] if "DNNEXT_IN_MPI" in os.environ else list(FOR_RANKS)
+FOR_RANKS = [p.name for p in HERE.glob("*.py") if not p.name.startswith(("test_", "conftest"))]
+collect_ignore = [] if "DNNEXT_IN_MPI" in os.environ else FOR_RANKS
 
 # Ranks share the cores; the tests of Open MPI may run as root and with more ranks than cores.
 SETTINGS = {

@@ -145,6 +145,12 @@ def test_rows_held_out_are_scored_where_they_lie():
     ({"alpha": 0.5}, "alpha must be equal on all ranks, got 0.5 on rank 1 and 'auto' on rank 0"),
     ({"random_state": 7}, "random_state must be equal on all ranks, got 7 on rank 1"),
     ({"n_agents": 5}, "n_agents must be equal"),
+    ({"class_weight": {0: 1.0, 1: 2.0, 2: 1.0}}, "class_weight must be equal on all ranks, got .* on rank 1"),
+    ({"algorithm": NEXT(tau=0.5)}, "algorithm must be equal on all ranks, got .* on rank 1 and 'next' on rank 0"),
+    ({"max_iter": np.int64(9)}, "max_iter must be equal on all ranks, got 9 on rank 1 and 8 on rank 0"),
+    ({"tol": np.float32(0.5)}, "tol must be equal on all ranks, got 0.5 on rank 1 and 0 on rank 0"),
+    ({"standardize": np.bool_(False)}, "standardize must be"),
+    ({"topology": Topology.ring(6)}, "topology must be equal on all ranks"),
     ({"tol": -1}, "rank 1: tol must be"),
     ({"engine_options": {"timeout": 30}, "topology": "donut"}, "rank 1: topology must be"),
 ])  # fmt: skip
@@ -155,6 +161,36 @@ def test_other_parameters_on_one_rank(change, match):
     clf.set_params(**(change if RANK == 1 else {}))
     with pytest.raises(ValueError, match=match):
         clf.fit(X, Y)
+
+
+def test_objects_with_other_parameters_on_one_rank():
+    if SIZE == 1:
+        return
+    options = {**COMMON, **MPI_ENGINE}
+    for name, first, other in (
+        ("algorithm", NEXT(tau=0.5), NEXT(tau=0.25)),
+        ("class_weight", {0: 1.0, 1: 2.0, 2: 1.0}, {0: 1.0, 1: 2.0, 2: 3.0}),
+    ):
+        clf = DecentralizedMLPClassifier(**{**options, name: other if RANK == 1 else first})
+        with pytest.raises(ValueError, match=f"{name} must be equal on all ranks, got .* on rank 1 and .* on rank 0"):
+            clf.fit(X, Y)
+
+
+def test_equal_values_of_other_types_are_equal():
+    change = {"max_iter": np.int64(8), "tol": np.float32(0), "alpha": 1, "standardize": True}
+    mine = {"max_iter": 8, "tol": 0, "alpha": 1.0, "standardize": True}
+    options = {**COMMON, **MPI_ENGINE, **(change if RANK == 1 else mine)}
+    whole = DecentralizedMLPClassifier(**{**COMMON, "alpha": 1.0}).fit(X, Y)
+    np.testing.assert_array_equal(DecentralizedMLPClassifier(**options).fit(X, Y).coefs_[0], whole.coefs_[0])
+
+
+def test_another_version_on_one_rank(monkeypatch):
+    if SIZE == 1:
+        return
+    if RANK == 1:
+        monkeypatch.setattr("dnnext.estimators.engine.sklearn.__version__", "0.1")
+    with pytest.raises(ValueError, match=r"the version of scikit-learn must be equal .*, got '0\.1' on rank 1"):
+        DecentralizedMLPClassifier(**COMMON, **MPI_ENGINE).fit(X, Y)
 
 
 @pytest.mark.parametrize("case", ["features", "rows", "values", "nan", "labels", "kind", "dimensions", "no rows"])

@@ -1,0 +1,89 @@
+"""The engines by name: where the ranks are, and how a communicator over them is opened."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from dnnext import _checks
+from dnnext.runtime.alone import Alone
+from dnnext.runtime.communicator import Communicator
+
+__all__ = ["ENGINES", "Engine", "check_engine", "open_communicator"]
+
+
+class Engine(NamedTuple):
+    """One way to run.
+
+    Attributes
+    ----------
+    open : callable
+        ``open(**options)`` is a `Communicator`.
+    options : tuple of str
+        The options it takes.
+    has_ranks : bool
+        Whether other processes may hold some of the agents.
+
+    Examples
+    --------
+    >>> ENGINES["local"].open().size
+    1
+    """
+
+    open: Callable[..., Communicator]
+    options: tuple[str, ...]
+    has_ranks: bool
+
+
+def _open_mpi(**options: Any) -> Communicator:
+    from dnnext.runtime.mpi import MPICommunicator
+
+    return MPICommunicator(**options)
+
+
+ENGINES = {
+    "local": Engine(Alone, (), False),
+    "mpi": Engine(_open_mpi, ("timeout", "on_failure", "comm"), True),
+}
+
+
+def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
+    """The engine of this name, if it takes these options.
+
+    Raises
+    ------
+    ValueError
+        If the engine is unknown, does not have such an option, or a value is unfit.
+
+    Examples
+    --------
+    >>> check_engine("local", {"timeout": 3})
+    Traceback (most recent call last):
+    ValueError: engine_options is {'timeout': 3}, but engine='local' has no options: leave it None.
+    """
+    if not isinstance(name, str) or name not in ENGINES:
+        raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {name!r}.")
+    engine, options = ENGINES[name], options or {}
+    if options and not engine.options:
+        raise ValueError(f"engine_options is {dict(options)!r}, but engine={name!r} has no options: leave it None.")
+    for option in options:
+        if option not in engine.options:
+            raise ValueError(f"engine_options has {option!r}; engine={name!r} takes {', '.join(engine.options)}.")
+    try:
+        _checks.check_positive("timeout", options.get("timeout", 1.0))
+    except ValueError:
+        raise ValueError(
+            f"timeout in engine_options must be a number of seconds > 0, got {options['timeout']!r}."
+        ) from None
+    if options.get("on_failure", "stop") not in ("stop", "shrink"):
+        raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")
+    return engine
+
+
+def open_communicator(name: str, options: Mapping[str, Any] | None = None) -> Communicator:
+    """The ranks of an engine.
+
+    Examples
+    --------
+    >>> open_communicator("local").size
+    1
+    """
+    return check_engine(name, options).open(**(options or {}))
