@@ -179,12 +179,8 @@ def make_estimator(task, args):
         verbose=0 if args.quiet else 1,
         random_state=args.seed,
         engine=args.engine,
-<<<<<<< HEAD
-        engine_options={"timeout": args.timeout, "on_failure": args.on_failure} if args.engine == "mpi" else None,
-        **({"class_weight": args.class_weight} if task == "classification" else {}),
-=======
         engine_options=_engine_options(args) or None,
->>>>>>> c55d7c8 (Engines by name; parameters, objects and versions compared over ranks by fingerprint; sleepers named in time)
+        **({"class_weight": args.class_weight} if task == "classification" else {}),
         callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
     )
 

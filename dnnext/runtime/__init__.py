@@ -4,6 +4,7 @@ from dnnext.runtime.agents import AgentsLost, BadMessage, InProcess, Runtime
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.blocks import ExchangePlan, split_agents
 from dnnext.runtime.communicator import Communicator, RanksLost, Tally
+from dnnext.runtime.grid import Cube, Grid, Square
 from dnnext.runtime.threads import Threads
 
 __all__ = [
@@ -11,10 +12,13 @@ __all__ = [
     "Alone",
     "BadMessage",
     "Communicator",
+    "Cube",
     "ExchangePlan",
+    "Grid",
     "InProcess",
     "RanksLost",
     "Runtime",
+    "Square",
     "Tally",
     "Threads",
     "split_agents",
