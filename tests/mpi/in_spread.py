@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dnnext.models import volumes
+from dnnext.algorithms import GradientTracking
+from dnnext.models import MLP, volumes
 from dnnext.models.cube import CubeLinear
-from dnnext.runtime import Cube, threads
+from dnnext.models.spread_model import cube_mlp
+from dnnext.network import Network, Topology
+from dnnext.problem import L2, Problem, SquaredError
+from dnnext.runtime import Cube, Grid, InProcess, threads
 from dnnext.runtime.mpi import MPICommunicator
 
 path = Path(__file__).parents[1] / "models" / "test_spread.py"
@@ -51,6 +55,22 @@ def test_counted_words_are_the_formula(comm, kind):
     _, counted, _ = spread.spread(kind, comm.split(comm.rank // n_ranks), p, m, sizes)
     wanted = [volumes.words(kind, m, k, n, n_ranks, bias=True) for k, n in pairwise(sizes)]
     assert counted == (sum(v.forward for v in wanted), sum(v.backward for v in wanted))
+
+
+def test_an_agent_that_is_a_cube(comm):
+    if comm.size < 8:
+        pytest.skip("8 ranks")
+    grid, mlp = Grid(comm, agents=1), MLP((3, 4, 2))
+    rng = np.random.default_rng(0)
+    shards = [(rng.standard_normal((11, 3)), rng.standard_normal((11, 2)))]
+
+    def run(model, runtime):
+        problem, network = Problem(model, SquaredError(), L2(1e-2), shards, runtime=runtime), Topology.complete(1)
+        return GradientTracking(step=0.05).run(problem, Network(network, runtime=runtime), max_iter=20, warn=False)
+
+    mine, whole = run(cube_mlp(Cube(grid.inner, 2), (3, 4, 2)), grid.agents), run(mlp, InProcess(1))
+    np.testing.assert_allclose(mine.w, whole.w, rtol=0, atol=1e-9)
+    comm.agree_on({"weights": mine.w})
 
 
 def test_mistakes_are_one_sentence_on_every_rank(comm):
