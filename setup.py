@@ -138,6 +138,7 @@ setup(
             extension("_call", "csrc/dispatch.c", "csrc/units/f64_baseline.c", "csrc/units/f32_baseline.c"),
             extension("_layers"),
             extension("_mlp"),
+            extension("_residual"),
             extension("_rows"),
             extension("_steps"),
         ],

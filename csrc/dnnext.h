@@ -21,6 +21,7 @@
 
 enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_ACTIVATIONS };
 enum { DNN_SQUARED_ERROR, DNN_HUBER, DNN_LOG_LOSS, DNN_SOFTMAX, DNN_SQUARED_HINGE, DNN_LOSSES };
+enum { DNN_SMOOTH_RELU = 100 }; /* of residual layers alone: relu, a parabola on [-0.1, 0.1] */
 enum { DNN_MAX_LAYERS = 64 };
 enum { DNN_DENSE, DNN_CONV, DNN_AVERAGE, DNN_MAX, DNN_ADD, DNN_LAYER_KINDS };
 
@@ -108,6 +109,16 @@ typedef struct { /* one iteration of NEXT; the new w is mlp.w */
     const dnn_model *model; /* NULL: fully linearised */
 } dnn_iteration;
 
+typedef struct { /* chains of residual layers, u_k+1 = u_k + size phi(W' u_k + b); states are (width, columns) */
+    int64_t chains, steps, width, columns; /* steps of each chain; columns in whole vectors */
+    int64_t apart; /* states from the start of a chain to that of the next */
+    const void *layers; /* (n, width^2 + width): W (width x width), then b */
+    const int64_t *layer; /* (chains, steps): rows of layers */
+    const double *size; /* (chains, steps) */
+    const int64_t *state; /* (chains, steps): rows of the states that z is taken at, going back */
+    int activation;
+} dnn_chains;
+
 /* clang-format off */
 typedef struct {
     const char *level; /* "baseline", "x86-64-v3", "x86-64-v4" */
@@ -148,6 +159,14 @@ typedef struct {
         void *out, const void *x, const int64_t *offsets, int64_t agents, int64_t inputs, const dnn_blas *blas);
     void (*mlp_tangent_kernel)(/* J(X) J(Y)' of one agent                            tangent.c */
         void *out, const dnn_mlp *mlp, const void *y, int64_t n_y, int threads, void *work);
+    void (*residual_forward)(/* u_k+1 of chains of residual layers                   residual.c */
+        void *u, const dnn_chains *chains, const void *g, int threads, void *work);
+    void (*residual_tangent)(/* the same with derivatives along a direction          residual.c */
+        void *u, void *du, const dnn_chains *chains, const void *direction, int threads, void *work);
+    void (*residual_backward)(/* their adjoints, from the last layer to the first    residual.c */
+        void *adjoint, void *pushed, const dnn_chains *chains, const void *u, const void *g, int threads, void *work);
+    void (*residual_gradient)(/* gradients of their layers                           residual.c */
+        void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas, int threads);
     void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */
         void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,
         const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,
@@ -192,6 +211,7 @@ typedef struct {
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
+    size_t (*residual_work)(const dnn_chains *chains, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
     size_t (*mix_work)(int64_t agents, int64_t columns, int threads);
     size_t (*step_work)(const dnn_iteration *iteration, int threads);

@@ -49,6 +49,8 @@
 
 #include "tangent.c"
 
+#include "residual.c"
+
 #include "prox.c"
 #include "descent.c"
 #include "mix.c"
@@ -80,6 +82,10 @@ const dnn_table DNN_NAME = {
     .mlp_dual_solve = mlp_dual_solve,
     .rows_gram = rows_gram,
     .mlp_tangent_kernel = mlp_tangent_kernel,
+    .residual_forward = residual_forward,
+    .residual_tangent = residual_tangent,
+    .residual_backward = residual_backward,
+    .residual_gradient = residual_gradient,
     .descent_solve = descent_solve,
     .penalty_prox = penalty_prox,
     .csr_mix = csr_mix,
@@ -98,6 +104,7 @@ const dnn_table DNN_NAME = {
     .mlp_work = mlp_work,
     .mlp_dual_work = mlp_dual_work,
     .mlp_tangent_work = mlp_tangent_work,
+    .residual_work = residual_work,
     .descent_work = descent_work,
     .mix_work = mix_work,
     .step_work = step_work,

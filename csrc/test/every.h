@@ -265,12 +265,39 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
 }
 
 /* All of it; equal inputs must give an equal number. */
+/* Two chains of two residual layers. */
+static uint64_t NAME(run_residual)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    enum { WIDTH = 3, COLUMNS = 32, ROWS = 6, LAYERS = 2, SIZE = WIDTH * (WIDTH + 1) };
+    const int64_t layer[4] = {0, 1, 1, 0}, state[4] = {0, 2, 5, 1};
+    const double size[4] = {0.5, 0.25, 0, 1};
+    int64_t n = 3 * ROWS * WIDTH * COLUMNS + 2 * LAYERS * SIZE;
+    real *all = malloc((size_t)n * sizeof *all);
+    for (int64_t i = 0; i < n; i++) all[i] = (real)((double)(i * 7919 % 101) / 101 - 0.5); /* alike in every run */
+    real *layers = all, *direction = layers + LAYERS * SIZE, *u = direction + LAYERS * SIZE;
+    real *other = u + ROWS * WIDTH * COLUMNS, *g = other + ROWS * WIDTH * COLUMNS;
+    dnn_chains c = {2, 2, WIDTH, COLUMNS, 3, layers, layer, size, state, DNN_TANH + in->loss % 3};
+    if (in->loss == 4) c.activation = DNN_SMOOTH_RELU;
+    void *work = aligned_alloc(64, (t->residual_work(&c, threads) + 127) / 64 * 64);
+    size_t states = ROWS * WIDTH * COLUMNS * sizeof(real), bytes = 4 * WIDTH * COLUMNS * sizeof(real);
+    real *pushed = malloc(bytes), *grad = malloc(4 * SIZE * sizeof(real)), *kept = malloc(states);
+    t->residual_forward(u, &c, g, threads, work);
+    t->residual_tangent(u, other, &c, direction, threads, work);
+    t->residual_backward(g, pushed, &c, u, other, threads, work);
+    t->residual_gradient(grad, &c, u, pushed, &NAME(blas), threads);
+    memcpy(kept, u, states);
+    sum = NAME(digest)(NAME(digest)(sum, kept, states), pushed, bytes);
+    free(work), free(all);
+    return NAME(digest)(sum, grad, 4 * SIZE * sizeof(real));
+}
+
 static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int threads, int compare)
 {
     int64_t a = in->net->mlp.agents, p = in->net->mlp.params;
     size_t params = (size_t)(a * p) * sizeof(real);
     uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
     sum = NAME(run_dual)(t, in, NAME(run_tangent)(t, in, sum, threads), threads);
+    sum = NAME(run_residual)(t, in, sum, threads);
     sum = NAME(run_iteration)(t, in, sum, threads, compare);
     sum = NAME(run_chains)(t, in, sum, threads);
     void *out = malloc(params + 1);

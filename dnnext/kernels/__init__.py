@@ -42,6 +42,7 @@ try:
             mlp_tangent_kernel,
             rows_gram,
         )
+        from dnnext.kernels._residual import residual_backward, residual_forward, residual_gradient, residual_tangent
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
         from dnnext.kernels._steps import (
             neighbour_max,
@@ -85,6 +86,10 @@ __all__ = [
     "next_step",
     "penalty_prox",
     "proximal_step",
+    "residual_backward",
+    "residual_forward",
+    "residual_gradient",
+    "residual_tangent",
     "row_change",
     "rows_gram",
     "secant_rule",

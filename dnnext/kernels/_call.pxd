@@ -7,6 +7,7 @@ cdef extern from "dnnext.h" nogil:
     ctypedef void (*dnn_function)()
     enum:
         DNN_ACTIVATIONS
+        DNN_SMOOTH_RELU
         DNN_LOSSES
         DNN_MAX_LAYERS
         DNN_LEVELS
@@ -82,6 +83,14 @@ cdef extern from "dnnext.h" nogil:
         double param, scale, step, agents
         const dnn_rule *rule
         const dnn_model *model
+    ctypedef struct dnn_chains:
+        int64_t chains, steps, width, columns, apart
+        const void *layers
+        const int64_t *layer
+        const double *size
+        const int64_t *state
+        int activation
+
     ctypedef struct dnn_table:
         const char *level
         void (*loss_value_grad)(
@@ -111,6 +120,12 @@ cdef extern from "dnnext.h" nogil:
         void (*rows_gram)(
             void *, const void *, const int64_t *, int64_t, int64_t, const dnn_blas *) noexcept nogil
         void (*mlp_tangent_kernel)(void *, const dnn_mlp *, const void *, int64_t, int, void *) noexcept nogil
+        void (*residual_forward)(void *, const dnn_chains *, const void *, int, void *) noexcept nogil
+        void (*residual_tangent)(void *, void *, const dnn_chains *, const void *, int, void *) noexcept nogil
+        void (*residual_backward)(
+            void *, void *, const dnn_chains *, const void *, const void *, int, void *) noexcept nogil
+        void (*residual_gradient)(
+            void *, const dnn_chains *, const void *, const void *, const dnn_blas *, int) noexcept nogil
         void (*descent_solve)(
             void *, int64_t *, const void *, const void *, const void *, const void *, const dnn_penalty *, int64_t,
             const int64_t *, int64_t, int64_t, double, int, void *) noexcept nogil
@@ -143,6 +158,7 @@ cdef extern from "dnnext.h" nogil:
         size_t (*mlp_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *, const dnn_root *, int) noexcept nogil
         size_t (*mlp_tangent_work)(const dnn_mlp *, int64_t, int) noexcept nogil
+        size_t (*residual_work)(const dnn_chains *, int) noexcept nogil
         size_t (*descent_work)(const int64_t *, int64_t, int) noexcept nogil
         size_t (*mix_work)(int64_t, int64_t, int) noexcept nogil
         size_t (*step_work)(const dnn_iteration *, int) noexcept nogil

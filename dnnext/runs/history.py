@@ -20,6 +20,8 @@ COLUMNS = (
     "bytes_wire", "seconds",
 )  # fmt: skip
 
+MEASURED = "measure."  # names in a state's memory, (n_local,), that become columns of the history
+
 COUNTS = ("iteration", "round", "bytes", "bytes_wire")
 
 
@@ -86,4 +88,6 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
         "bytes": network.bytes,
         "bytes_wire": int(total[-1]),
     }
+    for name in sorted(name for name in s.memory if name.startswith(MEASURED)):  # what an oracle measures: the worst
+        row[name.removeprefix(MEASURED)] = float(problem.runtime.max_agents(s.memory[name]))
     return row, w_bar

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from dnnext import kernels
-from dnnext.kernels import reference, reference_dual, reference_layers, reference_lazy, reference_steps
+from dnnext.kernels import (
+    reference,
+    reference_dual,
+    reference_layers,
+    reference_lazy,
+    reference_residual,
+    reference_steps,
+)
 
 NAMES = [name for name in kernels.__all__ if name not in ("ACTIVATIONS", "LOSSES", "info")]
 
-TWINS = (reference_lazy, reference_layers, reference_dual, reference_steps, reference)
+TWINS = (reference_residual, reference_lazy, reference_layers, reference_dual, reference_steps, reference)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,6 +82,7 @@ def good(network):
         "mlp_jv": {"out": wide, **mlp, "v": p.v, **net},
         "mlp_jtu": {"out": rows, **mlp, "u": p.u, **net},
         **chains(p),
+        **residual(),
         "mlp_jacobian": {
             "out": np.zeros((p.n * 2, p.params)), "w": p.w[:1], "x": p.x, "root": p.u, "layers": p.layers,
             "activation": 1,
@@ -96,6 +104,20 @@ def good(network):
         **steps(p, penalty, net),
         "csr_mix": {"out": rows, "rows": np.ones((5, p.params)), **csr, "scale": 1.0, "shift": 0.0, "memory": 1.0},
     }  # fmt: skip
+
+
+def residual():
+    """The same for chains of residual layers: one of a layer of one unit."""
+    one, size = np.zeros((1, 1), np.int64), np.full((1, 1), 0.5)
+    u, layers = np.ones((2, 1, 16)), np.ones((1, 2))
+    chain = {"layers": layers, "layer": one, "size": size, "apart": 2, "activation": 1}
+    pushed = np.ones((1, 1, 16))
+    return {
+        "residual_forward": {"u": u, **chain, "g": u.copy()},
+        "residual_tangent": {"u": u, "du": u.copy(), "direction": layers.copy(), **chain},
+        "residual_backward": {"adjoint": u, "pushed": pushed, "u": u.copy(), "state": one, **chain, "g": u.copy()},
+        "residual_gradient": {"grad": np.empty((1, 2)), "u": u, "pushed": pushed, "state": one},
+    }
 
 
 def chains(p):
@@ -167,7 +189,7 @@ MAY_BE_NONE = {
     ("rows_gram", "gram"), ("mlp_feedback", "weight"), ("mlp_tangent_kernel", "y"),
     ("chain_forward", "tangent"), ("chain_forward", "directions"), ("chain_jtu", "directions"),
     ("chain_jtu", "t"), ("chain_loss_grad", "grad"), ("chain_loss_grad", "directions"), ("chain_loss_grad", "weight"),
-    ("chain_loss_grad", "beta"),
+    ("chain_loss_grad", "beta"), ("residual_forward", "g"), ("residual_backward", "g"), ("residual_backward", "pushed"),
 }  # fmt: skip
 
 

@@ -1,0 +1,194 @@
+"""Chains of residual layers: csrc/residual.c; reference_residual.py says what each kernel computes."""
+
+from libc.stdint cimport int64_t
+
+from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
+from dnnext.kernels._call cimport (
+    DNN_ACTIVATIONS, DNN_SMOOTH_RELU, Call, begin, blas_of, dnn_chains, end, integer, make_room, table_of,
+)
+
+cdef enum:
+    WHOLE = 16  # columns of a state come in multiples of this: whole vectors of either precision on every CPU path
+
+
+cdef int take_chains(
+    Call *c, dnn_chains *d, object layers, object layer, object size, int64_t width, int64_t columns, object apart,
+    object activation, int64_t rows
+) except -1:
+    """Describe the chains, and check every number that a kernel trusts."""
+    if columns % WHOLE:
+        raise ValueError(f"states must have a multiple of {WHOLE} columns, got {columns}: pad them with zeros.")
+    layers_ = take(&c.arrays, layers, "layers", REAL, False, 2, -1, width * (width + 1))
+    layer_ = take(&c.arrays, layer, "layer", INT64, False, 2)
+    size_ = take(&c.arrays, size, "size", DOUBLE, False, 2, layer_.shape[0], layer_.shape[1])
+    d.chains, d.steps = layer_.shape[0], layer_.shape[1]
+    d.width, d.columns = width, columns
+    d.layers, d.layer, d.size = layers_.buf, <const int64_t *> layer_.buf, <const double *> size_.buf
+    d.state = NULL
+    code = integer("activation", activation, 0, DNN_SMOOTH_RELU)
+    d.activation = <int> (code if code == DNN_SMOOTH_RELU else integer("activation", code, 0, DNN_ACTIVATIONS - 1))
+    d.apart = integer("apart", apart, 0, 2**40)
+    if d.chains > 1 and d.apart <= d.steps:
+        raise ValueError(f"apart must be more than the {d.steps} steps of a chain, got {d.apart}: else chains overlap.")
+    if rows >= 0 and d.chains and (d.chains - 1) * d.apart + d.steps >= rows:
+        raise ValueError(
+            f"the chains must end within the {rows} states, got {d.chains} of {d.steps} steps, {d.apart} apart.")
+    for at in range(d.chains * d.steps):
+        if not 0 <= d.layer[at] < layers_.shape[0]:
+            raise ValueError(f"layer must lie in 0 .. {layers_.shape[0] - 1}, got {d.layer[at]}.")
+    return 0
+
+
+cdef int take_state(Call *c, dnn_chains *d, object state, int64_t states) except -1:
+    """Where the state of every layer stands among so many."""
+    state_ = take(&c.arrays, state, "state", INT64, False, 2, d.chains, d.steps)
+    d.state = <const int64_t *> state_.buf
+    for at in range(d.chains * d.steps):
+        if not 0 <= d.state[at] < states:
+            raise ValueError(f"state must lie in 0 .. {states - 1}, got {d.state[at]}.")
+    return 0
+
+
+def residual_forward(u, layers, layer, size, apart, activation, g=None, n_threads=1):
+    """u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1]), state (s, k) in row ``s apart + k`` of u.
+
+    u (rows, width, columns), columns a multiple of 16; layers (n, width^2 + width); layer, size (chains, steps); g like
+    u or None, of its own memory.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> u = np.ones((3, 1, 16))
+    >>> layers = np.array([[2.0, 1.0]])  # z = 2 u + 1
+    >>> number, size = np.zeros((1, 2), np.int64), np.full((1, 2), 0.5)
+    >>> kernels.residual_forward(u, layers, number, size, 3, kernels.ACTIVATIONS["relu"])
+    >>> u[:, 0, 0]
+    array([1. , 2.5, 5.5])
+    """
+    cdef Call c
+    cdef dnn_chains d
+    cdef const void *more = NULL
+    begin(&c, n_threads)
+    try:
+        u_ = take(&c.arrays, u, "u", REAL, True, 3)
+        take_chains(&c, &d, layers, layer, size, u_.shape[1], u_.shape[2], apart, activation, u_.shape[0])
+        if g is not None:
+            g_ = take(&c.arrays, g, "g", REAL, False, 3, u_.shape[0], u_.shape[1], u_.shape[2])
+            if overlap(u_, g_):
+                raise ValueError("u and g must not share memory: give u an array of its own.")
+            more = g_.buf
+        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        with nogil:
+            table_of(&c).residual_forward(u_.buf, &d, more, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def residual_tangent(u, du, layers, direction, layer, size, apart, activation, n_threads=1):
+    """u as in `residual_forward`, and du[s, k + 1] = du[s, k] + size phi'(z) (W' du[s, k] + V' u[s, k] + v 1').
+
+    u, du (rows, width, columns); layers, direction (n, width^2 + width): W, b and V, v; the rest as there.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> u, du = np.ones((2, 1, 16)), np.zeros((2, 1, 16))
+    >>> one, size = np.zeros((1, 1), np.int64), np.ones((1, 1))
+    >>> layers, direction = np.array([[2.0, 1.0]]), np.array([[0.0, 1.0]])
+    >>> kernels.residual_tangent(u, du, layers, direction, one, size, 2, kernels.ACTIVATIONS["relu"])
+    >>> du[:, 0, 0]
+    array([0., 1.])
+    """
+    cdef Call c
+    cdef dnn_chains d
+    begin(&c, n_threads)
+    try:
+        u_ = take(&c.arrays, u, "u", REAL, True, 3)
+        du_ = take(&c.arrays, du, "du", REAL, True, 3, u_.shape[0], u_.shape[1], u_.shape[2])
+        take_chains(&c, &d, layers, layer, size, u_.shape[1], u_.shape[2], apart, activation, u_.shape[0])
+        size_of_layer = u_.shape[1] * (u_.shape[1] + 1)
+        direction_ = take(&c.arrays, direction, "direction", REAL, False, 2, len(layers), size_of_layer)
+        if overlap(u_, du_):
+            raise ValueError("u and du must not share memory: give each an array of its own.")
+        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        with nogil:
+            table_of(&c).residual_tangent(u_.buf, du_.buf, &d, direction_.buf, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, activation, g=None, n_threads=1):
+    """adjoint[s, k + 1] = adjoint[s, k] + W pushed[s, k] (+ g[s, k + 1]), pushed[s, k] = size phi'(z) adjoint[s, k].
+
+    adjoint, g (rows, width, columns), (s, k) in row ``s apart + k``; pushed (chains steps, width, columns) or None;
+    u (states, width, columns); state (chains, steps): the row of u that z is taken at; the rest as in
+    `residual_forward`.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> adjoint, pushed, u = np.ones((2, 1, 16)), np.empty((1, 1, 16)), np.ones((1, 1, 16))
+    >>> one, size = np.zeros((1, 1), np.int64), np.ones((1, 1))
+    >>> relu = kernels.ACTIVATIONS["relu"]
+    >>> kernels.residual_backward(adjoint, pushed, u, np.array([[2.0, 1.0]]), one, size, one, 2, relu)
+    >>> adjoint[:, 0, 0], pushed[0, 0, 0]
+    (array([1., 3.]), np.float64(1.0))
+    """
+    cdef Call c
+    cdef dnn_chains d
+    cdef const void *more = NULL
+    cdef void *kept = NULL
+    begin(&c, n_threads)
+    try:
+        a_ = take(&c.arrays, adjoint, "adjoint", REAL, True, 3)
+        u_ = take(&c.arrays, u, "u", REAL, False, 3, -1, a_.shape[1], a_.shape[2])
+        take_chains(&c, &d, layers, layer, size, a_.shape[1], a_.shape[2], apart, activation, a_.shape[0])
+        take_state(&c, &d, state, u_.shape[0])
+        if overlap(a_, u_):
+            raise ValueError("adjoint and u must not share memory: give each an array of its own.")
+        if pushed is not None:
+            pushed_ = take(&c.arrays, pushed, "pushed", REAL, True, 3, d.chains * d.steps, a_.shape[1], a_.shape[2])
+            if overlap(pushed_, a_) or overlap(pushed_, u_):
+                raise ValueError("pushed must not share memory with adjoint or u: give it an array of its own.")
+            kept = pushed_.buf
+        if g is not None:
+            g_ = take(&c.arrays, g, "g", REAL, False, 3, a_.shape[0], a_.shape[1], a_.shape[2])
+            if overlap(a_, g_):
+                raise ValueError("adjoint and g must not share memory: give adjoint an array of its own.")
+            more = g_.buf
+        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        with nogil:
+            table_of(&c).residual_backward(a_.buf, kept, &d, u_.buf, more, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def residual_gradient(grad, u, pushed, state, n_threads=1):
+    """grad[k] = (u[state[k]] pushed[k]', the sum of pushed[k] over columns), row by row.
+
+    grad (n, width^2 + width); u (states, width, columns), pushed (n, width, columns), state (n, 1).
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> grad = np.empty((1, 2))
+    >>> u, pushed = np.full((1, 1, 16), 2.0), np.full((1, 1, 16), 0.5)
+    >>> kernels.residual_gradient(grad, u, pushed, np.zeros((1, 1), np.int64))
+    >>> grad
+    array([[16.,  8.]])
+    """
+    cdef Call c
+    cdef dnn_chains d
+    begin(&c, n_threads)
+    try:
+        pushed_ = take(&c.arrays, pushed, "pushed", REAL, False, 3)
+        n, width, columns = pushed_.shape[0], pushed_.shape[1], pushed_.shape[2]
+        u_ = take(&c.arrays, u, "u", REAL, False, 3, -1, width, columns)
+        grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, n, width * (width + 1))
+        if columns % WHOLE:
+            raise ValueError(f"states must have a multiple of {WHOLE} columns, got {columns}: pad them with zeros.")
+        if overlap(grad_, u_) or overlap(grad_, pushed_):
+            raise ValueError("grad must not share memory with u or pushed: give it an array of its own.")
+        d.chains, d.steps, d.width, d.columns, d.apart, d.activation = n, 1, width, columns, 2, 0
+        d.layers, d.layer, d.size = NULL, NULL, NULL
+        take_state(&c, &d, state, u_.shape[0])
+        with nogil:
+            table_of(&c).residual_gradient(grad_.buf, &d, u_.buf, pushed_.buf, blas_of(&c), c.threads)
+    finally:
+        end(&c)

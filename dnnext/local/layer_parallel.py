@@ -1,0 +1,170 @@
+"""Gradients of residual networks by multigrid in depth, with states and adjoints kept between iterations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnext import _checks
+from dnnext._params import Parameters
+from dnnext.kernels.residual_formulas import WHOLE
+from dnnext.models.layer_parallel import Grid, Propagation
+from dnnext.models.resnet import ResNet
+
+if TYPE_CHECKING:
+    from dnnext.problem import Problem
+
+__all__ = ["LayerParallel"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MOST_CYCLES = 4  # of either kind, before switch="auto" goes serial
+SHARE = 0.1  # of the gradient's norm: the largest error that switch="auto" accepts
+
+
+class LayerParallel(Parameters):
+    """The gradient of a `ResNet` from a few multigrid cycles over its layers (one-shot training).
+
+    States u and adjoints are kept from one iteration to the next; each call makes `forward_cycles` cycles on the
+    states, `adjoint_cycles` on the adjoints, and takes the gradient from both [1]_. It is inexact, and near a minimum
+    its error is systematic [2]_: the error is estimated by what the last cycles changed in the gradient, relative to
+    its norm, and kept in the history as ``gradient_error``.
+
+    Parameters
+    ----------
+    forward_cycles, adjoint_cycles : int
+        Cycles of one call; the first call makes one more of each.
+    cf, nrelax0, nrelax, max_levels, min_coarse : int
+        How the depth is coarsened: see `dnnext.models.MGRIT`.
+    switch : {"auto", "never", "serial"}
+        "auto": an agent whose estimate exceeds a tenth makes one cycle more of each kind from the next call on, up to
+        four, and propagates exactly after that; "never" keeps the cycles; "serial" propagates exactly throughout.
+
+    Raises
+    ------
+    ValueError
+        If a number is unfit; when called, if the model has no layers to be cut (is no `ResNet`).
+
+    References
+    ----------
+    .. [1] S. Guenther, L. Ruthotto, J. B. Schroder, E. C. Cyr, N. R. Gauger, Layer-parallel training of deep residual
+       neural networks, SIAM J. Math. Data Sci. 2 (2020), section 4.
+    .. [2] arXiv 2601.09026 (2026): the bias of inexact layer-parallel gradients.
+
+    Examples
+    --------
+    >>> from dnnext.algorithms import NEXT
+    >>> from dnnext.local import FullLinearization, LayerParallel
+    >>> NEXT(FullLinearization(), oracle=LayerParallel(forward_cycles=1)).oracle
+    LayerParallel(forward_cycles=1)
+    """
+
+    is_gradient = False
+
+    def __init__(
+        self,
+        forward_cycles: int = 2,
+        adjoint_cycles: int = 2,
+        cf: int = 4,
+        nrelax0: int = 0,
+        nrelax: int = 1,
+        max_levels: int = 10,
+        min_coarse: int = 4,
+        switch: str = "auto",
+    ) -> None:
+        self.forward_cycles = _checks.check_count("forward_cycles", forward_cycles)
+        self.adjoint_cycles = _checks.check_count("adjoint_cycles", adjoint_cycles)
+        self.cf = _checks.check_count("cf", cf, 2)
+        self.nrelax0 = _checks.check_count("nrelax0", nrelax0, 0)
+        self.nrelax = _checks.check_count("nrelax", nrelax, 0)
+        self.max_levels = _checks.check_count("max_levels", max_levels)
+        self.min_coarse = _checks.check_count("min_coarse", min_coarse)
+        self.switch = _checks.check_choice("switch", switch, ("auto", "never", "serial"))
+
+    @property
+    def grid(self) -> Grid:
+        """How the depth is coarsened."""
+        return Grid(self.cf, self.nrelax0, self.nrelax, self.max_levels, self.min_coarse)
+
+    def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
+        """``g_i(w_i)`` of the propagated states, and the gradient from states and adjoints into out (n_local, P)."""
+        self._model(problem)
+        is_new = "layers.extra" not in memory
+        if is_new:
+            self._begin(problem, memory)
+        values = np.zeros(problem.n_local)
+        for i in range(problem.n_local):
+            values[i] = self._agent(problem, w[i], out[i], memory, i, is_new)
+        return values
+
+    def _model(self, problem: Problem) -> ResNet:
+        model: Any = problem.model
+        if not isinstance(model, ResNet):
+            raise ValueError(f"oracle={self!r} needs a model of residual layers (ResNet), got {model!r}.")
+        return model
+
+    def _begin(self, problem: Problem, memory: dict[str, Array]) -> None:
+        """Memory of every agent: as many rows for each as the largest has, on any rank."""
+        model, n = self._model(problem), problem.n_local
+        steps = Propagation(model, np.zeros(model.layout.n_params), np.empty((0, 1)), self.grid).n_steps
+        columns = -(-int(problem.agent_rows.max()) // WHOLE) * WHOLE
+        shape = (n, steps + 1, model.width, columns)
+        memory["layers.u"], memory["layers.adjoint"] = np.zeros(shape, problem.dtype), np.zeros(shape, problem.dtype)
+        memory["layers.extra"] = np.full(n, -1 if self.switch == "serial" else 0, np.int64)
+        memory["measure.gradient_error"] = np.zeros(n)
+
+    def _agent(self, problem: Problem, row: Array, out: Array, memory: dict[str, Array], i: int, is_new: bool) -> float:
+        """Value of agent i, gradient into out (P,)."""
+        rows = slice(int(problem.offsets[i]), int(problem.offsets[i + 1]))
+        x, n_rows = problem.x[rows], rows.stop - rows.start
+        if n_rows == 0:
+            out[...] = 0
+            return 0.0
+        model = self._model(problem)
+        net = Propagation(model, row, x, self.grid, None, problem.n_threads)
+        columns = -(-n_rows // WHOLE) * WHOLE
+        kept = [memory[name][i, ..., :columns] for name in ("layers.u", "layers.adjoint")]
+        u, adjoint = (np.ascontiguousarray(states) for states in kept)
+        extra = int(memory["layers.extra"][i])
+        cycles = [None if extra < 0 else own + extra + is_new for own in (self.forward_cycles, self.adjoint_cycles)]
+        if is_new:
+            u[...] = net.start()
+        before, _ = _all_but_the_last(net.states, u, cycles[0])
+        value, delta = loss_and_delta(problem, net.outputs(u), rows)
+        if is_new and cycles[1] is not None:
+            adjoint[...] = model.pull_output(net.output, u[-1], delta)[0]
+        earlier, _ = _all_but_the_last(lambda a, n: net.adjoints(a, u, delta, n), adjoint, cycles[1])
+        net.gradient(u, adjoint, delta, out)
+        if cycles[0] is not None:
+            rough = np.empty_like(out)
+            net.gradient(before, earlier, delta, rough)
+            size = float(np.linalg.norm(out))
+            error = float(np.linalg.norm(out - rough)) / size if size > 0 else 0.0
+            memory["measure.gradient_error"][i] = error
+            if self.switch == "auto" and not error <= SHARE:
+                most = max(self.forward_cycles, self.adjoint_cycles) + extra
+                memory["layers.extra"][i] = extra + 1 if most < MOST_CYCLES else -1
+        else:
+            memory["measure.gradient_error"][i] = 0.0
+        kept[0][...], kept[1][...] = u, adjoint
+        return value
+
+
+def _all_but_the_last(solve: Any, states: Array, n_cycles: int | None) -> tuple[Array, Array]:
+    """All cycles on the states; a copy of them from before the last cycle, and the residuals."""
+    if n_cycles is None:
+        return states, solve(states, None)
+    residuals = solve(states, n_cycles - 1) if n_cycles > 1 else np.zeros(0)
+    before = states.copy()
+    return before, np.concatenate([residuals, solve(states, 1)])
+
+
+def loss_and_delta(problem: Problem, f: Array, rows: slice) -> tuple[float, Array]:
+    """``sum_m c_m / N loss(d_m, f_m)`` and its derivative in f, of some of the problem's rows."""
+    target = problem.target[rows]
+    share = np.full(len(f), problem.scale, problem.dtype)
+    if problem.weight is not None:
+        share = share * problem.weight[rows]
+    value = float(np.sum(share * problem.loss.value(f, target), dtype=np.float64))
+    return value, np.asarray(problem.loss.grad(f, target) * share[:, None], problem.dtype)

@@ -1,0 +1,121 @@
+"""Training with inexact gradients from multigrid in depth: states kept, errors estimated, the switch."""
+
+import numpy as np
+import pytest
+
+from dnnext.algorithms import DGD, NEXT, GradientTracking
+from dnnext.local import FullLinearization, LayerParallel, PartialLinearization
+from dnnext.models import MLP, ResNet
+from dnnext.network import Network, Topology
+from dnnext.problem import L2, Problem, Softmax, SquaredError
+
+
+def make_problem(n_layers=16, model=None, n_agents=3, **options):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (48, 2))
+    target = np.eye(2)[(np.sum(x**2, axis=1) > 0.6).astype(int)]
+    shards = [(x[i::n_agents], target[i::n_agents]) for i in range(n_agents)]
+    model = ResNet(n_layers, 4, 2.0, n_inputs=2, n_outputs=2) if model is None else model
+    return Problem(model, Softmax(), L2(1e-4), shards, **options)
+
+
+def test_exact_cycles_are_the_gradient():
+    problem = make_problem()
+    w = np.stack([problem.model.init(seed) for seed in range(3)])
+    exact, ours = np.empty_like(w), np.empty_like(w)
+    values = problem.loss_grad(w, exact)
+    for oracle in (LayerParallel(switch="serial"), LayerParallel(8, 8, switch="never")):
+        memory = {}
+        np.testing.assert_allclose(oracle(problem, w, ours, memory), values, rtol=1e-12)
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12)
+
+
+def test_kept_states_improve_from_call_to_call():
+    problem, memory, errors = make_problem(64), {}, []
+    w = np.repeat(problem.model.init(1)[None], 3, axis=0) * 3
+    exact, ours = np.empty_like(w), np.empty_like(w)
+    problem.loss_grad(w, exact)
+    oracle = LayerParallel(1, 1, switch="never")
+    for _ in range(4):
+        oracle(problem, w, ours, memory)
+        errors.append(np.linalg.norm(ours - exact) / np.linalg.norm(exact))
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]
+
+
+def test_the_estimate_is_of_the_size_of_the_error():
+    problem = make_problem(64)
+    w = np.repeat(problem.model.init(1)[None], 3, axis=0) * 3
+    exact, ours = np.empty_like(w), np.empty_like(w)
+    problem.loss_grad(w, exact)
+    for cycles in (1, 2, 3):
+        memory = {}
+        LayerParallel(cycles, cycles, switch="never")(problem, w, ours, memory)
+        error = np.linalg.norm(ours - exact, axis=1) / np.linalg.norm(exact, axis=1)
+        assert np.all(memory["measure.gradient_error"] > error)  # what the last cycle changed is more than what is left
+        assert np.all(memory["measure.gradient_error"] < 100 * error)
+
+
+@pytest.mark.parametrize("algorithm", [NEXT, GradientTracking, DGD], ids=lambda kind: kind.__name__)
+def test_training_over_a_ring_comes_to_where_exact_gradients_come(algorithm):
+    surrogate = (FullLinearization(),) if algorithm is NEXT else ()
+    ends = []
+    for oracle in (None, LayerParallel()):
+        result = algorithm(*surrogate, oracle=oracle).run(
+            make_problem(), Network(Topology.ring(3)), max_iter=40, warn=False
+        )
+        ends.append(result.history["objective"])
+    assert ends[1][-1] < 0.8 * ends[1][0]
+    assert ends[1][-1] == pytest.approx(ends[0][-1], rel=0.05)
+
+
+def test_the_error_is_in_the_history_and_resumes_exactly(tmp_path):
+    from dnnext import checkpoint
+    from dnnext.callbacks import Checkpoint
+
+    problem, network = make_problem(n_agents=3), Network(Topology.ring(3))
+    recipe = NEXT(FullLinearization(), oracle=LayerParallel(1, 1, switch="never"))
+    whole = recipe.run(problem, network, max_iter=12, warn=False)
+    assert np.all(whole.history["gradient_error"] > 0)
+    recipe.run(problem, network, max_iter=6, warn=False, callbacks=[Checkpoint(tmp_path, every=6)])
+    rest = recipe.run(problem, network, max_iter=12, warn=False, resume=checkpoint.read(tmp_path, problem.runtime))
+    np.testing.assert_array_equal(rest.w, whole.w)
+    np.testing.assert_array_equal(rest.history["gradient_error"], whole.history["gradient_error"])
+
+
+def test_the_switch_goes_from_cycles_to_exact_propagation():
+    problem, memory = make_problem(64), {}
+    oracle, ours = LayerParallel(1, 1), np.empty((3, problem.n_params))
+    extra = []
+    for call in range(8):  # weights that jump: kept states are no good guess
+        w = np.repeat(problem.model.init(call)[None], 3, axis=0) * 100
+        oracle(problem, w, ours, memory)
+        extra.append(int(memory["layers.extra"][0]))
+    assert extra[0] == 1
+    assert extra[-1] == -1
+    exact = np.empty_like(w)
+    problem.loss_grad(w, exact)
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
+def test_relays_and_weights():
+    rng = np.random.default_rng(1)
+    model = ResNet(8, 3, n_inputs=2, n_outputs=1)
+    shards = [(rng.normal(size=(5, 2)), rng.normal(size=5), rng.uniform(size=5)), (np.empty((0, 2)), np.empty(0))]
+    problem = Problem(model, SquaredError(), None, shards)
+    w = np.stack([model.init(0), model.init(1)])
+    exact, ours = np.empty_like(w), np.empty_like(w)
+    values = problem.loss_grad(w, exact)
+    np.testing.assert_allclose(LayerParallel(switch="serial")(problem, w, ours, {}), values, rtol=1e-12)
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-14)
+    assert not ours[1].any()
+
+
+def test_what_does_not_fit_is_refused():
+    problem = make_problem(model=MLP([2, 3, 2]))
+    with pytest.raises(ValueError, match="needs a model of residual layers"):
+        LayerParallel()(problem, np.zeros((3, problem.n_params)), np.empty((3, problem.n_params)), {})
+    with pytest.raises(ValueError, match="needs the true gradient"):
+        NEXT(PartialLinearization(), oracle=LayerParallel())
+    for arguments, sentence in (({"switch": "always"}, "switch must be"), ({"forward_cycles": 0}, "forward_cycles")):
+        with pytest.raises(ValueError, match=sentence):
+            LayerParallel(**arguments)
