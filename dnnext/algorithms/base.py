@@ -12,6 +12,7 @@ import numpy as np
 from dnnext import _checks
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
+from dnnext.network.mixer import check_offers
 from dnnext.runs.blas import one_blas_thread
 from dnnext.runs.loop import Run
 from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result
@@ -57,6 +58,7 @@ class Algorithm(Parameters, ABC):
     _kept: ClassVar[dict[str, str]] = {"step": "first_step", "oracle": "oracle_given"}  # `step` is the iteration
 
     contract_to = 0.25  # how far `Network` should contract disagreement in an iteration
+    needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
     oracle: Oracle = Backprop()  # where gradients come from
 
     @abstractmethod
@@ -143,7 +145,9 @@ class Algorithm(Parameters, ABC):
         """
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits, callbacks)
+        check_offers(network, self.needs, type(self).__name__)
         with one_blas_thread(), np.errstate(all="ignore"):  # the alarm looks at what comes out
+            network.take_contraction(self.contract_to)
             network.round = network.bytes = 0
             network.restart()
             if callable(resume):

@@ -47,6 +47,8 @@ class DGD(Algorithm):
     DGD(step=0.05, mu=0)
     """
 
+    needs = frozenset({"any_arrays"})  # one array is mixed, and no tracker
+
     def __init__(self, step: str | float = "auto", mu: float | None = None, oracle: Oracle | None = None) -> None:
         if not isinstance(step, str):
             StepSize(step, 0.0 if mu is None else mu)

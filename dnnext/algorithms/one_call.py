@@ -85,7 +85,7 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         status, group,
     )  # fmt: skip
     if status.any():
-        network.forgo()
+        network.undo_fixed_mixing()
         return False
     s.w_old, s.y_old, s.w, s.y = w_old, y_old, w, y
     s.grad, s.spare = s.spare, grad_old

@@ -1,8 +1,11 @@
 """Who talks to whom: graphs, mixing weights, schedules, and the mixing itself."""
 
-from dnnext.network.faults import Faults, KnownLoss, RunningSums
+from dnnext.network.faults import Faults
+from dnnext.network.known_loss import KnownLoss
 from dnnext.network.messages import Refusal
-from dnnext.network.network import Mixed, Network
+from dnnext.network.mixer import Mixed, Mixer, MixerState
+from dnnext.network.network import Network
+from dnnext.network.running_sums import RunningSums
 from dnnext.network.schedules import SCHEDULES, Schedule
 from dnnext.network.topology import TOPOLOGIES, Topology
 from dnnext.network.weights import (
@@ -22,6 +25,8 @@ __all__ = [
     "Faults",
     "KnownLoss",
     "Mixed",
+    "Mixer",
+    "MixerState",
     "Network",
     "Refusal",
     "RunningSums",

@@ -1,10 +1,10 @@
-"""What arrives from other ranks is looked at before it is believed.
+"""What arrives from other ranks is checked before it is used.
 
 Design
 ------
 A look is one product of the ghost rows with themselves, which the cache holds anyway; only if that is suspicious are
 rows looked at one by one. What is refused is set to zero, so that the round can be finished in step with the other
-ranks, and noted; the loop of a run takes the note to the vote of the iteration, where all ranks hear of it.
+ranks, and noted; the loop of a run takes the note to the vote of the iteration, where all ranks receive it.
 An honest agent that diverges sends infinities too, but it raises its own alarm in the same vote.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dnnext.network.lanes import Lane
 from dnnext.runtime import ExchangePlan
 
-__all__ = ["Refusal", "Watch"]
+__all__ = ["MessageCheck", "Refusal"]
 
 Array = NDArray[Any]
 
@@ -54,8 +54,8 @@ class Refusal(NamedTuple):
         )
 
 
-class Watch:
-    """Looks at the ghost rows of every round.
+class MessageCheck:
+    """Checks the ghost rows of every round.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Watch:
                 size = float(np.vdot(rows, rows))
             if size > known and np.isfinite(size):
                 self._largest[place] = size
-        told: Array = scalars[ghosts]
-        if told.size and not np.isfinite(told.sum()):
-            finite: Array = np.isfinite(told)
+        received: Array = scalars[ghosts]
+        if received.size and not np.isfinite(received.sum()):
+            finite: Array = np.isfinite(received)
             if not finite.all():
                 self._note(int(np.argmin(finite.all(axis=1))), False, plan, round_)
-                told[~finite] = 0
+                received[~finite] = 0
 
     def _look_closely(self, rows: Array, known: float, plan: ExchangePlan, round_: int) -> None:
         with np.errstate(over="ignore", invalid="ignore"):

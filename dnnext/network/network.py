@@ -5,62 +5,28 @@ Design
 z, y and the scalars of the automatic rule travel as ONE message row ``[z_i | y_i | scalars_i]``; inside a process they
 stay separate arrays, and only `Runtime.exchange` packs the rows that cross between ranks. A call of `mix` is one
 iteration's worth of rounds. For a fixed graph all decisions are made at construction and a call does no work per agent
-in Python; for a schedule the rounds of a call are looked up first (the schedule is public, every rank finds the same
-number), then run.
+in Python; for a schedule the rounds of a call are looked up first, then run.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
-from dnnext.network.lanes import Lane, change_of
-from dnnext.network.messages import Watch
-from dnnext.network.plan import LocalMixing, localise, peers_of
+from dnnext.network.lanes import Message, change_of
+from dnnext.network.messages import MessageCheck, Refusal
+from dnnext.network.mixer import Mixed, MixerState
+from dnnext.network.plan import peers_of
+from dnnext.network.rounds import FixedRounds, Rounds, ScheduledRounds
 from dnnext.network.schedules import Schedule
-from dnnext.network.spectrum import CONTRACTION, Coefficients, Product, chebyshev
+from dnnext.network.spectrum import CONTRACTION
 from dnnext.network.topology import Topology
 from dnnext.runtime import InProcess, Runtime
 
-__all__ = ["Mixed", "Network"]
+__all__ = ["FixedMixing", "Network"]
 
 Array = NDArray[Any]
-Rounds = Sequence[tuple[LocalMixing, Coefficients]]
-
-PLAIN = Coefficients(1.0, 0.0, 0.0)
-CAP = 100  # rounds per agent after which a schedule is said not to contract
-
-
-class Mixed(NamedTuple):
-    """What `Network.mix` returns.
-
-    Attributes
-    ----------
-    arrays : tuple of (n_local, P)
-        The mixed arrays, in the order given; valid until the next-but-one call of `mix`.
-    heard : (n_local,) or (n_local, S)
-        Largest scalar of the direct neighbours over all rounds of this call, own excluded; 0 where there was none.
-    disagreement : (n_local,) float64
-        ``||z_i - sum_j c_ij z_j|| / ||z_i||`` of the first array in the first round; 0 where z_i is 0, infinite
-        where it is not a number.
-    size : (n_local,) float64 or None
-        ``||z_i||`` of the first array, where it was a by-product.
-
-    Examples
-    --------
-    >>> from dnnext.network import Network, Topology
-    >>> mixed = Network(Topology.complete(2)).mix(np.array([[0.0], [2.0]]), scalars=np.array([3.0, 5.0]))
-    >>> mixed.arrays[0].ravel(), mixed.heard
-    (array([1., 1.]), array([5., 3.]))
-    """
-
-    arrays: tuple[Array, ...]
-    heard: Array
-    disagreement: NDArray[np.float64]
-    size: NDArray[np.float64] | None = None
 
 
 class FixedMixing(NamedTuple):
@@ -69,7 +35,7 @@ class FixedMixing(NamedTuple):
     Attributes
     ----------
     out : list of (n_local, P)
-        Where the mixed arrays go; valid until the next-but-one call.
+        Where the mixed arrays go; they belong to the caller.
     csr : (indptr, indices, data)
         The matrix, in the precision of the arrays.
     rounds : (K, 3) float64
@@ -92,8 +58,9 @@ class Network:
         Rounds per call of `mix`. An int asks for that many plain rounds. "auto" contracts disagreement to
         `contract_to`: by the fewest Chebyshev rounds on a fixed graph (plain ones if C is not symmetric), by plain
         rounds until their product contracts on a schedule.
-    contract_to : float
-        What `mixing_rounds="auto"` may leave of a disagreement, in (0, 1).
+    contract_to : float, optional
+        What `mixing_rounds="auto"` may leave of a disagreement, in (0, 1). Default: what the algorithm of a run asks
+        for (`Algorithm.contract_to`), and 0.25 before the first run.
     runtime : Runtime, optional
         Where the agents live; default: all in this process.
     n_threads : int
@@ -107,8 +74,10 @@ class Network:
         The graph; for a schedule every edge that may ever be active.
     schedule : Schedule or None
     is_static : bool
-    mixing_rounds, contract_to
+    mixing_rounds : "auto" or int
         As given.
+    contract_to : float
+        As given, or as the last algorithm asked.
     rounds_per_mix : int or None
         Rounds of one call, None where the schedule decides.
     contraction : float or None
@@ -117,8 +86,10 @@ class Network:
         Rounds done so far; set it to resume.
     bytes : int
         Bytes sent by all agents so far, messages (directed active edges) x row bytes x rounds: equal on every engine.
-    watch : Watch
-        Looks at what other ranks send; `watch.refused` is the first message that was not believed, or None.
+    offers : frozenset of str
+        What a recipe may ask of this network, see `dnnext.network.mixer.OFFERS`.
+    refused : Refusal or None
+        The first message of another rank that was refused since this was last set to None.
 
     Raises
     ------
@@ -142,7 +113,7 @@ class Network:
         topology: Topology | Schedule,
         *,
         mixing_rounds: str | int = "auto",
-        contract_to: float = CONTRACTION,
+        contract_to: float | None = None,
         runtime: Runtime | None = None,
         n_threads: int = 1,
     ) -> None:
@@ -152,9 +123,11 @@ class Network:
             _checks.check_choice("mixing_rounds", mixing_rounds, ("auto",))
         else:
             mixing_rounds = _checks.check_count("mixing_rounds", mixing_rounds)
-        if not 0 < _checks.check_positive("contract_to", contract_to) < 1:
+        if contract_to is not None and not 0 < _checks.check_positive("contract_to", contract_to) < 1:
             raise ValueError(f"contract_to must lie in (0, 1), got {contract_to}; 0.25 is the usual choice.")
-        self.n_agents, self.mixing_rounds, self.contract_to = topology.n_agents, mixing_rounds, float(contract_to)
+        self.n_agents, self.mixing_rounds = topology.n_agents, mixing_rounds
+        self.contract_to = CONTRACTION if contract_to is None else float(contract_to)
+        self._is_asked = contract_to is not None  # the user's own wish
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(topology.n_agents) if runtime is None else runtime
         if self.runtime.n_agents != topology.n_agents:
@@ -166,21 +139,57 @@ class Network:
         self.schedule = topology if isinstance(topology, Schedule) else None
         self._graph = topology if isinstance(topology, Topology) else None
         self.runtime.agree("topology", topology.hash)
-        self.runtime.agree("mixing_rounds and contract_to", (mixing_rounds, self.contract_to))
         self.round, self.bytes = 0, 0
-        self.watch = Watch()
-        self._signature: tuple[Any, ...] = ()
-        self._n_ghost = 0
-        self._lanes: list[Lane] = []
+        self._check, self._message = MessageCheck(), Message(self.runtime)
         is_open = self.schedule is not None and self.schedule.is_open
-        self._peers = peers_of(None if is_open else self.topology.adjacency, self.runtime)
-        self._key = f"{topology.hash} {self.runtime.bounds.tolist()}"
-        self._known: dict[int, LocalMixing] = {}  # rounds of a schedule that repeats itself
-        self._lengths: dict[int, int] = {}
-        self.contraction: float | None = None
-        self.rounds_per_mix: int | None = None
-        self._fixed = self._decide()
+        peers = peers_of(None if is_open else self.topology.adjacency, self.runtime)
+        place = (self.runtime, peers, f"{topology.hash} {self.runtime.bounds.tolist()}")
+        self._fixed_rounds = FixedRounds(self._graph, *place) if self._graph is not None and self.n_agents > 1 else None
+        self._scheduled = ScheduledRounds(self.schedule, *place) if self.schedule is not None else None
+        self._decide()
+
+    def _decide(self) -> None:
+        """The rounds of a call, as far as they are known beforehand."""
+        self.runtime.agree("mixing_rounds and contract_to", (self.mixing_rounds, self.contract_to))
+        automatic = isinstance(self.mixing_rounds, str)
+        self._fixed: Rounds | None = None
+        self.rounds_per_mix: int | None = None if automatic else int(self.mixing_rounds)
+        self.contraction: float | None = self.contract_to if automatic else None
+        if self.n_agents == 1:
+            self._fixed, self.rounds_per_mix, self.contraction = (), 0, 0.0
+        elif self._fixed_rounds is not None:
+            self._fixed_rounds.decide(self.mixing_rounds, self.contract_to)
+            self._fixed, self.contraction = self._fixed_rounds.rounds, self._fixed_rounds.contraction
+            self.rounds_per_mix = len(self._fixed)
         self._coefficients = np.array([c for _, c in self._fixed or ()], dtype=np.float64).reshape(-1, 3)
+
+    def take_contraction(self, contract_to: float) -> None:
+        """Contract as far as an algorithm asks, unless the user gave `contract_to` or a number of rounds.
+
+        Parameters
+        ----------
+        contract_to : float
+            In (0, 1).
+
+        Examples
+        --------
+        >>> network = Network(Topology.ring(8))
+        >>> network.take_contraction(0.01)
+        >>> network.rounds_per_mix
+        7
+        """
+        if not self._is_asked and self.mixing_rounds == "auto" and contract_to != self.contract_to:
+            self.contract_to = float(contract_to)
+            self._decide()
+
+    @classmethod
+    def examples(cls, runtime: Runtime | None = None) -> list[Self]:
+        """Networks of six agents that the contract tests look at."""
+        ring = Topology.ring(6)
+        alternating = Schedule.alternating(Topology.complete(6), 3)
+        plans: tuple[tuple[Topology | Schedule, dict[str, Any]], ...]
+        plans = ((ring, {}), (ring, {"mixing_rounds": 2}), (alternating, {}), (alternating, {"mixing_rounds": 4}))
+        return [cls(graph, runtime=runtime, **options) for graph, options in plans]
 
     @property
     def topology(self) -> Topology:
@@ -195,69 +204,48 @@ class Network:
         """Whether every round has the same matrix."""
         return self.schedule is None
 
+    @property
+    def offers(self) -> frozenset[str]:
+        """What a recipe may ask of this network."""
+        return frozenset({"any_arrays", "scalars"} | ({"static"} if self.is_static else set()))
+
+    @property
+    def refused(self) -> Refusal | None:
+        """The first message of another rank that was refused since this was last set to None."""
+        return self._check.refused
+
+    @refused.setter
+    def refused(self, value: Refusal | None) -> None:
+        self._check.refused = value
+
     def __repr__(self) -> str:
-        return f"<Network of {self.schedule or self._graph!r}, mixing_rounds={self.mixing_rounds!r}>"
+        return f"<{type(self).__name__} of {self.schedule or self._graph!r}, mixing_rounds={self.mixing_rounds!r}>"
 
     def restart(self) -> None:
         """All agents begin again together, with y = grad: a network that remembers messages forgets them."""
 
-    def _decide(self) -> Rounds | None:
-        """All rounds of a call if they are always the same, else None."""
-        automatic = isinstance(self.mixing_rounds, str)
-        if self.n_agents == 1:
-            self.rounds_per_mix, self.contraction = 0, 0.0
-            return ()
-        if self._graph is None:
-            self.rounds_per_mix = None if automatic else int(self.mixing_rounds)
-            self.contraction = self.contract_to if automatic else None
-            return None
-        graph = self._graph
-        graph.check_contracts()
-        count = graph.rounds_to(self.contract_to) if automatic else int(self.mixing_rounds)
-        rounds, self.contraction = [PLAIN] * count, graph.sigma_2**count
-        self.runtime.agree("lambda_2 and lambda_n", (graph.lambda_2, graph.lambda_n))
-        if automatic and graph.is_symmetric:
-            rounds, self.contraction = chebyshev(graph.lambda_2, graph.lambda_n, self.contract_to)
-        self.rounds_per_mix = len(rounds)
-        local = localise(graph.mixing, self.runtime, self._peers, self._key)
-        return [(local, c) for c in rounds]
+    def snapshot(self) -> MixerState:
+        """What `restore` needs: rounds and bytes so far."""
+        return MixerState({}, {}, {"round": int(self.round), "bytes": int(self.bytes)})
 
-    def _scheduled(self, t: int) -> Rounds:
-        """The rounds of this call, looked up in the schedule from `round` on."""
-        if not isinstance(self.mixing_rounds, str):
-            return [(self._local(k), PLAIN) for k in range(self.round, self.round + self.mixing_rounds)]
-        assert self.schedule is not None
-        period = self.schedule.period
-        if period is not None and self.round % period in self._lengths:
-            count = self._lengths[self.round % period]
-            return [(self._local(k), PLAIN) for k in range(self.round, self.round + count)]
-        product, rounds = Product(self.n_agents), list[tuple[LocalMixing, Coefficients]]()
-        while not product.contracts(self.contract_to):
-            if len(rounds) == CAP * self.n_agents:
-                raise ValueError(
-                    f"schedule {self.schedule.name} must contract disagreement to {self.contract_to}, got more after "
-                    f"{len(rounds)} rounds of iteration {t} (from round {self.round} on); its rounds are not jointly "
-                    "connected often enough: add edges, or give mixing_rounds a number."
-                )
-            k = self.round + len(rounds)
-            mixing = self.schedule.mixing(k)
-            product.multiply(mixing)
-            rounds.append((self._local(k, mixing), PLAIN))
-        if period is not None:
-            self._lengths[self.round % period] = len(rounds)
-        return rounds
+    def restore(self, state: MixerState) -> None:
+        """Go on as the network went on that was saved.
 
-    def _local(self, k: int, mixing: Any = None) -> LocalMixing:
-        """What this rank does in global round k, remembered if the schedule repeats itself."""
-        assert self.schedule is not None
-        period = self.schedule.period
-        if period is not None and k % period in self._known:
-            return self._known[k % period]
-        mixing = self.schedule.mixing(k) if mixing is None else mixing
-        local = localise(mixing, self.runtime, self._peers, self._key)
-        if period is not None:
-            self._known[k % period] = local
-        return local
+        Parameters
+        ----------
+        state : MixerState
+            What `snapshot` returned, the entries of the agents held here.
+        """
+        self.round, self.bytes = int(state.numbers["round"]), int(state.numbers["bytes"])
+
+    def _rounds(self, t: int) -> Rounds:
+        """The rounds of the next call."""
+        if self._fixed is not None:
+            return self._fixed
+        assert self._scheduled is not None
+        if isinstance(self.mixing_rounds, int):
+            return self._scheduled.fixed(self.round, self.mixing_rounds)
+        return self._scheduled.contracting(self.round, self.contract_to, t)
 
     def mix(self, *arrays: Array, scalars: Array | None = None, t: int = 0) -> Mixed:
         """All mixing rounds of one iteration, every row and its scalars in one message.
@@ -267,51 +255,48 @@ class Network:
         *arrays : (n_local, P) float64 or float32
             Rows of the local agents, of one dtype; each may have its own P. They are not written to.
         scalars : (n_local,) or (n_local, S), optional
-            Numbers that ride along, in the precision of the arrays; neighbours hear them, they are not mixed.
+            Numbers that are sent along, in the precision of the arrays; neighbours receive them, they are not mixed.
         t : int
-            The iteration, for messages.
+            The iteration, for error messages.
 
         Returns
         -------
         mixed : Mixed
+            Its arrays belong to the caller.
 
         Raises
         ------
         ValueError
-            If an array has another shape or dtype, or the schedule never contracts to 0.25.
+            If an array has another shape or dtype, or the schedule never contracts as far as asked.
         """
         arrays = tuple([np.ascontiguousarray(x) for x in arrays])
         if self.is_at_once:
             return self._mix_at_once(arrays, scalars)
-        rounds = self._scheduled(t) if self._fixed is None else self._fixed
-        self._load(arrays, scalars, rounds)
-        lanes, exchanged = self._lanes, self.runtime.is_distributed
+        rounds, message, exchanged = self._rounds(t), self._message, self.runtime.is_distributed
+        message.load(arrays, scalars, max([local.plan.n_ghost for local, _ in rounds], default=0) if exchanged else 0)
+        lanes = message.lanes
         if exchanged:
-            self.watch.begin(lanes)
-        heard: Array | None = None
-        disagreement = size = None
+            self._check.begin(lanes)
+        received: Array | None = None
+        disagreement, size = np.zeros(self.n_local), None
         for k, (local, c) in enumerate(rounds):
             if exchanged:
-                self.runtime.exchange([*[lane.rows for lane in lanes], self._scalars], local.plan)
-                self.watch.look(lanes, self._scalars, local.plan, self.round)
+                self.runtime.exchange([*[lane.rows for lane in lanes], message.scalars], local.plan)
+                self._check.look(lanes, message.scalars, local.plan, self.round)
             if scalars is not None and (k == 0 or self._fixed is None):
-                now = local.heard(self._scalars)
-                heard = now if heard is None else np.maximum(heard, now, out=heard)
-            data = local.data if self._is_double else local.data32
+                now = local.neighbour_max(message.scalars)
+                received = now if received is None else np.maximum(received, now, out=received)
+            data = message.weights(local)
             for lane in lanes:
                 lane.mix(k, local, data, c, self.n_threads)
             if k == 0:
                 disagreement, size = change_of(arrays[0], lanes[0].local, 1.0 / c.scale, self.n_threads)
-            self.bytes += local.n_messages * self._row_bytes
+            self.bytes += local.n_messages * message.row_bytes
             self.round += 1
-        if heard is None:
-            heard = np.zeros((self.n_local, self._scalars.shape[1] or 1), dtype=arrays[0].dtype)
-        elif self._fixed is None:
-            heard[heard == -np.inf] = 0.0
-        if disagreement is None:  # a single agent
-            disagreement = np.zeros(self.n_local)
+        if received is not None and self._fixed is None:
+            received[received == -np.inf] = 0.0
         mixed = tuple([lane.finish(len(rounds)) for lane in lanes])
-        return Mixed(mixed, heard[:, 0] if self._one_scalar else heard, disagreement, size)
+        return Mixed(mixed, message.received(received), disagreement, size)
 
     @property
     def is_at_once(self) -> bool:
@@ -319,25 +304,23 @@ class Network:
         return bool(self._fixed) and not self.runtime.is_distributed
 
     def fixed_mixing(self, *arrays: Array, scalars: Array | None = None) -> FixedMixing:
-        """The rounds of one call, counted as done, for who does them elsewhere, where `is_at_once`.
+        """The rounds of one call for a kernel that does them, counted as done; only where `is_at_once`.
 
-        Arguments as for `mix`, contiguous. Who does not do them says so by `forgo`.
+        Arguments as for `mix`, contiguous. A caller that does not do them after all calls `undo_fixed_mixing`.
         """
         assert self._fixed
-        self._load(arrays, scalars, self._fixed)
+        message, local = self._message, self._fixed[0][0]
+        message.load(arrays, scalars, 0)
         self._count(len(self._fixed))
-        local = self._fixed[0][0]
-        csr = (local.indptr, local.indices, local.data if self._is_double else local.data32)
-        return FixedMixing([lane.reserve() for lane in self._lanes], csr, self._coefficients)
+        csr = (local.indptr, local.indices, message.weights(local))
+        return FixedMixing([lane.finish_later() for lane in message.lanes], csr, self._coefficients)
 
-    def forgo(self) -> None:
-        """The rounds that the last `fixed_mixing` counted were not done, and what it lent is free again."""
+    def undo_fixed_mixing(self) -> None:
+        """The rounds that the last `fixed_mixing` counted were not done."""
         self._count(-len(self._fixed or ()))
-        for lane in self._lanes:
-            lane.reserve()  # it changes places with the one kept before
 
     def _count(self, rounds: int) -> None:
-        self.bytes += rounds * self._fixed[0][0].n_messages * self._row_bytes if self._fixed else 0
+        self.bytes += rounds * self._fixed[0][0].n_messages * self._message.row_bytes if self._fixed else 0
         self.round += rounds
 
     def _mix_at_once(self, arrays: tuple[Array, ...], scalars: Array | None) -> Mixed:
@@ -347,54 +330,8 @@ class Network:
         for k, x in enumerate(arrays):
             change, norm = (disagreement, size) if k == 0 else (None, None)
             kernels.network_mix(out[k], change, norm, x, *csr, rounds, self.n_threads)
-        heard = np.zeros((self.n_local, self._scalars.shape[1] or 1), dtype=arrays[0].dtype)
+        received: Array | None = None
         if scalars is not None:
-            kernels.neighbour_max(heard, self._scalars, *csr)
-        return Mixed(tuple(out), heard[:, 0] if self._one_scalar else heard, disagreement, size)
-
-    def _load(self, arrays: tuple[Array, ...], scalars: Array | None, rounds: Rounds) -> None:
-        """Check the message, set up buffers where it is a new kind, and put it at the start of the lanes."""
-        n_ghost = max([local.plan.n_ghost for local, _ in rounds], default=0) if self.runtime.is_distributed else 0
-        signature = (*[(x.shape, x.dtype) for x in arrays], None if scalars is None else np.shape(scalars))
-        if signature != self._signature:
-            beside = () if scalars is None else (np.shape(scalars)[1:],)
-            widths = (*[(x.shape[1:], str(x.dtype)) for x in arrays], *beside)
-            self.runtime.agree("the width and precision of a message", widths)
-        if signature != self._signature or n_ghost > self._n_ghost:
-            self._bind(signature, n_ghost)
-        for lane, x in zip(self._lanes, arrays, strict=True):
-            lane.load(x, arrays)
-        if scalars is not None:
-            own = self._scalars[: self.n_local]
-            if self._one_scalar:
-                own[:, 0] = scalars
-            else:
-                own[...] = scalars
-
-    def _bind(self, signature: tuple[Any, ...], n_ghost: int) -> None:
-        """Check the shapes and set up buffers for them."""
-        *shapes, scalars = signature
-        n_local = self.n_local
-        if not shapes:
-            raise ValueError("mix needs at least one array, got none.")
-        for place, (shape, dtype) in enumerate(shapes):
-            if len(shape) != 2 or shape[0] != n_local or shape[1] == 0:
-                raise ValueError(
-                    f"array {place} must have shape (n_local, P) with one row for each of the {n_local} agents held "
-                    f"here, got {shape}."
-                )
-            if dtype != shapes[0][1] or dtype not in (np.float64, np.float32):
-                raise ValueError(
-                    f"all arrays of one message must be float64 or float32 alike, got {shapes[0][1]} and {dtype}."
-                )
-        if scalars is not None and (len(scalars) not in (1, 2) or scalars[0] != n_local):
-            raise ValueError(
-                f"scalars must have shape (n_local,) or (n_local, S) for the {n_local} agents held here, got {scalars}."
-            )
-        dtype, widths = shapes[0][1], [shape[1] for shape, _ in shapes]
-        n_scalars = 0 if scalars is None else math.prod(scalars[1:])
-        self._lanes = [Lane(n_local, n_ghost, width, dtype) for width in widths]
-        self._scalars = np.zeros((n_local + n_ghost, n_scalars), dtype=dtype)
-        self._one_scalar, self._is_double = scalars is None or len(scalars) == 1, dtype == np.float64
-        self._row_bytes = (sum(widths) + n_scalars) * dtype.itemsize
-        self._signature, self._n_ghost = signature, n_ghost
+            received = np.zeros_like(self._message.scalars)
+            kernels.neighbour_max(received, self._message.scalars, *csr)
+        return Mixed(tuple(out), self._message.received(received), disagreement, size)

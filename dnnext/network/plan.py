@@ -51,11 +51,11 @@ class LocalMixing:
         """The weights in the precision of the message."""
         return self.data if dtype == np.float64 else self.data32
 
-    def heard(self, scalars: Array) -> Array:
+    def neighbour_max(self, scalars: Array) -> Array:
         """Largest scalar of the direct neighbours: (n_local + n_ghost, S) -> (n_local, S); -inf where there is none."""
-        heard = np.empty((self.plan.n_local, scalars.shape[1]), dtype=scalars.dtype)
-        kernels.neighbour_max(heard, scalars, self.indptr, self.indices, self.data_as(scalars.dtype))
-        return heard
+        largest = np.empty((self.plan.n_local, scalars.shape[1]), dtype=scalars.dtype)
+        kernels.neighbour_max(largest, scalars, self.indptr, self.indices, self.data_as(scalars.dtype))
+        return largest
 
 
 def peers_of(adjacency: sp.csr_array | None, runtime: Runtime) -> tuple[int, ...]:

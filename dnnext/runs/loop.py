@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dnnext.network import Refusal
+from dnnext.network.mixer import MixerState
 from dnnext.runs.alarm import Alarm
 from dnnext.runs.history import History, mean_over_agents, measure
 from dnnext.runs.interruption import Interruption
@@ -181,12 +182,12 @@ class Run:
         """What happened to any agent, the same answer on every rank."""
         if before is None:  # nobody else to ask, no message to refuse
             return Vote(int(raised.argmax()) if raised.any() else None, late, asked)
-        agents, watch = self.network.runtime.agents, self.network.watch
+        agents, refused = self.network.runtime.agents, self.network.refused
         votes = np.zeros((len(agents), 6))
         votes[:, 0] = np.where(raised, self.network.n_agents - np.asarray(agents), 0)
         votes[:, 1], votes[:, 2] = late, asked
-        if watch.refused is not None:
-            votes[0, 3:], watch.refused = (watch.refused.agent + 1, watch.refused.round, watch.refused.wild), None
+        if refused is not None:
+            votes[0, 3:], self.network.refused = (refused.agent + 1, refused.round, refused.wild), None
         every = self.network.runtime.all_agents(votes)
         self.refuse(every, before)
         alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
@@ -229,8 +230,8 @@ class Run:
         if self.best is not None:
             model = {"objective": np.array(self.best.objective), "w": self.best.w_bar}
             saved.add("best", Snapshot({"w": self.best.w, "y": self.best.y}, model))
-        saved.numbers |= {"round": self.network.round, "bytes": self.network.bytes, "seconds": self.seconds}
-        saved.numbers |= {"retreats": self.retreats, "ended_by": list(self.ended_by)}
+        saved.add("network", Snapshot(*self.network.snapshot()))
+        saved.numbers |= {"seconds": self.seconds, "retreats": self.retreats, "ended_by": list(self.ended_by)}
         for name, callback in self.named_callbacks():
             if hasattr(callback, "lasting"):
                 saved.add(name, callback.lasting())
@@ -253,7 +254,9 @@ class Run:
                 float(saved.shared["best.objective"]), np.array(saved.shared["best.w"]),
                 np.array(saved.agents["best.w"]), np.array(saved.agents["best.y"]),
             )  # fmt: skip
-        self.network.round, self.network.bytes = int(saved.numbers["round"]), int(saved.numbers["bytes"])
+        before = saved.below("network")
+        numbers = before.numbers or saved.numbers  # of an older file
+        self.network.restore(MixerState(before.agents, before.shared, numbers))
         self.seconds = float(saved.numbers["seconds"])
         if self.network.runtime.rank == 0:
             self.network.runtime.bytes_wire += int(self.history["bytes_wire"][-1])

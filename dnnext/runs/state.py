@@ -131,7 +131,7 @@ class State:
         else:
             mixed = network.mix(self.z, numbers.astype(self.z.dtype), self.y, t=self.t)
             self.w, self.mixed, self.y = mixed.arrays
-        self.received, self.disagreement = mixed.heard.astype(np.float64), mixed.disagreement
+        self.received, self.disagreement = mixed.received.astype(np.float64), mixed.disagreement
         self.size = row_norms(self.z) if mixed.size is None else mixed.size
 
     def track(self, values: Array) -> None:

@@ -229,3 +229,22 @@ def test_running_sums_refuse_to_go_on_without_their_totals():
     network.round = 12
     with pytest.raises(ValueError, match="running sums cannot go on from round 12"):
         network.mix(np.zeros((A, 2)), np.zeros((A, 2)))
+
+
+@pytest.mark.parametrize("answer", [KnownLoss, RunningSums])
+def test_a_checkpoint_goes_on_to_the_bit(tmp_path, answer):
+    from dnnext.callbacks import Checkpoint
+    from dnnext.checkpoint import read
+
+    def network():
+        return answer(GRAPHS["ring"], Faults(**BAD, random_state=1))
+
+    problem, algorithm = small(), NEXT(step=0.5)
+    whole = algorithm.run(problem, network(), max_iter=30, warn=False)
+    saves = [Checkpoint(tmp_path, every=13)]
+    algorithm.run(problem, network(), max_iter=13, warn=False, callbacks=saves)
+    again = network()
+    resumed = algorithm.run(problem, again, max_iter=30, warn=False, resume=read(tmp_path, problem.runtime))
+    np.testing.assert_array_equal(resumed.w, whole.w)
+    np.testing.assert_array_equal(resumed.y, whole.y)
+    assert again.bytes == whole.history["bytes"][-1]

@@ -111,6 +111,6 @@ def test_small_things_that_grow_are_believed(lockstep):
         rows = np.zeros((len(runtime.agents), 2))
         for size in (0, 1e-9, 1.0, 1e6, 1e-3):
             network.mix(rows + size)
-        assert network.watch.refused is None
+        assert network.refused is None
 
     lockstep(A, 2, program)

@@ -33,7 +33,7 @@ def play(source, runtime, rounds, dtype, n_threads=1):
     for t in range(CALLS):
         mixed = network.mix(w, y, scalars=beta if t % 2 else beta[:, 0], t=t)
         w, y = mixed.arrays
-        out += [w.copy(), y.copy(), mixed.heard.copy(), mixed.disagreement.copy()]
+        out += [w.copy(), y.copy(), mixed.received.copy(), mixed.disagreement.copy()]
         w[:] = np.sin(3 * w)
         y += np.cos(w[:, :1])
         beta = np.abs(beta) + 0.5 * mixed.disagreement[:, None].astype(dtype)

@@ -1,4 +1,4 @@
-"""Mixing against dense algebra: rounds, what is heard, disagreement, bytes, buffers, sentences."""
+"""Mixing against dense algebra: rounds, what is received, disagreement, bytes, buffers, sentences."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_one_agent_talks_to_nobody():
             np.testing.assert_array_equal(mixed.arrays[0], z)
             assert mixed.arrays[0] is not z
             assert (network.round, network.bytes, network.rounds_per_mix) == (0, 0, 0)
-            np.testing.assert_array_equal(mixed.heard, [0.0])
+            np.testing.assert_array_equal(mixed.received, [0.0])
             np.testing.assert_array_equal(mixed.disagreement, [0.0])
 
 
@@ -101,30 +101,30 @@ def test_arrays_travel_together_as_they_would_alone(dtype):
     assert all(a.flags.c_contiguous for a in together.arrays)
 
 
-def brute_heard(net, scalars):
+def brute_received(net, scalars):
     return np.array([scalars[net.neighbours(i)].max(axis=0, initial=0) for i in range(net.n_agents)])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_heard_is_the_largest_of_the_neighbours(dtype):
     scalars = np.random.default_rng(0).random(10)
-    heard = Network(GRAPH).mix(draw(dtype=dtype), scalars=scalars).heard
-    assert heard.shape == (10,)
-    np.testing.assert_array_equal(heard, brute_heard(GRAPH, scalars.astype(dtype)))
-    star = Network(Topology.star(10)).mix(draw(), scalars=scalars).heard
+    received = Network(GRAPH).mix(draw(dtype=dtype), scalars=scalars).received
+    assert received.shape == (10,)
+    np.testing.assert_array_equal(received, brute_received(GRAPH, scalars.astype(dtype)))
+    star = Network(Topology.star(10)).mix(draw(), scalars=scalars).received
     np.testing.assert_array_equal(star, [scalars[1:].max()] + [scalars[0]] * 9)
 
 
 def test_several_scalars_may_ride():
     scalars = np.random.default_rng(0).random((10, 3))
     mixed = Network(GRAPH).mix(draw(), scalars=scalars)
-    np.testing.assert_array_equal(mixed.heard, brute_heard(GRAPH, scalars))
-    np.testing.assert_array_equal(Network(GRAPH).mix(draw()).heard, np.zeros(10))
+    np.testing.assert_array_equal(mixed.received, brute_received(GRAPH, scalars))
+    np.testing.assert_array_equal(Network(GRAPH).mix(draw()).received, np.zeros(10))
 
 
 def test_scalars_are_heard_as_they_are_even_below_zero():
     scalars = -1.0 - np.arange(4.0)
-    np.testing.assert_array_equal(Network(Topology.path(4)).mix(draw(4), scalars=scalars).heard, [-2, -1, -2, -3])
+    np.testing.assert_array_equal(Network(Topology.path(4)).mix(draw(4), scalars=scalars).received, [-2, -1, -2, -3])
 
 
 @pytest.mark.parametrize("source", ["link_failures", "gossip"])
@@ -135,9 +135,9 @@ def test_a_schedule_hears_over_all_rounds_of_the_call(source):
         network = Network(schedule, mixing_rounds=rounds)
         for _ in range(3):
             first = network.round
-            heard = network.mix(draw(), scalars=scalars).heard
-            each = [brute_heard(schedule(k), scalars) for k in range(first, network.round)]
-            np.testing.assert_array_equal(heard, np.max(each, axis=0))
+            received = network.mix(draw(), scalars=scalars).received
+            each = [brute_received(schedule(k), scalars) for k in range(first, network.round)]
+            np.testing.assert_array_equal(received, np.max(each, axis=0))
 
 
 @pytest.mark.parametrize("rounds", ["auto", 1, 3])

@@ -57,7 +57,7 @@ def mixed(d, network):
     scalars = d.pick([None, np.zeros(network.n_local)])
     for _ in range(2):
         out = network.mix(z, z, scalars=scalars)
-        need(np.isfinite(out.arrays[0]).all() and np.isfinite(out.heard).all(), "mixing gave NaN")
+        need(np.isfinite(out.arrays[0]).all() and np.isfinite(out.received).all(), "mixing gave NaN")
         need(np.allclose(out.arrays[1].mean(0), z.mean(0), atol=1e-5), "mixing lost the mean")
 
 

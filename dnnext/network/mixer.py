@@ -1,0 +1,158 @@
+"""The contract between a recipe and what averages its arrays: `mix`, what a mixer offers, how it is saved."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext.network.messages import Refusal
+from dnnext.runtime import Runtime
+
+__all__ = ["OFFERS", "Mixed", "Mixer", "MixerState", "check_offers"]
+
+Array = NDArray[Any]
+
+# What a recipe may need, and the words of the sentence that refuses it.
+OFFERS = {
+    "any_arrays": "mixes any number of arrays; without it the last of two or more arrays must be a tracker",
+    "scalars": "passes scalars on to the neighbours",
+    "static": "has the same matrix in every round",
+}
+
+
+class Mixed(NamedTuple):
+    """What `mix` returns.
+
+    Attributes
+    ----------
+    arrays : tuple of (n_local, P)
+        The mixed arrays, in the order given. They belong to the caller.
+    received : (n_local,) or (n_local, S)
+        Largest scalar received from the direct neighbours over all rounds of this call, own excluded; 0 where there was
+        none.
+    disagreement : (n_local,) float64
+        ``||z_i - sum_j c_ij z_j|| / ||z_i||`` of the first array in the first round; 0 where z_i is 0, infinite
+        where it is not a number.
+    size : (n_local,) float64 or None
+        ``||z_i||`` of the first array, where it was a by-product.
+
+    Examples
+    --------
+    >>> from dnnext.network import Network, Topology
+    >>> mixed = Network(Topology.complete(2)).mix(np.array([[0.0], [2.0]]), scalars=np.array([3.0, 5.0]))
+    >>> mixed.arrays[0].ravel(), mixed.received
+    (array([1., 1.]), array([5., 3.]))
+    """
+
+    arrays: tuple[Array, ...]
+    received: Array
+    disagreement: NDArray[np.float64]
+    size: NDArray[np.float64] | None = None
+
+
+class MixerState(NamedTuple):
+    """All that the next call of `mix` depends on, beside its arguments.
+
+    Attributes
+    ----------
+    agents : dict of name to array
+        With one entry per local agent.
+    shared : dict of name to array
+        Equal on every rank.
+    numbers : dict
+        Plain values, equal on every rank, that JSON can hold.
+
+    Examples
+    --------
+    >>> from dnnext.network import Network, Topology
+    >>> Network(Topology.ring(3)).snapshot().numbers
+    {'round': 0, 'bytes': 0}
+    """
+
+    agents: dict[str, Array]
+    shared: dict[str, Array]
+    numbers: dict[str, Any]
+
+
+class Mixer(Protocol):
+    """Averages the rows of the agents with those of their neighbours: ``w_i <- sum_j c_ij z_j``, C doubly stochastic.
+
+    The mean over the agents is preserved and equal rows stay as they are. Results are equal bit for bit over threads
+    and ranks. Ranks call the methods in the same order.
+
+    Attributes
+    ----------
+    n_agents : int
+        Agents of the whole network.
+    runtime : Runtime
+        Where they live.
+    round : int
+        Rounds done so far.
+    bytes : int
+        Bytes sent by all agents so far.
+    offers : frozenset of str
+        Keys of `OFFERS`; a recipe's `needs` are compared with them once, before the run.
+    refused : Refusal or None
+        The first message that was refused since this was last set to None.
+
+    Examples
+    --------
+    >>> from dnnext.network import Network, Topology
+    >>> mixer: Mixer = Network(Topology.complete(2))
+    >>> mixer.mix(np.array([[0.0], [2.0]])).arrays[0].tolist(), sorted(mixer.offers)
+    ([[1.0], [1.0]], ['any_arrays', 'scalars', 'static'])
+    """
+
+    n_agents: int
+    runtime: Runtime
+    round: int
+    bytes: int
+    refused: Refusal | None
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What this mixer can do beside the contract, keys of `OFFERS`."""
+
+    def mix(self, *arrays: Array, scalars: Array | None = None, t: int = 0) -> Mixed:
+        """All mixing rounds of one iteration; arrays (n_local, P), float64 or float32 alike, are not written to."""
+
+    def restart(self) -> None:
+        """Forget earlier messages: all agents begin again together, with y = grad."""
+
+    def snapshot(self) -> MixerState:
+        """What `restore` needs; copies."""
+
+    def restore(self, state: MixerState) -> None:
+        """Go on as the mixer went on that was saved, to the bit, on any number of ranks."""
+
+
+def check_offers(mixer: Mixer, needs: Iterable[str], recipe: str) -> None:
+    """The mixer offers all that the recipe needs.
+
+    Parameters
+    ----------
+    mixer : Mixer
+        What the run is to use.
+    needs : iterable of str
+        Keys of `OFFERS`.
+    recipe : str
+        The recipe's name, for the sentence.
+
+    Raises
+    ------
+    ValueError
+        Naming the first thing that is missing.
+
+    Examples
+    --------
+    >>> from dnnext.network import Faults, RunningSums, Topology
+    >>> check_offers(RunningSums(Topology.ring(4), Faults()), {"any_arrays"}, "DGD")
+    Traceback (most recent call last):
+    ValueError: network must be one that mixes any number of arrays; ..., for DGD needs that, got RunningSums, ...
+    """
+    for need in sorted(set(needs) - mixer.offers):
+        raise ValueError(
+            f"network must be one that {OFFERS.get(need, need)}, for {recipe} needs that, got {type(mixer).__name__}, "
+            "which does not: choose another network or another algorithm."
+        )
