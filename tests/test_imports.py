@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = ("docs/gallery/", "bench/peers/run_", "bench/kernels/child_", "bench/experiments/large_child")
+PROGRAMS = ("docs/gallery/", "bench/rivals/peers/run_", "bench/speed/kernels/child_", "bench/rivals/large_child")
 PROGRAMS += ("tests/mpi/in_", "tests/mpi/job", "tests/mpi/faults")  # run by name in processes of their own
 FOREIGN = """docutils.nodes hypothesis joblib matplotlib.pyplot mpi4py networkx numpy onnx pandas pyarrow pytest rich
 scipy.optimize scipy.sparse.linalg scipy.special sklearn.datasets sklearn.experimental sklearn.neural_network sphinx

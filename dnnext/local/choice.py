@@ -1,4 +1,4 @@
-"""Which solver is the cheapest for a subproblem: one model of their cost, which ``python -m bench.choice`` measures.
+"""Which solver is the cheapest for a subproblem: one model of cost, measured by ``python -m bench.speed.solvers``.
 
 # Design
 # Operations are counted and weighed in nanoseconds of one core (float64; only ratios matter), by `Curved.costs` of the
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Nanoseconds, from bench.choice as those of dnnext.models.mlp_costs are.
+# Nanoseconds, from bench.speed.solvers as those of dnnext.models.mlp_costs are.
 SWEEP = 0.22, 0.6  # per number of B in a sweep of descent: B near the core, or not
 STEP = 13_000.0, 25_000.0  # per step of conjugate gradients and of FISTA, all agents together
 

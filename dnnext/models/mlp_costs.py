@@ -1,9 +1,9 @@
 """What the kernels of an MLP cost: operations counted and weighed in nanoseconds of one core.
 
 # Design
-# float64 and one x86-64-v4 core with OpenBLAS, as ``python -m bench.choice`` measures; only ratios matter. Threads,
-# ranks and the agents of this process are left out: what is chosen by these numbers changes the bits of a result, so
-# every process must choose alike.
+# float64 and one x86-64-v4 core with OpenBLAS, as ``python -m bench.speed.solvers`` measures; only ratios matter.
+# Threads, ranks and the agents of this process are left out: what is chosen by these numbers changes the bits of a
+# result, so every process must choose alike.
 """
 
 from collections.abc import Sequence

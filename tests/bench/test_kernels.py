@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from bench.kernels import __main__ as table
-from bench.kernels import formulas
-from bench.kernels.clock import Child, Row, measure, summary, total
-from bench.kernels.curvature import one_agent
-from bench.kernels.gradient import flat, gradient_row, network
+from bench.speed.kernels import __main__ as table
+from bench.speed.kernels import formulas
+from bench.speed.kernels.clock import Child, Row, measure, summary, total
+from bench.speed.kernels.curvature import one_agent
+from bench.speed.kernels.gradient import flat, gradient_row, network
 from dnnext import kernels
 
 TANH = kernels.ACTIVATIONS["tanh"]

@@ -1,16 +1,15 @@
 """The baselines of the evidence compute what they say, and a study goes on where it stopped."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 
-from bench import data, provenance
-from bench.experiments import common, rivals
+from bench import cases, data, study
+from bench.rivals import baselines as rivals
+from bench.rivals import large, large_child
 
 
 def a_case(name, n_agents=3, hidden=(6,)):
-    return common.Case.of(data.load(name), n_agents, hidden=hidden, seed=1)
+    return cases.Case.of(data.load(name), n_agents, hidden=hidden, seed=1)
 
 
 @pytest.mark.parametrize("name", ["diabetes", "breast_cancer", "wine"])
@@ -58,57 +57,55 @@ def test_a_rival_trains(rival):
 
 
 def test_a_kept_run_is_not_run_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "CACHE", tmp_path)
+    monkeypatch.setattr(study, "CACHE", tmp_path)
     calls = []
 
     def run():
         calls.append(1)
         return {"u": np.array([1.5]), "n": np.int64(3)}
 
-    assert provenance.kept("x", {"seed": 0}, run) == provenance.kept("x", {"seed": 0}, run) == {"u": [1.5], "n": 3}
-    provenance.kept("x", {"seed": 1}, run)
-    provenance.kept("x", {"seed": 1}, run, fresh=True)
+    assert study.kept("x", {"seed": 0}, run) == study.kept("x", {"seed": 0}, run) == {"u": [1.5], "n": 3}
+    study.kept("x", {"seed": 1}, run)
+    study.kept("x", {"seed": 1}, run, fresh=True)
     assert len(calls) == 3
 
 
 @pytest.mark.parametrize("state", [{"only": True}, {"until": 0.0}, {"clocks": False}])
 def test_what_may_not_be_started_is_said_and_what_was_kept_is_shown(tmp_path, monkeypatch, state):
-    monkeypatch.setattr(provenance, "CACHE", tmp_path)
-    done = provenance.kept("x", {"seed": 0}, lambda: {"s": 1.0}, clock=True)
+    monkeypatch.setattr(study, "CACHE", tmp_path)
+    done = study.kept("x", {"seed": 0}, lambda: {"s": 1.0}, clock=True)
     for name, value in state.items():
-        monkeypatch.setattr(provenance.Keeping, name, value)
-    assert provenance.kept("x", {"seed": 0}, dict, clock=True) == done
+        monkeypatch.setattr(study.Keeping, name, value)
+    assert study.kept("x", {"seed": 0}, dict, clock=True) == done
     missing = []
-    assert common.finished("seed 1", lambda: provenance.kept("x", {"seed": 1}, dict, clock=True), missing) is None
+    assert study.finished("seed 1", lambda: study.kept("x", {"seed": 1}, dict, clock=True), missing) is None
     assert missing == ["seed 1"]
 
 
 def test_a_disturbed_clock_is_read_again_and_the_calmer_reading_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "CACHE", tmp_path)
+    monkeypatch.setattr(study, "CACHE", tmp_path)
     readings = iter(
         [{"s": 3.0, "others": 1.5}, {"s": 2.0, "others": 0.8}, {"s": 9.0, "others": 1.9}, {"s": 1.0, "others": 0.1}]
     )
-    seen = [provenance.kept("x", {}, lambda: next(readings), clock=True)["s"] for _ in range(5)]
+    seen = [study.kept("x", {}, lambda: next(readings), clock=True)["s"] for _ in range(5)]
     assert seen == [3.0, 2.0, 2.0, 1.0, 1.0]
 
 
 def test_a_missing_peer_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "CACHE", tmp_path)
-    assert provenance.kept("x", {}, lambda: "missing: no environment") == "missing: no environment"
-    assert provenance.kept("x", {}, lambda: {"s": 1.0}) == {"s": 1.0}
+    monkeypatch.setattr(study, "CACHE", tmp_path)
+    assert study.kept("x", {}, lambda: "missing: no environment") == "missing: no environment"
+    assert study.kept("x", {}, lambda: {"s": 1.0}) == {"s": 1.0}
 
 
 def test_the_trace_of_a_search_ends_at_the_goal_that_of_a_clock_later():
-    child = import_module("bench.experiments.large_child")
     table = {"x_test": np.zeros(4), "y_test": np.array([0, 1, 0, 1])}
     for what, ends in (("search", True), ("clock", False)):
         told = {"score": "accuracy", "goal": 0.75, "seconds": 60.0, "what": what}
-        trace = child.Trace(table, told)
+        trace = large_child.Trace(table, told)
         trace.start()
         assert not trace(lambda x: np.array([1.0, -1, -1, -1]))
         assert trace(lambda x: np.array([-1.0, 1, -1, -1])) is ends
         assert [score for _, _, score in trace.rows] == [0.25, 0.75]
-    large = import_module("bench.experiments.large")
     assert large.time_to([[1.0, 2.0, 0.5], [3.0, 4.0, 0.9], [5.0, 6.0, 0.9]], 0.9) == (3.0, 4.0)
     assert large.time_to([[1.0, 2.0, 0.5]], 0.9) is None
 
@@ -116,13 +113,12 @@ def test_the_trace_of_a_search_ends_at_the_goal_that_of_a_clock_later():
 def test_average_precision_is_that_of_scikit_learn():
     from sklearn.metrics import average_precision_score
 
-    child = import_module("bench.experiments.large_child")
     rng = np.random.default_rng(0)
     raw, y = rng.standard_normal(50), rng.integers(0, 2, 50)
-    assert child.average_precision(raw, y) == pytest.approx(average_precision_score(y, raw))
+    assert large_child.average_precision(raw, y) == pytest.approx(average_precision_score(y, raw))
 
 
 def test_a_table_is_aligned():
-    lines = provenance.markdown(["a", "long"], [[1.23456, None], ["x", 10]]).splitlines()
+    lines = study.markdown(["a", "long"], [[1.23456, None], ["x", 10]]).splitlines()
     assert lines[2] == "| 1.235 | -    |"
     assert len({len(line) for line in lines}) == 1

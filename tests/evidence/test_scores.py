@@ -1,4 +1,4 @@
-"""Nothing tuned, ten agents: as good as scikit-learn's MLP on the pooled data. `bench/scores.py` prints the table."""
+"""Nothing tuned, ten agents: as good as scikit-learn's MLP on the pooled data. See `bench/rivals/scores.py`."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Bad input of every kind ends in a result or in a documented sentence; `bench/fuzz.py` tries many more."""
+"""Bad input of every kind ends in a result or in a documented sentence; `bench/robustness/fuzz.py` tries many more."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,4 +1,4 @@
-"""Cases that try to break things: one text for hypothesis, which shrinks, and for `bench/fuzz.py`, which counts.
+"""Cases that try to break things: one text for hypothesis, which shrinks, and `bench/robustness/fuzz.py`, which counts.
 
 A case is a function of a `Draw`. It returns a word for what happened ("fit", "refused: ValueError", ...) or raises
 `Broken`: a crash, a number that is not finite, a warning that is not ours, or an exception nobody documents.

@@ -1,0 +1,1 @@
+"""How fast and how far: methods, networks, blocks, curvature."""

@@ -1,1 +1,0 @@
-"""Every hot path beside its peers (``python -m bench.kernels``) and beside its NumPy twin (``bench.kernels.twins``)."""

@@ -1,1 +1,0 @@
-"""Peers, each in a process and an environment of its own: `python -m bench.peers`."""

@@ -1,0 +1,1 @@
+"""Other methods and other people's software on the same data."""

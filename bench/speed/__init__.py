@@ -1,0 +1,1 @@
+"""Time and memory: kernels, an iteration, growth, ranks."""
