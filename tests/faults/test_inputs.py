@@ -51,6 +51,7 @@ def test_truth_values_are_numbers():
     np.testing.assert_array_equal(fit(X > 0, Y).predict(X > 0), fit((X > 0) * 1.0, Y).predict((X > 0) * 1.0))
 
 
+@pytest.mark.filterwarnings("ignore:n_agents=.* but there are .* rows")
 @pytest.mark.parametrize(
     ("x", "y", "params"),
     [
