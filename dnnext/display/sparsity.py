@@ -78,7 +78,10 @@ class SparsityDisplay:
         """
         from sklearn.utils.validation import check_is_fitted
 
+        from dnnext.estimators.regimes import check_network
+
         check_is_fitted(estimator)
+        check_network(estimator, "SparsityDisplay")
         layers = [weight for weight, _ in estimator._network.model.unpack(estimator._network.row)]
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)

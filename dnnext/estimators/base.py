@@ -28,6 +28,7 @@ from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_
 from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import SETTLED, Online, progress_moved, progress_of
 from dnnext.estimators.ranks import OverRanks
+from dnnext.estimators.regimes import check_full, check_network, full_rows, is_tangent, of_regime
 from dnnext.estimators.renamed import refuse_old_names
 from dnnext.estimators.rows import Named, check_agent, check_weight, dense, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
@@ -126,7 +127,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         with open_runtime(self, parts.n_agents, ranks=ranks) as runtime:
             parts = parts.of_agents(runtime.agents)
             moments = self._moments(parts, runtime)
-            problem = self._problem(parts, moments, runtime)
+            problem = self._problem(parts, moments, runtime, seeds)
             del parts, rows  # the problem has its own, standardised copy
             score = None if evaluation is None else self._scorer(problem.model, moments, *evaluation)
             return self._train(problem, graph, moments, seeds, score, resumed=resumed)
@@ -212,14 +213,15 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         return self._expose(problem, graph, moments, result, watch)
 
     @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
-    def _problem(self, parts, moments, runtime, seen=0.0):
+    def _problem(self, parts, moments, runtime, seeds, seen=0.0):
         """The Problem of these parts; alpha="auto" counts their rows and those `seen` before."""
         dtype = choices.make_dtype(self.dtype)
         targets = self._targets(parts.y)
         layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
-        model = MLP(layers, activation=self.activation)
+        model = of_regime(self.regime, MLP(layers, activation=self.activation), seeds, dtype)
         n_rows = int(runtime.sum_agents(parts.n_rows)) + seen
-        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_rows, len(layers) - 1)
+        n_layers = model.layout.n_layers
+        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_rows, n_layers)
         x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
         cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
         if not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any():
@@ -257,7 +259,10 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
     def _start(self, problem, moments, seeds):
         """The common first row: Glorot-uniform, or the fitted weights under warm_start unless all are zero."""
         model, dtype, row = problem.model, choices.make_dtype(self.dtype), None
+        if self.warm_start:
+            check_full(self, "warm_start=True")
         if self.warm_start and hasattr(self, "_network"):
+            check_network(self, "warm_start=True")
             old = self._network.model
             if old.layers != model.layers or old.activation != model.activation:
                 raise ValueError(
@@ -292,7 +297,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         if runtime.is_distributed and graph.n_agents == n_agents:  # every rank knows all rows: it may know all views
             views, n_rows = runtime.all_agents(views), problem.agent_rows
         self._set_network(FittedNetwork(problem.model, np.array(row), moments))
-        self._agent_rows = np.array(views)
+        self._agent_rows = np.array(full_rows(problem.model, views))
         self._graph, self._agent_samples = graph, n_rows.tolist()
         self._progress = None
         if not runtime.is_distributed and result.state is not None and len(result.state.w) == n_agents:
@@ -308,7 +313,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         self.status_ = "early_stopping" if watch is not None and watch.stopped else result.status
         self.n_agents_ = n_agents
         self.topology_ = graph.topology
-        self.n_outputs_ = problem.model.layers[-1]
+        self.n_outputs_ = problem.model.n_outputs
         self._settled = {name: getattr(self, name) for name in SETTLED}
         if result.warning and runtime.rank == 0:
             warnings.warn(result.warning, ConvergenceWarning, stacklevel=5)
@@ -316,6 +321,10 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
 
     def _set_network(self, network):
         self._network = network
+        if is_tangent(self):
+            for name in ("coefs_", "intercepts_", "active_inputs_", "n_active_units_"):  # of an earlier fit
+                vars(self).pop(name, None)
+            return
         self.coefs_, self.intercepts_ = network.fold()
         self.active_inputs_ = active_inputs(network.model, network.row)
         self.n_active_units_ = n_active_units(network.model, network.row)

@@ -18,6 +18,7 @@ from dnnext import _checks
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.models.risks import REGIMES
 from dnnext.network import Network
 from dnnext.problem import (
     PENALTIES,
@@ -109,6 +110,7 @@ RULES = {
     "n_agents": ("an integer >= 1", _whole(1)),
     "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
     "algorithm": (f"one of {_listed(ALGORITHMS)} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
+    "regime": (f"one of {_listed(REGIMES)}", _one_of(*REGIMES)),
     "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),

@@ -15,6 +15,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from dnnext.estimators.regimes import check_network
+
 SKLEARN_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
 ONNX_ACTIVATIONS = {"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
 OPSET = 17
@@ -50,6 +52,7 @@ class Exports:
         True
         """
         check_is_fitted(self)
+        check_network(self, "to_sklearn")
         activation = self._network.model.activation
         if activation not in SKLEARN_ACTIVATIONS:
             raise ValueError(
@@ -102,6 +105,7 @@ class Exports:
         >>> net.load_state_dict(clf.to_torch_state_dict())  # doctest: +SKIP
         """
         check_is_fitted(self)
+        check_network(self, "to_torch_state_dict")
         try:
             import torch
         except ImportError:
@@ -142,6 +146,7 @@ class Exports:
         >>> label, probabilities = session.run(None, {"X": X})  # doctest: +SKIP
         """
         check_is_fitted(self)
+        check_network(self, "to_onnx")
         try:
             import onnx
         except ImportError:

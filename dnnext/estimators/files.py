@@ -20,8 +20,10 @@ from dnnext import _version
 from dnnext.estimators.data import Moments
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
+from dnnext.estimators.regimes import is_tangent
 from dnnext.estimators.renamed import translated
 from dnnext.estimators.rows import plain_labels
+from dnnext.models import Linearised
 from dnnext.network import Topology
 from dnnext.problem import MLP
 from dnnext.runs.archive import read_archive, write_archive
@@ -43,6 +45,7 @@ def save(estimator, path, notes=None):
     """
     params, objects = split_params(estimator.get_params(deep=False))
     network = estimator._network
+    base = network.model.model if is_tangent(estimator) else network.model
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -50,15 +53,15 @@ def save(estimator, path, notes=None):
         "class": type(estimator).__name__,
         "params": params,
         "objects": objects,
-        "layers": list(network.model.layers),
-        "activation": network.model.activation,
+        "layers": list(base.layers),
+        "activation": base.activation,
         "counts": {name: _plain(getattr(estimator, name)) for name in COUNTS if hasattr(estimator, name)},
         "y_is_flat": getattr(estimator, "_y_is_flat", None),
         "loss": estimator._trained_loss if isinstance(estimator._trained_loss, str) else None,
         "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
         "notes": notes or {},
     }
-    arrays = {"row": network.row}
+    arrays = {"row": network.row} | ({"start": network.model.w0} if is_tangent(estimator) else {})
     arrays |= {f"moments.{name}": getattr(network.moments, name) for name in Moments.__dataclass_fields__}
     arrays |= {f"history.{name}": column for name, column in estimator.history_.items()}
     if hasattr(estimator, "classes_"):
@@ -142,6 +145,7 @@ def _check_arrays(header, arrays):
         if array.dtype.kind not in wanted or (wanted == "US" and name != "classes"):
             raise ValueError(f"{name} holds {array.dtype}")
     shapes = {"row": (model.n_params,), "moments.x_mean": (inputs,), "moments.x_scale": (inputs,)}
+    shapes |= {"start": (model.n_params,)} if "start" in arrays else {}
     shapes |= {"moments.y_mean": (outputs,), "moments.y_scale": (outputs,)}
     shapes |= {} if "view" in header else {"agents": (n_agents, model.n_params)}
     for name, shape in shapes.items():
@@ -167,6 +171,12 @@ def _check_arrays(header, arrays):
     nodes = len(np.unique(arrays["mixing.row"])) if "mixing.row" in arrays else n_agents
     if type(counts["n_agents_"]) is not int or counts["n_agents_"] not in (nodes, n_agents):
         raise ValueError(f"the network has {nodes} nodes, not {counts['n_agents_']!r}")
+
+
+def _model(header, arrays):
+    """The network, or its tangent at the start that the file holds."""
+    model = MLP(header["layers"], activation=header["activation"])
+    return Linearised(model, arrays["start"]) if "start" in arrays else model
 
 
 def _rebuild(header, arrays):
@@ -195,7 +205,7 @@ def _rebuild(header, arrays):
         estimator.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     if "classes" in arrays:
         estimator.classes_ = arrays["classes"]
-    model = MLP(header["layers"], activation=header["activation"])
+    model = _model(header, arrays)
     if arrays["row"].shape != (model.n_params,):
         raise ValueError(f"the model file is damaged: {arrays['row'].shape} weights for {model!r}.")
     moments = Moments(**_below(arrays, "moments"))

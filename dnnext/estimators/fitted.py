@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from dnnext.models import Frozen
+
 ROWS_AT_ONCE = 16384
 
 
@@ -57,6 +59,12 @@ class FittedNetwork:
     row: np.ndarray
     moments: object
 
+    def __post_init__(self):
+        """What was trained with frozen parts is the whole network."""
+        if isinstance(self.model, Frozen):
+            object.__setattr__(self, "row", self.model.full(self.row))
+            object.__setattr__(self, "model", self.model.model)
+
     @np.errstate(over="ignore", invalid="ignore")
     def raw(self, x):
         """Raw outputs (n, Q) for raw inputs (n, d), in units of the target.
@@ -66,7 +74,7 @@ class FittedNetwork:
         ValueError
             If an output is not a finite number.
         """
-        out = np.empty((len(x), self.model.layers[-1]))
+        out = np.empty((len(x), self.model.n_outputs))
         for start in range(0, len(x), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             inputs = np.ascontiguousarray(self.moments.inputs(x[rows]), dtype=self.row.dtype)

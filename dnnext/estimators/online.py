@@ -18,6 +18,7 @@ from dnnext.estimators import choices
 from dnnext.estimators.data import Parts, Seeds
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.graph import make_graph, owners
+from dnnext.estimators.regimes import check_full
 from dnnext.estimators.rows import sorted_labels
 from dnnext.runs.alarm import MEAN_LOSS, mean_losses
 from dnnext.runs.history import measure
@@ -108,7 +109,7 @@ class Online:
             progress = getattr(self, "_progress", None)
             known = 0.0 if first else float(np.sum(self._agent_samples))
             seen = known if progress is None else progress.numbers["seen"]
-            problem = self._problem(parts, moments, runtime, seen=seen)
+            problem = self._problem(parts, moments, runtime, seeds, seen=seen)
             if not first and problem.model != self._network.model:
                 raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
             if first:
@@ -178,6 +179,7 @@ class Online:
 def check_online(estimator):
     """ValueError for parameters that one iteration cannot heed."""
     e = estimator
+    check_full(e, "partial_fit")
     if e.algorithm == "centralized" or isinstance(e.algorithm, CentralizedSCA):
         raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
     if e.engine != "local":

@@ -92,7 +92,7 @@ class OverRanks:
             elif self.early_stopping:
                 parts, evaluation = parts.hold_out(self.validation_fraction, seeds, runtime)
             moments = self._moments(parts, runtime)
-            problem = self._problem(parts, moments, runtime)
+            problem = self._problem(parts, moments, runtime, seeds)
             score = None if evaluation is None else self._scorer_of_all(problem, moments, evaluation)
             graph = Graph(graph.topology, labels.tolist())
             return self._train(problem, graph, moments, seeds, score, method="fit_local", resumed=resumed)

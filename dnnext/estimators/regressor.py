@@ -48,6 +48,10 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         fewer than P / 2 rows, else with partial linearisation. Anything else is chosen with an object, such as
         ``NEXT(PartialLinearization(n_blocks=4), tau=0.1)`` or ``NEXT(FullLinearization())``; a search then reaches
         ``algorithm__tau`` and ``algorithm__surrogate__n_blocks``.
+    regime : {'full', 'tangent', 'features'}, default='full'
+        What is trained: all weights; the network's linearisation at its start, which is affine in all weights (lazy
+        training); or the last layer alone on the random features of the others. The last two are convex problems.
+        `partial_fit` and ``warm_start`` need 'full'; a tangent has no `coefs_` and is not exported.
     partition : {'iid', 'label', 'dirichlet'}, default='iid'
         How `fit(X, y)` spreads rows over agents when no `agent` is given.
     standardize : bool, default=True
@@ -149,6 +153,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         mixing="metropolis",
         mixing_rounds="auto",
         algorithm="next",
+        regime="full",
         partition="iid",
         standardize=True,
         dtype="float64",
@@ -178,6 +183,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
         self.mixing = mixing
         self.mixing_rounds = mixing_rounds
         self.algorithm = algorithm
+        self.regime = regime
         self.partition = partition
         self.standardize = standardize
         self.dtype = dtype

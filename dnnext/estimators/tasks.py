@@ -14,6 +14,7 @@ from numbers import Integral
 import numpy as np
 
 from dnnext.estimators.fitted import FittedNetwork
+from dnnext.models import Linearised
 from dnnext.runs.history import mean_over_agents
 
 try:
@@ -83,5 +84,7 @@ class Iterations:
         """What a fitted estimator of this moment has: the mean of the agents' weights."""
         problem = self.run.problem
         network = FittedNetwork(problem.model, np.array(mean_over_agents(problem, state.w)), self.moments)
+        if isinstance(network.model, Linearised):
+            return {"_network": network, "_agent_rows": None}
         coefs, intercepts = network.fold()
         return {"_network": network, "coefs_": coefs, "intercepts_": intercepts, "_agent_rows": None}

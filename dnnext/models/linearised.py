@@ -157,8 +157,11 @@ class Linearised(_Based):
         """A copy of w0, whatever the random state."""
         return np.array(self.w0, dtype=dtype)
 
-    def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
-        """``f(w0; x_m) + J_m(w0) (w_i - w0)``: (M, Q)."""
+    def forward(self, w: Array, rows: Rows | ArrayLike, out: Array | None = None) -> Array:
+        """``f(w0; x_m) + J_m(w0) (w_i - w0)``: (M, Q); an array in place of rows holds those of one agent."""
+        if not isinstance(rows, Rows):
+            w = np.atleast_2d(w)
+            rows = Rows.of(rows, w.dtype)
         row = self._row(rows.x.dtype)
         away = np.ascontiguousarray(np.broadcast_to(w - row, (rows.n_agents, w.shape[1])), rows.x.dtype)
         out = self.model.forward(row, rows, out)
