@@ -68,7 +68,7 @@ def test_feedback_and_its_angles_are_the_same():
 def test_ranks_that_were_linearised_elsewhere_are_refused():
     base = MLP([3, 3, 1])
     model = Linearised(base, base.init(COMM.rank))
-    runtime = OverMPI(6, COMM)
+    runtime = OverMPI(6, comm=COMM)
     shards = [(X[i == OWNER], Y[i == OWNER]) for i in runtime.agents]
     with pytest.raises(ValueError, match="model"):
         Problem(model, SquaredError(), L2(1e-2), shards, runtime=runtime)
