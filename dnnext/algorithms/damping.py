@@ -18,6 +18,7 @@ from dnnext._params import Parameters
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
+    from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
@@ -40,6 +41,12 @@ class Damping(Parameters, ABC):
     @abstractmethod
     def update(self, s: State, model: LocalModel) -> None:
         """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y, whose model of S.1 was `model`."""
+
+    def settle(self, s: State, model: LocalModel) -> None:
+        """Accept the iteration, or take it back at every agent; called last."""
+
+    def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
+        """ValueError if the rule does not fit what it is to run on."""
 
 
 class FixedTau(Damping):
@@ -87,10 +94,14 @@ def make_damping(tau: str | float | Damping) -> Damping:
     if isinstance(tau, Damping):
         return tau
     if isinstance(tau, str):
-        _checks.check_choice("tau", tau, ("auto", "signed"))
+        _checks.check_choice("tau", tau, ("auto", "signed", "ratio"))
         if tau == "signed":
             from dnnext.algorithms.signed import SignedRule
 
             return SignedRule()
+        if tau == "ratio":
+            from dnnext.algorithms.ratio import RatioRule
+
+            return RatioRule()
         return SecantRule()
     return FixedTau(tau)

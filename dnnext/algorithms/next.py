@@ -41,8 +41,10 @@ class NEXT(Algorithm):
     ----------
     surrogate : Surrogate or None
         The convex model; None is `PartialLinearization()`.
-    tau : "auto" or float
-        Strength of the proximal term; "auto" is the secant rule (`dnnext.algorithms.damping.SecantRule`).
+    tau : "auto", "ratio", float or Damping
+        Strength of the proximal term; "auto" is the secant rule (`dnnext.algorithms.damping.SecantRule`). "ratio", for
+        shared curvature on a fixed graph, tests every iteration and takes back what does not lower the objective
+        (`dnnext.algorithms.ratio.RatioRule`).
     step : "auto" or float
         Step size in (0, 1]; "auto" is 1.
     mu : float
@@ -103,7 +105,7 @@ class NEXT(Algorithm):
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
         is_shared = self.surrogate.is_shared
-        is_pre = order == "pre" or (order == "auto" and is_shared)
+        is_pre = order == "pre" or (order == "auto" and (is_shared or (isinstance(tau, str) and tau == "ratio")))
         self._order: Order = Pre() if is_pre else Post()
         self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
         if self.damping.mixes_numbers and not is_pre:
@@ -122,6 +124,7 @@ class NEXT(Algorithm):
 
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
+        self.damping.check(problem, network, self.surrogate)
         self._order.begin(network, s)
         model = self.surrogate.at(problem, s)
         model.argmin(out=s.w_hat)  # S.1
@@ -130,6 +133,7 @@ class NEXT(Algorithm):
         self._order.move(problem, network, s, self.oracle, numbers)  # S.2, S.3
         self.damping.update(s, model)
         model.learn(s)
+        self.damping.settle(s, model)
 
     def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
         """The same in one kernel call, where every part is built in and the network is small."""

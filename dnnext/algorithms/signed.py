@@ -40,11 +40,12 @@ class SignedRule(Damping):
     """
 
     mixes_numbers = True
+    first, safeguard = FIRST, SAFEGUARD
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
         s.unit = surrogate.scale(problem, s.w)
-        s.tau[:] = FIRST * s.unit
+        s.tau[:] = self.first * s.unit
 
     def numbers(self, s: State, model: LocalModel) -> Array:
         """num_i, den_i (n_local, 2)."""
@@ -67,7 +68,7 @@ class SignedRule(Damping):
         beta = np.abs(num / den + (s.tau if self._knows_condition(problem, s) else 0))
         missed = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
         missed -= _product(model, step)
-        missed = SAFEGUARD * row_norms(missed) / np.sqrt(den)
+        missed = self.safeguard * row_norms(missed) / np.sqrt(den)
         tau = np.clip(np.maximum(np.maximum(beta, missed), s.tau / 2), LOWEST * s.unit, HIGHEST * s.unit)
         s.tau = np.where(moved, tau, s.tau)
         s.beta = np.where(moved, beta, s.beta)

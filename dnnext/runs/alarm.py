@@ -101,7 +101,8 @@ class Alarm:
         agents, numbers = saved.agents, saved.numbers
         self.size, self.armed, self.above = (np.array(agents[name]) for name in ("size", "armed", "above"))
         self.ceiling = float(numbers["ceiling"])
-        self.saved = [saved.below(str(k)).copy() for k in range(2) if f"{k}.w" in agents]
+        kept = [k for k in range(2) if f"{k}.w" in agents]
+        self.saved = [Snapshot({name: np.array(agents[f"{k}.{name}"]) for name in ("w", "tau")}) for k in kept]
         self.most, self.outcome = int(numbers.get("most", self.often)), str(numbers.get("outcome", ""))
         self.raised = [(int(agent), int(t), int(round_)) for agent, t, round_ in numbers["raised"]]
 

@@ -13,7 +13,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from dnnext.algorithms import DGD, NEXT, GradientTracking
+from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.local import FullLinearization
 from dnnext.network import Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
@@ -389,3 +389,130 @@ def test_a_directory_that_points_before_the_file_is_damage(tmp_path):
 def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     with pytest.raises(FileNotFoundError):
         archive.read_archive(tmp_path / "none.npz", "mine", 1)
+
+
+def test_two_runs_in_one_folder_are_never_mixed(tmp_path, lockstep):
+    """The second run was cut before all its agents were written: notes and state are those of the first."""
+    network = Network(RING)
+    first = [Checkpoint(tmp_path, every=4)]
+    NEXT().run(make_problem(), network, max_iter=12, callbacks=first, notes={"who": "first"})
+
+    def cut(runtime):
+        watch = [Checkpoint(tmp_path, every=4), killed_at(5)]
+        mine = make_problem(runtime), Network(RING, runtime=runtime)
+        with pytest.raises(Stop):
+            NEXT(tau=5.0).run(*mine, max_iter=12, callbacks=watch, notes={"who": "second"})
+
+    lockstep(6, 2, cut)
+    numbers = sorted(checkpoint.NAME.fullmatch(path.name)[1] for path in tmp_path.glob("*.npz"))
+    for path in tmp_path.glob(f"{numbers[-1]}-agents-00003-*.npz"):
+        path.unlink()
+    assert checkpoint.notes_of(tmp_path) == (6, {"who": "first"})
+    run = checkpoint.run_of(tmp_path)
+    saved = checkpoint.read(tmp_path, InProcess(6), run)
+    again = NEXT().run(make_problem(), network, max_iter=20, resume=saved, warn=False)
+    assert_same(again, NEXT().run(make_problem(), network, max_iter=20, warn=False))
+    with pytest.raises(ValueError, match="no checkpoint of the newest run"):
+        checkpoint.read(tmp_path, InProcess(6), "another")
+
+
+def test_files_of_two_runs_with_one_number_are_passed_over(written):
+    saved = checkpoint.read(written, InProcess(6))
+    file = newest(written)
+    number = int(checkpoint.NAME.fullmatch(file.name)[1])
+    header, arrays = archive.read_archive(file, checkpoint.FORMAT, checkpoint.VERSION)
+    for run, (start, stop) in (("one", (0, 3)), ("two", (3, 6))):
+        part = {k: v[start:stop] if k.startswith("agents.") else v for k, v in arrays.items()}
+        name = f"{number + 1:06d}-agents-{start:05d}-{stop - 1:05d}.npz"
+        archive.write_archive(written / name, {**header, "run": run, "agents": [start, stop]}, part)
+    again = checkpoint.read(written, InProcess(6))
+    assert again.numbers == saved.numbers
+    assert checkpoint.run_of(written) == header["run"]
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path):
+    problem, algorithm = make_problem(), NEXT(FullLinearization(), tau=0.05)
+    whole = algorithm.run(problem, Network(RING), max_iter=60, warn=False)
+    algorithm.run(problem, Network(RING), max_iter=45, callbacks=[Checkpoint(tmp_path, every=45)], warn=False)
+    header, arrays = archive.read_archive(newest(tmp_path), checkpoint.FORMAT, checkpoint.VERSION)
+    old = {new: name for name, new in checkpoint.RENAMED.items()}
+    old_numbers = {new: name for name, new in checkpoint.RENAMED_NUMBERS.items()}
+    numbers = {old_numbers.get(name, name): value for name, value in header["numbers"].items()}
+    numbers = {k: v for k, v in numbers.items() if k != "ended_by"} | {"has_retreated": False}
+    header = {**header, "version": 1, "numbers": numbers}
+    del header["run"]
+    archive.write_archive(newest(tmp_path), header, {old.get(name, name): a for name, a in arrays.items()})
+    saved = checkpoint.read(tmp_path, InProcess(6))
+    assert checkpoint.run_of(tmp_path) is None
+    assert_same(algorithm.run(problem, Network(RING), max_iter=60, resume=saved, warn=False), whole)
+
+
+def make_callbacks():
+    """Two of one class, and one that comes after the checkpoint in the list."""
+    return [
+        EarlyStopping("stationarity", patience=1000), EarlyStopping("objective", patience=6, tol=0.05),
+        History(largest=lambda s, m: float(np.abs(s.w).max())),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["checkpoint first", "checkpoint last"])
+def test_resuming_is_exact_with_two_callbacks_of_one_class(tmp_path, first):
+    problem = make_problem()
+    alone = make_callbacks()
+    whole = NEXT().run(problem, Network(RING), max_iter=80, callbacks=alone, warn=False)
+    assert whole.status == "callback"
+    cut = make_callbacks()
+    cut.insert(0 if first else 3, Checkpoint(tmp_path, every=7))
+    NEXT().run(problem, Network(RING), max_iter=7, callbacks=cut, warn=False)
+    rest = make_callbacks()
+    saved = checkpoint.read(tmp_path, problem.runtime)
+    assert_same(NEXT().run(problem, Network(RING), max_iter=80, callbacks=rest, resume=saved, warn=False), whole)
+    assert [c.best_iteration for c in rest[:2]] == [c.best_iteration for c in alone[:2]]
+    assert rest[2].rows == alone[2].rows
+
+
+def test_what_a_callback_had_ended_stays_ended_unless_it_is_left_out(tmp_path):
+    problem, network = make_problem(), Network(RING)
+    for _ in range(3):
+        watch = [EarlyStopping("objective", patience=3, tol=0.05), Checkpoint(tmp_path, every=5)]
+        options = {"resume": checkpoint.read(tmp_path, problem.runtime)} if list(tmp_path.iterdir()) else {}
+        result = NEXT().run(problem, network, max_iter=80, callbacks=watch, warn=False, **options)
+        assert result.status == "callback"
+        assert result.n_iter == result.history["iteration"][-1]
+    whole = NEXT().run(problem, network, max_iter=80, callbacks=[EarlyStopping("objective", 3, 0.05)], warn=False)
+    assert_same(result, whole)
+    saved = checkpoint.read(tmp_path, problem.runtime)
+    longer = NEXT().run(problem, network, max_iter=result.n_iter + 5, resume=saved, warn=False)
+    assert longer.n_iter == result.n_iter + 5
+
+
+def test_what_had_converged_stays_converged(tmp_path):
+    problem, network, options = make_problem(), Network(RING), {"max_iter": 500, "tol": 1e-3, "warn": False}
+    whole = NEXT().run(problem, network, callbacks=[Checkpoint(tmp_path, every=1000)], **options)
+    assert whole.status == "converged"
+    assert_same(NEXT().run(problem, network, resume=checkpoint.read(tmp_path, problem.runtime), **options), whole)
+
+
+def test_the_centralised_method_is_resumed(tmp_path):
+    problem, network = make_problem(), Network(RING)
+    whole = CentralizedSCA().run(problem, network, max_iter=20, warn=False)
+    CentralizedSCA().run(problem, network, max_iter=9, callbacks=[Checkpoint(tmp_path, every=4)], warn=False)
+    again = CentralizedSCA().run(
+        problem, network, max_iter=20, resume=lambda runtime: checkpoint.read(tmp_path, runtime), warn=False
+    )
+    assert_same(again, whole)
+
+
+def test_a_snapshot_that_lacks_something_is_damaged(written):
+    problem = make_problem()
+    for name in ("w", "tau", "alarm.size", "alarm.0.tau"):
+        saved = checkpoint.read(written, problem.runtime)
+        del saved.agents[name]
+        with pytest.raises(ValueError, match="checkpoint is damaged"):
+            NEXT().run(problem, Network(RING), max_iter=40, resume=saved)
+
+
+@pytest.mark.parametrize("max_iter", [1, 4, 9])
+def test_a_run_cut_early_is_compared_with_its_start(max_iter):
+    result = NEXT().run(make_problem(), Network(RING), max_iter=max_iter, tol=1e-4, warn=False)
+    assert "still falling" in result.warning
