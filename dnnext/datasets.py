@@ -1,4 +1,4 @@
-"""Made data whose best risks are known in closed form: see `dnnext.models.risks`."""
+"""Made data: for the closed-form risks of `dnnext.models.risks`, and peaks in the plane."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
 
-__all__ = ["make_centered_mixture", "make_quadratic"]
+__all__ = ["make_centered_mixture", "make_peaks", "make_quadratic"]
 
 Array = NDArray[Any]
 
@@ -115,6 +115,54 @@ def make_centered_mixture(
         )
     y = np.where(rng.random(n) < 0.5, 1.0, -1.0)
     return rng.standard_normal((n, d)) * np.sqrt(1 - y[:, None] * b), y, np.diag(b)
+
+
+def make_peaks(n_per_class: int = 200, random_state: Any = None) -> tuple[Array, NDArray[np.int64]]:
+    """Points of the plane in five classes: the heights of MATLAB's function of this name.
+
+    ``f = 3 (1 - x)^2 exp(-x^2 - (y + 1)^2) - 10 (x / 5 - x^3 - y^5) exp(-x^2 - y^2) - exp(-(x + 1)^2 - y^2) / 3`` on
+    ``[-3, 3]^2``; the classes are cut at f = -2.5, -0.5, 0.5, 2.5 and equally large.
+
+    Parameters
+    ----------
+    n_per_class : int
+    random_state : None, int, SeedSequence or Generator
+
+    Returns
+    -------
+    X : (5 n_per_class, 2) array
+    y : (5 n_per_class,) int64, 0 to 4, shuffled
+
+    References
+    ----------
+    E. Haber, L. Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34 (2018), section 6: the
+    classification of peaks.
+
+    Examples
+    --------
+    >>> X, y = make_peaks(30, random_state=0)
+    >>> X.shape, np.bincount(y).tolist()
+    ((150, 2), [30, 30, 30, 30, 30])
+    """
+    rng, n = (
+        np.random.default_rng(_checks.check_random_state(random_state)),
+        _checks.check_count("n_per_class", n_per_class),
+    )
+    points, labels = np.empty((0, 2)), np.empty(0, np.int64)
+    while np.bincount(labels, minlength=5).min() < n:
+        more = rng.uniform(-3, 3, (20 * n, 2))
+        points = np.concatenate([points, more])
+        labels = np.digitize(_peaks(*points.T), [-2.5, -0.5, 0.5, 2.5]).astype(np.int64)
+    order = rng.permutation(np.concatenate([np.flatnonzero(labels == k)[:n] for k in range(5)]))
+    return points[order], labels[order]
+
+
+def _peaks(x: Array, y: Array) -> Array:
+    return np.asarray(
+        3 * (1 - x) ** 2 * np.exp(-(x**2) - (y + 1) ** 2)
+        - 10 * (x / 5 - x**3 - y**5) * np.exp(-(x**2) - y**2)
+        - np.exp(-((x + 1) ** 2) - y**2) / 3
+    )
 
 
 def _spectrum(given: str | ArrayLike, d: int, rng: np.random.Generator) -> Array:
