@@ -74,8 +74,11 @@ def one_shot(n_layers, updates, seed, n_cycles):
     (x, labels), (x_new, labels_new) = make_peaks(200, seed), make_peaks(200, 1000 + seed)
     model = ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5)
     train = OneShot(model, x, labels, n_cycles)
-    options = {"maxiter": updates, "maxfun": 20 * updates, "maxcor": 20, "ftol": 0, "gtol": 0}
-    w = minimize(train, model.init(seed), jac=True, method="L-BFGS-B", options=options).x
+    w, left = model.init(seed), updates
+    while left > 0:  # a line search that fails on inexact values begins anew, with an empty memory
+        options = {"maxiter": left, "maxfun": 20 * updates, "maxcor": 20, "ftol": 0, "gtol": 0}
+        done = minimize(train, w, jac=True, method="L-BFGS-B", options=options)
+        w, left = done.x, left - max(done.nit, 1)
     guess = model.forward(w[None], Rows.of(x_new)).argmax(axis=1)
     return OneShot(model, x, labels, None)(w)[0], float(np.mean(guess == labels_new)), train.n_layers
 
