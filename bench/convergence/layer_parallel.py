@@ -1,8 +1,8 @@
 """One-shot training in depth against layer after layer: peaks, L-BFGS on pooled rows, and NEXT on four agents.
 
 ``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png; ``--quick`` runs one
-seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster; what is counted is the
-longest chain of layers that one rank computes one after another.
+seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster; what is
+counted is the longest chain of layers that one rank computes one after another.
 """
 
 import argparse
