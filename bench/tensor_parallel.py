@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.provenance import save_figure, write_table
+from bench.study import MUTED, OURS, save_figure, write_table
 from dnnext.models import volumes
 from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
 from dnnext.models.layers import adjoint_all, forward_all
@@ -109,7 +109,10 @@ def figure(facts):
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    (h, m), styles = SHAPES[0], {"1d": ("0.6", ":", "s"), "2d": ("0.45", "--", "^"), "3d": ("C0", "-", "o")}
+    (h, m), styles = (
+        SHAPES[0],
+        {"1d": (MUTED[0], ":", "s"), "2d": (MUTED[1], "--", "^"), "3d": (OURS["color"], "-", "o")},
+    )
     every = sorted({*RANKS, *[q**2 for q in range(3, 65)], *[p**3 for p in range(2, 17)]})
     for ax, what, scale in zip(axes, ("words", "seconds"), (1e-6, 1e3), strict=True):
         for layout, (colour, line, mark) in styles.items():

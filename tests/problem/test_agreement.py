@@ -5,7 +5,7 @@ import pytest
 
 from dnnext.models import MLP
 from dnnext.problem import L1, Huber, Loss, Penalty, Problem, SquaredError
-from tests.runtime import lockstep
+from dnnext.runtime import Runtime, threads
 
 
 class Box(Penalty):
@@ -53,7 +53,7 @@ def together(model=None, loss=None, penalty=None, n_threads=(1, 1)):
         shard = (np.ones((2, 2)), np.ones(2))
         return Problem(*parts, penalty and penalty[r], [shard], runtime=runtime, n_threads=n_threads[r])
 
-    return lockstep.run(2, 2, on)
+    return threads.run(2, lambda comm: on(Runtime(2, comm)))
 
 
 @pytest.mark.parametrize(
