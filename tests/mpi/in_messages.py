@@ -20,6 +20,8 @@ TRAVELS = {
     "dnnext.network.network.mix": "z, y, the rule's scalars: to neighbours only",
     "dnnext.network.network.__init__": "fingerprint of the graph, mixing_rounds",
     "dnnext.network.network._decide": "eigenvalues of the graph, rounded",
+    "dnnext.network.rounds.__init__": "eigenvalues of the graph, rounded",
+    "dnnext.network.lanes.load": "width and precision of a message",
     "dnnext.network.network._load": "width and precision of a message",
     "dnnext.problem.objective.__init__": "N_i, rows per agent; layers, loss, penalty, dtype, N",
     "dnnext.problem.objective._check_memory": "whether memory is too small",
