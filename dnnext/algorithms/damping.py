@@ -82,8 +82,9 @@ class SecantRule(Damping):
         """The rule above; an agent that did not move keeps its tau and beta."""
         problem, surrogate, product = model.problem, model.surrogate, model.product(s.w - s.w_old)
         s.tau, s.beta = s.tau.copy(), s.beta.copy()
+        (w, y), (w_old, y_old) = model.coordinates(s.w, s.y), model.coordinates(s.w_old, s.y_old)
         kernels.secant_rule(
-            s.tau, s.beta, np.asarray(s.received, np.float64), s.w, s.w_old, s.y, s.y_old,
+            s.tau, s.beta, np.asarray(s.received, np.float64), w, w_old, y, y_old,
             None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip

@@ -30,9 +30,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping) -> bool:
     """Whether `one_call` may do what these do: all of them built in, one process, a fixed graph of several agents."""
     return (
-        (type(surrogate) is FullLinearization or _may_be_cholesky(problem, surrogate))
+        ((type(surrogate) is FullLinearization and surrogate.metric is None) or _may_be_cholesky(problem, surrogate))
         and type(damping) in (SecantRule, FixedTau)
         and type(problem) is Problem
+        and problem.tangents is None
         and "next_step" in problem.model.offers
         and type(network) is Network
         and network.is_at_once

@@ -70,6 +70,10 @@ class LocalModel(ABC):
         """``kappa_i A_i v_i`` (n_local, P), the curvature of the model along v; None where it has none."""
         return None
 
+    def coordinates(self, w: Array, y: Array) -> tuple[Array, Array]:
+        """Weights and tracked gradients as the rule for tau measures them: in coordinates where the metric is I."""
+        return w, y
+
     def learn(self, s: At) -> None:  # noqa: B027 - most models have nothing to learn
         """Look at an iteration from s.w_old, s.y_old over s.z to s.w, s.y."""
 

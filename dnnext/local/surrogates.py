@@ -21,6 +21,8 @@ import numpy as np
 from dnnext import _checks, kernels
 from dnnext.local import exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
+from dnnext.local.riesz import RieszModel, metric_scale
+from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import synthetic
 
 if TYPE_CHECKING:
@@ -50,10 +52,26 @@ class FullLinearization(Surrogate):
 
     ``w_hat_i = prox_{r / tau_i}(w_i - G_i / tau_i)`` with ``G_i = A y_i`` [1]_, eq. 13. Closed form for every penalty.
 
+    With a metric M of the weights the model is ``G_i'(v - w_i) + tau_i/2 |v - w_i|_M^2`` and the step is along the
+    Riesz gradient ``M^-1 (G_i + dr)`` [2]_; the penalty must be a square (L2) or none, and is linearised, too. Agents
+    may have metrics of their own: they mix weights and gradients, which are covectors, never Riesz gradients.
+
+    Parameters
+    ----------
+    metric : InnerProduct or None
+        One of `dnnext.models.inner_products`; None is the Euclidean one, with the prox of every penalty.
+
+    Raises
+    ------
+    ValueError
+        If metric is no inner product; in a run, if it does not fit the model, or the penalty is not a square.
+
     References
     ----------
     .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
        Neural Networks 91 (2017).
+    .. [2] A. L. Caterini, D. E. Chang, A geometric framework for convolutional neural networks, arXiv 1608.04374
+       (2016).
 
     Examples
     --------
@@ -65,15 +83,23 @@ class FullLinearization(Surrogate):
     growth = 3.0
     decay = 1.2
 
-    def at(self, problem: Problem, s: At) -> LinearModel:
+    def __init__(self, metric: InnerProduct | None = None) -> None:
+        if metric is not None and not isinstance(metric, InnerProduct):
+            raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {metric!r}.")
+        self.metric = metric
+
+    def at(self, problem: Problem, s: At) -> LocalModel:
         """The linear model at s.w."""
-        return LinearModel(self, problem, s)
+        return LinearModel(self, problem, s) if self.metric is None else RieszModel(self, self.metric, problem, s)
 
     def scale(self, problem: Problem, w: Array) -> float:
         """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
 
         e has length 1e-3, or what rounding needs beside long weights; for `mean_curvature` see there.
+        With a metric: `dnnext.local.riesz.metric_scale`.
         """
+        if self.metric is not None:
+            return metric_scale(self.metric, problem, w)
         least = mean_curvature(problem, w, own_shares(problem))
         start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
         slope = problem.smooth_value_grad(start)[1]

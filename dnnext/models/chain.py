@@ -257,23 +257,27 @@ class Chain(Parameters):
         return out
 
     def loss_grad(
-        self,
-        w: Array,
-        rows: Rows,
-        target: Array,
-        weight: Array | None,
-        loss: int,
-        param: float,
-        scale: float,
-        value: Array,
-        out: Array | None,
-    ) -> None:
+        self, w: Array, rows: Rows, target: Array, weight: Array | None, loss: int, param: float, scale: float,
+        value: Array, out: Array | None,
+    ) -> None:  # fmt: skip
         """value_i = scale sum_m c_m loss(d_m, F(w_i; x_m)), (n,) float64, and its gradient into out (n, P) or None."""
+        self.tangent_loss_grad(w, rows, None, None, 0.0, target, weight, loss, param, scale, value, out)
+
+    def tangent_loss_grad(
+        self, w: Array, rows: Rows, directions: Array | None, beta: Array | None, mu: float, target: Array,
+        weight: Array | None, loss: int, param: float, scale: float, value: Array, out: Array | None,
+    ) -> Array:  # fmt: skip
+        """`loss_grad` with the term ``scale mu/2 sum_mk c_m |DF(x_m) v_mk - beta_mk|^2`` in the gradient, not in value.
+
+        directions (K, M, ...); beta (K, M, Q) or None for zeros. Returned (n,) float64: the term.
+        """
         assert self.table is not None
+        term, v = np.empty_like(value), None if directions is None else _flat(directions, 2)
         kernels.chain_loss_grad(
-            value, np.empty_like(value), out, w, _flat(rows.x), None, target, weight, None, rows.offsets, self.table,
-            loss, param, scale, 0.0, rows.n_threads,
+            value, term, out, w, _flat(rows.x), v, target, weight, beta, rows.offsets, self.table, loss, param, scale,
+            mu, rows.n_threads,
         )  # fmt: skip
+        return term
 
     def _keeps(self) -> list[Keep]:
         return [{} for _ in self.layers]

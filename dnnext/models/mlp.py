@@ -1,6 +1,7 @@
 """The multilayer perceptron, a `Model` with kernels for everything."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ from scipy.linalg import cho_factor, cho_solve
 from dnnext import _checks, kernels
 from dnnext._params import Parameters, fingerprint
 from dnnext.models import mlp_costs
+from dnnext.models.chain import Chain
+from dnnext.models.layers import Dense
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
 
@@ -62,7 +65,7 @@ class MLP(Parameters):
     True
     """
 
-    offers: ClassVar[frozenset[str]] = frozenset({"loss_grad", "gauss_newton", "dual", "next_step"})
+    offers: ClassVar[frozenset[str]] = frozenset({"loss_grad", "gauss_newton", "dual", "next_step", "tangents"})
 
     def __init__(self, layers: Sequence[int | None], activation: str = "tanh") -> None:
         self.layers: tuple[int, ...] = _check_layers(layers)
@@ -275,6 +278,25 @@ class MLP(Parameters):
             rows.n_threads,
         )  # fmt: skip
 
+    @property
+    def _chain(self) -> Chain:
+        """The same network as a chain of layers, for derivatives along directions of the inputs."""
+        return _as_chain(self.layers, self.activation)
+
+    def tangent(self, w: Array, rows: Rows, directions: Array, out: Array | None = None) -> Array:
+        """``DF(x_m) v_km``, directions (K, M, d) -> (K, M, Q): see `Chain.tangent`."""
+        return self._chain.tangent(w, rows, directions, out)
+
+    def tangent_vjp(
+        self, w: Array, rows: Rows, u: Array, directions: Array | None, t: Array | None, out: Array | None = None
+    ) -> Array:
+        """The gradient of ``sum_m <u_m, F> + sum_km <t_km, DF v_km>``: see `Chain.tangent_vjp`."""
+        return self._chain.tangent_vjp(w, rows, u, directions, t, out)
+
+    def tangent_loss_grad(self, *args: Any) -> Array:
+        """Loss and tangent term with their gradient in one sweep: see `Chain.tangent_loss_grad`."""
+        return self._chain.tangent_loss_grad(*args)
+
     def gauss_newton(self, w: Array, rows: Rows, root: Array, blocks: Array, out: Array) -> Array:
         """The diagonal blocks of ``A_i = sum_m J_m' root_m root_m' J_m``, packed: (n, sum_b P_b^2)."""
         code = self.activation_code
@@ -374,6 +396,12 @@ def _woodbury(j: Array, diag: Array, rhs: Array, blocks: Array, out: Array) -> i
             solution, status = np.zeros(stop - start, rhs.dtype), status or k + 1
         out[cut] = solution
     return status
+
+
+@lru_cache(maxsize=16)
+def _as_chain(layers: tuple[int, ...], activation: str) -> Chain:
+    """Dense layers, one after another."""
+    return Chain([*(Dense(units, activation) for units in layers[1:-1]), Dense(layers[-1])], layers[0])
 
 
 def _check_layers(layers: Sequence[int | None]) -> tuple[Any, ...]:

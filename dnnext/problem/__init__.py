@@ -14,6 +14,7 @@ from dnnext.problem.penalties import (
     SparseGroup,
     make_penalty,
 )
+from dnnext.problem.tangents import FeatureDirections, ImageRotations, ImageShifts, Tangents
 
 __all__ = [
     "L1",
@@ -21,8 +22,11 @@ __all__ = [
     "MLP",
     "PENALTIES",
     "ElasticNet",
+    "FeatureDirections",
     "GroupLasso",
     "Huber",
+    "ImageRotations",
+    "ImageShifts",
     "Logistic",
     "Loss",
     "NoPenalty",
@@ -32,5 +36,6 @@ __all__ = [
     "SparseGroup",
     "SquaredError",
     "SquaredHinge",
+    "Tangents",
     "make_penalty",
 ]

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.models.model import Curved, Fused, Model, Rows, check_model, require
-from dnnext.problem import products
+from dnnext._params import fingerprint
+from dnnext.models.model import Curved, Model, Rows, check_model, require
+from dnnext.problem import products, tangent_terms
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_shard, stack
+from dnnext.problem.tangent_terms import check_tangents, look_along
+from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
 
 __all__ = ["Problem"]
@@ -55,6 +58,8 @@ class Problem:
         Threads of the kernels; they change who computes, never what.
     dtype : {"float64", "float32"}, default="float64"
         Precision of data and iterates; losses are added up in float64.
+    tangents : Tangents or None
+        A term ``mu R`` of derivatives along directions of the inputs, which every ``g_i`` then contains.
 
     Attributes
     ----------
@@ -103,10 +108,12 @@ class Problem:
         runtime: Runtime | None = None,
         n_threads: int = 1,
         dtype: Any = "float64",
+        tangents: Tangents | None = None,
     ) -> None:
         self._args = (model, loss, penalty)
         self.model, self.loss, self.dtype = model, loss, _check_dtype(dtype)
         _check_parts(model, loss, penalty)
+        self.tangents = check_tangents(tangents, model)
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(len(shards)) if runtime is None else runtime
         self.n_params = model.layout.n_params
@@ -123,8 +130,12 @@ class Problem:
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
         self.scale = 1 / self.n_total
+        with self.runtime.together():
+            self.directions, self.beta = look_along(self)
         prints = (model.fingerprint(), loss.fingerprint(), bound.fingerprint(), str(self.dtype), self.n_total)
-        self.runtime.agree("the problem (model, loss, penalty, dtype, n_total)", prints)
+        self.runtime.agree(
+            "the problem (model, loss, penalty, dtype, n_total, tangents)", (*prints, fingerprint(tangents))
+        )
         self.known: dict[Any, Any] = {}  # what follows from the problem alone, and need not be found out again
 
     def _check_memory(self) -> None:
@@ -143,6 +154,7 @@ class Problem:
             As for the class.
         """
         options: dict[str, Any] = {"runtime": self.runtime, "n_threads": self.n_threads, "dtype": self.dtype}
+        options["tangents"] = self.tangents
         return type(self)(*self._args, shards, n_total=n_total, **options)
 
     # What the local agents know.
@@ -160,6 +172,10 @@ class Problem:
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
         self._loss_grad(self._weights(w), out)
         return out
+
+    def tangent_terms(self, w: Array) -> NDArray[np.float64]:
+        """What `tangents` adds to ``g_i(w_i)``, (n_local,) float64; zeros without any."""
+        return tangent_terms.terms(self, self._weights(w))
 
     def raw_output(self, w: Array) -> Array:
         """``f(w_i; x_m)``: the raw outputs of all local rows, (M, Q)."""
@@ -214,7 +230,7 @@ class Problem:
                 f"curvature_root of {self.loss!r} must return {self.target.shape} or {self.target.shape} + (R,), "
                 f"got {root.shape}."
             )
-        share = np.sqrt(self._sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
+        share = np.sqrt(self.sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
         return np.ascontiguousarray(root * share)
 
     def jvp(self, w: Array, v: Array, out: Array | None = None) -> Array:
@@ -358,22 +374,14 @@ class Problem:
             return np.array([0, self.n_params], dtype=np.int64)
         return np.ascontiguousarray(blocks, dtype=np.int64)
 
-    def _sample_scale(self) -> Array:
+    def sample_scale(self) -> Array:
         """``c_m / N``, (M,)."""
         share: Array = np.full(self.n_samples, self.scale, self.dtype)
         return share if self.weight is None else share * self.weight
 
     def _loss_grad(self, w: Array, out: Array | None) -> NDArray[np.float64]:
         """Values of all local agents, gradients into out unless None; one pass where both parts have a kernel."""
-        loss = self.loss
-        if loss.kernel is not None and "loss_grad" in self.model.offers:
-            value, model = np.empty(self.n_local), cast(Fused, self.model)
-            model.loss_grad(w, self.rows, self.target, self.weight, loss.kernel, loss.param, self.scale, value, out)
-            return value
-        f, share = self.raw_output(w), self._sample_scale()
-        if out is not None:
-            self.vjp(w, loss.grad(f, self.target) * share[:, None], out)
-        return self.by_agent(share * loss.value(f, self.target))
+        return tangent_terms.loss_grad(self, w, out)
 
     def _curved(self, name: str, need: str) -> Curved:
         """The model, if it offers what `name` needs."""

@@ -63,7 +63,8 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
 
     objective U(w_bar); stationarity |w_bar - prox_r(w_bar - grad G(w_bar))|; disagreement (1/A) sum |w_i - w_bar|^2;
     tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau, step: means over agents; bytes: directed edges x row
-    bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks so far, sums and measures included.
+    bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks so far, sums and measures included;
+    tangent_term: mu R(w_bar), part of the objective, for problems with tangents.
     """
     n_agents = problem.n_agents
     w_bar = mean_over_agents(problem, s.w)
@@ -90,4 +91,6 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     }
     for name in sorted(name for name in s.memory if name.startswith(MEASURED)):  # what an oracle measures: the worst
         row[name.removeprefix(MEASURED)] = float(problem.runtime.max_agents(s.memory[name]))
+    if problem.tangents is not None:
+        row["tangent_term"] = float(problem.runtime.sum_agents(problem.tangent_terms(w_bar)))
     return row, w_bar
