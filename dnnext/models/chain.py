@@ -299,6 +299,8 @@ class Chain(Parameters):
 
 def _flat(x: Any, leading: int = 1) -> Array:
     """Images as rows of numbers, in C order."""
+    if x.ndim == leading + 1 and x.flags.c_contiguous:
+        return np.asarray(x)
     x = np.ascontiguousarray(x)
     return np.reshape(x, (*x.shape[:leading], int(np.prod(x.shape[leading:]))))
 
