@@ -66,6 +66,7 @@ class Run:
         self.recipe, self.problem, self.network, self.s = recipe, problem, network, s
         self.retreats = 0
         self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
+        self.named = name_callbacks(callbacks)
         self.alarm = Alarm(problem, s)
         self.history = History()
         self.best: Best | None = None
@@ -98,22 +99,13 @@ class Run:
 
     def call_hooks(self, hook: str, *args: Any) -> None:
         """Call the method `hook` of every callback that has it."""
-        for _, callback in self.named_callbacks():
+        for _, callback in self.named:
             getattr(callback, hook, lambda *_: None)(*args)
-
-    def named_callbacks(self) -> list[tuple[str, Callback]]:
-        """(name, callback), in the order they are called: a class name, counted where there are several of a class."""
-        named, seen = list[tuple[str, Callback]](), dict[str, int]()
-        for callback in self.callbacks:
-            kind = type(callback).__name__
-            seen[kind] = seen.get(kind, 0) + 1
-            named.append((kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", callback))
-        return sorted(named, key=lambda pair: getattr(pair[1], "comes_last", False))
 
     def finished(self) -> str:
         """Why a resumed run has nothing left to do, or '': what had ended it does so still."""
         late = self.limits.max_time is not None and self.seconds > self.limits.max_time
-        wished = [c for name, c in self.named_callbacks() if name in self.ended_by and getattr(c, "can_end", True)]
+        wished = [c for name, c in self.named if name in self.ended_by and getattr(c, "can_end", True)]
         votes = np.zeros((self.problem.n_local, 3))
         votes[:] = bool(wished), has_converged(self), late
         reasons = zip(("callback", "converged", "max_time"), self.network.runtime.max_agents(votes), strict=True)
@@ -203,7 +195,7 @@ class Run:
 
     def wishes(self) -> str:
         """The callbacks and the stopping rules: the reason to end, or ''."""
-        self.ended_by = [name for name, callback in self.named_callbacks() if callback(self.s, self.history.last)]
+        self.ended_by = [name for name, callback in self.named if callback(self.s, self.history.last)]
         wants_end, converged = bool(self.ended_by), has_converged(self)
         if self.callbacks or (self.limits.tol > 0 and self.history.last["iteration"] == self.s.t):
             votes = np.zeros((self.problem.n_local, 2))
@@ -232,7 +224,7 @@ class Run:
             saved.add("best", Snapshot({"w": self.best.w, "y": self.best.y}, model))
         saved.add("network", Snapshot(*self.network.snapshot()))
         saved.numbers |= {"seconds": self.seconds, "retreats": self.retreats, "ended_by": list(self.ended_by)}
-        for name, callback in self.named_callbacks():
+        for name, callback in self.named:
             if hasattr(callback, "lasting"):
                 saved.add(name, callback.lasting())
         return saved
@@ -260,7 +252,7 @@ class Run:
         self.seconds = float(saved.numbers["seconds"])
         if self.network.runtime.rank == 0:
             self.network.runtime.bytes_wire += int(self.history["bytes_wire"][-1])
-        for name, callback in self.named_callbacks():
+        for name, callback in self.named:
             if hasattr(callback, "resume"):
                 callback.resume(saved.below(name))
 
@@ -285,3 +277,13 @@ class Run:
             converged=status == "converged", status=status, warning=warning(self, status) or None, state=s,
             problem=problem, network=self.network, agents=self.agents, retreats=self.retreats,
         )  # fmt: skip
+
+
+def name_callbacks(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
+    """(name, callback), in the order they are called: a class name, counted where there are several of a class."""
+    named, seen = list[tuple[str, Callback]](), dict[str, int]()
+    for callback in callbacks:
+        kind = type(callback).__name__
+        seen[kind] = seen.get(kind, 0) + 1
+        named.append((kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", callback))
+    return sorted(named, key=lambda pair: getattr(pair[1], "comes_last", False))
