@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence, Set
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -80,7 +80,7 @@ class Parameters:
 
     def fingerprint(self) -> str:
         """Class and parameters in a form that is equal for equal objects, on every rank; `repr` may hide some."""
-        return f"{_name(type(self))}({fingerprint(vars(self))})"
+        return f"{_name(type(self))}({fingerprint(_own(self))})"
 
     def __repr__(self) -> str:
         said = [
@@ -145,11 +145,17 @@ def _object(value: Any, above: tuple[int, ...]) -> str:
         code = hashlib.sha256(value.__code__.co_code + repr(value.__code__.co_consts).split(" at 0x")[0].encode())
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return f"{value.__module__}.{value.__qualname__}({code.hexdigest()[:16]}, {_of(cells, above)})"
-    parts = dict(getattr(value, "__dict__", {}))
+    parts = _own(value)
     for kind in type(value).__mro__:
         names = kind.__dict__.get("__slots__", ())
         parts |= {n: getattr(value, n) for n in ([names] if isinstance(names, str) else names) if hasattr(value, n)}
     return f"{_name(type(value))}({_of(parts, above)})"
+
+
+def _own(value: Any) -> dict[str, Any]:
+    """Its attributes, but for cached properties, which follow from the others."""
+    own = getattr(value, "__dict__", {})
+    return {name: v for name, v in own.items() if not isinstance(getattr(type(value), name, None), cached_property)}
 
 
 def _name(kind: type) -> str:

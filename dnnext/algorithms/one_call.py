@@ -38,7 +38,7 @@ def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, dampin
         and type(network) is Network
         and network.is_at_once
         and problem.loss.kernel is not None
-        and problem.penalty.has_kernel
+        and "terms" in problem.penalty.offers
     )
 
 

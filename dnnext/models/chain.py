@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
+from dnnext.models.images import AvgPool2d, Conv2d, MaxPool2d
 from dnnext.models.layers import (
+    Dense,
+    Flatten,
     Keep,
     Layer,
     Residual,
@@ -125,6 +128,16 @@ class Chain(Parameters):
         rows: list[list[int]] = []
         compiled = describe_all(self.layers, rows) and 1 <= len(rows) <= 64
         return np.array(rows, dtype=np.int64) if compiled else None
+
+    @classmethod
+    def examples(cls) -> list[Chain]:
+        """Small models on which the contract tests run."""
+        block = Residual([Conv2d(2, 3, padding=1, activation="tanh")])
+        return [
+            cls([Dense(4, "tanh"), Dense(2)], 3),
+            cls([Conv2d(2, 3, activation="softplus"), AvgPool2d(2), Flatten(), Dense(2)], (6, 6)),
+            cls([Conv2d(2, 2, activation="tanh"), block, MaxPool2d(2), Flatten(), Dense(1)], (2, 5, 5)),
+        ]
 
     @property
     def offers(self) -> frozenset[str]:

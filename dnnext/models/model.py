@@ -95,6 +95,10 @@ class Model(Protocol):
     def offers(self) -> frozenset[str]:
         """What the model can do besides."""
 
+    @classmethod
+    def examples(cls) -> "list[Any]":
+        """Small models of the class, all different, on which the contract tests run."""
+
     def sized(self, n_inputs: Any, n_outputs: int) -> "Model":
         """The same model with its open ends closed: a model given to an estimator may leave inputs and outputs open."""
 

@@ -5,7 +5,7 @@ that also names a kernel is evaluated inside the compiled pass over the data.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,23 @@ class Loss(Parameters, ABC):
             cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
         if "curvature_root" in vars(cls) and "curvature_has_labels" not in vars(cls):
             cls.curvature_has_labels = True
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Objects on which the contract tests run."""
+        return [cls()]
+
+    def example_targets(self, n_rows: int, n_outputs: int, random_state: Any = 0) -> Array | None:
+        """Targets (n_rows, n_outputs) that the loss takes, float64: numbers if it can, else 0 and 1, -1 and 1, one-hot.
+
+        None where it takes none of these with so many outputs.
+        """
+        rng = np.random.default_rng(random_state)
+        ones = rng.integers(0, 2, (n_rows, n_outputs)).astype(float)
+        one_hot = np.eye(n_outputs)[rng.integers(0, n_outputs, n_rows)]
+        drawn = (rng.normal(size=(n_rows, n_outputs)), ones, 2 * ones - 1, one_hot)
+        fitting = (d for d in drawn if self.check_target(d) is None)
+        return next(fitting, None) if self.n_outputs in (None, n_outputs) else None
 
     @abstractmethod
     def value(self, f: Array, d: Array) -> Array:

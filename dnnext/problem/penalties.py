@@ -4,116 +4,21 @@ Every built-in is one choice of four arrays, ``r(w) = sum_p l1_p |w_p| + l2_p w_
 so value, prox and subdifferential are written once. `alpha` is per sample (the scale of scikit-learn's Lasso).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from copy import copy
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
-from dnnext._params import Parameters, fingerprint
 from dnnext.models.layout import Layout
+from dnnext.problem.penalty import Penalty
 
 __all__ = ["L1", "L2", "PENALTIES", "ElasticNet", "GroupLasso", "NoPenalty", "Penalty", "SparseGroup", "make_penalty"]
 
 Array = NDArray[Any]
 Alpha = float | Sequence[float] | NDArray[np.floating[Any]]
-
-
-class Penalty(Parameters, ABC):
-    """The contract of a penalty ``r(w)``, convex in the weights.
-
-    A penalty of your own is one subclass with `value` and `prox`; ``self.layout.mask`` is 1 on weights and 0 on biases.
-
-    Attributes
-    ----------
-    layout : Layout
-        Of the model it is bound to.
-    offers : frozenset of str
-        ``"terms"``: the arrays ``l1``, ``l2`` (P,), ``groups`` and ``strength`` (n_groups,) describe it to the kernels.
-
-    Examples
-    --------
-    >>> from dnnext.models import MLP
-    >>> class Nonnegative(Penalty):
-    ...     "0 where every weight is >= 0, else infinite."
-    ...     def value(self, w):
-    ...         return 0.0 if np.all(w[self.layout.mask > 0] >= 0) else np.inf
-    ...     def prox(self, v, s):
-    ...         return np.where(self.layout.mask > 0, np.maximum(v, 0), v)
-    >>> Nonnegative().bind(MLP([2, 1]).layout).prox(np.array([[-1.0, 2.0, -3.0]]), np.ones(1))
-    array([[ 0.,  2., -3.]])
-    """
-
-    offers: ClassVar[frozenset[str]] = frozenset()
-    _from_bind: ClassVar[frozenset[str]] = frozenset({"layout", "n_threads"})  # attributes that are no parameters
-    layout: Layout
-    n_threads: int = 1
-    l1: Array
-    l2: Array
-    groups: NDArray[np.int64]
-    strength: Array
-
-    def __init_subclass__(cls) -> None:
-        """A subclass with its own value or prox is no longer what its parent's arrays describe."""
-        if "offers" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "prox"}):
-            cls.offers = cls.offers - {"terms"}
-
-    @property
-    def has_kernel(self) -> bool:
-        """Whether it offers "terms"."""
-        return "terms" in self.offers
-
-    def bind(self, layout: Layout, *, dtype: Any = np.float64, n_threads: int = 1) -> Self:
-        """A copy that has the layout of the weights it penalises.
-
-        Parameters
-        ----------
-        layout : Layout
-            Of a model: ``model.layout``.
-        dtype : {float64, float32}
-            Precision of the iterates, and of the arrays the kernels get.
-        n_threads : int
-            Threads of `prox`; they change who computes, never what.
-        """
-        if not isinstance(layout, Layout):
-            raise ValueError(f"layout must be a Layout (model.layout), got {layout!r}.")
-        bound = copy(self)
-        bound.layout, bound.n_threads = layout, n_threads
-        return bound
-
-    @abstractmethod
-    def value(self, w: Array) -> float:
-        """``r(w)`` of one row of weights (P,)."""
-
-    @abstractmethod
-    def prox(self, v: Array, s: Array) -> Array:
-        """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)`` of every row: v (A, P), s (A,) positive -> a new (A, P)."""
-
-    def subdiff_distance(self, w: Array, g: Array) -> float:
-        """How far ``-g`` is from the subdifferential: ``min ||g + q||`` over ``q`` in ``dr(w)``; w, g (P,).
-
-        Built-ins have it in closed form. Here it is ``||w - prox_r(w - g)||``, from `prox` alone: it is zero at the
-        same points and never larger.
-        """
-        moved = w - self.prox((w - g)[None], np.ones(1, dtype=w.dtype))[0]
-        return float(np.sqrt(np.sum(np.square(moved, dtype=np.float64))))
-
-    @property
-    def quadratic(self) -> Array | None:
-        """``(P,)`` the diagonal ``l2`` if ``r(w) = 1/2 sum_p l2_p w_p^2``, else None."""
-        return None
-
-    def fingerprint(self) -> str:
-        """Class and parameters, bound or not: what ranks compare, never `repr`."""
-        kind = type(self)
-        own = {name: value for name, value in vars(self).items() if name not in self._from_bind}
-        return f"{kind.__module__}.{kind.__qualname__}({fingerprint(own)})"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class _Terms(Penalty):
@@ -127,6 +32,11 @@ class _Terms(Penalty):
 
     def __init__(self, alpha: Alpha = 1e-3) -> None:
         self.alpha = alpha
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """One strength, and one per layer."""
+        return [cls(0.3), cls([0.5, 0.0]), cls((0.1, 0.4))]
 
     @abstractmethod
     def _shares(self) -> tuple[float, float, float]:
@@ -201,7 +111,7 @@ class _Terms(Penalty):
         is zero.
         """
         self._check_bound()
-        if not self.has_kernel:
+        if "terms" not in self.offers:
             return super().subdiff_distance(w, g)
         w, g = np.asarray(w, dtype=np.float64), np.asarray(g, dtype=np.float64)
         h = g + self.l2 * w
@@ -218,7 +128,7 @@ class _Terms(Penalty):
     def quadratic(self) -> Array | None:
         """``(P,)`` the diagonal ``l2`` if nothing else is penalised, else None."""
         self._check_bound()
-        return self.l2 if self.has_kernel and not self.l1.any() and not len(self.strength) else None
+        return self.l2 if "terms" in self.offers and not self.l1.any() and not len(self.strength) else None
 
     def _group_norms(self, w: Array) -> Array:
         """``||w_g||`` of every group."""
@@ -250,6 +160,11 @@ class NoPenalty(_Terms):
 
     def __init__(self) -> None:
         super().__init__(0.0)
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """There is only one."""
+        return [cls()]
 
     def _shares(self) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
@@ -310,6 +225,12 @@ class _Mixed(_Terms):
     def __init__(self, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -> None:
         super().__init__(alpha)
         self.l1_ratio = l1_ratio
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Strengths, and the ends of l1_ratio."""
+        given: list[tuple[Alpha, float]] = [(0.3, 0.4), ([0.5, 0.0], 0.4), ((0.1, 0.4), 0.4), (0.3, 0.0), (0.3, 1.0)]
+        return [cls(alpha, ratio) for alpha, ratio in given]
 
     def _ratio(self) -> float:
         return _checks.check_between(f"l1_ratio of {type(self).__name__}", self.l1_ratio, 0, 1)
