@@ -1,5 +1,7 @@
 """Parameters of objects, and fingerprints that tell different objects apart."""
 
+from functools import cached_property
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,15 @@ def test_a_circle_ends():
     plain = Plain(None)
     plain.hidden = plain
     assert "..." in fingerprint(plain)
+
+
+def test_cached_properties_are_no_part_of_it():
+    class Cached(Outer):
+        @cached_property
+        def double(self):
+            return [self.c] * 2
+
+    outer = Cached()
+    before = outer.fingerprint()
+    assert outer.double == ["x", "x"]
+    assert outer.fingerprint() == before == Cached().fingerprint()
