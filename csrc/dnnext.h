@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_ACTIVATIONS };
+enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_SQUARE, DNN_ACTIVATIONS };
 enum { DNN_SQUARED_ERROR, DNN_HUBER, DNN_LOG_LOSS, DNN_SOFTMAX, DNN_SQUARED_HINGE, DNN_LOSSES };
 enum { DNN_SMOOTH_RELU = 100 }; /* of residual layers alone: relu, a parabola on [-0.1, 0.1] */
 enum { DNN_MAX_LAYERS = 64 };

@@ -132,44 +132,59 @@ INLINE real logistic_one(real z)
 
 INLINE real softplus_one(real z) { return (z > 0 ? z : 0) + log1p_unit(exp_negative(-magnitude(z))); }
 
-/* a <- phi(a). Shapes: (n). In place. Serial. */
-static void activate(real *a, int64_t n, int activation)
+/* The activations: name, phi(z), then phi' and phi'' by z and a = phi(z). NaN stays NaN. */
+#define ACTIVATION_TABLE(ROW, z, a)                                                                                    \
+    ROW(DNN_TANH, tanh_one(z), 1 - (a) * (a), -2 * (a) * (1 - (a) * (a)))                                              \
+    ROW(DNN_LOGISTIC, logistic_one(z), (a) * (1 - (a)), (a) * (1 - (a)) * (1 - 2 * (a)))                               \
+    ROW(DNN_RELU, (z) <= 0 ? 0 : (z), (a) > 0 ? 1 : 0, 0)                                                              \
+    ROW(DNN_SOFTPLUS, softplus_one(z), -expm1_negative(-(a)), -expm1_negative(-(a)) * exp_negative(-(a)))              \
+    ROW(DNN_SQUARE, (z) * (z), 2 * (z), 2)
+
+/* Whether phi' needs z itself: then z is kept beside a = phi(z), else a takes its place. */
+INLINE int keeps_z(int activation) { return activation == DNN_SQUARE; }
+
+/* a = phi(z). Shapes: (n), (n). Aliasing: z is a, or z and a share nothing if keeps_z(activation). Serial. */
+static void activate(real *a, const real *z, int64_t n, int activation)
+{
+    if (keeps_z(activation)) memcpy(a, z, (size_t)n * sizeof(real));
+    switch (activation) {
+#define VALUE_CASE(NAME, VALUE, SLOPE, BEND)                                                                           \
+    case NAME:                                                                                                         \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            real before = a[i];                                                                                        \
+            a[i] = VALUE;                                                                                              \
+        }                                                                                                              \
+        break;
+        ACTIVATION_TABLE(VALUE_CASE, before, before)
+    default: /* the identity */
+        break;
+    }
+}
+
+/* delta <- delta phi'(z). Shapes: (n), (n), (n). Aliasing: delta is neither z nor a. Serial. */
+static void times_slope(real *restrict delta, const real *z, const real *a, int64_t n, int activation)
 {
     switch (activation) {
-    case DNN_TANH:
-        for (int64_t i = 0; i < n; i++) a[i] = tanh_one(a[i]);
+#define SLOPE_CASE(NAME, VALUE, SLOPE, BEND)                                                                           \
+    case NAME:                                                                                                         \
+        for (int64_t i = 0; i < n; i++) delta[i] *= (SLOPE);                                                           \
         break;
-    case DNN_LOGISTIC:
-        for (int64_t i = 0; i < n; i++) a[i] = logistic_one(a[i]);
-        break;
-    case DNN_RELU:
-        for (int64_t i = 0; i < n; i++) a[i] = a[i] <= 0 ? 0 : a[i]; /* NaN stays */
-        break;
-    case DNN_SOFTPLUS:
-        for (int64_t i = 0; i < n; i++) a[i] = softplus_one(a[i]);
-        break;
+        ACTIVATION_TABLE(SLOPE_CASE, z[i], a[i])
     default:
         break;
     }
 }
 
-/* delta <- delta phi'(z), written with a = phi(z). Shapes: (n), (n). Aliasing: delta is not a. Serial. */
-static void times_slope(real *restrict delta, const real *restrict a, int64_t n, int activation)
+/* delta <- delta phi''(z). Shapes: (n), (n), (n). Aliasing: delta is neither z nor a. Serial. */
+INLINE void times_bend(real *restrict delta, const real *z, const real *a, int64_t n, int activation)
 {
     switch (activation) {
-    case DNN_TANH:
-        for (int64_t i = 0; i < n; i++) delta[i] *= 1 - a[i] * a[i];
+#define BEND_CASE(NAME, VALUE, SLOPE, BEND)                                                                            \
+    case NAME:                                                                                                         \
+        for (int64_t i = 0; i < n; i++) delta[i] *= (BEND);                                                            \
         break;
-    case DNN_LOGISTIC:
-        for (int64_t i = 0; i < n; i++) delta[i] *= a[i] * (1 - a[i]);
-        break;
-    case DNN_RELU:
-        for (int64_t i = 0; i < n; i++) delta[i] *= a[i] > 0 ? 1 : 0;
-        break;
-    case DNN_SOFTPLUS:
-        for (int64_t i = 0; i < n; i++) delta[i] *= -expm1_negative(-a[i]);
-        break;
+        ACTIVATION_TABLE(BEND_CASE, z[i], a[i])
     default:
-        break;
+        memset(delta, 0, (size_t)n * sizeof(real));
     }
 }

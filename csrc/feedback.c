@@ -31,7 +31,7 @@ static void feedback_tiles(const tile_space *s, const dnn_mlp *mlp, int keep, co
     for (int64_t k = last; k > 0; k--) {
         int64_t h = mlp->layers[k];
         packed_product(delta, NULL, 0, s->back[k], s->delta[0], h, outputs_of(mlp), columns, s->ld);
-        slope_rows(delta, s->a[k], h, columns, s->ld, mlp->activation);
+        slope_rows(delta, s->z[k], s->a[k], h, columns, s->ld, mlp->activation);
         add_layer(s, mlp, k - 1, keep, delta, x, n);
     }
 }

@@ -38,12 +38,13 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         widest = max_index(widest, k ? max_index(d, h) : h);
-        space->a[k] = carve(next, (k ? d : min_index(d, TILE_DEPTH)) * space->ld, sizeof(real));
+        space->a[k] = space->z[k] = carve(next, (k ? d : min_index(d, TILE_DEPTH)) * space->ld, sizeof(real));
+        if (k && keeps_z(mlp->activation)) space->z[k] = carve(next, d * space->ld, sizeof(real));
         space->left[k] = carve(next, d * h, sizeof(real));
         space->back[k] = carve(next, k ? d * max_index(h, outputs_of(mlp)) : 0, sizeof(real)); /* W_k, or B_k */
         space->sum[k] = carve(next, sum_size(d, h) + h * LANES, sizeof(real));
     }
-    space->a[mlp->n_layers] = carve(next, outputs_of(mlp) * space->ld, sizeof(real));
+    space->a[mlp->n_layers] = space->z[mlp->n_layers] = carve(next, outputs_of(mlp) * space->ld, sizeof(real));
     space->value = carve(next, rows, sizeof(double));
     for (int j = 0; j < 2; j++) {
         space->delta[j] = carve(next, widest * space->ld, sizeof(real));
@@ -52,17 +53,18 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
     }
 }
 
-/* a <- phi(a), then delta <- delta phi'(z), row by row, or as one row where no gap is between them. Serial. */
-static void activate_rows(real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
+/* a = phi(z), then delta <- delta phi'(z), row by row, or as one row where no gap is between them. Serial. */
+static void activate_rows(real *a, const real *z, int64_t rows, int64_t columns, int64_t ld, int activation)
 {
     if (columns == ld) columns *= rows, rows = 1;
-    for (int64_t j = 0; j < rows; j++) activate(a + j * ld, columns, activation);
+    for (int64_t j = 0; j < rows; j++) activate(a + j * ld, z + j * ld, columns, activation);
 }
 
-static void slope_rows(real *delta, const real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
+static void slope_rows(
+    real *delta, const real *z, const real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
 {
     if (columns == ld) columns *= rows, rows = 1;
-    for (int64_t j = 0; j < rows; j++) times_slope(delta + j * ld, a + j * ld, columns, activation);
+    for (int64_t j = 0; j < rows; j++) times_slope(delta + j * ld, z + j * ld, a + j * ld, columns, activation);
 }
 
 /* a'[1 .. L] of n samples, and a'[0] if it has no more than TILE_DEPTH rows. Shapes: w (P), x (n, d). Serial. */
@@ -72,16 +74,16 @@ static void forward_tiles(const tile_space *s, const dnn_mlp *mlp, const real *w
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         const real *bias = w + d * h;
-        real *a = s->a[k + 1];
+        real *z = s->z[k + 1];
         if (k == 0)
             for (int64_t i = 0; i < d; i += TILE_DEPTH) {
                 int64_t depth = min_index(TILE_DEPTH, d - i);
                 turn(s->a[0], s->ld, x + i, d, n, depth, columns);
-                packed_product(a, i ? NULL : bias, i > 0, s->left[0] + i * h, s->a[0], h, depth, columns, s->ld);
+                packed_product(z, i ? NULL : bias, i > 0, s->left[0] + i * h, s->a[0], h, depth, columns, s->ld);
             }
         else
-            packed_product(a, bias, 0, s->left[k], s->a[k], h, d, columns, s->ld);
-        if (k + 1 < mlp->n_layers) activate_rows(a, h, columns, s->ld, mlp->activation);
+            packed_product(z, bias, 0, s->left[k], s->a[k], h, d, columns, s->ld);
+        if (k + 1 < mlp->n_layers) activate_rows(s->a[k + 1], z, h, columns, s->ld, mlp->activation);
         w = bias + h;
     }
 }
@@ -167,7 +169,7 @@ static void backward_tiles(const tile_space *s, const dnn_mlp *mlp, int keep, co
         add_layer(s, mlp, k, keep, s->delta[side], x, n);
         if (k == 0) break;
         packed_product(before, NULL, 0, s->back[k], s->delta[side], d, h, columns, s->ld);
-        slope_rows(before, s->a[k], d, columns, s->ld, mlp->activation);
+        slope_rows(before, s->z[k], s->a[k], d, columns, s->ld, mlp->activation);
     }
 }
 

@@ -68,7 +68,7 @@ static void stacked_deltas(const room *r, const dnn_mlp *mlp, const dnn_root *ro
         start -= d * h + h;
         product_nt(mlp->blas, delta[k - 1], delta[k], w + start, n * columns, h, d, 0);
         for (int64_t i = 0; i < n * d; i++) slope[i] = 1;
-        times_slope(slope, r->a[k], n * d, mlp->activation);
+        times_slope(slope, r->z[k], r->a[k], n * d, mlp->activation);
         for (int64_t m = 0; m < n; m++)
             for (int64_t c = 0; c < columns; c++) {
                 real *row = delta[k - 1] + (m * columns + c) * d;

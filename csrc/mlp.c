@@ -53,6 +53,7 @@ typedef struct {
     const real *packed; /* the weights that stand in tiles: */
     real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
+    real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2]; /* (widest layer, ld) each */
     real *rows[2]; /* (samples, widest layer, padded) each */
     real *sum[DNN_MAX_LAYERS]; /* what chunks add up to, biases last */
@@ -64,6 +65,7 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
 /* The rooms of one thread for one chunk of `rows` rows. */
 typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
+    real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2], *tangent[2]; /* (rows, widest layer) each */
     real *partial; /* (P) */
     double *value; /* (rows) */
@@ -88,7 +90,8 @@ static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root 
     }
     for (int64_t k = 1; k <= mlp->n_layers; k++) {
         widest = max_index(widest, mlp->layers[k]);
-        r->a[k] = carve(&next, rows * mlp->layers[k], sizeof(real));
+        r->a[k] = r->z[k] = carve(&next, rows * mlp->layers[k], sizeof(real));
+        if (keeps_z(mlp->activation) && k < mlp->n_layers) r->z[k] = carve(&next, rows * mlp->layers[k], sizeof(real));
     }
     for (int64_t k = 0; k < mlp->n_layers; k++)
         r->stack[k] = root ? carve(&next, stacked * mlp->layers[k + 1], sizeof(real)) : NULL;
@@ -148,11 +151,11 @@ static void forward_chunk(const room *r, const dnn_mlp *mlp, const real *w, cons
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         const real *bias = w + d * h;
-        real *a = r->a[k + 1];
-        for (int64_t m = 0; m < n; m++) memcpy(a + m * h, bias, (size_t)h * sizeof(real));
-        product_nn(mlp->blas, a, input, w, n, d, h, 1);
-        if (k + 1 < mlp->n_layers) activate(a, n * h, mlp->activation);
-        input = a;
+        real *z = r->z[k + 1];
+        for (int64_t m = 0; m < n; m++) memcpy(z + m * h, bias, (size_t)h * sizeof(real));
+        product_nn(mlp->blas, z, input, w, n, d, h, 1);
+        if (k + 1 < mlp->n_layers) activate(r->a[k + 1], z, n * h, mlp->activation);
+        input = r->a[k + 1];
         w = bias + h;
     }
 }
@@ -175,7 +178,7 @@ static void backward_chunk(
         if (k == 0) break;
         side = !side;
         product_nt(mlp->blas, r->delta[side], delta, w + start, n, h, d, 0);
-        times_slope(r->delta[side], r->a[k], n * d, mlp->activation);
+        times_slope(r->delta[side], r->z[k], r->a[k], n * d, mlp->activation);
     }
 }
 
@@ -193,7 +196,7 @@ static const real *tangent_chunk(
         for (int64_t m = 0; m < n; m++) memcpy(tangent + m * h, bias, (size_t)h * sizeof(real));
         product_nn(mlp->blas, tangent, k ? r->a[k] : x, v + start, n, d, h, 1);
         if (k) product_nn(mlp->blas, tangent, r->tangent[!side], w + start, n, d, h, 1);
-        if (k + 1 < mlp->n_layers) times_slope(tangent, r->a[k + 1], n * h, mlp->activation);
+        if (k + 1 < mlp->n_layers) times_slope(tangent, r->z[k + 1], r->a[k + 1], n * h, mlp->activation);
         start += d * h + h;
         side = !side;
     }

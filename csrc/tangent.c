@@ -67,7 +67,7 @@ static void unit_deltas(const room *r, const dnn_mlp *mlp, const real *w, int64_
         start -= d * h + h;
         if (k < mlp->n_layers - 1) product_nt(mlp->blas, delta[k - 1], delta[k], w + start, n * outputs, h, d, 0);
         for (int64_t i = 0; i < n * d; i++) slope[i] = 1;
-        times_slope(slope, r->a[k], n * d, mlp->activation);
+        times_slope(slope, r->z[k], r->a[k], n * d, mlp->activation);
         for (int64_t m = 0; m < n; m++)
             for (int64_t q = 0; q < outputs; q++) {
                 real *restrict row = delta[k - 1] + (m * outputs + q) * d;
@@ -90,6 +90,7 @@ static void fill_tangent(const tangent *t, const tangent_rows *rows, int64_t gro
     const real *w = weights_of(mlp, 0);
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         if (k) r.a[k] = rows->input[k] + first * mlp->layers[k];
+        if (k && !keeps_z(mlp->activation)) r.z[k] = r.a[k];
         delta[k] = rows->delta[k] + first * outputs_of(mlp) * mlp->layers[k + 1];
     }
     forward_chunk(&r, mlp, w, rows->x + first * mlp->layers[0], n);

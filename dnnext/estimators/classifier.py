@@ -43,7 +43,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     ----------
     hidden_layer_sizes : int or sequence of int, default=(20,)
         Units of each hidden layer; an empty sequence is a linear model.
-    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity'}, default='tanh'
+    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity', 'square'}, default='tanh'
         Activation of the hidden layers; the output is linear.
     loss : {'auto', 'log_loss', 'squared_hinge'}, default='auto'
         'auto' is 'log_loss': logistic for two classes, softmax beyond. 'squared_hinge' has no probabilities.

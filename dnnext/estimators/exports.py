@@ -38,8 +38,8 @@ class Exports:
         Raises
         ------
         ValueError
-            For ``activation='softplus'``, which scikit-learn does not have, or ``loss='squared_hinge'``, whose outputs
-            are no probabilities.
+            For the activations 'softplus' and 'square', which scikit-learn does not have, or
+            ``loss='squared_hinge'``, whose outputs are no probabilities.
 
         Examples
         --------
@@ -212,6 +212,8 @@ class _OnnxWriter:
             tail = self.node("Exp", self.node("Neg", self.node("Abs", now)))
             tail = self.node("Log", self.node("Add", tail, self.constant(1.0)))
             return self.node("Add", self.node("Relu", now), tail)
+        if activation == "square":
+            return self.node("Mul", now, now)
         return now if activation == "identity" else self.node(ONNX_ACTIVATIONS[activation], now)
 
     def variable(self):

@@ -22,7 +22,7 @@ class DecentralizedMLPRegressor(RegressorMixin, DecentralizedMLP):
     ----------
     hidden_layer_sizes : int or sequence of int, default=(20,)
         Units of each hidden layer; an empty sequence is a linear model.
-    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity'}, default='tanh'
+    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity', 'square'}, default='tanh'
         Activation of the hidden layers; the output is linear.
     loss : {'auto', 'squared_error', 'huber'} or Loss, default='auto'
         'auto' is 'squared_error', ``1/2 |d - f|^2``; 'huber' bends at 1.35 standard deviations of the target.

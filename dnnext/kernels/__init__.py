@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dnnext.kernels.reference import ACTIVATIONS, LOSSES
+from dnnext.kernels.activations import ACTIVATIONS
+from dnnext.kernels.reference import LOSSES
 
 
 @contextmanager

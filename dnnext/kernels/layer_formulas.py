@@ -1,15 +1,16 @@
-"""Layers of the geometric framework in NumPy: activations with two derivatives, windows of images and their adjoints.
+"""Layers of the geometric framework in NumPy: windows of images and their adjoints.
 
-Images are (n, channels, height, width). Everything here is linear in its arrays but the activations and `max_places`.
+Images are (n, channels, height, width). Everything here is linear in its arrays but `max_places`.
 """
 
-from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from dnnext.kernels.activations import FUNCTIONS, Activation
 
 __all__ = [
     "FUNCTIONS",
@@ -25,37 +26,6 @@ __all__ = [
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
-
-
-class Activation(NamedTuple):
-    """``psi`` and its derivatives, each written with z and a = psi(z)."""
-
-    value: Callable[[Array], Array]
-    slope: Callable[[Array, Array], Array]
-    bend: Callable[[Array, Array], Array]
-
-
-def _logistic(z: Array) -> Array:
-    e = np.exp(-np.abs(z))
-    value: Array = np.where(z >= 0, 1, e) / (1 + e)
-    return value
-
-
-FUNCTIONS: dict[str, Activation] = {
-    "identity": Activation(lambda z: z, lambda z, a: np.ones_like(a), lambda z, a: np.zeros_like(a)),
-    "tanh": Activation(np.tanh, lambda z, a: 1 - a * a, lambda z, a: -2 * a * (1 - a * a)),
-    "logistic": Activation(_logistic, lambda z, a: a * (1 - a), lambda z, a: a * (1 - a) * (1 - 2 * a)),
-    "relu": Activation(
-        lambda z: np.where(z > 0, z, 0) + np.where(np.isnan(z), z, 0),
-        lambda z, a: (a > 0).astype(a.dtype),
-        lambda z, a: np.zeros_like(a),
-    ),
-    "softplus": Activation(
-        lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
-        lambda z, a: -np.expm1(-a),
-        lambda z, a: -np.expm1(-a) * np.exp(-a),
-    ),
-}
 
 
 def window_counts(shape: Pair, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext.kernels.activations import ACTIVATIONS, FUNCTIONS
+
 Array = NDArray[Any]  # float64 or float32, one of the two in all arrays of a call
 Values = NDArray[np.float64]
 Index = NDArray[Any]  # int64; csr_mix takes int32 too
 Layers = Sequence[int]
 
-ACTIVATIONS = {"identity": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4}
+NAMES = list(ACTIVATIONS)
 LOSSES = {"squared_error": 0, "huber": 1, "logistic": 2, "softmax": 3, "squared_hinge": 4}
 
 
@@ -36,29 +38,7 @@ def _sigmoid(z: Array) -> Array:
 
 def _activate(z: Array, code: int) -> Array:
     """phi(z), elementwise."""
-    if code == 0:
-        return z
-    if code == 1:
-        return np.tanh(z)
-    if code == 2:
-        return _sigmoid(z)
-    if code == 3:
-        return np.where(z > 0, z, 0) + np.where(np.isnan(z), z, 0)
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
-
-
-def _slope(a: Array, code: int) -> Array:
-    """phi'(z) written with a = phi(z), elementwise."""
-    slope: Array = np.ones_like(a)
-    if code == 1:
-        slope = 1 - a * a
-    elif code == 2:
-        slope = a * (1 - a)
-    elif code == 3:
-        slope = (a > 0).astype(a.dtype)
-    elif code == 4:
-        slope = -np.expm1(-a)
-    return slope
+    return FUNCTIONS[NAMES[code]].value(z)
 
 
 def _unpack(row: Array, layers: Layers) -> Iterator[tuple[Array, Array]]:
@@ -85,12 +65,18 @@ def _activations(row: Array, x: Array, layers: Layers, activation: int) -> list[
     return a
 
 
+def _slopes(row: Array, a: list[Array], layers: Layers, activation: int) -> list[Array]:
+    """[phi'(z_1), ..., phi'(z_L-1)] of the hidden layers, from what `_activations` gave."""
+    pairs = list(zip(_unpack(row, layers), a[:-1], a[1:], strict=True))[:-1]
+    return [FUNCTIONS[NAMES[activation]].slope(before @ w + b, after) for (w, b), before, after in pairs]
+
+
 def _deltas(row: Array, a: list[Array], u: Array, layers: Layers, activation: int) -> list[Array]:
     """u backwards: delta_k = (delta_k+1 W_k+1') * phi'(z_k), one array per layer, first layer first."""
     weights = [weight for weight, _ in _unpack(row, layers)]
-    deltas = [u]
+    deltas, slopes = [u], _slopes(row, a, layers, activation)
     for k in range(len(weights) - 1, 0, -1):
-        deltas.insert(0, (deltas[0] @ weights[k].T) * _slope(a[k], activation))
+        deltas.insert(0, (deltas[0] @ weights[k].T) * slopes[k - 1])
     return deltas
 
 
@@ -168,12 +154,12 @@ def mlp_jv(
     """out (M, Q) = J_m(w_i) v_i, the directional derivative of the raw output; v (A, P)."""
     for i, row, rows in _agents(w, offsets):
         a = _activations(row, x[rows], layers, activation)
-        tangent = np.zeros_like(a[0])
+        tangent, slopes = np.zeros_like(a[0]), _slopes(row, a, layers, activation)
         pairs = zip(_unpack(row, layers), _unpack(v[i], layers), strict=True)
         for k, ((weight, _), (d_weight, d_bias)) in enumerate(pairs):
             tangent = tangent @ weight + a[k] @ d_weight + d_bias
             if k < len(layers) - 2:
-                tangent = tangent * _slope(a[k + 1], activation)
+                tangent = tangent * slopes[k]
         out[rows] = tangent
 
 

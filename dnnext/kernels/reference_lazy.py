@@ -9,7 +9,7 @@ from dnnext.kernels.reference import (
     Values,
     _activations,
     _agents,
-    _slope,
+    _slopes,
     _unpack,
     loss_value_grad,
     mlp_jacobian,
@@ -40,6 +40,7 @@ def mlp_feedback(
     cuts = np.cumsum([0, *layers[1:-1]])
     for i, row, rows in _agents(w, offsets):
         a = _activations(row, x[rows], layers, activation)
+        slopes = _slopes(row, a, layers, activation)
         each, delta = np.zeros(len(a[0])), np.array(target[rows])
         if loss >= 0:
             loss_value_grad(each, delta, a[-1], target[rows], loss, param)
@@ -48,7 +49,7 @@ def mlp_feedback(
         e = delta * (scale * c)[:, None]
         for k, (into, bias) in enumerate(_unpack(grad[i], layers)):
             last = k == len(layers) - 2
-            d = e if last else e @ feedback[cuts[k] : cuts[k + 1]].T * _slope(a[k + 1], activation)
+            d = e if last else e @ feedback[cuts[k] : cuts[k + 1]].T * slopes[k]
             into[...] = a[k].T @ d
             bias[...] = d.sum(axis=0)
 

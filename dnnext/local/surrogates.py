@@ -39,7 +39,7 @@ class LinearModel(LocalModel):
     def argmin(self, out: Array) -> None:
         """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
         problem, r = self.problem, self.problem.penalty
-        if r.has_kernel:
+        if "terms" in r.offers:
             terms = (r.l1, r.l2, r.groups, r.strength)
             kernels.proximal_step(None, out, self.w, self.y, self.tau, 1.0, problem.n_agents, *terms, problem.n_threads)
             return

@@ -36,7 +36,7 @@ class Conv2d(Affine):
         Zeros around the image; "same" keeps height and width at stride 1, for odd sizes.
     dilation : int or (int, int), default=1
         Distance of the pixels within a patch.
-    activation : {"identity", "tanh", "logistic", "relu", "softplus"}, default="identity"
+    activation : {"identity", "tanh", "logistic", "relu", "softplus", "square"}, default="identity"
         ``psi``.
 
     Raises

@@ -210,7 +210,7 @@ class Dense(Affine):
     ----------
     units : int or None
         Outputs; None, for the last layer only, are as many as the targets ask for.
-    activation : {"identity", "tanh", "logistic", "relu", "softplus"}, default="identity"
+    activation : {"identity", "tanh", "logistic", "relu", "softplus", "square"}, default="identity"
         ``psi``.
 
     Raises

@@ -32,8 +32,8 @@ class MLP(Parameters):
     layers : sequence of int
         ``(d, h_1, ..., Q)``: inputs, units of every hidden layer, outputs. Two numbers make a linear model. The first
         and the last may be None; `sized` fills them in.
-    activation : {"tanh", "logistic", "relu", "softplus", "identity"}, default="tanh"
-        ``phi`` of the hidden layers.
+    activation : {"tanh", "logistic", "relu", "softplus", "identity", "square"}, default="tanh"
+        ``phi`` of the hidden layers; "square" is ``phi(z) = z^2``.
 
     Attributes
     ----------

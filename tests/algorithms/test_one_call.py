@@ -95,7 +95,7 @@ def test_losses_and_penalties(monkeypatch, loss, penalty, dtype):
     assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS))))
 
 
-@pytest.mark.parametrize("activation", ["identity", "tanh", "logistic", "relu", "softplus"])
+@pytest.mark.parametrize("activation", ["identity", "tanh", "logistic", "relu", "softplus", "square"])
 @pytest.mark.parametrize("rounds", ["auto", 1, 4])
 def test_activations_and_rounds(monkeypatch, activation, rounds):
     problem = make(SquaredError(), L1(1e-2), activation, weighted=True, n_threads=2)

@@ -94,7 +94,7 @@ def session(model):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("activation", ["tanh", "logistic", "relu", "softplus", "identity"])
+@pytest.mark.parametrize("activation", ["tanh", "logistic", "relu", "softplus", "identity", "square"])
 @pytest.mark.parametrize(("X", "y"), [IRIS, (IRIS[0], NAMES[IRIS[1]]), CANCER], ids=["iris", "names", "binary"])
 def test_onnx_classifier(X, y, activation, dtype):
     pytest.importorskip("onnx")

@@ -263,7 +263,7 @@ def _table(row, column, value):
         ("mlp_forward", "layers", (3, 0, 2), "every size in layers must be an integer from 1"),
         ("mlp_forward", "layers", (3, 4.5, 2), "every size in layers must be an integer"),
         ("mlp_forward", "layers", (3, 2**20, 2**20, 2), "fewer than 2\\^31 parameters"),
-        ("mlp_forward", "activation", 9, "activation must be an integer from 0 to 4, but it was 9"),
+        ("mlp_forward", "activation", 9, "activation must be an integer from 0 to 5, but it was 9"),
         ("mlp_loss_grad", "loss", -1, "loss must be an integer from 0 to 4, but it was -1"),
         ("mlp_loss_grad", "loss", "softmax", "loss must be an integer from 0 to 4, but it was 'softmax'"),
         ("mlp_forward", "n_threads", 0, "n_threads must be an integer from 1 to 1024, but it was 0"),

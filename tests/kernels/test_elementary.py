@@ -43,8 +43,9 @@ TRUTH = {
     "softplus": lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
     "relu": lambda z: np.maximum(z, 0),
     "identity": lambda z: z,
+    "square": lambda z: z * z,
 }
-ULPS = {"tanh": 3, "logistic": 3, "softplus": 3, "relu": 0, "identity": 0}
+ULPS = {"tanh": 3, "logistic": 3, "softplus": 3, "relu": 0, "identity": 0, "square": 0}
 
 
 @EXTENDED
@@ -69,6 +70,7 @@ def test_slope_accuracy(name, dtype):
         "softplus": lambda: TRUTH["logistic"](wide),
         "relu": lambda: (wide > 0) * WIDE(1),
         "identity": lambda: np.ones_like(wide),
+        "square": lambda: 2 * wide,
     }[name]()
     # the slope is written with phi(z), so that it is exact to the scale of one, not to its own
     assert np.max(np.abs(slope(name, z) - truth)) <= 8 * np.finfo(dtype).eps

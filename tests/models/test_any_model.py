@@ -11,7 +11,6 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import Layout
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, GroupLasso, Logistic, Problem, Softmax, SquaredError
-from tests.runtime import lockstep
 
 AGENTS = 5
 
@@ -90,7 +89,7 @@ SURROGATES = [FullLinearization(), PartialLinearization(), PartialLinearization(
 @pytest.mark.parametrize(
     ("surrogate", "penalty"), list(product(SURROGATES, [L2(1e-3), L1(1e-3), GroupLasso(1e-3)])), ids=repr
 )
-def test_it_trains_alike_in_one_process_and_on_ranks(surrogate, penalty):
+def test_it_trains_alike_in_one_process_and_on_ranks(lockstep, surrogate, penalty):
     data = shards()
 
     def on(runtime, rows):
@@ -100,7 +99,7 @@ def test_it_trains_alike_in_one_process_and_on_ranks(surrogate, penalty):
     whole = on(None, data)
     values = whole.history["objective"]
     assert values[-1] < 0.2 * values[0]
-    parts = lockstep.run(AGENTS, 2, lambda runtime: on(runtime, [data[i] for i in runtime.agents]))
+    parts = lockstep(AGENTS, 2, lambda runtime: on(runtime, [data[i] for i in runtime.agents]))
     np.testing.assert_array_equal(np.concatenate([part.w for part in parts]), whole.w)
 
 

@@ -57,6 +57,7 @@ PHI = {
     "logistic": lambda z: 1 / (1 + np.exp(-z)),
     "relu": lambda z: np.maximum(z, 0),
     "softplus": lambda z: np.log1p(np.exp(z)),
+    "square": np.square,
 }
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from dnnext.models import MLP
 from dnnext.problem import L1, Huber, Loss, Penalty, Problem, SquaredError
-from dnnext.runtime import Runtime, threads
 
 
 class Box(Penalty):
@@ -44,7 +43,7 @@ class Doubled(MLP):
     """A network of another kind with the same repr."""
 
 
-def together(model=None, loss=None, penalty=None, n_threads=(1, 1)):
+def together(lockstep, model=None, loss=None, penalty=None, n_threads=(1, 1)):
     """Problems on two ranks, which get the first and the second of every pair."""
 
     def on(runtime):
@@ -53,7 +52,7 @@ def together(model=None, loss=None, penalty=None, n_threads=(1, 1)):
         shard = (np.ones((2, 2)), np.ones(2))
         return Problem(*parts, penalty and penalty[r], [shard], runtime=runtime, n_threads=n_threads[r])
 
-    return threads.run(2, lambda comm: on(Runtime(2, comm)))
+    return lockstep(2, 2, on)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +67,13 @@ def together(model=None, loss=None, penalty=None, n_threads=(1, 1)):
     ],
     ids=lambda parts: repr(next(iter(parts.values()))),
 )
-def test_hidden_differences_are_refused(parts):
+def test_hidden_differences_are_refused(lockstep, parts):
     with pytest.raises(ValueError, match=r"the problem .* must be equal on all ranks"):
-        together(**parts)
+        together(lockstep, **parts)
 
 
-def test_equal_parts_agree_bound_or_not_and_with_other_threads():
-    bound = together(penalty=(Box(1.0), Box(np.float64(1.0))), loss=(Scaled(2), Scaled(2)), n_threads=(1, 2))
+def test_equal_parts_agree_bound_or_not_and_with_other_threads(lockstep):
+    bound = together(lockstep, penalty=(Box(1.0), Box(np.float64(1.0))), loss=(Scaled(2), Scaled(2)), n_threads=(1, 2))
     assert bound[0].penalty.fingerprint() == bound[1].penalty.fingerprint() == Box(1.0).fingerprint()
-    terms = together(penalty=(L1(0.1), L1(0.1).bind(MLP([2, 1]).layout, n_threads=3)))
+    terms = together(lockstep, penalty=(L1(0.1), L1(0.1).bind(MLP([2, 1]).layout, n_threads=3)))
     assert terms[0].penalty.fingerprint() == L1(0.1).fingerprint()

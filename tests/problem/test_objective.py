@@ -18,7 +18,7 @@ from dnnext.problem import (
 )
 from dnnext.problem import objective as module
 
-ACTIVATIONS = ["tanh", "logistic", "relu", "softplus", "identity"]
+ACTIVATIONS = ["tanh", "logistic", "relu", "softplus", "identity", "square"]
 LOSSES = [SquaredError(), Huber(delta=0.7), Logistic(), Softmax(), SquaredHinge()]
 
 
