@@ -288,18 +288,18 @@ static void activate_state(const field *f, real *a, int64_t width, int64_t group
 {
     if (activation == DNN_IDENTITY) return;
     if (groups == 1 && is_dense(f)) {
-        activate_rows(a, f->rows, width, ld, activation);
+        activate_rows(a, a, f->rows, width, ld, activation);
         return;
     }
     for (int64_t i = 0; i < f->channels * f->height; i++) {
         real *row = a + place_of(f, i / f->height, i % f->height, 0) * ld;
         if (groups == 1 && width == ld) {
-            activate(row, f->width * ld, activation);
+            activate(row, row, f->width * ld, activation);
             continue;
         }
         for (int64_t x = 0; x < f->width; x++, row += ld) {
-            activate(row, width, activation);
-            for (int64_t g = 1; g < groups; g++) times_slope(row + g * width, row, width, activation);
+            activate(row, row, width, activation);
+            for (int64_t g = 1; g < groups; g++) times_slope(row + g * width, row, row, width, activation);
         }
     }
 }
@@ -382,14 +382,14 @@ static void slope_state(const plan *p, chain_space *s, int64_t k, int64_t width,
     int activation = (int)p->chain->layers[k].activation;
     if (activation == DNN_IDENTITY) return;
     if (groups == 1 && is_dense(a) && is_dense(d)) {
-        slope_rows(s->d[k + 1], s->a[k + 1], a->rows, width, p->ld, activation);
+        slope_rows(s->d[k + 1], s->a[k + 1], s->a[k + 1], a->rows, width, p->ld, activation);
         return;
     }
     for (int64_t i = 0; i < a->channels * a->height; i++) {
         real *delta = s->d[k + 1] + place_of(d, i / a->height, i % a->height, 0) * p->ld;
         const real *row = s->a[k + 1] + place_of(a, i / a->height, i % a->height, 0) * p->ld;
         if (groups == 1 && width == p->ld) {
-            times_slope(delta, row, a->width * width, activation);
+            times_slope(delta, row, row, a->width * width, activation);
             continue;
         }
         for (int64_t x = 0; x < a->width; x++, row += p->ld, delta += p->ld)

@@ -1,4 +1,5 @@
-/* dnnext.h: the whole C interface of dnnext, on one page.
+/* dnnext.h: the whole C interface of dnnext, on one page. A kernel is declared here and nowhere else: after a change run
+ * `python csrc/declare.py`, which makes table.h, dnnext/kernels/_dnnext.pxd and the .pyi files.
  *
  * One text, many instances. Every kernel is compiled for double and for float and, on x86-64, for three levels of the
  * instruction set; dnn_kernels() returns the table of one instance. Arrays of reals are `void *`: double in the tables

@@ -314,7 +314,7 @@ static void add_state(
  * and v_g the tangent behind the layer. Shapes: rows of `groups` pieces of length n, the first is h. Serial. */
 static void both_slopes(real *restrict delta, const real *restrict a, int64_t n, int64_t groups, int activation)
 {
-    times_slope(delta, a, n, activation);
+    times_slope(delta, a, a, n, activation);
     for (int64_t g = 1; g < groups; g++) {
         const real *v = a + g * n;
         real *t = delta + g * n;
@@ -331,6 +331,6 @@ static void both_slopes(real *restrict delta, const real *restrict a, int64_t n,
         default:
             break;
         }
-        times_slope(t, a, n, activation);
+        times_slope(t, a, a, n, activation);
     }
 }

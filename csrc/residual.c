@@ -83,7 +83,7 @@ static void residual_activate(real *z, int64_t rows, int64_t n, int64_t ld, int 
 {
     const real e = (real)0.1;
     if (activation != DNN_SMOOTH_RELU)
-        activate_rows(z, rows, n, ld, activation);
+        activate_rows(z, z, rows, n, ld, activation);
     else
         for (int64_t r = 0; r < rows; r++, z += ld)
             for (int64_t m = 0; m < n; m++) {
@@ -98,7 +98,7 @@ static void residual_slope(
 {
     const real e = (real)0.1;
     if (activation != DNN_SMOOTH_RELU)
-        slope_rows(delta, a, rows, n, ld, activation);
+        slope_rows(delta, a, a, rows, n, ld, activation);
     else
         for (int64_t r = 0; r < rows; r++, delta += ld, a += ld)
             for (int64_t m = 0; m < n; m++) delta[m] *= a[m] >= e ? 1 : (real)sqrt(a[m] / e);

@@ -11,21 +11,14 @@ from libc.stdlib cimport free
 from scipy.linalg cimport cython_blas, cython_lapack
 
 from dnnext.kernels._arrays cimport ANY, INDEX, INT64, REAL, give_back, letter, take
+from dnnext.kernels._dnnext cimport (
+    DNN_ACTIVATIONS, DNN_LEVELS, DNN_MAX_LAYERS, dnn_blas, dnn_check_csr, dnn_check_cuts, dnn_check_groups,
+    dnn_check_layers, dnn_check_nested, dnn_compiler, dnn_csr, dnn_function, dnn_has_openmp, dnn_kernels, dnn_layer,
+    dnn_max_threads, dnn_packed_size, dnn_table,
+)
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
-
-cdef extern from "dnnext.h" nogil:
-    const dnn_table *dnn_kernels(int precision, int level)
-    int dnn_has_openmp()
-    int dnn_max_threads()
-    const char *dnn_compiler()
-    int64_t dnn_check_cuts(const int64_t *, int64_t, int64_t)
-    int64_t dnn_check_groups(const int64_t *, int64_t, int64_t)
-    int64_t dnn_check_nested(const int64_t *, int64_t, const int64_t *, int64_t)
-    int64_t dnn_check_csr(const dnn_csr *, int64_t, int64_t)
-    int64_t dnn_check_layers(const dnn_layer *, int64_t, int64_t *)
-    int64_t dnn_packed_size(const int64_t *, int64_t)
 
 cdef const dnn_table *tables[2]
 cdef dnn_blas blas[2]

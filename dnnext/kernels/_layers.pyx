@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, take
-from dnnext.kernels._call cimport (
-    DNN_LOSSES, Call, begin, check_layers, dnn_chain, dnn_layer, end, integer, make_room, table_of, take_offsets,
-)
+from dnnext.kernels._call cimport Call, begin, check_layers, end, integer, make_room, table_of, take_offsets
+from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_chain, dnn_layer
 
 
 cdef int take_chain(

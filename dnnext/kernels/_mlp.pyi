@@ -1,3 +1,4 @@
+# The types of the NumPy twins; made by csrc/declare.py.
 from dnnext.kernels.reference import Array, Index, Layers, Values
 
 def loss_value_grad(value: Values, delta: Array, f: Array, target: Array, loss: int, param: float) -> None: ...
@@ -9,6 +10,22 @@ def mlp_loss_grad(
     grad: Array | None,
     w: Array,
     x: Array,
+    target: Array,
+    weight: Array | None,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    loss: int,
+    param: float,
+    scale: float,
+    n_threads: int = 1,
+) -> None: ...
+def mlp_feedback(
+    value: Values,
+    grad: Array,
+    w: Array,
+    x: Array,
+    feedback: Array,
     target: Array,
     weight: Array | None,
     offsets: Index,
@@ -65,22 +82,6 @@ def mlp_dual_solve(
     layers: Layers,
     activation: int,
     blocks: Index,
-    n_threads: int = 1,
-) -> None: ...
-def mlp_feedback(
-    value: Values,
-    grad: Array,
-    w: Array,
-    x: Array,
-    feedback: Array,
-    target: Array,
-    weight: Array | None,
-    offsets: Index,
-    layers: Layers,
-    activation: int,
-    loss: int,
-    param: float,
-    scale: float,
     n_threads: int = 1,
 ) -> None: ...
 def mlp_tangent_kernel(

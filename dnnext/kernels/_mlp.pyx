@@ -7,9 +7,10 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    DNN_LOSSES, Call, begin, blas_of, end, gram_numbers, integer, make_room, table_of, take_blocks, take_mlp,
+    Call, begin, blas_of, end, gram_numbers, integer, make_room, table_of, take_blocks, take_mlp,
     take_offsets, take_root,
 )
+from dnnext.kernels._dnnext cimport DNN_LOSSES
 
 
 def loss_value_grad(value, delta, f, target, loss, param):

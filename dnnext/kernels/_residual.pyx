@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
-from dnnext.kernels._call cimport (
-    DNN_ACTIVATIONS, DNN_SMOOTH_RELU, Call, begin, blas_of, dnn_chains, end, integer, make_room, table_of,
-)
+from dnnext.kernels._call cimport Call, begin, blas_of, end, integer, make_room, table_of
+from dnnext.kernels._dnnext cimport DNN_SMOOTH_RELU, DNN_SOFTPLUS, dnn_chains
 
 cdef enum:
     WHOLE = 16  # columns of a state come in multiples of this: whole vectors of either precision on every CPU path
@@ -26,7 +25,7 @@ cdef int take_chains(
     d.layers, d.layer, d.size = layers_.buf, <const int64_t *> layer_.buf, <const double *> size_.buf
     d.state = NULL
     code = integer("activation", activation, 0, DNN_SMOOTH_RELU)
-    d.activation = <int> (code if code == DNN_SMOOTH_RELU else integer("activation", code, 0, DNN_ACTIVATIONS - 1))
+    d.activation = <int> (code if code == DNN_SMOOTH_RELU else integer("activation", code, 0, DNN_SOFTPLUS))
     d.apart = integer("apart", apart, 0, 2**40)
     if d.chains > 1 and d.apart <= d.steps:
         raise ValueError(f"apart must be more than the {d.steps} steps of a chain, got {d.apart}: else chains overlap.")

@@ -1,3 +1,4 @@
+# The types of the NumPy twins; made by csrc/declare.py.
 from dnnext.kernels.reference import Array, Index
 
 def block_product(out: Array, b: Array, v: Array, blocks: Index, n_threads: int = 1) -> None: ...

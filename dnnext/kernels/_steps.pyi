@@ -1,3 +1,4 @@
+# The types of the NumPy twins; made by csrc/declare.py.
 from collections.abc import Sequence
 
 from dnnext.kernels.reference import Array, Index, Values

@@ -4,9 +4,9 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    DNN_LOSSES, Call, begin, dnn_iteration, dnn_model, dnn_rule, end, integer, make_room, table_of, take_csr, take_mlp,
-    take_penalty, take_root,
+    Call, begin, end, integer, make_room, table_of, take_csr, take_mlp, take_penalty, take_root,
 )
+from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_iteration, dnn_model, dnn_rule
 
 
 def network_mix(out, disagreement, size, rows, indptr, indices, data, rounds, n_threads=1):

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "FUNCTIONS", "Activation"]
+__all__ = ["ACTIVATIONS", "FUNCTIONS", "NEEDS_Z", "Activation"]
 
 Array = NDArray[Any]
 
 ACTIVATIONS = {"identity": 0, "tanh": 1, "logistic": 2, "relu": 3, "softplus": 4, "square": 5}
+
+
+NEEDS_Z = frozenset({"square"})  # their slope does not follow from a alone; the kernels of chains keep only a
 
 
 class Activation(NamedTuple):

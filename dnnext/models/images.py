@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.kernels import ACTIVATIONS
 from dnnext.kernels import layer_formulas as formulas
+from dnnext.kernels.activations import ACTIVATIONS, NEEDS_Z
 from dnnext.models.layers import AVERAGE, CONV, MAX, Affine, Keep, Layer, Linear, Parts, Shape
 
 __all__ = ["AvgPool2d", "Conv2d", "MaxPool2d"]
@@ -131,7 +131,7 @@ class Conv2d(Affine):
         assert self.shape_in is not None
         window = [n for pair in (_pair("size", self.size), *self._window.values()) for n in pair]
         table.append([CONV, ACTIVATIONS[self.activation], *self.shape_in, self.filters, *window, 0])
-        return True
+        return self.activation not in NEEDS_Z
 
     @classmethod
     def examples(cls) -> list[tuple[Layer, Shape]]:

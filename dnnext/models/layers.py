@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext._params import Parameters
-from dnnext.kernels import ACTIVATIONS
+from dnnext.kernels.activations import ACTIVATIONS, NEEDS_Z
 from dnnext.kernels.layer_formulas import FUNCTIONS
 
 __all__ = ["Affine", "Dense", "Flatten", "Layer", "Linear", "Residual"]
@@ -256,10 +256,10 @@ class Dense(Affine):
         return self._uniform(rng, self._sizes, sum(self._sizes))
 
     def describe(self, table: list[list[int]]) -> bool:
-        """A row for the kernels."""
+        """A row for the kernels, which keep no z."""
         inputs, units = self._sizes
         table.append([DENSE, ACTIVATIONS[self.activation], inputs, 1, 1, units, *WINDOW, 0])
-        return True
+        return self.activation not in NEEDS_Z
 
     def product(self, weight: Array, x: Array) -> Array:
         """x W."""

@@ -1,0 +1,44 @@
+/* table.h: the kernels of one instance, made from csrc/dnnext.h by csrc/declare.py. */
+/* clang-format off */
+#define DNN_KERNELS \
+    .loss_value_grad = loss_value_grad, \
+    .mlp_forward = mlp_forward, \
+    .mlp_loss_grad = mlp_loss_grad, \
+    .mlp_feedback = mlp_feedback, \
+    .mlp_jv = mlp_jv, \
+    .mlp_jtu = mlp_jtu, \
+    .mlp_jacobian = mlp_jacobian, \
+    .mlp_gauss_newton = mlp_gauss_newton, \
+    .mlp_gauss_newton_product = mlp_gauss_newton_product, \
+    .block_product = block_product, \
+    .spd_solve = spd_solve, \
+    .mlp_dual_solve = mlp_dual_solve, \
+    .rows_gram = rows_gram, \
+    .mlp_tangent_kernel = mlp_tangent_kernel, \
+    .residual_forward = residual_forward, \
+    .residual_tangent = residual_tangent, \
+    .residual_backward = residual_backward, \
+    .residual_gradient = residual_gradient, \
+    .descent_solve = descent_solve, \
+    .penalty_prox = penalty_prox, \
+    .csr_mix = csr_mix, \
+    .network_mix = network_mix, \
+    .row_change = row_change, \
+    .neighbour_max = neighbour_max, \
+    .proximal_step = proximal_step, \
+    .tracker_update = tracker_update, \
+    .secant_rule = secant_rule, \
+    .next_step = next_step, \
+    .chain_forward = chain_forward, \
+    .chain_jv = chain_jv, \
+    .chain_jtu = chain_jtu, \
+    .chain_loss_grad = chain_loss_grad, \
+    .chain_work = chain_work, \
+    .mlp_work = mlp_work, \
+    .mlp_dual_work = mlp_dual_work, \
+    .mlp_tangent_work = mlp_tangent_work, \
+    .residual_work = residual_work, \
+    .descent_work = descent_work, \
+    .mix_work = mix_work, \
+    .step_work = step_work,
+/* clang-format on */
