@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from dnnext.problem import L2, MLP, ElasticNet, Logistic, NoPenalty, Problem, Softmax, SquaredError, SquaredHinge
-from dnnext.runtime import Runtime
 
 X, D = np.ones((4, 3)), np.ones((4, 2))
 NAN, INF = np.where(np.eye(4, 3), np.nan, 1.0), np.where(np.eye(4, 2), np.inf, 1.0)
@@ -94,38 +93,30 @@ def test_a_loss_with_its_own_number_of_outputs():
         Problem(MLP([3, 1]), Pair(), None, [(X, C)])
 
 
-class Part(Runtime):
-    """The first two of three agents; what the rank of the third tells is given."""
+def on_two_ranks(lockstep, shards):
+    """The problem of three agents on ranks that hold the first two and the last, and what they compared."""
 
-    n_agents, bounds, rank, n_ranks = 3, np.array([0, 2, 3]), 0, 2
+    def on(runtime):
+        compared, agree = [], runtime.agree
+        runtime.agree = lambda name, value: (compared.append((name, value)), agree(name, value))
+        own = [shards[i] for i in runtime.agents]
+        return Problem(MLP([3, 2]), SquaredError(), None, own, runtime=runtime), compared
 
-    def __init__(self, trouble=""):
-        self.trouble, self.told = trouble, []
-
-    def all_agents(self, values):
-        return np.concatenate([values, np.zeros((1, *np.shape(values)[1:]), dtype=np.asarray(values).dtype)])
-
-    def all_ranks(self, text):
-        return [text, self.trouble]
-
-    def exchange(self, rows, plan):
-        raise AssertionError("a problem sends nothing to neighbours")
-
-    def agree(self, name, value):
-        self.told.append((name, value))
+    return lockstep(3, 2, on, [0, 2, 3])
 
 
-def test_an_unfit_shard_of_another_rank_is_refused_here_too():
-    with pytest.raises(ValueError, match="rank 1: X of agent 2 must be finite"):
-        Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=Part("ValueError X of agent 2 must be finite"))
-    with pytest.raises(ValueError, match="rank 0: X of agent 1 must be finite"):
-        Problem(MLP([3, 2]), SquaredError(), None, [(X, D), (NAN, D)], runtime=Part())
+@pytest.mark.parametrize(("agent", "rank"), [(1, 0), (2, 1)])
+def test_an_unfit_shard_is_refused_on_every_rank(lockstep, agent, rank):
+    shards = [(X, D)] * 3
+    shards[agent] = (NAN, D)
+    with pytest.raises(ValueError, match=f"rank {rank}: X of agent {agent} must be finite"):
+        on_two_ranks(lockstep, shards)
 
 
-def test_a_part_of_the_agents_is_held_here():
-    runtime = Part()
-    problem = Problem(MLP([3, 2]), SquaredError(), None, [(X, D)] * 2, runtime=runtime)
-    assert (problem.n_local, problem.n_agents, problem.n_total) == (2, 3, 8)
-    [(what, compared)] = runtime.told
-    assert what == "the problem (model, loss, penalty, dtype, n_total)"
-    assert compared == (*(part.fingerprint() for part in (MLP([3, 2]), SquaredError(), NoPenalty())), "float64", 8.0)
+def test_a_part_of_the_agents_is_held_here(lockstep):
+    for (problem, compared), held in zip(on_two_ranks(lockstep, [(X, D)] * 3), (2, 1), strict=True):
+        assert (problem.n_local, problem.n_agents, problem.n_total) == (held, 3, 12)
+        [(what, values)] = compared
+        assert what == "the problem (model, loss, penalty, dtype, n_total)"
+        parts = MLP([3, 2]), SquaredError(), NoPenalty()
+        assert values == (*(part.fingerprint() for part in parts), "float64", 12.0)
