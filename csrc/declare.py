@@ -77,7 +77,7 @@ def pxd(text: str) -> str:
 def table(text: str) -> str:
     """The initialiser of one instance's table."""
     entries = [f"    .{name} = {name}, \\" for name in kernels(text)]
-    entries[-1] = entries[-1].replace(", \\", ",")
+    entries[-1] = entries[-1].removesuffix(", \\")
     head = f"/* table.h: the kernels of one instance, {FROM}. */\n/* clang-format off */\n#define DNN_KERNELS \\\n"
     return head + "\n".join(entries) + "\n/* clang-format on */\n"
 

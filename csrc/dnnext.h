@@ -94,20 +94,38 @@ typedef struct { /* the curvature B of a partially linearised model, taken at w_
     int64_t *status; /* out: (A), as in spd_solve */
 } dnn_model;
 
-typedef struct { /* one iteration of NEXT; the new w is mlp.w */
-    dnn_mlp mlp;
+typedef struct { /* what all agents minimise together */
+    dnn_mlp mlp; /* its w is the new one */
+    const void *target, *weight; /* (M, Q); (M) or NULL for ones */
+    int loss;
+    double param, scale;
     dnn_penalty penalty;
+} dnn_problem;
+
+typedef struct { /* one call of network_mix */
     dnn_csr csr;
     const double *rounds; /* (n_rounds, 3) */
     int64_t n_rounds;
+} dnn_mixing;
+
+typedef struct { /* what the agents hold; the new w is mlp.w */
     void *w_hat, *z, *y, *grad; /* out: (A, P) */
-    double *value, *squares, *disagreement, *size, *heard; /* out: (A) */
+    double *value, *squares, *disagreement, *size, *received; /* out: (A) */
     double *tau, *beta; /* in and out: (A) */
-    const void *w_old, *y_old, *grad_old, *target, *weight; /* (A, P); the rows' targets and weights */
-    int loss;
-    double param, scale, step, agents;
+    const void *w_old, *y_old, *grad_old; /* (A, P) */
+} dnn_state;
+
+typedef struct { /* how an agent steps */
+    double step, agents;
     const dnn_rule *rule; /* NULL: tau stays */
     const dnn_model *model; /* NULL: fully linearised */
+} dnn_recipe;
+
+typedef struct { /* one iteration of NEXT */
+    dnn_problem problem;
+    dnn_mixing mixing;
+    dnn_state state;
+    dnn_recipe recipe;
 } dnn_iteration;
 
 typedef struct { /* chains of residual layers, u_k+1 = u_k + size phi(W' u_k + b); states are (width, columns) */

@@ -68,10 +68,9 @@
 #endif
 
 extern const dnn_table DNN_NAME;
-const dnn_table DNN_NAME = {
-    .level = DNN_LEVEL_NAME,
-    DNN_KERNELS
-};
+/* clang-format off */
+const dnn_table DNN_NAME = {.level = DNN_LEVEL_NAME, DNN_KERNELS};
+/* clang-format on */
 
 #if defined(__clang__) && DNN_LEVEL > 0
 #pragma clang attribute pop

@@ -211,56 +211,57 @@ static void system_row(real *restrict diag, real *restrict rhs, const real *rest
  * unfinished. Agents are parallel within a group. */
 static int cholesky_step(const dnn_iteration *it, int threads, void *work)
 {
-    const dnn_model *model = it->model;
-    const int64_t agents = it->mlp.agents, params = it->mlp.params, blocks[] = {0, params};
-    const real *w = it->w_old, *y = it->y_old;
-    real *w_hat = it->w_hat, *z = it->z;
+    const dnn_model *model = it->recipe.model;
+    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params, blocks[] = {0, params};
+    const real *w = it->state.w_old, *y = it->state.y_old;
+    real *w_hat = it->state.w_hat, *z = it->state.z;
     char *next = work;
     real *b = carve(&next, model->group * params, (size_t)params * sizeof(real));
     real *diag = carve(&next, model->group * params, sizeof(real));
-    dnn_mlp part = it->mlp;
+    dnn_mlp part = it->problem.mlp;
     int failed = 0;
     for (int64_t first = 0; first < agents; first += model->group) {
         int64_t n = min_index(model->group, agents - first), at = first * params;
-        part.agents = n, part.offsets = it->mlp.offsets + first, part.w = w + at;
+        part.agents = n, part.offsets = it->problem.mlp.offsets + first, part.w = w + at;
         mlp_gauss_newton(b, &part, &model->root, blocks, 1, threads, next);
         for (int64_t i = 0; i < n; i++)
             system_row(diag + i * params, w_hat + at + i * params, w + at + i * params, y + at + i * params,
-                it->penalty.l2, (real)it->tau[first + i], (real)it->agents, params);
-        spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->mlp.blas, threads);
+                it->problem.penalty.l2, (real)it->state.tau[first + i], (real)it->recipe.agents, params);
+        spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->problem.mlp.blas, threads);
         for (int64_t i = first; i < first + n; i++) failed |= model->status[i] != 0;
     }
     if (failed) return 1;
     for (int64_t p = 0; p < agents * params; p++) w_hat[p] += w[p];
-    move_piece(z, w, w_hat, (real)it->step, agents * params);
+    move_piece(z, w, w_hat, (real)it->recipe.step, agents * params);
     return 0;
 }
 
-/* B_i (w_i - w_old_i), what the model said of the step, in `work`; NULL where nobody asks. Parallel as the product. */
-static const real *said_by_model(const dnn_iteration *it, int threads, void *work)
+/* B_i (w_i - w_old_i), what the model predicts for the step, in `work`; NULL where it is not needed. Parallel as the product. */
+static const real *predicted(const dnn_iteration *it, int threads, void *work)
 {
-    if (!it->model || !it->rule) return NULL;
-    const int64_t params = it->mlp.params, size = it->mlp.agents * params, blocks[] = {0, params};
-    const real *w = it->mlp.w, *w_old = it->w_old;
+    if (!it->recipe.model || !it->recipe.rule) return NULL;
+    const int64_t params = it->problem.mlp.params, size = it->problem.mlp.agents * params, blocks[] = {0, params};
+    const real *w = it->problem.mlp.w, *w_old = it->state.w_old;
     char *next = work;
-    real *said = carve(&next, size, sizeof(real)), *step = carve(&next, size, sizeof(real));
+    real *image = carve(&next, size, sizeof(real)), *step = carve(&next, size, sizeof(real));
     for (int64_t p = 0; p < size; p++) step[p] = w[p] - w_old[p];
-    dnn_mlp before = it->mlp;
+    dnn_mlp before = it->problem.mlp;
     before.w = w_old;
-    mlp_gauss_newton_product(said, &before, &it->model->root, step, blocks, 1, threads, next);
-    return said;
+    mlp_gauss_newton_product(image, &before, &it->recipe.model->root, step, blocks, 1, threads, next);
+    return image;
 }
 
 static size_t step_work(const dnn_iteration *it, int threads)
 {
-    const int64_t agents = it->mlp.agents, params = it->mlp.params;
-    size_t gradient = mlp_work(&it->mlp, NULL, threads), most = mix_work(agents, params, threads);
+    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
+    size_t gradient = mlp_work(&it->problem.mlp, NULL, threads), most = mix_work(agents, params, threads);
     most = gradient > most ? gradient : most;
-    if (it->model) {
-        size_t b = lines(it->model->group * params, (size_t)params * sizeof(real));
-        size_t solving = b + lines(it->model->group * params, sizeof(real));
+    if (it->recipe.model) {
+        size_t b = lines(it->recipe.model->group * params, (size_t)params * sizeof(real));
+        size_t solving = b + lines(it->recipe.model->group * params, sizeof(real));
         size_t asking = 2 * lines(agents * params, sizeof(real));
-        size_t curved = mlp_work(&it->mlp, &it->model->root, threads) + (solving > asking ? solving : asking);
+        size_t curved =
+            mlp_work(&it->problem.mlp, &it->recipe.model->root, threads) + (solving > asking ? solving : asking);
         most = curved > most ? curved : most;
     }
     return most + 2 * lines(agents, sizeof(real));
@@ -271,33 +272,35 @@ static size_t step_work(const dnn_iteration *it, int threads)
  * alone, bit by bit; where Cholesky fails, nothing follows. Shapes and aliasing: as there. Parallel as they are. */
 static void next_step(const dnn_iteration *it, int threads, void *work)
 {
-    const int64_t agents = it->mlp.agents, params = it->mlp.params;
+    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
     char *next = work;
-    real *told = carve(&next, agents, sizeof(real)), *heard = carve(&next, agents, sizeof(real));
-    if (!it->model)
-        proximal_step(it->z, it->w_hat, it->w_old, it->y_old, it->tau, it->step, it->agents, &it->penalty, agents,
-            params, threads);
+    real *sent = carve(&next, agents, sizeof(real)), *received = carve(&next, agents, sizeof(real));
+    if (!it->recipe.model)
+        proximal_step(it->state.z, it->state.w_hat, it->state.w_old, it->state.y_old, it->state.tau, it->recipe.step,
+            it->recipe.agents, &it->problem.penalty, agents, params, threads);
     else if (cholesky_step(it, threads, next))
         return;
-    network_mix((void *)it->mlp.w, it->disagreement, it->size, it->z, &it->csr, it->rounds, it->n_rounds, params,
-        threads, next);
-    network_mix(it->y, NULL, NULL, it->y_old, &it->csr, it->rounds, it->n_rounds, params, threads, next);
-    for (int64_t i = 0; i < agents; i++) told[i] = (real)it->beta[i];
-    neighbour_max(heard, told, &it->csr, 1);
-    for (int64_t i = 0; i < agents; i++) it->heard[i] = it->n_rounds ? (double)heard[i] : 0;
-    mlp_loss_grad(it->value, it->grad, &it->mlp, it->target, it->weight, it->loss, it->param, it->scale, threads, next);
-    sequel q = {.y = it->y,
-        .grad = it->grad,
-        .grad_old = it->grad_old,
-        .squares = it->squares,
-        .w = it->mlp.w,
-        .w_old = it->w_old,
-        .y_old = it->y_old,
-        .model = said_by_model(it, threads, next),
-        .tau = it->rule ? it->tau : NULL,
-        .beta = it->beta,
-        .heard = it->heard,
-        .rule = it->rule,
+    network_mix((void *)it->problem.mlp.w, it->state.disagreement, it->state.size, it->state.z, &it->mixing.csr,
+        it->mixing.rounds, it->mixing.n_rounds, params, threads, next);
+    network_mix(it->state.y, NULL, NULL, it->state.y_old, &it->mixing.csr, it->mixing.rounds, it->mixing.n_rounds,
+        params, threads, next);
+    for (int64_t i = 0; i < agents; i++) sent[i] = (real)it->state.beta[i];
+    neighbour_max(received, sent, &it->mixing.csr, 1);
+    for (int64_t i = 0; i < agents; i++) it->state.received[i] = it->mixing.n_rounds ? (double)received[i] : 0;
+    mlp_loss_grad(it->state.value, it->state.grad, &it->problem.mlp, it->problem.target, it->problem.weight,
+        it->problem.loss, it->problem.param, it->problem.scale, threads, next);
+    sequel q = {.y = it->state.y,
+        .grad = it->state.grad,
+        .grad_old = it->state.grad_old,
+        .squares = it->state.squares,
+        .w = it->problem.mlp.w,
+        .w_old = it->state.w_old,
+        .y_old = it->state.y_old,
+        .model = predicted(it, threads, next),
+        .tau = it->recipe.rule ? it->state.tau : NULL,
+        .beta = it->state.beta,
+        .heard = it->state.received,
+        .rule = it->recipe.rule,
         .params = params};
     follow(&q, agents, threads);
 }

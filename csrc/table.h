@@ -40,5 +40,5 @@
     .residual_work = residual_work, \
     .descent_work = descent_work, \
     .mix_work = mix_work, \
-    .step_work = step_work,
+    .step_work = step_work
 /* clang-format on */

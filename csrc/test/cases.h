@@ -201,10 +201,11 @@ static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
     dnn_penalty penalty = {flat, flat, groups, strength, p > 3 ? 2 : 0};
     dnn_csr csr = {a, indptr, indices, NULL, NULL, weight};
     dnn_rule rule = {3, 3, 1.2, 1e-3, 1e3};
-    dnn_iteration it = {n->mlp, penalty, csr, rounds, 3, rows[0], rows[1], rows[2], rows[3], sums[4], sums[5], sums[6],
-        sums[7], sums[8], sums[0], sums[1], n->w, n->v, rows[4], n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 0.7,
-        3, &rule, NULL};
-    it.mlp.w = rows[5];
+    dnn_iteration it = {{n->mlp, n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, penalty}, {csr, rounds, 3},
+        {rows[0], rows[1], rows[2], rows[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[0], sums[1], n->w, n->v,
+            rows[4]},
+        {0.7, 3, &rule, NULL}};
+    it.problem.mlp.w = rows[5];
     void *work = aligned_alloc(64, (t->step_work(&it, threads) + 63) / 64 * 64 + 64);
     t->next_step(&it, threads, work);
     t->proximal_step(rows[6], rows[7], n->w, n->v, sums[2], 0.7, 3, &penalty, a, p, threads);
@@ -225,7 +226,7 @@ static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
     check("first round", (double)memcmp(sums[6], sums[9], (size_t)a * sizeof(double)), 0, 0);
     check("size", (double)memcmp(sums[7], sums[10], (size_t)a * sizeof(double)), 0, 0);
     t->neighbour_max(rows[9], rows[7], &csr, p);
-    for (int64_t i = 0; i < a; i++) check("heard", rows[9][i * p], rows[7][(i + 1) % a * p], a > 1 ? 0 : INFINITY);
+    for (int64_t i = 0; i < a; i++) check("received", rows[9][i * p], rows[7][(i + 1) % a * p], a > 1 ? 0 : INFINITY);
     for (int k = 0; k < 12; k++) free(rows[k]), free(sums[k]);
     void *all[] = {indptr, indices, flat, weight, work};
     for (int k = 0; k < 5; k++) free(all[k]);

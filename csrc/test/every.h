@@ -220,27 +220,28 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
     real *parts[3];
     double *scalars[3];
     const dnn_model model = {in->root, a > 1 ? a - 1 : 1, calloc((size_t)a + 1, sizeof(int64_t))};
-    for (int whole = 0; whole < 3; whole++) { /* w_hat z w y grad; value squares disagreement size heard tau beta */
+    for (int whole = 0; whole < 3; whole++) { /* w_hat z w y grad; value squares disagreement size received tau beta */
         real *r = parts[whole] = calloc((size_t)(5 * size), sizeof(real));
         double *d = scalars[whole] = calloc((size_t)(7 * a), sizeof(double));
         for (int64_t i = 0; i < a; i++) d[5 * a + i] = (double)in->tau[i], d[6 * a + i] = 0.5 + (double)i;
         dnn_mlp moved = *mlp;
         moved.w = r + 2 * size;
-        dnn_iteration it = {moved, in->penalty, in->csr, rounds, 3, r, r + size, r + 3 * size, r + 4 * size, d, d + a,
-            d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a, n->w, n->v, n->v, n->target, n->weight, in->loss,
-            0.3, 0.5, 0.7, 3, &rule, whole == 2 ? &model : NULL};
+        dnn_iteration it = {{moved, n->target, n->weight, in->loss, 0.3, 0.5, in->penalty}, {in->csr, rounds, 3},
+            {r, r + size, r + 3 * size, r + 4 * size, d, d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a,
+                n->w, n->v, n->v},
+            {0.7, 3, &rule, whole == 2 ? &model : NULL}};
         size_t room = t->step_work(&it, threads), other = t->mix_work(a, p, threads);
         void *work = aligned_alloc(64, ((room > other ? room : other) + 127) / 64 * 64);
         if (whole) {
             t->next_step(&it, threads, work);
         } else {
-            real *told = malloc((size_t)a * sizeof *told), *heard = malloc((size_t)a * sizeof *heard);
-            for (int64_t i = 0; i < a; i++) told[i] = (real)d[6 * a + i];
+            real *sent = malloc((size_t)a * sizeof *sent), *received = malloc((size_t)a * sizeof *received);
+            for (int64_t i = 0; i < a; i++) sent[i] = (real)d[6 * a + i];
             t->proximal_step(r + size, r, n->w, n->v, d + 5 * a, 0.7, 3, &in->penalty, a, p, threads);
             t->network_mix(r + 2 * size, d + 2 * a, d + 3 * a, r + size, &in->csr, rounds, 3, p, threads, work);
             t->network_mix(r + 3 * size, NULL, NULL, n->v, &in->csr, rounds, 3, p, threads, work);
-            t->neighbour_max(heard, told, &in->csr, 1);
-            for (int64_t i = 0; i < a; i++) d[4 * a + i] = (double)heard[i];
+            t->neighbour_max(received, sent, &in->csr, 1);
+            for (int64_t i = 0; i < a; i++) d[4 * a + i] = (double)received[i];
             t->mlp_loss_grad(d, r + 4 * size, &moved, n->target, n->weight, in->loss, 0.3, 0.5, threads, work);
             t->tracker_update(r + 3 * size, d + a, r + 4 * size, n->v, moved.w, a, p, threads);
             t->secant_rule(
@@ -248,7 +249,7 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
             double *change = calloc((size_t)(2 * a), sizeof *change);
             t->row_change(change, change + a, n->w, n->v, 0.7, a, p, threads);
             sum = NAME(digest)(sum, change, (size_t)(2 * a) * sizeof *change);
-            free(told), free(heard);
+            free(sent), free(received);
         }
         free(work);
     }

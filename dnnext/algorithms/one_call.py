@@ -18,6 +18,7 @@ from dnnext.algorithms.damping import Damping, FixedTau, SecantRule
 from dnnext.local import FullLinearization, PartialLinearization, Surrogate, solvers
 from dnnext.network import Network
 from dnnext.problem import Problem
+from dnnext.problem.kept import Kept
 from dnnext.problem.objective import MEMORY_BUDGET
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+CHOSEN = Kept[tuple[Any, ...], str]()  # by solver and inner_iter: to choose anew costs as much as other calls do
 
 
 def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping) -> bool:
@@ -52,13 +56,8 @@ def _may_be_cholesky(problem: Problem, surrogate: Surrogate) -> bool:
         and problem.loss.is_quadratic
         and problem.penalty.quadratic is not None
         and problem.n_params**2 * problem.dtype.itemsize <= MEMORY_BUDGET
-        and problem.known.get(_choice(surrogate)) in (None, "primal")
+        and CHOSEN.get(problem, (surrogate.solver, surrogate.inner_iter)) in (None, "primal")
     )
-
-
-def _choice(surrogate: PartialLinearization) -> tuple[Any, ...]:
-    """Where the problem keeps which solver such a surrogate takes: to ask anew costs as much as other calls do."""
-    return "one call", surrogate.solver, surrogate.inner_iter
 
 
 def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping, s: State) -> bool:
@@ -68,7 +67,7 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
     if isinstance(surrogate, PartialLinearization):
         sub = surrogate.subproblem(problem, s)
         chosen = solvers.choose(sub) if surrogate.solver == "auto" else surrogate.solver
-        problem.known[_choice(surrogate)] = chosen
+        CHOSEN.once(problem, (surrogate.solver, surrogate.inner_iter), lambda: chosen)
         if chosen != "primal":
             return False
         root, group = sub.root, problem.agent_groups(sub.block_numbers)[0].stop
@@ -79,11 +78,19 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
     loss = -1 if problem.loss.kernel is None else problem.loss.kernel
     growth = surrogate.growth if type(damping) is SecantRule else 0.0
     kernels.next_step(
-        w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old,
-        float(s.step), problem.n_agents, r.l1, r.l2, r.groups, r.strength, *csr, rounds, problem.x, problem.target,
-        problem.weight, problem.offsets, model.layers, model.activation_code, loss, problem.loss.param,
-        problem.scale, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads, root,
-        status, group,
+        kernels.StepState(
+            w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, received, tau, beta, w_old, y_old,
+            grad_old,
+        ),
+        kernels.StepProblem(
+            problem.x, problem.target, problem.weight, problem.offsets, model.layers, model.activation_code, loss,
+            problem.loss.param, problem.scale, r.l1, r.l2, r.groups, r.strength,
+        ),
+        kernels.StepMixing(*csr, rounds),
+        kernels.StepRecipe(
+            float(s.step), problem.n_agents, growth, surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, root, status, group
+        ),
+        problem.n_threads,
     )  # fmt: skip
     if status.any():
         network.undo_fixed_mixing()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from dnnext.kernels.activations import ACTIVATIONS
 from dnnext.kernels.reference import LOSSES
+from dnnext.kernels.reference_steps import StepMixing, StepProblem, StepRecipe, StepState
 
 
 @contextmanager
@@ -63,6 +64,10 @@ except ModuleNotFoundError as error:
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
+    "StepMixing",
+    "StepProblem",
+    "StepRecipe",
+    "StepState",
     "block_product",
     "chain_forward",
     "chain_jtu",

@@ -104,12 +104,19 @@ cdef extern from "dnnext.h" nogil:
         dnn_root root
         int64_t group
         int64_t *status
-    ctypedef struct dnn_iteration:
+    ctypedef struct dnn_problem:
         dnn_mlp mlp
+        const void *target
+        const void *weight
+        int loss
+        double param
+        double scale
         dnn_penalty penalty
+    ctypedef struct dnn_mixing:
         dnn_csr csr
         const double *rounds
         int64_t n_rounds
+    ctypedef struct dnn_state:
         void *w_hat
         void *z
         void *y
@@ -118,21 +125,22 @@ cdef extern from "dnnext.h" nogil:
         double *squares
         double *disagreement
         double *size
-        double *heard
+        double *received
         double *tau
         double *beta
         const void *w_old
         const void *y_old
         const void *grad_old
-        const void *target
-        const void *weight
-        int loss
-        double param
-        double scale
+    ctypedef struct dnn_recipe:
         double step
         double agents
         const dnn_rule *rule
         const dnn_model *model
+    ctypedef struct dnn_iteration:
+        dnn_problem problem
+        dnn_mixing mixing
+        dnn_state state
+        dnn_recipe recipe
     ctypedef struct dnn_chains:
         int64_t chains
         int64_t steps

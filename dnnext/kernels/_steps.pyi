@@ -1,7 +1,6 @@
 # The types of the NumPy twins; made by csrc/declare.py.
-from collections.abc import Sequence
-
 from dnnext.kernels.reference import Array, Index, Values
+from dnnext.kernels.reference_steps import StepMixing, StepProblem, StepRecipe, StepState
 
 def network_mix(
     out: Array,
@@ -50,46 +49,5 @@ def secant_rule(
     n_threads: int = 1,
 ) -> None: ...
 def next_step(
-    w: Array,
-    y: Array,
-    w_hat: Array,
-    z: Array,
-    grad: Array,
-    value: Values,
-    squares: Values,
-    disagreement: Values,
-    size: Values,
-    heard: Values,
-    tau: Values,
-    beta: Values,
-    w_old: Array,
-    y_old: Array,
-    grad_old: Array,
-    step: float,
-    agents: float,
-    l1: Array,
-    l2: Array,
-    groups: Index,
-    strength: Array,
-    indptr: Index,
-    indices: Index,
-    data: Array,
-    rounds: Values,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    offsets: Index,
-    layers: Sequence[int],
-    activation: int,
-    loss: int,
-    param: float,
-    scale: float,
-    growth: float,
-    decay: float,
-    low: float,
-    high: float,
-    n_threads: int = 1,
-    root: Array | None = None,
-    status: Index | None = None,
-    group: int = 1,
+    state: StepState, problem: StepProblem, mixing: StepMixing, recipe: StepRecipe, n_threads: int = 1
 ) -> None: ...

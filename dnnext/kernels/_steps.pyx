@@ -6,7 +6,7 @@ from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
     Call, begin, end, integer, make_room, table_of, take_csr, take_mlp, take_penalty, take_root,
 )
-from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_iteration, dnn_model, dnn_rule
+from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_iteration, dnn_model, dnn_rule, dnn_state
 
 
 def network_mix(out, disagreement, size, rows, indptr, indices, data, rounds, n_threads=1):
@@ -210,7 +210,7 @@ def secant_rule(
         end(&c)
 
 
-cdef int take_rows(Call *c, dnn_iteration *it, tuple new, tuple old) except -1:
+cdef int take_state(Call *c, dnn_state *state, tuple new, tuple old) except -1:
     """w, y, w_hat, z, grad of next_step to write to, and w_old, y_old, grad_old to read."""
     cdef Py_buffer *written[5]
     cdef Py_buffer *read[3]
@@ -226,71 +226,75 @@ cdef int take_rows(Call *c, dnn_iteration *it, tuple new, tuple old) except -1:
                     "w, y, w_hat, z and grad must share no memory with each other or with w_old, y_old and grad_old, "
                     "but did: give each an array of its own."
                 )
-    it.y, it.w_hat, it.z, it.grad = written[1].buf, written[2].buf, written[3].buf, written[4].buf
-    it.w_old, it.y_old, it.grad_old = read[0].buf, read[1].buf, read[2].buf
+    state.y, state.w_hat, state.z, state.grad = written[1].buf, written[2].buf, written[3].buf, written[4].buf
+    state.w_old, state.y_old, state.grad_old = read[0].buf, read[1].buf, read[2].buf
     return 0
 
 
-def next_step(
-    w, y, w_hat, z, grad, value, squares, disagreement, size, heard, tau, beta, w_old, y_old, grad_old, step, agents,
-    l1, l2, groups, strength, indptr, indices, data, rounds, x, target, weight, offsets, layers, activation, loss,
-    param, scale, growth, decay, low, high, n_threads=1, root=None, status=None, group=1,
-):
+cdef double *take_sums(Call *c, object array, str name) except NULL:
+    """One number of double precision for every agent, to write to."""
+    return <double *> take(&c.arrays, array, name, DOUBLE, True, 1, c.mlp.agents).buf
+
+
+def next_step(state, problem, mixing, recipe, n_threads=1):
     """One iteration of NEXT, fully or partially linearised: the kernels of its steps one after another, bit by bit.
 
     proximal_step, network_mix of z and y, neighbour_max of beta, mlp_loss_grad, tracker_update, secant_rule (left out
-    where growth is 0); arguments as there. w, y, grad: new; w_old, y_old, grad_old: before; tau, beta: in and out
+    where growth is 0). state: StepState, w, y, grad new, w_old, y_old, grad_old before, tau and beta in and out;
+    problem: StepProblem; mixing: StepMixing; recipe: StepRecipe, all of dnnext.kernels; fields as the arguments there
 
-    With root, instead of proximal_step: mlp_gauss_newton at w_old, spd_solve of (B_i + tau_i + l2) (w_hat_i - w_i) =
-    -(agents y_i + l2 w_i), `group` agents at a time; other terms of r play no part. Where status (A,) int64 is not 0,
-    nothing but w_hat and status was written
+    With a root in the recipe, instead of proximal_step: mlp_gauss_newton at w_old, spd_solve of (B_i + tau_i + l2)
+    (w_hat_i - w_i) = -(agents y_i + l2 w_i), `group` agents at a time; other terms of r play no part. Where status (A,)
+    int64 is not 0, nothing but w_hat and status was written
 
     >>> import numpy as np
     >>> from dnnext import kernels
     >>> rows, sums, none = np.zeros((8, 1, 2)), np.zeros((5, 1)), np.empty((0, 2), np.int64)
     >>> w_old, y_old, tau, beta, flat = np.ones((1, 2)), np.ones((1, 2)), np.ones(1), np.zeros(1), np.zeros(2)
-    >>> alone = np.array([0, 1]), np.array([0]), np.ones(1), np.empty((0, 3))
-    >>> data = np.ones((1, 1)), np.ones((1, 1)), None, np.array([0, 1]), (1, 1), 0, 0, 1.0, 1.0
-    >>> kernels.next_step(*rows[:5], *sums, tau, beta, w_old, y_old, rows[5], 1.0, 1.0, flat, flat, none, flat[:0],
-    ...                   *alone, *data, 0.0, 1.0, 0.0, 1.0)
-    >>> rows[0], rows[4]
+    >>> state = kernels.StepState(*rows[:5], *sums, tau, beta, w_old, y_old, rows[5])
+    >>> one, penalty = np.ones((1, 1)), (flat, flat, none, flat[:0])
+    >>> problem = kernels.StepProblem(one, one, None, np.array([0, 1]), (1, 1), 0, 0, 1.0, 1.0, *penalty)
+    >>> alone = kernels.StepMixing(np.array([0, 1]), np.array([0]), np.ones(1), np.empty((0, 3)))
+    >>> kernels.next_step(state, problem, alone, kernels.StepRecipe(1.0, 1.0, 0.0, 1.0, 0.0, 1.0))
+    >>> state.w, state.grad
     (array([[0., 0.]]), array([[-1., -1.]]))
     """
     cdef Call c
     cdef dnn_iteration it
     cdef dnn_rule rule
     cdef dnn_model model
+    w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
+    x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
+    indptr, indices, data, rounds = mixing
+    step, agents, growth, decay, low, high, root, status, group = recipe
     rule.agents, rule.growth, rule.decay, rule.low, rule.high = agents, growth, decay, low, high
-    it.step, it.agents, it.param, it.scale = step, agents, param, scale
-    it.rule = &rule if rule.growth > 0 else NULL
-    it.loss = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
+    it.recipe.step, it.recipe.agents, it.problem.param, it.problem.scale = step, agents, param, scale
+    it.recipe.rule = &rule if rule.growth > 0 else NULL
+    it.problem.loss = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
     begin(&c, n_threads)
     try:
         take_mlp(&c, w, x, offsets, layers, activation)
         rows, params = c.mlp.agents, c.mlp.params
-        take_rows(&c, &it, (w, y, w_hat, z, grad), (w_old, y_old, grad_old))
-        it.value = <double *> take(&c.arrays, value, "value", DOUBLE, True, 1, rows).buf
-        it.squares = <double *> take(&c.arrays, squares, "squares", DOUBLE, True, 1, rows).buf
-        it.disagreement = <double *> take(&c.arrays, disagreement, "disagreement", DOUBLE, True, 1, rows).buf
-        it.size = <double *> take(&c.arrays, size, "size", DOUBLE, True, 1, rows).buf
-        it.heard = <double *> take(&c.arrays, heard, "heard", DOUBLE, True, 1, rows).buf
-        it.tau = <double *> take(&c.arrays, tau, "tau", DOUBLE, True, 1, rows).buf
-        it.beta = <double *> take(&c.arrays, beta, "beta", DOUBLE, True, 1, rows).buf
+        take_state(&c, &it.state, (w, y, w_hat, z, grad), (w_old, y_old, grad_old))
+        it.state.value, it.state.squares = take_sums(&c, value, "value"), take_sums(&c, squares, "squares")
+        it.state.disagreement = take_sums(&c, disagreement, "disagreement")
+        it.state.size, it.state.received = take_sums(&c, size, "size"), take_sums(&c, received, "received")
+        it.state.tau, it.state.beta = take_sums(&c, tau, "tau"), take_sums(&c, beta, "beta")
         take_penalty(&c, l1, l2, groups, strength, params, False)
         take_csr(&c, indptr, indices, data, rows, rows)
         rounds_ = take(&c.arrays, rounds, "rounds", DOUBLE, False, 2, ANY, 3)
-        it.target = take(&c.arrays, target, "target", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers]).buf
-        it.weight = NULL
+        it.problem.target = take(&c.arrays, target, "target", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers]).buf
+        it.problem.weight = NULL
         if weight is not None:
-            it.weight = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
-        it.mlp, it.penalty, it.csr = c.mlp, c.penalty, c.csr
-        it.rounds, it.n_rounds = <const double *> rounds_.buf, rounds_.shape[0]
-        it.model = NULL
+            it.problem.weight = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
+        it.problem.mlp, it.problem.penalty, it.mixing.csr = c.mlp, c.penalty, c.csr
+        it.mixing.rounds, it.mixing.n_rounds = <const double *> rounds_.buf, rounds_.shape[0]
+        it.recipe.model = NULL
         if root is not None:
             take_root(&c, root)
             model.root, model.group = c.root, integer("group", group, 1, max(1, rows))
             model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
-            it.model = &model
+            it.recipe.model = &model
         make_room(&c, table_of(&c).step_work(&it, c.threads))
         with nogil:
             table_of(&c).next_step(&it, c.threads, c.work)

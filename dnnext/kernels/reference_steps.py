@@ -1,12 +1,13 @@
 """NumPy twins of rounds.c and step.c: mixing, and what an iteration does to rows of weights; see reference.py."""
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from dnnext.kernels.reference import (
     Array,
     Index,
+    Layers,
     Values,
     mlp_gauss_newton,
     mlp_gauss_newton_product,
@@ -16,6 +17,10 @@ from dnnext.kernels.reference import (
 )
 
 __all__ = [
+    "StepMixing",
+    "StepProblem",
+    "StepRecipe",
+    "StepState",
     "neighbour_max",
     "network_mix",
     "next_step",
@@ -148,57 +153,108 @@ def secant_rule(
     beta[:] = np.where(moved, now, beta)
 
 
+class StepState(NamedTuple):
+    """What the agents hold in `next_step`: rows (A, P), numbers (A,) float64.
+
+    Examples
+    --------
+    >>> rows, sums = np.zeros((8, 3, 2)), np.zeros((7, 3))  # three agents, two parameters
+    >>> StepState(*rows[:5], *sums, *rows[5:]).grad_old.shape
+    (3, 2)
+    """
+
+    w: Array  # new, as y and grad
+    y: Array
+    w_hat: Array
+    z: Array
+    grad: Array
+    value: Values
+    squares: Values
+    disagreement: Values
+    size: Values
+    received: Values
+    tau: Values  # in and out, as beta
+    beta: Values
+    w_old: Array  # before
+    y_old: Array
+    grad_old: Array
+
+
+class StepProblem(NamedTuple):
+    """What `next_step` minimises: arguments of mlp_loss_grad, then the four of a penalty.
+
+    Examples
+    --------
+    >>> x, none, flat = np.ones((1, 1)), np.empty((0, 2), np.int64), np.zeros(2)
+    >>> StepProblem(x, x, None, np.array([0, 1]), (1, 1), 0, 0, 1.0, 1.0, flat, flat, none, flat[:0]).layers
+    (1, 1)
+    """
+
+    x: Array
+    target: Array
+    weight: Array | None
+    offsets: Index
+    layers: Layers
+    activation: int
+    loss: int
+    param: float
+    scale: float
+    l1: Array
+    l2: Array
+    groups: Index
+    strength: Array
+
+
+class StepMixing(NamedTuple):
+    """How `next_step` mixes: arguments of network_mix.
+
+    Examples
+    --------
+    >>> alone = StepMixing(np.array([0, 1]), np.array([0]), np.ones(1), np.empty((0, 3)))
+    >>> len(alone.rounds)
+    0
+    """
+
+    indptr: Index
+    indices: Index
+    data: Array
+    rounds: Values
+
+
+class StepRecipe(NamedTuple):
+    """How an agent steps: arguments of proximal_step and secant_rule; with a root, those of the solution by Cholesky.
+
+    Examples
+    --------
+    >>> StepRecipe(step=1.0, agents=5.0, growth=3.0, decay=1.2, low=0.1, high=9.0).root is None
+    True
+    """
+
+    step: float
+    agents: float
+    growth: float
+    decay: float
+    low: float
+    high: float
+    root: Array | None = None
+    status: Index | None = None
+    group: int = 1
+
+
 def next_step(
-    w: Array,
-    y: Array,
-    w_hat: Array,
-    z: Array,
-    grad: Array,
-    value: Values,
-    squares: Values,
-    disagreement: Values,
-    size: Values,
-    heard: Values,
-    tau: Values,
-    beta: Values,
-    w_old: Array,
-    y_old: Array,
-    grad_old: Array,
-    step: float,
-    agents: float,
-    l1: Array,
-    l2: Array,
-    groups: Index,
-    strength: Array,
-    indptr: Index,
-    indices: Index,
-    data: Array,
-    rounds: Values,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    offsets: Index,
-    layers: Sequence[int],
-    activation: int,
-    loss: int,
-    param: float,
-    scale: float,
-    growth: float,
-    decay: float,
-    low: float,
-    high: float,
-    n_threads: int = 1,
-    root: Array | None = None,
-    status: Index | None = None,
-    group: int = 1,
+    state: StepState, problem: StepProblem, mixing: StepMixing, recipe: StepRecipe, n_threads: int = 1
 ) -> None:
     """One iteration of NEXT, from w_old, y_old, grad_old (A, P) to w, y, grad (A, P).
 
-    The other twins one after another, arguments as there; heard is 0 where there are no rounds, and the rule is left
+    The other twins one after another, arguments as there; received is 0 where there are no rounds, and the rule is left
     out where growth is 0. Without root fully linearised, otherwise by Cholesky: w_hat_i = w_i - (B_i + tau_i + l2)^-1
     (agents y_i + l2 w_i), B of mlp_gauss_newton at w_old; where status is not 0 nothing else is written.
     """
-    csr, network = (indptr, indices, data), (offsets, layers, activation, np.array([0, w.shape[1]]))
+    w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
+    x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
+    step, agents, growth, decay, low, high, root, status, _ = recipe
+    csr, rounds = mixing[:3], mixing.rounds
+    network = (offsets, layers, activation, np.array([0, w.shape[1]]))
     model = None
     if root is None or status is None:
         proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
@@ -212,14 +268,14 @@ def next_step(
         z[...] = w_old + step * (w_hat - w_old)
     network_mix(w, disagreement, size, z, *csr, rounds)
     network_mix(y, None, None, y_old, *csr, rounds)
-    loud = np.zeros((len(w), 1), w.dtype)
+    largest = np.zeros((len(w), 1), w.dtype)
     if len(rounds):
-        neighbour_max(loud, beta.astype(w.dtype)[:, None], *csr)
-    heard[:] = loud[:, 0]
+        neighbour_max(largest, beta.astype(w.dtype)[:, None], *csr)
+    received[:] = largest[:, 0]
     mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation, loss, param, scale)
     tracker_update(y, squares, grad, grad_old, w)
     if growth > 0:
         if root is not None:
             model = np.empty_like(w)
             mlp_gauss_newton_product(model, w_old, x, root, w - w_old, *network)
-        secant_rule(tau, beta, heard, w, w_old, y, y_old, model, agents, growth, decay, low, high)
+        secant_rule(tau, beta, received, w, w_old, y, y_old, model, agents, growth, decay, low, high)

@@ -15,6 +15,7 @@ import numpy as np
 from dnnext.local.subproblem import CG_STEPS, TOLERANCE
 from dnnext.models.mlp_costs import AGENT, NEAR, ROW, factoring
 from dnnext.models.model import Curved
+from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
     from dnnext.local.subproblem import Subproblem
@@ -28,6 +29,7 @@ STEP = 13_000.0, 25_000.0  # per step of conjugate gradients and of FISTA, all a
 # Inner steps until the tolerance, as seen; the user's inner_iter bounds them.
 SWEEPS, FISTA = 8, 30
 EXACT = 10  # times as many to the last digits
+CHEAPEST = Kept[tuple[Any, ...], str]()  # by the shape of a subproblem
 LARGEST = 2e9  # bytes of one matrix; what would be larger is not formed
 
 
@@ -35,13 +37,13 @@ def choose(sub: Subproblem) -> str:
     """The cheapest solver of the subproblem by the model of `costs`, which is asked once per problem and shape."""
     if "gauss_newton" not in sub.problem.model.offers:  # products with J are all there is
         return "fista" if sub.problem.penalty.quadratic is None else "cg"
-    known = sub.problem.known
-    shape = ("solver", sub.blocks.tobytes(), sub.root.shape[1:], sub.inner_iter, sub.tol >= TOLERANCE)
-    if shape not in known:
-        cost = costs(sub)
-        known[shape] = min(cost, key=lambda name: cost[name])
-    solver: str = known[shape]
-    return solver
+    shape = sub.blocks.tobytes(), sub.root.shape[1:], sub.inner_iter, sub.tol >= TOLERANCE
+    return CHEAPEST.once(sub.problem, shape, lambda: _cheapest(sub))
+
+
+def _cheapest(sub: Subproblem) -> str:
+    cost = costs(sub)
+    return min(cost, key=lambda name: cost[name])
 
 
 def costs(sub: Subproblem) -> dict[str, float]:

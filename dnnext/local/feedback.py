@@ -20,6 +20,7 @@ from dnnext._params import Parameters
 from dnnext.models.chain import Chain
 from dnnext.models.layers import Dense, Layer, adjoint_all, forward_all
 from dnnext.models.mlp import MLP
+from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -28,6 +29,7 @@ __all__ = ["Feedback", "alignment"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+STACKED = Kept[str, Array]()  # by the fingerprint of a feedback
 CHUNK = 256  # rows that layers written in Python see at a time: a constant, so that sums are added in one order
 
 
@@ -145,12 +147,13 @@ class Feedback(Parameters):
 
     def _stacked(self, problem: Problem) -> Array:
         """All matrices one after another in the problem's precision, made once."""
-        key = "feedback", self.fingerprint()
-        if key not in problem.known:
+
+        def stacked() -> Array:
             empty = np.empty((0, problem.model.n_outputs))
-            stacked = np.concatenate([empty, *self.matrices(problem.model)])
-            problem.known[key] = np.ascontiguousarray(stacked, problem.dtype)
-        return np.asarray(problem.known[key])
+            every: Array = np.concatenate([empty, *self.matrices(problem.model)])
+            return np.ascontiguousarray(every, problem.dtype)
+
+        return STACKED.once(problem, self.fingerprint(), stacked)
 
 
 def alignment(

@@ -24,6 +24,7 @@ from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import synthetic
+from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearization", "Surrogate", "mean_curvature"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 
 
 class LinearModel(LocalModel):
@@ -295,11 +298,8 @@ class PartialLinearization(Surrogate):
 
     def blocks(self, problem: Problem) -> Array:
         """Boundaries of the weight blocks, cut once per problem."""
-        known: Array | None = problem.known.get(("blocks", self.n_blocks))
-        if known is None:
-            known = solvers.cut_blocks(problem.model.layout, problem.penalty, self.n_blocks)
-            problem.known["blocks", self.n_blocks] = known
-        return known
+        layout, n_blocks = problem.model.layout, self.n_blocks
+        return BLOCKS.once(problem, n_blocks, lambda: solvers.cut_blocks(layout, problem.penalty, n_blocks))
 
     def scaled_root(self, problem: Problem, w: Array) -> Array:
         """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""

@@ -136,7 +136,6 @@ class Problem:
         self.runtime.agree(
             "the problem (model, loss, penalty, dtype, n_total, tangents)", (*prints, fingerprint(tangents))
         )
-        self.known: dict[Any, Any] = {}  # what follows from the problem alone, and need not be found out again
 
     def _check_memory(self) -> None:
         n_local = len(self.runtime.agents)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
@@ -25,6 +26,7 @@ Array = NDArray[Any]
 
 KINDS = ("shared", "shared-own-moments", "recoloured")
 LEAST_ROWS = 150
+VIEWS: Kept[str, Problem] = Kept()
 ROOT_FLOOR = 1e-10  # eigenvalues of a covariance below this share of the largest count as zero
 
 
@@ -80,10 +82,7 @@ def synthetic_problem(problem: Problem, kind: str = "shared") -> Problem:
             f"curvature={kind!r} needs inputs (rows, columns), got rows of shape {problem.x.shape[1:]}; use "
             "curvature='own'."
         )
-    view: Problem | None = problem.known.get(("synthetic", kind))
-    if view is None:
-        view = problem.known["synthetic", kind] = _RULES[kind](problem)
-    return view
+    return VIEWS.once(problem, kind, lambda: _RULES[kind](problem))
 
 
 def _shared(problem: Problem) -> Problem:

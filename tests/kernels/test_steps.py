@@ -169,7 +169,7 @@ def test_the_rule_passes_on_what_is_no_number():
 
 
 def iteration(network, rng, dtype, agents, params_of, grouped):
-    """Arguments of next_step: (fresh outputs, state in and out, the rest)."""
+    """(sizes and rows, state before, arguments of the parts: step, agents, penalty, csr, rounds, problem)."""
     p = network(3, (5, params_of, 2), (7,) * (agents - 1) + (0,), dtype)
     old = rng.standard_normal((3, agents, p.params)).astype(dtype)
     csr = narrowed(dtype, *ring(agents, rng))
@@ -179,6 +179,18 @@ def iteration(network, rng, dtype, agents, params_of, grouped):
         1.0, 1 / p.n,
     )  # fmt: skip
     return p, old, rest
+
+
+def gathered(rows, sums, state, old, rest, rule):
+    """The four arguments of next_step."""
+    step, agents, *others = rest
+    penalty, csr, rounds, problem = others[:4], others[4:7], others[7], others[8:]
+    return (
+        kernels.StepState(*rows, *sums, *state, *old),
+        kernels.StepProblem(*problem, *penalty),
+        kernels.StepMixing(*csr, rounds),
+        kernels.StepRecipe(step, agents, *rule),
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -192,7 +204,8 @@ def test_next_step_is_its_parts(network, agree, dtype, grouped, growth):
     for threads in (1, 3):
         rows, sums = np.full((5, 6, p.params), 7, dtype), np.full((5, 6), 7.0)
         state = tau.copy(), beta.copy()
-        kernels.next_step(*rows, *sums, *state, w_old, y_old, grad_old, *rest, growth, 1.2, 0.1, 50.0, threads)
+        before = w_old, y_old, grad_old
+        kernels.next_step(*gathered(rows, sums, state, before, rest, (growth, 1.2, 0.1, 50.0)), threads)
         results.append([*rows, *sums, *state])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -218,8 +231,8 @@ def test_next_step_is_its_parts(network, agree, dtype, grouped, growth):
     np.testing.assert_array_equal(heard, loud[:, 0])
     wide = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rest]
     twins, twin_sums, its = np.empty((5, 6, p.params)), np.empty((5, 6)), (tau.copy(), beta.copy())
-    old = (a.astype(float) for a in (w_old, y_old, grad_old))
-    reference.next_step(*twins, *twin_sums, *its, *old, *wide, growth, 1.2, 0.1, 50.0)
+    old = [a.astype(float) for a in (w_old, y_old, grad_old)]
+    reference.next_step(*gathered(twins, twin_sums, its, old, wide, (growth, 1.2, 0.1, 50.0)))
     for part, twin in zip(results[0], [*twins, *twin_sums, *its], strict=True):
         agree(part, twin, 1e-11 if dtype is np.float64 else 1e-4)
 
@@ -236,7 +249,7 @@ def test_next_step_by_cholesky(network, agree, dtype, group):
         kind = root.dtype
         rows, sums, status = np.full((5, 6, p.params), 7, kind), np.full((5, 6), 7.0), np.full(6, 7)
         state = tau.copy(), beta.copy()
-        kernel(*rows, *sums, *state, *old, *rest, 2.0, 2.0, 0.1, 50.0, threads, root, status, group)
+        kernel(*gathered(rows, sums, state, old, rest, (2.0, 2.0, 0.1, 50.0, root, status, group)), threads)
         return [*rows, *sums, *state, status]
 
     old = w_old, y_old, grad_old
