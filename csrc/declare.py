@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 import textwrap
+from keyword import iskeyword
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,8 @@ def declarations(fields: str) -> list[str]:
             made.append(f"{pointer[1]} (*{pointer[2]})({pointer[3].strip()}) noexcept nogil")
             continue
         kind, first = re.fullmatch(r"((?:const )?\w+) (.*)", field).groups()
-        made += [f"{kind} {name.strip()}" for name in first.split(",")]
+        names = [name.strip() for name in first.split(",")]
+        made += [f'{kind} {name}_ "{name}"' if iskeyword(name) else f"{kind} {name}" for name in names]
     return made
 
 

@@ -64,7 +64,7 @@ cdef extern from "dnnext.h" nogil:
         int64_t stride[2]
         int64_t padding[2]
         int64_t dilation[2]
-        int64_t from
+        int64_t from_ "from"
     ctypedef struct dnn_chain:
         int64_t agents
         int64_t params

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dnnext.kernels import layer_formulas as formulas
 from dnnext.kernels import reference
+from dnnext.kernels.activations import ACTIVATIONS
 from dnnext.kernels.reference import Array, Index, Values
 
 Table = NDArray[Any]
@@ -42,7 +43,7 @@ class _Layer(NamedTuple):
 
 
 def _read(layers: Table) -> list[_Layer]:
-    names = {code: name for name, code in reference.ACTIVATIONS.items()}
+    names = {code: name for name, code in ACTIVATIONS.items()}
     found = []
     for row in np.asarray(layers).tolist():
         kind, activation, c, h, w, filters, *rest = row

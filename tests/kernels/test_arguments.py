@@ -139,13 +139,13 @@ def chains(p):
     rows = {"w": np.ones((3, 16)), "x": p.x, "directions": np.ones((2, p.n, 3))}
     tail, beta = {"offsets": p.offsets, "layers": layers}, np.ones((2, p.n, 2))
     return {
-        "chain_forward": {"out": np.empty((p.n, 2)), "tangent": beta, **rows, **tail},
+        "chain_forward": {"out": np.ones((p.n, 2)), "tangent": beta, **rows, **tail},
         "chain_jv": {
-            "out": np.empty((p.n, 2)), "w": rows["w"], "x": p.x, "v": np.ones((3, 16)), **tail,
+            "out": np.ones((p.n, 2)), "w": rows["w"], "x": p.x, "v": np.ones((3, 16)), **tail,
         },
-        "chain_jtu": {"out": np.empty((3, 16)), **rows, "u": p.u, "t": beta, **tail},
+        "chain_jtu": {"out": np.ones((3, 16)), **rows, "u": p.u, "t": beta, **tail},
         "chain_loss_grad": {
-            "value": np.empty(3), "term": np.empty(3), "grad": np.empty((3, 16)), **rows, "target": p.target,
+            "value": np.ones(3), "term": np.ones(3), "grad": np.ones((3, 16)), **rows, "target": p.target,
             "weight": p.weight, "beta": beta, **tail, "loss": 0, "param": 1.0, "scale": 1.0, "mu": 0.5,
         },
     }  # fmt: skip
