@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext._params import fingerprint
-from dnnext.models.model import Curved, Model, Rows, check_model, require
+from dnnext.models.model import Curved, Fused, Model, Rows, require
 from dnnext.problem import products, tangent_terms
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
-from dnnext.problem.shards import Stack, check_shard, stack
+from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, stack
 from dnnext.problem.tangent_terms import check_tangents, look_along
 from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
@@ -111,9 +111,10 @@ class Problem:
         tangents: Tangents | None = None,
     ) -> None:
         self._args = (model, loss, penalty)
-        self.model, self.loss, self.dtype = model, loss, _check_dtype(dtype)
-        _check_parts(model, loss, penalty)
+        self.model, self.loss, self.dtype = model, loss, check_dtype(dtype)
+        check_parts(model, loss, penalty)
         self.tangents = check_tangents(tangents, model)
+        self.fused = cast(Fused, model) if "loss_grad" in getattr(model, "offers", ()) else None
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(len(shards)) if runtime is None else runtime
         self.n_params = model.layout.n_params
@@ -302,8 +303,7 @@ class Problem:
 
     def by_agent(self, values: Array) -> NDArray[np.float64]:
         """Sums of values (M,) over the rows of every agent, each in its own order: (n_local,) float64."""
-        edges = pairwise(self.offsets)
-        return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in edges], dtype=np.float64)
+        return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in pairwise(self.offsets)], dtype=np.float64)
 
     @cached_property
     def keeps_gram(self) -> bool:
@@ -313,9 +313,7 @@ class Problem:
     @cached_property
     def gram(self) -> Array | None:
         """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
-        if not self.keeps_gram:
-            return None
-        return self._curved("the matrix X X'", "dual").gram(self.rows)
+        return self._curved("the matrix X X'", "dual").gram(self.rows) if self.keeps_gram else None
 
     def dual_solve(self, w: Array, root: Array, tau: Array, l2: Array, rhs: Array, blocks: Array, out: Array) -> Array:
         """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` in the space of rows: see `dnnext.models.Curved.dual_solve`."""
@@ -386,24 +384,3 @@ class Problem:
         """The model, if it offers what `name` needs."""
         require(name, (need,), self.model)
         return cast(Curved, self.model)
-
-
-def _check_dtype(dtype: Any) -> np.dtype[Any]:
-    """float64 or float32."""
-    try:
-        kind: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
-        kind = np.dtype(object)
-    if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}.")
-    return kind
-
-
-def _check_parts(model: Any, loss: Any, penalty: Any) -> None:
-    """The objects are what they are taken for."""
-    check_model(model)
-    for name, given, wanted in (("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None)))):
-        if not isinstance(given, wanted):
-            raise ValueError(f"{name} must be an object of dnnext.problem.{name.capitalize()}, got {given!r}.")
-    if loss.n_outputs not in (None, model.n_outputs):
-        raise ValueError(f"{loss!r} takes {loss.n_outputs} outputs, but {model!r} has {model.n_outputs}.")

@@ -1,4 +1,4 @@
-"""The data of the agents held here: checked shard by shard, stacked once."""
+"""The parts of a problem checked; the data of the agents held here, checked shard by shard and stacked once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnext.models.model import Model, input_shape
+from dnnext.models.model import Model, check_model, input_shape
 from dnnext.problem.losses import Loss
+from dnnext.problem.penalty import Penalty
 
-__all__ = ["Stack", "check_shard", "stack"]
+__all__ = ["Stack", "check_dtype", "check_parts", "check_shard", "stack"]
 
 Array = NDArray[Any]
 
@@ -109,3 +110,24 @@ def _numbers(values: Any, what: str, dtype: Any) -> Array:
             f"{what} must be finite in {np.dtype(dtype)}, got {raw[where]} at {where}; remove or impute such rows."
         )
     return array
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """float64 or float32."""
+    try:
+        kind: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}.")
+    return kind
+
+
+def check_parts(model: Any, loss: Any, penalty: Any) -> None:
+    """The objects are what they are taken for."""
+    check_model(model)
+    for name, given, wanted in (("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None)))):
+        if not isinstance(given, wanted):
+            raise ValueError(f"{name} must be an object of dnnext.problem.{name.capitalize()}, got {given!r}.")
+    if loss.n_outputs not in (None, model.n_outputs):
+        raise ValueError(f"{loss!r} takes {loss.n_outputs} outputs, but {model!r} has {model.n_outputs}.")
