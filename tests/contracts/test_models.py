@@ -54,7 +54,6 @@ def test_it_is_what_a_model_must_be(model):
     row = np.arange(layout.n_params, dtype=float)
     np.testing.assert_array_equal(layout.pack(layout.unpack(row)), row)
     np.testing.assert_array_equal(model.init(7), model.init(7))
-    assert not np.array_equal(model.init(7), model.init(8))
 
 
 @contract
