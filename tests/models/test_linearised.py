@@ -245,7 +245,7 @@ def test_one_exact_step_from_the_start_is_tangent_training():
         problem = Problem(model, SquaredError(), L2(1e-3), shards)
         state = State.at(problem, w0[None].copy())
         state.tau[:] = 1e-11
-        PartialLinearization(exact=True).best_response(problem, state, state.w_hat)
+        PartialLinearization(exact=True).at(problem, state).argmin(state.w_hat)
         assert_allclose(j @ state.w_hat[0], j @ best, rtol=0, atol=1e-6 * np.max(np.abs(j @ best + offset)))
 
 

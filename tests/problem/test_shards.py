@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from dnnext._params import fingerprint
 from dnnext.problem import L2, MLP, ElasticNet, Logistic, NoPenalty, Problem, Softmax, SquaredError, SquaredHinge
 
 X, D = np.ones((4, 3)), np.ones((4, 2))
@@ -117,6 +118,6 @@ def test_a_part_of_the_agents_is_held_here(lockstep):
     for (problem, compared), held in zip(on_two_ranks(lockstep, [(X, D)] * 3), (2, 1), strict=True):
         assert (problem.n_local, problem.n_agents, problem.n_total) == (held, 3, 12)
         [(what, values)] = compared
-        assert what == "the problem (model, loss, penalty, dtype, n_total)"
+        assert what == "the problem (model, loss, penalty, dtype, n_total, tangents)"
         parts = MLP([3, 2]), SquaredError(), NoPenalty()
-        assert values == (*(part.fingerprint() for part in parts), "float64", 12.0)
+        assert values == (*(part.fingerprint() for part in parts), "float64", 12.0, fingerprint(None))
