@@ -12,6 +12,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 GALLERY = (
     "plot_hospitals",
     "plot_sensors",
+    "plot_cameras",
+    "plot_tangents",
     "plot_failing_links",
     "plot_lost_messages",
     "plot_by_bytes",
