@@ -21,6 +21,7 @@ GALLERY = (
     "plot_grid_search",
     "plot_blocks",
     "plot_mpi",
+    "plot_cube",
     "plot_stream",
     "plot_research_layer",
 )
