@@ -20,6 +20,8 @@ GALLERY = (
     "plot_group_sparsity",
     "plot_grid_search",
     "plot_blocks",
+    "plot_lazy",
+    "plot_feedback",
     "plot_mpi",
     "plot_cube",
     "plot_stream",
