@@ -63,9 +63,20 @@ def info():
     }
 
 
+cdef long threaded_process = 0  # the process whose threads OpenMP keeps; after a fork its child has none of them
+
+
 cdef int begin(Call *c, object n_threads) except -1:
+    """Arguments of a call; in a child of a process that has used several threads it runs on one, with the same bits."""
+    global threaded_process
     c.arrays.n, c.arrays.real, c.work = 0, 0, NULL
     c.threads = integer("n_threads", n_threads, 1, 1024)
+    if c.threads > 1:
+        here = os.getpid()
+        if threaded_process == 0:
+            threaded_process = here
+        elif threaded_process != here:  # GNU's OpenMP would wait for ever for threads that are not there
+            c.threads = 1
     return 0
 
 
