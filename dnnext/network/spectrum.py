@@ -19,6 +19,7 @@ __all__ = [
 
 CONTRACTION = 0.25  # disagreement left after the mixing of one iteration
 DENSE = 300  # above this size sparse eigenvalues are faster
+LARGEST_DENSE = 3000  # above this size no matrix is dense, however slowly Lanczos converges
 EXACT_PRODUCT = 200  # up to this size the product of a schedule is followed exactly
 
 
@@ -43,6 +44,8 @@ def extreme_eigenvalues(matrix: sp.csr_array, constant: float) -> tuple[float, f
         ends = _sparse_ends(matrix, constant - middle, middle)
         if ends is not None:
             return ends
+        if n > LARGEST_DENSE:
+            return _clustered_ends(matrix, constant)
     spectrum = np.linalg.eigvalsh(matrix.toarray() - (constant - middle) / n)
     return float(spectrum[0]), float(spectrum[-1])
 
@@ -62,12 +65,33 @@ def _sparse_ends(matrix: sp.csr_array, shift: float, middle: float) -> tuple[flo
     if np.abs(product(start) - middle * start).max() <= 1e-13 * n * scale:
         return middle, middle  # a multiple of the identity, as on a complete graph
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-    options = {"v0": start, "ncv": min(64, n - 1), "tol": 1e-10, "maxiter": 300, "return_eigenvectors": False}
+    options = {"v0": start, "ncv": min(64, n - 1), "tol": 1e-10, "return_eigenvectors": False}
+    options["maxiter"] = 300 if n <= LARGEST_DENSE else 40
     try:
         low, high = (float(eigsh(operator, 1, which=end, **options)[0]) for end in ("SA", "LA"))
     except ArpackError:
         return None
     return low, high
+
+
+def _clustered_ends(matrix: sp.csr_array, constant: float) -> tuple[float, float]:
+    """Lanczos on inverses shifted to just outside of each end, where eigenvalues lie too close to be told apart.
+
+    That happens on long and flat graphs (rings, grids), whose sparse factors are small.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    n = matrix.shape[0]
+    options = {"v0": np.random.default_rng(0).standard_normal(n), "tol": 1e-12, "return_eigenvectors": False}
+    rows = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    lowest = float((matrix.diagonal() - (rows - np.abs(matrix.diagonal()))).min())  # Gershgorin
+    shift = 1e-9 * max(float(rows.max()), 1e-300)
+    ends = []
+    for edge, outside in ((lowest, -shift), (float(max(rows.max(), constant)), shift)):
+        found = np.sort(eigsh(matrix.tocsc(), 2, sigma=edge + outside, **options))
+        other = found[np.abs(found - constant) > 1e-11 * max(abs(constant), 1.0)]  # not that of the constant vector
+        ends.append(float(other[0] if outside < 0 else other[-1]) if len(other) else constant)
+    return ends[0], ends[1]
 
 
 def spectral_norm(matrix: sp.csr_array) -> float:

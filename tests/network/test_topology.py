@@ -267,3 +267,19 @@ def test_product_stops_at_the_same_round_as_the_norm(name):
         rounds += 1
     assert np.linalg.norm(dense, 2) <= 0.25
     assert rounds >= 1
+
+
+@pytest.mark.parametrize("graph", [Topology.ring(401), Topology.grid(10, 40), Topology.path(400)], ids=lambda g: g.name)
+def test_clustered_eigenvalues_are_those_of_the_dense_matrix(graph):
+    from dnnext.network.spectrum import _clustered_ends
+
+    dense = np.linalg.eigvalsh(graph.mixing.toarray())
+    np.testing.assert_allclose(_clustered_ends(graph.mixing, 1.0), dense[[0, -2]], rtol=0, atol=1e-12)
+
+
+def test_ten_thousand_agents_need_no_dense_matrix():
+    n = 10_000
+    graph = Topology.ring(n)
+    gap = (2 - 2 * np.cos(2 * np.pi / n)) / 3
+    np.testing.assert_allclose(1 - graph.lambda_2, gap / 2, rtol=1e-4)  # an end so near 1 is put half-way inside
+    assert graph.lambda_n == pytest.approx(-1 / 3, abs=2e-6)
