@@ -24,9 +24,8 @@ def predict(args):
     with notes_on_stderr():
         model = dnnext.load(args.model)
     table = read_table(args.file, args.encoding)
-    if "preprocessor" in notes:
-        prepared = NetworkPreprocessor.from_dict(notes["preprocessor"])
-    else:  # a model that was not trained by this command
+    prepared = getattr(model, "preprocessor_", None)
+    if prepared is None:  # a model that was trained on numbers, in Python
         names = getattr(model, "feature_names_in_", table.names)
         prepared = NetworkPreprocessor.from_dict(
             {"parameters": {"impute": None, "standardize": False, "categorical": ()}, "named": True,
@@ -36,8 +35,8 @@ def predict(args):
     rules = Rules(notes.get("decimal"), None if words is None else frozenset(words))
     frame = _frame(table, prepared.columns_, rules, args)
     prepared.handle_unknown = "ignore"  # those that are refused have been by now
-    X = prepared.transform(frame)
-    if hasattr(model, "feature_names_in_"):
+    X = frame if hasattr(model, "preprocessor_") else prepared.transform(frame)
+    if not hasattr(model, "preprocessor_") and hasattr(model, "feature_names_in_"):
         del model.feature_names_in_  # the columns were found by name; X is an array
     header, columns = [notes.get("target", "prediction")], [model.predict(X)]
     if args.proba:

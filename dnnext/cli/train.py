@@ -121,9 +121,10 @@ def _train(args, rows, ranks):
     if ranks.rank:
         return 0
     model.callbacks = None  # a model file cannot hold them
-    model.feature_names_in_ = rows.prepared.get_feature_names_out()  # for those who load it in Python
+    model.preprocessor_ = rows.prepared  # a model that is loaded in Python takes data frames
+    model.feature_names_in_, model.n_features_in_ = rows.prepared.feature_names_in_, rows.prepared.n_features_in_
     missing = None if args.missing is None else sorted(word.strip() for word in args.missing.split(","))
-    model_notes = {"preprocessor": rows.prepared.to_dict(), "target": args.target, "task": rows.task}
+    model_notes = {"target": args.target, "task": rows.task}
     from dnnext.estimators.files import save
 
     save(model, args.out, notes=model_notes | {"decimal": args.decimal, "missing": missing})

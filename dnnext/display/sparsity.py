@@ -84,7 +84,7 @@ class SparsityDisplay:
         check_network(estimator, "SparsityDisplay")
         layers = [weight for weight, _ in estimator._network.model.unpack(estimator._network.row)]
         if feature_names is None:
-            feature_names = getattr(estimator, "feature_names_in_", None)
+            feature_names = getattr(estimator, "_input_names", None)
         hidden = len(layers) > 1
         active = np.any(layers[1] != 0, axis=1) if hidden else np.ones(layers[0].shape[1], bool)
         return cls(layers[0], active, feature_names, "unit" if hidden else "output").plot(ax=ax, **kwargs)

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dnnext.algorithms import final_prox
 from dnnext.estimators import choices, resuming
@@ -27,10 +27,11 @@ from dnnext.estimators.exports import Exports
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_it_fails, n_active_units, unfold
 from dnnext.estimators.graph import make_graph, owners, survivors
 from dnnext.estimators.online import SETTLED, Online, progress_moved, progress_of
+from dnnext.estimators.prepared import Prepared, prepare_agents
 from dnnext.estimators.ranks import OverRanks
 from dnnext.estimators.regimes import check_full, check_network, full_rows, is_tangent, of_regime
 from dnnext.estimators.renamed import refuse_old_names
-from dnnext.estimators.rows import Named, check_agent, check_weight, dense, join_agents
+from dnnext.estimators.rows import Named, check_agent, check_weight, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
 from dnnext.estimators.watch import Watch
 from dnnext.problem import MLP, Problem
@@ -39,7 +40,7 @@ from dnnext.runs.alarm import MEAN_LOSS
 from dnnext.runs.callbacks import Checkpoint
 
 
-class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEstimator):
+class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixin, BaseEstimator):
     """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
 
     _kind = ""
@@ -121,6 +122,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
             with ranks.together():
+                self._learn_inputs(X, sample_weight)
                 parts, graph, evaluation = self._prepare(X, y, sample_weight, agent, eval_set, seeds)
             rows = {"X": parts.x, "y": parts.y, "sample_weight": parts.weight, "agent": parts.offsets}
             same_everywhere(self, ranks, **rows)
@@ -151,8 +153,11 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
         ValueError
             If an agent is empty or its arrays do not fit the others'.
         """
+        agents, joined = list(agents), None
+        if self.preprocess is not None and agents:
+            agents, joined = prepare_agents(self.preprocess, agents)
         X, y, sample_weight, agent = join_agents(agents, self._kind == "classifier")
-        return self.fit(X, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
+        return self.fit(X if joined is None else joined, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
 
     def _prepare(self, X, y, sample_weight, agent, eval_set, seeds):
         """(Parts to train on, Graph, rows to score or None)."""
@@ -358,8 +363,7 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn looks for infinities by adding up
     def _raw(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=("csr", "csc", "coo"), dtype=np.float64, reset=False)
-        return self._network.raw(dense(X))
+        return self._network.raw(self._inputs(X))
 
     # checks
 
@@ -367,19 +371,9 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
     def _check_data(self, X, y, sample_weight, agent, reset, learn=True):
         """(x, codes, weight, agent) of the rows that count: dense, finite, float64, weight > 0."""
         X, names = X if isinstance(X, Named) else (X, None)
-        x, y = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=("csr", "csc", "coo"),
-            dtype=np.float64,
-            multi_output=self._kind == "regressor",
-            y_numeric=self._kind == "regressor",
-        )
+        x, y = self._inputs_and_targets(X, y, reset)
         if names is not None and all(isinstance(name, str) for name in names):
             self.feature_names_in_ = np.array(names, dtype=object)
-        x = dense(x)
         weight, agent = check_weight(sample_weight, len(x)), check_agent(agent, len(x))
         codes = self._learn_targets(y, weight) if learn else self._encode(y, "y")
         weight = weight * self._class_weights(y, weight)
@@ -398,21 +392,14 @@ class DecentralizedMLP(Online, OverRanks, Exports, CallbackSupportMixin, BaseEst
             return None
         if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
             raise ValueError(f"eval_set must be a pair (X, y), got {type(eval_set).__name__}.")
-        x, y = validate_data(
-            self,
-            *eval_set,
-            reset=False,
-            accept_sparse=("csr", "csc", "coo"),
-            dtype=np.float64,
-            multi_output=self._kind == "regressor",
-            y_numeric=self._kind == "regressor",
-        )
-        return dense(x), self._encode(y, "eval_set")
+        x, y = self._inputs_and_targets(*eval_set)
+        return x, self._encode(y, "eval_set")
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_network")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.preprocess is None
+        tags.input_tags.allow_nan = tags.input_tags.string = self.preprocess is not None
         return tags

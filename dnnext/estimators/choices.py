@@ -20,6 +20,7 @@ from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
 from dnnext.network import Network
+from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.problem import (
     PENALTIES,
     Huber,
@@ -111,6 +112,10 @@ RULES = {
     "mixing_rounds": ("'auto' or an integer >= 1", _either(_one_of("auto"), _whole(1))),
     "algorithm": (f"one of {_listed(ALGORITHMS)} or an Algorithm object", _either(_one_of(*ALGORITHMS), _runs)),
     "regime": (f"one of {_listed(REGIMES)}", _one_of(*REGIMES)),
+    "preprocess": (
+        "None, 'auto' or a NetworkPreprocessor",
+        lambda v: v is None or (isinstance(v, str) and v == "auto") or isinstance(v, NetworkPreprocessor),
+    ),
     "partition": (f"one of {_listed(PARTITIONS)}", _one_of(*PARTITIONS)),
     "standardize": ("True or False", _truth),
     "max_iter": ("an integer >= 1", _whole(1)),

@@ -73,6 +73,9 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         What is trained: all weights; the network's linearisation at its start, which is affine in all weights (lazy
         training); or the last layer alone on the random features of the others. The last two are convex problems.
         `partial_fit` and ``warm_start`` need 'full'; a tangent has no `coefs_` and is not exported.
+    preprocess : {'auto'}, NetworkPreprocessor or None, default=None
+        What makes inputs of data frames with text, categories and gaps, from counts and sums of the whole network;
+        'auto' is ``NetworkPreprocessor(standardize=False)``. Exports and `coefs_` then act on its output.
     partition : {'iid', 'label', 'dirichlet'}, default='iid'
         How `fit(X, y)` spreads rows over agents when no `agent` is given.
     standardize : bool, default=True
@@ -179,6 +182,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         mixing_rounds="auto",
         algorithm="next",
         regime="full",
+        preprocess=None,
         partition="iid",
         standardize=True,
         dtype="float64",
@@ -210,6 +214,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
         self.mixing_rounds = mixing_rounds
         self.algorithm = algorithm
         self.regime = regime
+        self.preprocess = preprocess
         self.partition = partition
         self.standardize = standardize
         self.dtype = dtype

@@ -70,11 +70,11 @@ class Exports:
         mlp.coefs_ = [weight.astype(np.float64) for weight in self.coefs_]
         mlp.intercepts_ = [bias.astype(np.float64) for bias in self.intercepts_]
         mlp.n_layers_, mlp.n_outputs_ = len(self.coefs_) + 1, self.n_outputs_
-        mlp.n_iter_, mlp.t_, mlp.n_features_in_ = self.n_iter_, 0, self.n_features_in_
+        mlp.n_iter_, mlp.t_, mlp.n_features_in_ = self.n_iter_, 0, self._network.model.layers[0]
         losses = [float(u) for u in self.history_["objective"]]
         mlp.loss_curve_, mlp.loss_, mlp.best_loss_, mlp._no_improvement_count = losses, losses[-1], min(losses), 0
-        if hasattr(self, "feature_names_in_"):
-            mlp.feature_names_in_ = self.feature_names_in_
+        if self._input_names is not None:
+            mlp.feature_names_in_ = self._input_names
         mlp.out_activation_ = "identity"
         if self._kind == "classifier":
             mlp.out_activation_ = "logistic" if self.n_outputs_ == 1 else "softmax"
@@ -184,7 +184,7 @@ class _OnnxWriter:
         graph = helper.make_graph(
             self.nodes,
             "dnnext",
-            [helper.make_tensor_value_info("X", number, [None, estimator.n_features_in_])],
+            [helper.make_tensor_value_info("X", number, [None, estimator._network.model.layers[0]])],
             [helper.make_tensor_value_info(name, kind or number, shape) for name, kind, shape in outputs],
             self.constants,
         )

@@ -25,6 +25,7 @@ from dnnext.estimators.renamed import translated
 from dnnext.estimators.rows import plain_labels
 from dnnext.models import Linearised
 from dnnext.network import Topology
+from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.problem import MLP
 from dnnext.runs.archive import read_archive, write_archive
 from dnnext.runs.snapshot import Snapshot
@@ -62,6 +63,8 @@ def save(estimator, path, notes=None):
         "notes": notes or {},
     }
     arrays = {"row": network.row} | ({"start": network.model.w0} if is_tangent(estimator) else {})
+    if hasattr(estimator, "preprocessor_"):
+        header["preprocessor"] = estimator.preprocessor_.to_dict()
     arrays |= {f"moments.{name}": getattr(network.moments, name) for name in Moments.__dataclass_fields__}
     arrays |= {f"history.{name}": column for name, column in estimator.history_.items()}
     if hasattr(estimator, "classes_"):
@@ -166,7 +169,10 @@ def _check_arrays(header, arrays):
         if arrays["classes"].ndim != 1 or outputs != (1 if n_classes == 2 else n_classes):
             raise ValueError(f"{n_classes} classes for {outputs} outputs")
     counts = header["counts"]
-    if counts.keys() - set(COUNTS) or counts["n_features_in_"] != inputs:
+    held = header.get("preprocessor")
+    made = None if held is None else NetworkPreprocessor.from_dict(held)
+    width = (inputs, inputs) if made is None else (made.n_features_in_, len(made.get_feature_names_out()))
+    if counts.keys() - set(COUNTS) or width != (counts["n_features_in_"], inputs):
         raise ValueError("the counts do not fit the network")
     nodes = len(np.unique(arrays["mixing.row"])) if "mixing.row" in arrays else n_agents
     if type(counts["n_agents_"]) is not int or counts["n_agents_"] not in (nodes, n_agents):
@@ -203,6 +209,8 @@ def _rebuild(header, arrays):
         estimator._settled = {"loss": header["loss"]}
     if header["feature_names"]:
         estimator.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+    if header.get("preprocessor") is not None:
+        estimator.preprocessor_ = NetworkPreprocessor.from_dict(header["preprocessor"])
     if "classes" in arrays:
         estimator.classes_ = arrays["classes"]
     model = _model(header, arrays)
@@ -258,6 +266,8 @@ def split_params(params):
         value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, tuple):
             value = {"tuple": [v.item() if isinstance(v, np.generic) else v for v in value]}
+        elif isinstance(value, NetworkPreprocessor):
+            value = {"preprocessor": {**value.get_params(), "categorical": list(value.categorical)}}
         elif isinstance(value, dict):
             value = {"pairs": [[_plain(k), _plain(v)] for k, v in value.items()]}
         try:
@@ -275,6 +285,9 @@ def revive_params(params):
 
 def revive(value):
     """A parameter as it was before `split_params`."""
+    if isinstance(value, dict) and "preprocessor" in value:
+        held = value["preprocessor"]
+        return NetworkPreprocessor(**{**held, "categorical": tuple(held["categorical"])})
     if isinstance(value, dict):
         return tuple(value["tuple"]) if "tuple" in value else dict(value["pairs"])
     return value

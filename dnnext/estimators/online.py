@@ -100,6 +100,8 @@ class Online:
             check_online(self)
             self._learn_classes(classes, first)
             seeds = Seeds(self.random_state)
+            if first:
+                self._learn_inputs(X, sample_weight)
             x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
             graph = self._first_graph(agent, len(x), seeds) if first else self._graph_so_far(codes)
             owner = owners(graph, agent, codes, self.partition, seeds)

@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts
 from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.fitted import FittedNetwork, as_before_if_it_fails
 from dnnext.estimators.graph import Graph, make_graph
-from dnnext.estimators.rows import check_weight, dense
+from dnnext.estimators.rows import check_weight
 from dnnext.estimators.tasks import fit_task, with_callbacks
 from dnnext.runtime.engines import check_engine
 
@@ -66,6 +66,7 @@ class OverRanks:
             with ranks.together():
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
+            self._learn_inputs(X, sample_weight, ranks)
             self._learn_targets_of_all(y, sample_weight, ranks)
             with ranks.together():
                 x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True, learn=False)
@@ -120,12 +121,9 @@ class OverRanks:
         with open_runtime(self) as ranks:
             with ranks.together():
                 check_is_fitted(self)
-                X, y = validate_data(
-                    self, X, y, reset=False, accept_sparse=("csr", "csc", "coo"), dtype=np.float64,
-                    multi_output=self._kind == "regressor", y_numeric=self._kind == "regressor",
-                )  # fmt: skip
+                X, y = self._inputs_and_targets(X, y)
                 codes, weight = self._encode(y, "y"), check_weight(sample_weight, X.shape[0])
-                columns = self._score_columns(self._network.raw(dense(X)), codes, self._network.moments)
+                columns = self._score_columns(self._network.raw(X), codes, self._network.moments)
                 own = np.sum(columns * weight.reshape(-1, *[1] * (columns.ndim - 1)), axis=0)
             return self._score_of(ranks.sum_agents(own[None]))
 

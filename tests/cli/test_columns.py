@@ -12,7 +12,6 @@ import dnnext
 from dnnext.cli import main, make_parser
 from dnnext.cli.columns import Problems, study
 from dnnext.cli.table import read_table
-from dnnext.estimators.files import read_notes
 
 QUICK = [
     "--quiet",
@@ -73,8 +72,13 @@ def test_categories_are_learnt_and_kept_in_the_model(capsys):
     out = capsys.readouterr().out
     assert "regression of 'y' from 2 columns" in out
     assert "one input per category: colour (3); 4 inputs in all" in out
-    assert list(dnnext.load("m.npz").feature_names_in_) == ["colour=blue", "colour=green", "colour=red", "size"]
-    notes = read_notes("m.npz")["preprocessor"]["columns"]
+    assert list(dnnext.load("m.npz").preprocessor_.get_feature_names_out()) == [
+        "colour=blue",
+        "colour=green",
+        "colour=red",
+        "size",
+    ]
+    notes = [c.as_dict() for c in dnnext.load("m.npz").preprocessor_.columns_]
     assert notes[0] == {
         "name": "colour",
         "categories": ["blue", "green", "red"],
@@ -96,8 +100,9 @@ def test_new_categories_are_refused_or_count_as_none(capsys):
     known, new = predictions(capsys, "new.csv", "--unknown", "ignore")
     assert known == pytest.approx(3, abs=0.3)
     model = dnnext.load("m.npz")
-    del model.feature_names_in_
-    assert new == model.predict([[0.0, 0.0, 0.0, 0.0]])[0]  # as scikit-learn's handle_unknown="ignore"
+    model.preprocessor_.handle_unknown = "ignore"
+    frame = pytest.importorskip("pandas").DataFrame({"colour": ["violet"], "size": [0.0]})
+    assert new == model.predict(frame)[0]  # as scikit-learn's handle_unknown="ignore"
 
 
 def test_gaps_are_refused_unless_asked_for(capsys):
@@ -119,7 +124,9 @@ def test_gaps_are_refused_unless_asked_for(capsys):
     for how, fill in (("mean", np.mean(sizes)), ("median", np.median(sizes))):
         assert main([*train, "--impute", how]) == 0
         assert f"gaps filled: colour with {most!r} in 1 row, size with {fill:.6g} in 1 row" in capsys.readouterr().out
-        assert read_notes("m.npz")["preprocessor"]["columns"][1]["fill"] == pytest.approx(fill, rel=1e-12)
+        assert [c.as_dict() for c in dnnext.load("m.npz").preprocessor_.columns_][1]["fill"] == pytest.approx(
+            fill, rel=1e-12
+        )
     write("new.csv", {"size": ["", repr(float(np.median(sizes)))], "colour": ["red", "red"]})
     filled, same = predictions(capsys, "new.csv")
     assert filled == same
@@ -136,7 +143,7 @@ def test_a_model_without_impute_refuses_gaps_in_new_rows(capsys):
 def test_fill_values_come_from_the_rows_to_train_on(capsys):
     write("a.csv", {"a": [1, 2, 9, "", 5, 7, 8, 4], "y": [1.5, 2, 3, 4, 5, 6, 7, 8]})
     assert main(["train", "a.csv", "--target", "y", *QUICK, "--impute", "mean"]) == 0
-    fill = read_notes("m.npz")["preprocessor"]["columns"][0]["fill"]
+    fill = dnnext.load("m.npz").preprocessor_.columns_[0].fill
     assert f"gaps filled: a with {fill:.6g} in 1 row" in capsys.readouterr().out
     assert fill != pytest.approx(36 / 7)
 

@@ -8,7 +8,6 @@ from sklearn.datasets import load_iris
 
 import dnnext
 from dnnext.cli import main
-from dnnext.estimators.files import read_notes
 
 X, Y = load_iris(return_X_y=True)
 OPTIONS = ["--target", "kind", "--quiet", "--max-iter", "6", "--tol", "0", "--hidden", "4", "--agents", "4"]
@@ -59,12 +58,12 @@ def test_ranks_agree_on_categories_and_fill_values(launch, tmp_path):
     words += ["--local-data", tmp_path / "part-{rank}.csv", "--max-iter", "5", "--tol", "0", "--test-fraction", "0"]
     code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "mean", "--out", tmp_path / "m.npz")
     assert code == 0, err
-    colour, size = read_notes(tmp_path / "m.npz")["preprocessor"]["columns"]
+    colour, size = [c.as_dict() for c in dnnext.load(tmp_path / "m.npz").preprocessor_.columns_]
     assert (colour["name"], colour["categories"], colour["fill"]) == ("colour", ["blue", "green", "red"], "blue")
     assert size["fill"] == 21 / 5  # the mean over both ranks
     code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "median", "--out", tmp_path / "m.npz", timeout=60)
     assert code == 0, err
-    assert read_notes(tmp_path / "m.npz")["preprocessor"]["columns"][1]["fill"] == 5
+    assert [c.as_dict() for c in dnnext.load(tmp_path / "m.npz").preprocessor_.columns_][1]["fill"] == 5
     code, _, err = launch(2, "-m", "dnnext", *words, "--impute", "most_frequent", timeout=60)
     assert code == 2
     assert "over ranks use 'mean' or 'median'" in err
