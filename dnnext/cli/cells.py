@@ -45,6 +45,7 @@ DATE = re.compile(
     rf"(?:[T ,]+{CLOCK}{ZONE})?|{CLOCK}|(?:1[89]|20|21)[0-9]{{2}}-(?:0[1-9]|1[0-2])",
     re.IGNORECASE,
 )
+NEAR = re.compile(r"[<>~=+\-\u2212(]*[ \u00a0]?[0-9]")
 UNIT = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[ \u00a0]?(?P<unit>[^\W\d_]+(?:[/^][^\W_]+)?|[\u00b0\u00b5][^\W\d_]*)")
 DAY = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 
@@ -74,7 +75,8 @@ class Rules:
 class Look:
     """What a column holds.
 
-    kind is "nothing", "numbers", "words", "dates", "mixed" (numbers and text), "infinite", "units" ("5 kg"), "written"
+    kind is "nothing", "numbers", "words", "dates", "mixed" (numbers and text), "infinite", "units" ("5 kg"), "near"
+    (numbers with other letters, nearly each in one row only), "written"
     (numbers that --decimal has to settle), or "mark" (numbers with the other decimal mark than --decimal says), or a
     type of Parquet that cannot be used. `gaps` (n,) bool. `numbers` maps cells to float64, `distinct` are
     the cells that are no gaps. `first`, `second`: rows to name in a sentence.
@@ -121,6 +123,8 @@ def look(cells, rules, kind=None, forced=None):
         found, numbers = "nothing", {}
     else:
         found, numbers = _judge(there, rules, forced)
+        if found == "words" and len(there) > MOST_UNITS and len(cells) < 2 * len(there):
+            found = "near" if all(map(NEAR.match, there)) and not all(map(CODE.fullmatch, there)) else found
     if found == "words" and rules.missing is None:
         gap |= {cell: False for cell in distinct if cell.lower() in WORD_TOO}
     gaps = np.array([gap[cell] for cell in cells.tolist()], dtype=bool)

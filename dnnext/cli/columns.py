@@ -25,6 +25,7 @@ IDENTIFIER = re.compile(
 CAMEL = re.compile(r".*[a-z]I[dD]")  # PassengerId
 UNNAMED = re.compile(r"#[0-9]+|Unnamed: ?[0-9]+")  # without a name here, and in pandas
 FEW = 3
+MOST_ROWS, USUAL = 10, 50  # rows with a word of its own in each; more are the business of --max-categories
 
 
 class Problems(ValueError):
@@ -171,6 +172,13 @@ def _problems(name, one, args, speak, rules):
         problems += _identifier(name, one, speak)
     if one.kind == "words" and len(one.distinct) > args.max_categories:
         problems.append(speak.too_many(name, one, args.max_categories))
+    elif (
+        one.kind == "words" and MOST_ROWS < len(one.gaps) == len(one.distinct) <= USUAL and name not in args.categorical
+    ):
+        problems.append(
+            f"column {name!r} holds {len(one.distinct)} words, every row its own, as identifiers have; leave it out "
+            f"with --drop {name!r}, name it as --index, or keep it with --categorical {name!r}."
+        )
     if one.gaps.any() and args.impute is None and not problems:
         remedy = "fill or remove those rows first, ask for --impute, or leave the column out (--drop)"
         problems += speak.gaps(name, one.gaps, remedy, rules)

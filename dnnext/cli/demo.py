@@ -9,8 +9,11 @@ import warnings
 
 import numpy as np
 
+from dnnext.cli.places import check_figure, check_model
 from dnnext.cli.report import notes_on_stderr
 from dnnext.cli.train import split_seed
+
+MODEL, FIGURE = "dnnext-demo.npz", "dnnext-demo.png"
 
 
 def demo(args):
@@ -22,6 +25,9 @@ def demo(args):
 
     begin = time.perf_counter()
     os.makedirs(args.dir, exist_ok=True)
+    check_model(os.path.join(args.dir, MODEL), "--dir")
+    if importlib.util.find_spec("matplotlib") is not None:
+        check_figure(os.path.join(args.dir, FIGURE), "--dir")
     X, y = getattr(datasets, f"load_{args.data}")(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=split_seed(args.seed), stratify=y)
     agent = _owners(y, args)
@@ -56,7 +62,7 @@ def demo(args):
 
 def _write(together, args, references):
     """The model file, and the figure where matplotlib is."""
-    model, figure = (os.path.join(args.dir, name) for name in ("dnnext-demo.npz", "dnnext-demo.png"))
+    model, figure = (os.path.join(args.dir, name) for name in (MODEL, FIGURE))
     together.save(model)
     print(f"model written to {model}")
     if importlib.util.find_spec("matplotlib") is None:

@@ -56,6 +56,9 @@ class Speaker:
             ]
         if one.kind == "units":
             return [f"{what} holds text: numbers with a unit ({first}); take the unit out, or {settle}."]
+        if one.kind == "near":
+            many = f"{len(one.distinct)} different in {len(one.gaps)} rows"
+            return [f"{what} holds text that begins with numbers ({first}; {many}); {settle}."]
         if one.kind == "dates":
             if classes:
                 return [f"{what} holds text that looks like dates ({first}); {settle}."]

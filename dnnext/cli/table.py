@@ -206,8 +206,11 @@ def _separator(text):
     header, end = _counts(text, 0)
     if any(header.values()):
         return max(header, key=header.get)
-    below, _ = _counts(text, end)
-    if text[end : end + 1] != '"':
+    below, after = _counts(text, end)
+    line = text[end:after].strip()
+    if below[","] and not line.startswith('"') and not re.fullmatch(r"[^,]*[0-9],[0-9][^,]*|,[0-9]+", line):
+        return ","  # something stands above the header
+    if not line.startswith('"'):
         below[","] = 0
     return max(below, key=below.get) if any(below.values()) else "\t"
 

@@ -109,7 +109,7 @@ class DecentralizedMLPClassifier(ClassifierMixin, DecentralizedMLP):
     callbacks : list of functions ``(state, metrics) -> bool`` or None, default=None
         Called every iteration; a true value ends the run.
     verbose : int, default=0
-        1: progress, a bar on a terminal and elsewhere one line per measured iteration; above 1: always lines.
+        1: progress, a bar on a terminal, elsewhere every tenth line on standard error; above 1: every line.
     random_state : int, RandomState, Generator or None, default=None
         Seeds graph, partition, starting weights and held-out rows.
 

@@ -34,6 +34,7 @@ __all__ = ["Checkpoint", "EarlyStopping", "History", "Progress"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Metrics = dict[str, float]
 REDRAW = 0.1  # seconds between two pictures of a bar
+LINES = 10  # iterations between two lines where there is no terminal
 BAR = 24  # letters
 
 
@@ -181,7 +182,7 @@ class EarlyStopping:
 
 
 class Progress:
-    """Show how the run gets on: a bar on a terminal, elsewhere one line per measured iteration.
+    """Show how the run gets on: a bar on a terminal, elsewhere every tenth iteration as a line.
 
     The bar is one line that is written anew, by rich where that is installed, else in plain letters. Under MPI the
     first rank alone speaks.
@@ -191,9 +192,10 @@ class Progress:
     total : int or None
         Iterations to come, shown beside the number; None takes the run's `max_iter`.
     file : text file or None
-        Where to; None is the standard output.
+        Where to; None is the standard output if it is a terminal, else the standard error.
     bar : bool or None
-        Whether one line is written anew; None asks the file whether it is a terminal.
+        True writes one line anew, False a line for every measured iteration (None for `file` is then the standard
+        output); None asks whether there is a terminal, and else writes the first, every tenth and the last.
 
     Examples
     --------
@@ -202,7 +204,7 @@ class Progress:
     >>> from dnnext.problem import MLP, Problem, SquaredError
     >>> x = np.linspace(-1, 1, 20)[:, None]
     >>> problem = Problem(MLP([1, 1]), SquaredError(), None, shards=[(x, 2 * x), (x, 2 * x)])
-    >>> result = NEXT().run(problem, Network(Topology.ring(2)), max_iter=2, callbacks=[Progress()])
+    >>> result = NEXT().run(problem, Network(Topology.ring(2)), max_iter=2, callbacks=[Progress(bar=False)])
     iteration    1/2  objective ... stationarity ... disagreement ... s
     iteration    2/2  objective ... stationarity ... disagreement ... s
     """
@@ -212,6 +214,7 @@ class Progress:
         self._last = total  # iteration of this run
         self._speaks, self._shown, self._started = True, -1, time.perf_counter()
         self._words: list[str] = []  # of a bar that stands on the terminal
+        self._waiting, self._has_begun = "", False  # a line that is shown if no other follows
         self._drawn = -np.inf
 
     def begin(self, run: Run) -> None:
@@ -219,15 +222,20 @@ class Progress:
         self._last = run.limits.max_iter if self.total is None else self.total
         self._speaks, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
+        self._waiting, self._has_begun = "", False
 
     def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
         """Show the newest row, once, and more words if there are any."""
         if not self._speaks or metrics["iteration"] == self._shown:
             return
         self._shown = int(metrics["iteration"])
-        out = sys.stdout if self.file is None else self.file
+        out = self._out()
         if not (out.isatty() if self.bar is None else self.bar):
-            print(self.line(metrics, *more), file=out, flush=True)
+            is_first, self._waiting = not self._has_begun, self.line(metrics, *more)
+            self._has_begun = True
+            if self.bar is False or is_first or self._shown % LINES == 0:
+                print(self._waiting, file=out, flush=True)
+                self._waiting = ""
             return
         number, objective, stationarity, disagreement, *extra, seconds = self.words(metrics, *more)
         # a narrow terminal shows the first of them
@@ -236,11 +244,19 @@ class Progress:
             self._draw()
 
     def end(self, run: Run, status: str) -> None:
-        """Leave the last row of a bar standing."""
+        """Leave the last row standing."""
         if self._words:
             self._draw()
-            print(file=sys.stdout if self.file is None else self.file, flush=True)
+            print(file=self._out(), flush=True)
             self._words = []
+        if self._waiting:
+            print(self._waiting, file=self._out(), flush=True)
+            self._waiting = ""
+
+    def _out(self) -> TextIO:
+        if self.file is not None:
+            return self.file
+        return sys.stdout if self.bar is not None or sys.stdout.isatty() else sys.stderr
 
     def words(self, metrics: Metrics, *more: str) -> list[str]:
         """What is told: the number of the iteration, three measures, more words, the time."""
@@ -254,7 +270,7 @@ class Progress:
 
     def _draw(self) -> None:
         """The line of the bar, in place of the one before; what others print in between is left alone."""
-        out = sys.stdout if self.file is None else self.file
+        out = self._out()
         (number, *rest), text = self._words, ""
         for word in rest:
             if len(number) + BAR + len(text) + len(word) + 5 < shutil.get_terminal_size().columns:
@@ -275,7 +291,7 @@ class Progress:
         self._drawn = time.perf_counter()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_drawn": -np.inf, "_words": []}
+        return {**self.__dict__, "_drawn": -np.inf, "_words": [], "_waiting": ""}
 
 
 class History:

@@ -46,9 +46,14 @@ def refused(capsys, *words):
 def test_train_then_predict(here, capsys):
     X, y = iris_file()
     assert main(["train", "iris.csv", "--target", "kind", "--agents", "4", "--topology", "ring", "--out", "m.npz"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "classification of 'kind' from 4 columns, 112 rows to train on, 38 to test on" in out
-    assert "iteration    1/200" in out
+    assert "iteration    1/200" in err
+    assert "iteration " not in out
+    assert "; always 'versicolor': 0." in out or "; always 'setosa': 0." in out or "; always 'virginica': 0." in out
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  "))
+    assert sum(int(rows[kind].split()[0]) for kind in ("setosa", "versicolor", "virginica")) == 38
+    assert rows["setosa"].split()[1] == "1.000"
     accuracy = float(out.split("test accuracy ")[1].split()[0])
     assert accuracy > 0.9
     write("new.csv", ["pw", "extra", "sl", "pl", "sw"], X[:, 3], y, X[:, 0], X[:, 2], X[:, 1])
@@ -212,9 +217,10 @@ def test_info(capsys):
 
 def test_demo(here, capsys):
     assert main(["demo", "--data", "wine", "--agents", "5", "--max-iter", "8", "--dir", "out"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "iteration    8/8" in err
     assert "wine: 124 rows to train on, 54 to test on, 13 inputs, 3 classes; 5 agents" in out
-    for words in ("iteration    8/8", "rows stay put", "scikit-learn's MLPClassifier", "one agent alone"):
+    for words in ("rows stay put", "scikit-learn's MLPClassifier", "one agent alone"):
         assert words in out
     assert sorted(os.listdir("out")) == ["dnnext-demo.npz", "dnnext-demo.png"]
     assert dnnext.load("out/dnnext-demo.npz").n_agents_ == 5
@@ -229,7 +235,7 @@ def test_ctrl_c_leaves_a_model(here):
         [sys.executable, "-m", "dnnext", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **apart(here)
     )
     try:
-        seen = [run.stdout.readline() for _ in range(6)]
+        seen = [run.stderr.readline() for _ in range(3)]
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)
     finally:
@@ -251,3 +257,96 @@ def test_import_is_light(tmp_path):
     code = "import sys, dnnext; print([m for m in ('sklearn', 'matplotlib', 'mpi4py', 'networkx') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60, **apart(tmp_path))
     assert run.stdout.strip() == "[]"
+
+
+def refused_on_options(capsys, *words):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_unknown_options_get_a_suggestion(capsys):
+    assert "did you mean --agents?" in refused_on_options(capsys, "train", "a.csv", "--agnets", "3")
+    assert "did you mean --max-categories?" in refused_on_options(capsys, "train", "a.csv", "--max-categoris=3")
+    assert "--help lists the options" in refused_on_options(capsys, "train", "a.csv", "--xyzzy")
+    assert "write --target=VALUE" in refused_on_options(capsys, "train", "a.csv", "--target", "-y")
+
+
+def test_help_lists_what_there_is(capsys):
+    from dnnext import cli
+    from dnnext.estimators.choices import ALGORITHMS, LOSSES, PARTITIONS
+    from dnnext.kernels import ACTIVATIONS
+    from dnnext.network.topology import TOPOLOGIES
+    from dnnext.problem import PENALTIES
+
+    assert set(cli.TOPOLOGIES.split(", ")) == set(TOPOLOGIES)
+    assert set(cli.ACTIVATIONS.split(", ")) == set(ACTIVATIONS)
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    words = [*TOPOLOGIES, *ACTIVATIONS, *ALGORITHMS, *PARTITIONS, *LOSSES["classifier"], *LOSSES["regressor"]]
+    for word in (*words, *(name for name in PENALTIES if name)):
+        assert word in text
+
+
+def never_trains(capsys, *words):
+    err = refused(capsys, *words)
+    assert "iteration" not in err
+    return err
+
+
+def test_places_are_looked_at_before_training(here, capsys):
+    iris_file()
+    train = ["train", "iris.csv", "--target", "kind", "--max-iter", "2", "--tol", "0", "--quiet"]
+    assert "there is no folder 'no'" in never_trains(capsys, *train, "--out", "no/m.npz")
+    assert "--out must be a file, got the folder '.'" in never_trains(capsys, *train, "--out", ".")
+    before = (here / "iris.csv").read_bytes()
+    assert "is no model file of dnnext; it is not overwritten" in never_trains(capsys, *train, "--out", "iris.csv")
+    assert "there is no folder 'no'" in never_trains(capsys, *train, "--plot", "no/run.png")
+    (here / "cat.png").write_bytes(b"\x89PNG of a cat")
+    assert "is no figure of dnnext; it is not overwritten" in never_trains(capsys, *train, "--plot", "cat.png")
+    assert "--plot must be another file than --out" in never_trains(capsys, *train, "--out", "r.png", "--plot", "r.png")
+    assert "--checkpoint must be a folder" in never_trains(capsys, *train, "--checkpoint", "iris.csv")
+    assert "make it first" in never_trains(capsys, *train, "--checkpoint", "no/such/run")
+    assert "No such file" in never_trains(capsys, *train, "--config", "no.toml")
+    (here / "others").mkdir()
+    (here / "others" / "x.npz").write_bytes(b"")
+    assert "holds files of others (x.npz)" in never_trains(capsys, *train, "--checkpoint", "others")
+    assert (here / "iris.csv").read_bytes() == before
+    assert (here / "cat.png").read_bytes() == b"\x89PNG of a cat"
+    assert not (here / "model.npz").exists()
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_what_is_ours_is_overwritten(here, capsys, ending):
+    iris_file()
+    words = ["--out", "model.pkl", "--plot", f"run.{ending}", "--checkpoint", "run"]
+    for _ in range(2):
+        assert main(["train", "iris.csv", "--target", "kind", "--max-iter", "2", "--tol", "0", "--quiet", *words]) == 0
+    assert "model.pkl will be an npz file, whatever its name says" in capsys.readouterr().err
+    assert dnnext.load("model.pkl").n_agents_ == 8
+
+
+def test_names_and_seeds_of_any_kind(here, capsys):
+    X, _ = load_iris(return_X_y=True)
+    write("d.csv", ["a", "-x", "-y"], *X.T[:3])
+    (here / "c.toml").write_text('target = "-y"\ndrop = ["-x"]\nmax-iter = 2\nquiet = true\nseed = 5000000000\n')
+    assert main(["train", "d.csv", "--config", "c.toml"]) == 0
+    assert "regression of '-y' from 1 columns" in capsys.readouterr().out
+    assert main(["train", "d.csv", "--target=-y", "--drop=-x", "--max-iter", "2", "--quiet", "--seed", str(2**80)]) == 0
+    capsys.readouterr()
+    assert "--seed must be a whole number of at least 0" in refused(
+        capsys, "train", "d.csv", "--target=-y", "--seed=-1"
+    )
+    assert "--seed must be a whole number of at least 0" in refused(capsys, "demo", "--seed=-1")
+
+
+def test_more_options_reach_the_estimator(here, capsys):
+    iris_file()
+    words = ["--class-weight", "balanced", "--l1-ratio", "0.3", "--mixing", "lazy_metropolis", "--dtype", "float32"]
+    words += ["--max-time", "60", "--penalty", "elasticnet", "--max-iter", "2", "--tol", "0", "--quiet"]
+    assert main(["train", "iris.csv", "--target", "kind", *words]) == 0
+    model = dnnext.load("model.npz")
+    assert (model.class_weight, model.l1_ratio, model.mixing) == ("balanced", 0.3, "lazy_metropolis")
+    assert (model.dtype, model.max_time) == ("float32", 60)

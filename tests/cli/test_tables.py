@@ -161,6 +161,14 @@ REFUSED_INPUTS = {
     "text": ([f"note {k}" for k in range(60)], "60 categories", ["--max-categories", "60"]),
     "mixed signs": (["12%", "13"] * 30, "with a percent sign", ["--categorical", "x"]),
     "wide": ([str(2**60 + k) for k in range(60)], "beyond 2**53", ["--drop", "x"]),
+    "every row its own word": (
+        [f"Ann {chr(97 + k % 26)}{chr(97 + k // 26)}" for k in range(60)],
+        "60 categories",
+        ["--drop", "x"],
+    ),
+    "trailing minus": ([f"{abs(a)}-" for a in A], "text that begins with numbers", ["--drop", "x"]),
+    "another exponent": ([f"{a:.3e}".replace("e", "D") for a in A], "text that begins with numbers", ["--drop", "x"]),
+    "below a limit": ([f"<{k}.5" for k in range(60)], "text that begins with numbers", ["--drop", "x"]),
     "mixture": (["1", "A"] * 30, "numbers and text ('1' in line 2, 'A' in line 3)", ["--categorical", "x"]),
 }
 
@@ -176,6 +184,14 @@ def test_an_input_that_may_be_read_in_two_ways_is_refused_with_what_settles_it(c
     assert "iterations" not in out
     assert train(capsys, "y", *settle)[0] == 0
     assert len(predicted(capsys)) == 60
+
+
+def test_few_rows_with_a_word_each_and_what_stands_above_a_header(capsys):
+    save({"x": [f"{chr(97 + k)}x" for k in range(20)], "a": A[:20], "y": Y[:20]})
+    assert "holds 20 words, every row its own, as identifiers have" in train(capsys, "y")[2]
+    assert train(capsys, "y", "--categorical", "x")[0] == 0
+    save(b"A report\n" + text_of({"a": A, "y": Y}).encode())
+    assert "line 2 has 2 cells, the header has 1" in train(capsys, "y")[2]
 
 
 def test_numbers_are_read_as_the_decimal_mark_says():

@@ -231,6 +231,10 @@ def test_divergence_is_never_silent():
 
 def test_verbose_prints_a_line_per_iteration(capsys):
     classifier(verbose=1).fit(X, Y)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == ["1/15", "10/15", "15/15"]
+    classifier(verbose=2).fit(X, Y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 15
     assert lines[0].startswith("iteration    1/15  objective ")

@@ -310,9 +310,16 @@ def test_handlers_of_signals_are_put_back():
 
 
 def test_progress_prints_each_measured_iteration_once(capsys):
-    NEXT().run(make_problem(), Network(RING), max_iter=4, monitor_every=2, callbacks=[Progress()])
+    NEXT().run(make_problem(), Network(RING), max_iter=4, monitor_every=2, callbacks=[Progress(bar=False)])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("/")[0] for line in lines] == ["iteration    0", "iteration    2", "iteration    4"]
+
+
+def test_progress_is_every_tenth_line_on_standard_error_without_a_terminal(capsys):
+    NEXT().run(make_problem(), Network(RING), max_iter=23, tol=0, warn=False, callbacks=[Progress()])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == ["1/23", "10/23", "20/23", "23/23"]
 
 
 class Terminal(io.StringIO):
@@ -342,7 +349,7 @@ def test_progress_is_one_line_on_a_terminal(monkeypatch, has_rich):
 
 def test_progress_of_a_second_run_counts_to_its_own_end():
     out = io.StringIO()
-    progress = Progress(file=out)
+    progress = Progress(file=out, bar=False)
     for n in (2, 3):
         NEXT().run(make_problem(), Network(RING), max_iter=n, warn=False, callbacks=[progress])
     told = [line.split()[1] for line in out.getvalue().splitlines()]
