@@ -186,7 +186,7 @@ def _parse(shown, text):
         raise ValueError(f"{shown}: there are no rows below the header.")
     columns = [body[k].to_numpy(dtype=object) for k in range(body.shape[1])]
     lines = _lines(columns, skipped + above + 1)
-    names, columns = _fitted(shown, names, columns, lines)
+    names, columns = _fitted(shown, names, columns, lines, len(names) > 1 or rest.startswith('"'))
     _check_ragged(shown, text, separator, names, columns, skipped)
     columns = [np.array([cell.strip() for cell in column.tolist()], dtype=object) for column in columns]
     table = Table(shown, names, columns, lines)
@@ -277,7 +277,7 @@ def _first_ragged(text, separator):
     return (0, 0), None
 
 
-def _fitted(shown, names, columns, lines):
+def _fitted(shown, names, columns, lines, may_label):
     """Names and columns of one number: row labels without a name (R), separators at line ends."""
     is_empty = [bool((column == "").all()) for column in columns]
     if len(names) == len(columns) + 1 and not names[-1]:
@@ -285,7 +285,7 @@ def _fitted(shown, names, columns, lines):
     elif len(columns) == len(names) + 1:
         if is_empty[-1]:
             columns = columns[:-1]
-        else:
+        elif may_label:
             names = ["", *names]
     elif len(names) == len(columns) > 1 and not names[-1] and is_empty[-1]:
         names, columns = names[:-1], columns[:-1]
