@@ -15,6 +15,7 @@ import numpy as np
 from dnnext.local.subproblem import CG_STEPS, TOLERANCE
 from dnnext.models.mlp_costs import AGENT, NEAR, ROW, factoring
 from dnnext.models.model import Curved
+from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ LARGEST = 2e9  # bytes of one matrix; what would be larger is not formed
 
 def choose(sub: Subproblem) -> str:
     """The cheapest solver of the subproblem by the model of `costs`, which is asked once per problem and shape."""
-    if "gauss_newton" not in sub.problem.model.offers:  # products with J are all there is
+    if "gauss_newton" not in sub.problem.model.offers or isinstance(sub.root, RowCurvature):
+        # products with J are all there is
         return "fista" if sub.problem.penalty.quadratic is None else "cg"
     shape = sub.blocks.tobytes(), sub.root.shape[1:], sub.inner_iter, sub.tol >= TOLERANCE
     return CHEAPEST.once(sub.problem, shape, lambda: _cheapest(sub))

@@ -35,14 +35,14 @@ CG_STEPS = 10
 class Subproblem:
     """What a solver needs to know; shapes with n local agents, P parameters, M rows.
 
-    w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R); slope (n, P); tau (n,); blocks (n_blocks + 1,);
-    start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it is None; correction: what `dual`
-    does not add to B, or None.
+    w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R), or a `RowCurvature`, for products alone; slope (n, P);
+    tau (n,); blocks (n_blocks + 1,); start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it
+    is None; correction: what `dual` does not add to B, or None.
     """
 
     problem: Problem
     w: Array
-    root: Array
+    root: Any
     slope: Array
     tau: Array
     blocks: Array

@@ -24,6 +24,7 @@ from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import synthetic
+from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
@@ -301,9 +302,13 @@ class PartialLinearization(Surrogate):
         layout, n_blocks = problem.model.layout, self.n_blocks
         return BLOCKS.once(problem, n_blocks, lambda: solvers.cut_blocks(layout, problem.penalty, n_blocks))
 
-    def scaled_root(self, problem: Problem, w: Array) -> Array:
-        """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m."""
-        return _by_agent(problem, problem.root(w), np.sqrt(self.kappas(problem)))
+    def scaled_root(self, problem: Problem, w: Array) -> Array | RowCurvature:
+        """Root of kappa_i c_m/N H_m, row by row: kappa_i A_i = sum_m J_m' root_m root_m' J_m.
+
+        Of losses of very many outputs it is formed only for the solvers that cannot do without.
+        """
+        formed = self.exact or self.solver in ("primal", "dual")
+        return curvature_at(problem, None, w, self.kappas(problem), formed)  # type: ignore[no-any-return]
 
     def scale(self, problem: Problem, w: Array) -> float:
         """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
@@ -328,8 +333,7 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
         outputs += [problem.raw_output(w), np.zeros_like(problem.target)]
     trace = np.zeros((problem.n_local, len(outputs)))
     for k, f in enumerate(outputs):
-        root = _by_agent(problem, problem.root_at(f), np.sqrt(kappa))
-        trace[:, k] = problem.gauss_newton_trace(w, root)
+        trace[:, k] = problem.gauss_newton_trace(w, curvature_at(problem, f, w, kappa))
     scale = float(np.max(problem.runtime.max_agents(trace))) / problem.n_params
     if scale > 0:
         return scale
@@ -338,10 +342,3 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
     slope = problem.smooth_value_grad(start.astype(w.dtype))[1]
     scale = float(np.linalg.norm(slope) / max(np.linalg.norm(start), np.finfo(float).tiny))
     return scale if scale > 0 else 1.0  # gradient zero: nothing will move, whatever the unit
-
-
-def _by_agent(problem: Problem, root: Array, factor: Array) -> Array:
-    """The rows of root times the factor of the agent they belong to, in place."""
-    by_row = np.repeat(factor, np.diff(problem.offsets)).astype(root.dtype)
-    root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
-    return root

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext.problem.curvature import curvature_at
+
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
@@ -15,7 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def smoothness(problem: Problem, w_bar: Array, n_iter: int = 20) -> float:
     """sum_i lambda_max(A_i) at w_bar by power iteration: a curvature bound for steps on the whole objective."""
     w = np.array(np.broadcast_to(w_bar, (problem.n_local, problem.n_params)), dtype=problem.dtype)
-    root = problem.root(w)
+    root = curvature_at(problem, None, w, np.ones(problem.n_local))
     blocks = np.array([0, problem.n_params], dtype=np.int64)
     v = np.cos(np.arange(problem.n_params) + 1.0) + np.zeros((problem.n_local, 1))
     size = np.zeros(problem.n_local)

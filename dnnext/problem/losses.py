@@ -17,6 +17,8 @@ __all__ = ["Huber", "Logistic", "Loss", "Softmax", "SquaredError", "SquaredHinge
 
 Array = NDArray[Any]
 
+ROOT_NUMBERS = 2**19  # of the roots that `Loss.curvature_product` holds at a time
+
 
 class Loss(Parameters, ABC):
     """The contract of a loss ``loss(d, f)``, convex in the raw output ``f``.
@@ -64,8 +66,11 @@ class Loss(Parameters, ABC):
         """A subclass with its own value or grad is no longer what its parent's kernel computes."""
         if "kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "grad"}):
             cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
-        if "curvature_root" in vars(cls) and "curvature_has_labels" not in vars(cls):
-            cls.curvature_has_labels = True
+        if "curvature_root" in vars(cls):
+            if "curvature_has_labels" not in vars(cls):
+                cls.curvature_has_labels = True
+            if "curvature_product" not in vars(cls):  # its parent's may be another curvature
+                cls.curvature_product = Loss.curvature_product  # type: ignore[method-assign]
 
     @classmethod
     def examples(cls) -> list[Self]:
@@ -98,6 +103,18 @@ class Loss(Parameters, ABC):
 
         f, d (M, Q) -> (M, Q), the diagonal of a diagonal root, or (M, Q, R).
         """
+
+    def curvature_product(self, f: Array, d: Array, u: Array) -> Array:
+        """``H_m u_m`` of every row: f, d, u (M, Q) -> (M, Q); from `curvature_root`, a few rows at a time."""
+        out, step = np.empty_like(u), max(1, ROOT_NUMBERS // max(1, f.shape[1] ** 2))
+        for first in range(0, len(f), step):
+            rows = slice(first, first + step)
+            root, v = self.curvature_root(f[rows], d[rows]), u[rows]
+            if root.ndim == 2:
+                out[rows] = root * root * v
+            else:
+                out[rows] = np.einsum("mqr,mr->mq", root, np.einsum("mqr,mq->mr", root, v))
+        return out
 
     def check_target(self, d: Array) -> str | None:
         """None if the targets d (M, Q) fit this loss, else half a sentence: what is allowed, what came."""
@@ -263,6 +280,12 @@ class Softmax(Loss):
         every = np.arange(f.shape[1])
         full[:, every, every] += root
         return full
+
+    def curvature_product(self, f: Array, d: Array, u: Array) -> Array:
+        """``p (u - p'u)``, in closed form: f, d, u (M, Q) -> (M, Q)."""
+        p = self._probabilities(f)
+        product: Array = p * (u - np.sum(p * u, axis=1, keepdims=True))
+        return product
 
     def check_target(self, d: Array) -> str | None:
         """Rows are one-hot, or nonnegative numbers that add up to 1."""

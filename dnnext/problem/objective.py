@@ -12,6 +12,7 @@ from dnnext import _checks
 from dnnext._params import fingerprint
 from dnnext.models.model import Curved, Fused, Model, Rows, require
 from dnnext.problem import products, tangent_terms
+from dnnext.problem.curvature import RowCurvature, is_wide
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, stack
@@ -278,15 +279,15 @@ class Problem:
         return model.gauss_newton(own, self.rows.some(agents), root, cuts, out)
 
     def gauss_newton_product(
-        self, w: Array, root: Array, v: Array, blocks: Array | None = None, out: Array | None = None
+        self, w: Array, root: Array | RowCurvature, v: Array, blocks: Array | None = None, out: Array | None = None
     ) -> Array:
         """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P).
 
-        A model without "gauss_newton" computes ``J'(root root'(J v))`` by its `jvp` and `vjp`, once per block.
+        For a `RowCurvature`, or with a model without "gauss_newton", it is ``J'(H (J v))`` by `jvp` and `vjp`.
         """
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
         v, cuts = np.ascontiguousarray(v, self.dtype), self._blocks(blocks)
-        if "gauss_newton" in self.model.offers:
+        if "gauss_newton" in self.model.offers and not isinstance(root, RowCurvature):
             model = cast(Curved, self.model)
             return model.gauss_newton_product(self._weights(w), self.rows, root, v, cuts, out)
         return products.gauss_newton_product(self, w, root, v, cuts, out)
@@ -295,15 +296,20 @@ class Problem:
         """The diagonal of every ``A_i``: (n_local, P)."""
         return self.gauss_newton(w, root, np.arange(self.n_params + 1, dtype=np.int64))
 
-    def gauss_newton_trace(self, w: Array, root: Array) -> NDArray[np.float64]:
-        """The trace of every ``A_i``, (n_local,) float64; estimated where the model does not offer "gauss_newton"."""
-        if "gauss_newton" in self.model.offers:
+    def gauss_newton_trace(self, w: Array, root: Array | RowCurvature) -> NDArray[np.float64]:
+        """The trace of every ``A_i``, (n_local,) float64; estimated where `gauss_newton_product` takes two passes."""
+        if "gauss_newton" in self.model.offers and not isinstance(root, RowCurvature):
             return np.asarray(self.gauss_newton_diagonal(w, root).sum(axis=1, dtype=np.float64))
         return products.gauss_newton_trace(self, w, root)
 
     def by_agent(self, values: Array) -> NDArray[np.float64]:
         """Sums of values (M,) over the rows of every agent, each in its own order: (n_local,) float64."""
         return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in pairwise(self.offsets)], dtype=np.float64)
+
+    @cached_property
+    def has_wide_root(self) -> bool:
+        """Whether the roots of the curvature are too large to be kept: see `dnnext.problem.curvature`."""
+        return is_wide(self)
 
     @cached_property
     def keeps_gram(self) -> bool:

@@ -1,4 +1,4 @@
-"""Curvature of models that offer no kernels for it, from `jvp` and `vjp` alone."""
+"""Curvature from `jvp` and `vjp` alone: of models without kernels for it, and of losses of very many outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext.problem.curvature import RowCurvature
+
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
@@ -16,18 +18,24 @@ Array = NDArray[Any]
 TRACE_PROBES = 32  # the trace only sets the unit of tau
 
 
-def gauss_newton_product(problem: Problem, w: Array, root: Array, v: Array, blocks: Array, out: Array) -> Array:
+def gauss_newton_product(
+    problem: Problem, w: Array, root: Array | RowCurvature, v: Array, blocks: Array, out: Array
+) -> Array:
     """``J'(root root'(J v))``, block by block: v, out (n_local, P), a pass forward and one back per block."""
     for start, stop in pairwise(blocks):
         part = np.zeros_like(v)
         part[:, start:stop] = v[:, start:stop]
-        image = times_root(root, problem.jvp(w, part))
-        image = image * root if root.ndim == 2 else np.sum(root * image[:, None, :], axis=2)
+        image = problem.jvp(w, part)
+        if isinstance(root, RowCurvature):
+            image = root.times(image)
+        else:
+            image = times_root(root, image)
+            image = image * root if root.ndim == 2 else np.sum(root * image[:, None, :], axis=2)
         out[:, start:stop] = problem.vjp(w, image)[:, start:stop]
     return out
 
 
-def gauss_newton_trace(problem: Problem, w: Array, root: Array) -> NDArray[np.float64]:
+def gauss_newton_trace(problem: Problem, w: Array, root: Array | RowCurvature) -> NDArray[np.float64]:
     """``trace A_i = E |root' J_i e|^2`` for random signs e [1]_: a mean of `TRACE_PROBES`, the same at every agent.
 
     References
@@ -38,8 +46,12 @@ def gauss_newton_trace(problem: Problem, w: Array, root: Array) -> NDArray[np.fl
     total, rng = np.zeros(problem.n_local), np.random.default_rng(0)
     for _ in range(TRACE_PROBES):
         signs = np.tile(rng.integers(0, 2, problem.n_params) * 2.0 - 1.0, (problem.n_local, 1))
-        image = times_root(root, problem.jvp(w, signs))
-        total += problem.by_agent(np.square(image, dtype=np.float64).sum(axis=1))
+        image = problem.jvp(w, signs)
+        if isinstance(root, RowCurvature):
+            square = image * root.times(image)
+        else:
+            square = np.square(times_root(root, image), dtype=np.float64)
+        total += problem.by_agent(square.sum(axis=1, dtype=np.float64))
     return total / TRACE_PROBES
 
 

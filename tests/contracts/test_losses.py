@@ -95,6 +95,17 @@ def test_root_squared_is_the_second_derivative(loss, q):
 
 @contract
 @both
+def test_product_is_the_root_applied_twice(loss, q, dtype):
+    f, d = (array.astype(dtype) for array in sample(loss, q))
+    u = np.random.default_rng(3).normal(size=f.shape).astype(dtype)
+    product = loss.curvature_product(f, d, u)
+    wanted = np.einsum("mqr,mr->mq", squared(loss.curvature_root(f, d).astype(float)), u)
+    assert product.dtype == dtype
+    np.testing.assert_allclose(product, wanted, atol=20 * np.finfo(dtype).eps, rtol=50 * np.finfo(dtype).eps)
+
+
+@contract
+@both
 def test_precision_of_the_outputs_is_kept(loss, q, dtype):
     f, d = (array.astype(dtype) for array in sample(loss, q))
     value, grad, root = loss.value(f, d), loss.grad(f, d), loss.curvature_root(f, d)

@@ -1,0 +1,95 @@
+"""Curvature of losses of many outputs: applied row by row where its roots, Q^2 numbers a row, would fill the memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext import _checks
+
+if TYPE_CHECKING:
+    from dnnext.problem.losses import Loss
+    from dnnext.problem.objective import Problem
+
+__all__ = ["RowCurvature", "curvature_at", "is_wide"]
+
+Array = NDArray[Any]
+
+FEW_OUTPUTS = 32  # roots of so few outputs are little more than the rows themselves
+ROOT_BYTES = 64 * 2**20  # of the roots of all agents of the network, that every process decides alike
+
+
+class RowCurvature:
+    """``share_m H_m`` of every row, applied to vectors and never formed: it stands for a root that is too large.
+
+    Parameters
+    ----------
+    loss : Loss
+    f, d : (M, Q) arrays
+        Raw outputs and targets.
+    share : (M,) array
+        Factors >= 0.
+
+    Examples
+    --------
+    >>> from dnnext.problem import Softmax
+    >>> h = RowCurvature(Softmax(), np.zeros((1, 2)), np.array([[1.0, 0.0]]), np.array([2.0]))
+    >>> h.times(np.array([[1.0, 0.0]]))
+    array([[ 0.5, -0.5]])
+    """
+
+    def __init__(self, loss: Loss, f: Array, d: Array, share: Array) -> None:
+        self.loss, self.f, self.d, self.share = loss, f, d, share
+
+    def times(self, u: Array) -> Array:
+        """``share_m H_m u_m``: u (M, Q) -> (M, Q), in its precision."""
+        return np.asarray(self.share[:, None] * self.loss.curvature_product(self.f, self.d, u), dtype=u.dtype)
+
+
+def is_wide(problem: Problem) -> bool:
+    """Whether the roots of all rows of the network are too large to be kept: more than 64 MB, of more than 32 outputs.
+
+    What is chosen changes the last bits of a result, so it must not depend on processes or threads.
+    """
+    n_outputs = problem.target.shape[1]
+    if n_outputs <= FEW_OUTPUTS:
+        return False
+    one = problem.target[:1]
+    numbers = int(np.prod(np.shape(problem.loss.curvature_root(one, one))[1:], dtype=np.int64))
+    return numbers > n_outputs and int(problem.agent_rows.sum()) * numbers * problem.dtype.itemsize > ROOT_BYTES
+
+
+def curvature_at(problem: Problem, f: Array | None, w: Array, kappa: Array, formed: bool = False) -> Any:
+    """``kappa_i c_m/N H_m`` at raw outputs f (M, Q), by default those of w: its root, or a `RowCurvature` if wide.
+
+    Parameters
+    ----------
+    problem : Problem
+    f : (M, Q) array or None
+    w : (n_local, P) array
+    kappa : (n_local,) array
+        Factors of the agents, >= 0.
+    formed : bool
+        Whether the root is wanted in any case, as solvers that form matrices need it.
+
+    Raises
+    ------
+    MemoryError
+        If the root is wanted in any case and this machine has no room for it.
+    """
+    wide = problem.has_wide_root
+    if wide and not formed:
+        f = problem.raw_output(w) if f is None else f
+        by_row = np.repeat(kappa, np.diff(problem.offsets)) * problem.sample_scale()
+        return RowCurvature(problem.loss, f, problem.target, by_row.astype(problem.dtype))
+    if wide:
+        rows, n_outputs = problem.target.shape
+        what = f"the curvature of {rows} rows of {n_outputs} outputs"
+        n_bytes = 2 * rows * n_outputs**2 * problem.dtype.itemsize
+        _checks.check_memory(what, n_bytes, "use solver='cg' or 'auto', or surrogate='full'")
+    root = problem.root(w) if f is None else problem.root_at(f)
+    by_row = np.repeat(np.sqrt(kappa), np.diff(problem.offsets)).astype(root.dtype)
+    root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
+    return root
