@@ -17,7 +17,7 @@ static size_t descent_work(const int64_t *blocks, int64_t n_blocks, int threads)
 typedef struct {
     real *v; /* (n) the iterate */
     real *q; /* (n) B (v - w) */
-    real *step; /* (n) room for one group */
+    real *step; /* (n) scratch of one group */
     const real *b; /* (n, n) */
     const real *w, *g, *l1, *l2;
     real tau;
@@ -94,21 +94,21 @@ typedef struct {
     int64_t n_blocks, packed, n_iter;
     real tol;
     char *work;
-    size_t room;
+    size_t bytes;
 } descents;
 
 /* Blocks first .. stop - 1 of one agent; returns the largest number of sweeps. Serial. */
 static int64_t descend_blocks(const descents *c, int64_t agent, int64_t first, int64_t stop, int thread)
 {
     const dnn_penalty *penalty = c->penalty;
-    char *work = c->work + 2 * c->room * (size_t)thread;
+    char *work = c->work + 2 * c->bytes * (size_t)thread;
     const real *place = c->b + agent * c->packed + dnn_packed_size(c->blocks, first);
     int64_t sweeps = 0, group = 0, next;
     for (int64_t k = first; k < stop; k++) {
         int64_t lo = c->blocks[k], n = c->blocks[k + 1] - lo, at = agent * c->blocks[c->n_blocks] + lo;
         while (group < penalty->n_groups && penalty->groups[2 * group] < lo) group++;
         for (next = group; next < penalty->n_groups && penalty->groups[2 * next] < lo + n;) next++;
-        descent d = {c->v + at, (real *)work, (real *)(work + c->room), place, c->w + at, c->g + at,
+        descent d = {c->v + at, (real *)work, (real *)(work + c->bytes), place, c->w + at, c->g + at,
             (const real *)penalty->l1 + lo, (const real *)penalty->l2 + lo, c->tau[agent], n};
         sweeps = max_index(sweeps, descend_block(&d, penalty, lo, group, next, c->n_iter, c->tol));
         place += n * n;

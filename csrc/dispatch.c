@@ -118,9 +118,9 @@ static int shape_behind(const dnn_layer *l, int64_t shape[3])
         if (l->size[i] > most || l->stride[i] > most || l->dilation[i] > most || l->padding[i] > most) return 0;
         if (before[i] > most) return 0;
         if (l->kind != DNN_CONV && (l->padding[i] != 0 || l->dilation[i] != 1)) return 0;
-        int64_t reach = l->dilation[i] * (l->size[i] - 1) + 1, room = before[i] + 2 * l->padding[i];
-        if (reach > room) return 0;
-        shape[i + 1] = (room - reach) / l->stride[i] + 1;
+        int64_t reach = l->dilation[i] * (l->size[i] - 1) + 1, extent = before[i] + 2 * l->padding[i];
+        if (reach > extent) return 0;
+        shape[i + 1] = (extent - reach) / l->stride[i] + 1;
     }
     int keeps = l->kind == DNN_AVERAGE || l->kind == DNN_MAX || l->kind == DNN_ADD;
     if (l->filters < 1 || l->channels < 1 || l->channels > INT32_MAX || l->filters > INT32_MAX) return 0;

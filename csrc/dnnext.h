@@ -12,7 +12,7 @@
  *
  * Laws. Nothing here allocates, prints or keeps state. `threads` changes who computes, never a bit of the result.
  * BLAS and LAPACK come as function pointers and must run on the calling thread. `work` is dnn_*_work() bytes, aligned
- * to 64. Outputs come first and, unless said otherwise, overlap nothing.
+ * to 64. Outputs come first and, unless stated otherwise, overlap nothing.
  */
 #ifndef DNNEXT_H
 #define DNNEXT_H
@@ -203,7 +203,7 @@ typedef struct {
         double *disagreement, double *size, const void *before, const void *after, double factor, int64_t n_rows,
         int64_t columns, int threads);
     void (*neighbour_max)(/*   largest scalar of the direct neighbours               rounds.c */
-        void *heard, const void *scalars, const dnn_csr *csr, int64_t columns);
+        void *received, const void *scalars, const dnn_csr *csr, int64_t columns);
     void (*proximal_step)(/*   prox_{r / tau_i}(w_i - agents y_i / tau_i), moved to  step.c */
         void *z, void *w_hat, const void *w, const void *y, const double *tau, double step, double agents,
         const dnn_penalty *penalty, int64_t rows, int64_t params, int threads);
@@ -211,7 +211,7 @@ typedef struct {
         void *y, double *squares, const void *grad, const void *grad_old, const void *w, int64_t rows, int64_t params,
         int threads);
     void (*secant_rule)(/*     tau_i from the curvature that the model missed        step.c */
-        double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
+        double *tau, double *beta, const double *received, const void *w, const void *w_old, const void *y,
         const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads);
     void (*next_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
         const dnn_iteration *iteration, int threads, void *work);

@@ -63,25 +63,25 @@ static size_t cut_dual(dual_space *s, char *start, const dnn_mlp *mlp, const dnn
     return (size_t)((uintptr_t)next - (uintptr_t)start);
 }
 
-/* Bytes: places of the agents' grams, then for every thread a room of mlp.c and a space. */
+/* Bytes: places of the agents' grams, then for every thread a workspace of mlp.c and a space. */
 static size_t mlp_dual_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
 {
-    room r;
+    workspace r;
     dual_space s;
-    size_t each = cut_room(&r, NULL, mlp, NULL, most_rows(mlp)) + cut_dual(&s, NULL, mlp, root);
+    size_t each = cut_workspace(&r, NULL, mlp, NULL, most_rows(mlp)) + cut_dual(&s, NULL, mlp, root);
     return lines(mlp->agents, sizeof(int64_t)) + each * (size_t)threads;
 }
 
 /* One call of mlp_dual_solve. */
 typedef struct {
-    house h; /* without root: its rooms keep no J */
+    workspaces h; /* without root: its workspaces keep no J */
     const dnn_root *root;
     real *out;
     const real *gram, *tau, *l2, *rhs;
     const int64_t *place, *blocks; /* place[i]: where the gram of agent i starts */
     int64_t *status, n_blocks;
     char *spaces;
-    size_t room;
+    size_t space_bytes;
 } dual;
 
 /* One agent at work. */
@@ -101,7 +101,7 @@ INLINE const real *piece_inputs(const dual_agent *g, const piece *p)
 INLINE real weight_share(const dual_agent *g, const piece *p) { return 1 / (g->tau + g->call->l2[p->layer]); }
 
 /* Activations and deltas of all samples of an agent. Serial. */
-static void fill_dual(const dual_agent *g, const room *r, int64_t agent)
+static void fill_dual(const dual_agent *g, const workspace *r, int64_t agent)
 {
     const dnn_mlp *mlp = g->call->h.mlp;
     int64_t group = min_index(chunk_rows(mlp), DUAL_GROUP);
@@ -252,14 +252,14 @@ static void dual_solve_agent(const dual *d, int64_t agent, int thread)
     const dnn_mlp *mlp = d->h.mlp;
     dual_space s;
     int64_t n = rows_of(mlp, agent), first = mlp->offsets[agent], outputs = outputs_of(mlp);
-    cut_dual(&s, d->spaces + d->room * (size_t)thread, mlp, d->root);
+    cut_dual(&s, d->spaces + d->space_bytes * (size_t)thread, mlp, d->root);
     dual_agent g = {d, &s, inputs_of(mlp, first), d->gram ? d->gram + d->place[agent] : NULL,
         (const real *)d->root->root + first * outputs * (d->root->diagonal ? 1 : d->root->columns), n, d->root->columns,
         d->tau[agent]};
     if (g.columns == 0) g.n = 0;
     for (int64_t e = 0; e < n * g.columns; e++) s.ones[e] = 1;
     if (g.n > 0) {
-        room r = room_of(&d->h, thread);
+        workspace r = workspace_of(&d->h, thread);
         fill_dual(&g, &r, agent);
     }
     d->status[agent] = 0;
@@ -277,8 +277,9 @@ static void mlp_dual_solve(void *out, int64_t *status, const dnn_mlp *mlp, const
 {
     char *next = work;
     int64_t *place = carve(&next, mlp->agents, sizeof(int64_t)), at = 0;
-    dual d = {open_house(mlp, NULL, next), root, out, gram, tau, l2, rhs, place, blocks, status, n_blocks, NULL, 0};
-    room r;
+    dual d = {
+        open_workspaces(mlp, NULL, next), root, out, gram, tau, l2, rhs, place, blocks, status, n_blocks, NULL, 0};
+    workspace r;
     dual_space s;
     double work_ns = 0;
     for (int64_t i = 0; i < mlp->agents; i++) {
@@ -287,8 +288,8 @@ static void mlp_dual_solve(void *out, int64_t *status, const dnn_mlp *mlp, const
         at += square(rows_of(mlp, i));
         work_ns += (rows * rows * (rows / 3 + (double)mlp->layers[1] + 10) / 30 + n * (double)mlp->params / 5);
     }
-    d.spaces = next + cut_room(&r, NULL, mlp, NULL, d.h.most) * (size_t)threads;
-    d.room = cut_dual(&s, NULL, mlp, root);
+    d.spaces = next + cut_workspace(&r, NULL, mlp, NULL, d.h.most) * (size_t)threads;
+    d.space_bytes = cut_dual(&s, NULL, mlp, root);
     if (out != rhs) memcpy(out, rhs, (size_t)(mlp->agents * mlp->params) * sizeof(real));
     int team = team_size(threads, work_ns * (double)max_index(1, n_blocks) * 1e-3);
     FOR_EACH(i, mlp->agents, dual_solve_agent(&d, i, thread))

@@ -36,7 +36,8 @@ static void feedback_tiles(const tile_space *s, const dnn_mlp *mlp, int keep, co
     }
 }
 
-static void feedback_panel(const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
+static void feedback_panel(
+    const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
 {
     const dnn_mlp *mlp = j->mlp;
     tile_space *s = &r->tiles;

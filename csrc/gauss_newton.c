@@ -91,9 +91,9 @@ static void mirror_blocks(real *out, const int64_t *blocks, int64_t n_blocks, in
     }
 }
 
-/* One agent from J, by thread `thread` of `team` in room r; J stands in `jacobian`, one for the team. */
+/* One agent from J, by thread `thread` of `team` in workspace r; J stands in `jacobian`, one for the team. */
 static void curve_from_jacobian(
-    const curvature *c, const room *r, real *jacobian, int64_t agent, real *out, int thread, int team)
+    const curvature *c, const workspace *r, real *jacobian, int64_t agent, real *out, int thread, int team)
 {
     const dnn_mlp *mlp = c->h.mlp;
     const dnn_root *root = c->h.root;
@@ -111,10 +111,10 @@ static void curve_from_jacobian(
     }
 }
 
-/* One agent by thread `thread` of `team`, in the room of that number; what the team shares stands in room `shared`. */
+/* One agent by thread `thread` of `team`, in the workspace of that thread; workspace `shared` is common to the team. */
 static void curve_agent(const curvature *c, int64_t agent, int thread, int shared, int team)
 {
-    room r = room_of(&c->h, thread), common = room_of(&c->h, shared);
+    workspace r = workspace_of(&c->h, thread), common = workspace_of(&c->h, shared);
     real *out = c->out + agent * c->packed;
     int pairs = pairs_pay(c, rows_of(c->h.mlp, agent));
     if (team == 1) thread = 0;
@@ -133,7 +133,8 @@ static void curve_agent(const curvature *c, int64_t agent, int thread, int share
 static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks,
     int64_t n_blocks, int threads, void *work)
 {
-    curvature c = {open_house(mlp, root, work), out, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), {0}, {0}};
+    curvature c = {
+        open_workspaces(mlp, root, work), out, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), {0}, {0}};
     model_costs(&c);
     double work_ns = 0;
     for (int64_t i = 0; i < mlp->agents; i++)
@@ -167,7 +168,8 @@ static void times_root(
 }
 
 /* One block: J is never made. */
-static void product_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+static void product_chunk(
+    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first;
@@ -193,7 +195,7 @@ static void add_row_product(
 
 /* Several blocks: row by row of J, made group by group. */
 static void block_product_chunk(
-    const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t params = mlp->params, group = jacobian_group(mlp, j->root), columns = j->root->columns;

@@ -201,7 +201,8 @@ static void unpack_sums(const tile_space *s, const dnn_mlp *mlp, real *out)
     }
 }
 
-static void gradient_panel(const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
+static void gradient_panel(
+    const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
 {
     const dnn_mlp *mlp = j->mlp;
     tile_space *s = &r->tiles;

@@ -56,7 +56,7 @@ static void layer_columns(real *restrict out, const real *restrict input, const 
 /* delta[k] (n R, layers[k + 1]) of every layer k, row (m, r) from column r of S_m:
  * delta_k-1 = (delta_k W_k') phi'(z_k-1).
  * Leaves the activations in r->a. Shapes: w (P), n <= chunk_rows(). Aliasing: none. Serial. */
-static void stacked_deltas(const room *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first,
+static void stacked_deltas(const workspace *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first,
     int64_t n, real *const *delta)
 {
     real *slope = r->tangent[0];
@@ -79,7 +79,7 @@ static void stacked_deltas(const room *r, const dnn_mlp *mlp, const dnn_root *ro
 
 /* Rows S_m' J_m of samples first .. first + n - 1 into out (n R, P). Aliasing: none. Serial. */
 static void jacobian_rows(
-    const room *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first, int64_t n, real *out)
+    const workspace *r, const dnn_mlp *mlp, const dnn_root *root, const real *w, int64_t first, int64_t n, real *out)
 {
     const real *input = inputs_of(mlp, first);
     stacked_deltas(r, mlp, root, w, first, n, r->stack);
@@ -91,9 +91,9 @@ static void jacobian_rows(
     }
 }
 
-static void jacobian_of_group(real *out, const house *h, int64_t first, int64_t n, int thread)
+static void jacobian_of_group(real *out, const workspaces *h, int64_t first, int64_t n, int thread)
 {
-    room r = room_of(h, thread);
+    workspace r = workspace_of(h, thread);
     real *place = out + first * h->root->columns * h->mlp->params;
     jacobian_rows(&r, h->mlp, h->root, weights_of(h->mlp, 0), first, n, place);
 }
@@ -101,7 +101,7 @@ static void jacobian_of_group(real *out, const house *h, int64_t first, int64_t 
 /* out (M R, P) = rows S_m' J_m of the only agent. Shapes: w (1, P), x (M, d). Aliasing: none. Groups are parallel. */
 static void mlp_jacobian(void *out, const dnn_mlp *mlp, const dnn_root *root, int threads, void *work)
 {
-    house h = open_house(mlp, root, work);
+    workspaces h = open_workspaces(mlp, root, work);
     int64_t group = jacobian_group(mlp, root), rows = rows_of(mlp, 0), groups = ceil_div(rows, group);
     double numbers = (double)(rows * root->columns) * (double)mlp->params;
     int team = team_size(threads, guess_work(mlp) * 0.4 + numbers * 1e-3);

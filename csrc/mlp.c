@@ -62,7 +62,7 @@ typedef struct {
 
 static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most);
 
-/* The rooms of one thread for one chunk of `rows` rows. */
+/* The workspace of one thread for one chunk of `rows` rows. */
 typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
@@ -73,14 +73,14 @@ typedef struct {
     real *jacobian; /* (jacobian_samples() R, P) */
     pair_space pairs;
     tile_space tiles;
-} room;
+} workspace;
 
 /* Samples whose rows of J are held together, and samples of one of the groups in which they are made. */
 static int64_t jacobian_samples(const dnn_mlp *mlp, const dnn_root *root);
 static int64_t jacobian_group(const dnn_mlp *mlp, const dnn_root *root);
 
-/* Bytes of one thread's room, and the room itself cut from `start` unless that is NULL. Without root no J is kept. */
-static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t most)
+/* Bytes of one thread's workspace, which is cut from `start` unless that is NULL. Without root no J is kept. */
+static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t most)
 {
     char *next = start;
     int64_t rows = min_index(chunk_rows(mlp), most), widest = 1, stacked = 0, held = 0;
@@ -111,33 +111,33 @@ static size_t cut_room(room *r, char *start, const dnn_mlp *mlp, const dnn_root 
 
 static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
 {
-    room r;
-    return cut_room(&r, NULL, mlp, root, most_rows(mlp)) * (size_t)threads;
+    workspace r;
+    return cut_workspace(&r, NULL, mlp, root, most_rows(mlp)) * (size_t)threads;
 }
 
-/* The workspace of one call, a room for every thread. */
+/* The workspaces of one call, one for every thread. */
 typedef struct {
     const dnn_mlp *mlp;
     const dnn_root *root;
     char *work;
     int64_t most;
-} house;
+} workspaces;
 
-INLINE house open_house(const dnn_mlp *mlp, const dnn_root *root, void *work)
+INLINE workspaces open_workspaces(const dnn_mlp *mlp, const dnn_root *root, void *work)
 {
-    return (house){mlp, root, work, most_rows(mlp)};
+    return (workspaces){mlp, root, work, most_rows(mlp)};
 }
 
-static room room_of(const house *h, int thread)
+static workspace workspace_of(const workspaces *h, int thread)
 {
-    room r;
-    size_t bytes = cut_room(&r, NULL, h->mlp, h->root, h->most);
-    cut_room(&r, h->work + bytes * (size_t)thread, h->mlp, h->root, h->most);
+    workspace r;
+    size_t bytes = cut_workspace(&r, NULL, h->mlp, h->root, h->most);
+    cut_workspace(&r, h->work + bytes * (size_t)thread, h->mlp, h->root, h->most);
     return r;
 }
 
 /* Whether threads take whole agents: enough of them, and none holds much more than one thread's share of the rows. */
-static int by_agents(const house *h, int team)
+static int by_agents(const workspaces *h, int team)
 {
     int64_t rows = h->mlp->offsets[h->mlp->agents] - h->mlp->offsets[0];
     return h->mlp->agents >= team && h->most * 2 * team <= 3 * rows;
@@ -145,7 +145,7 @@ static int by_agents(const house *h, int team)
 
 /* a_k = phi(a_k-1 W_k + 1 b_k'), last layer linear; the raw output is left in r->a[L].
  * Shapes: x (n, d). Aliasing: none. Serial. */
-static void forward_chunk(const room *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n)
+static void forward_chunk(const workspace *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n)
 {
     const real *input = x;
     for (int64_t k = 0; k < mlp->n_layers; k++) {
@@ -163,7 +163,7 @@ static void forward_chunk(const room *r, const dnn_mlp *mlp, const real *w, cons
 /* out <- keep out + sum_m J_m' u_m: dW_k = a_k-1' delta_k, db_k = delta_k' 1, delta_k-1 = (delta_k W_k') phi'(z_k-1).
  * Shapes: w, out (P); x (n, d); u (n, Q) lies in r->delta[0]. Aliasing: none. After forward_chunk. Serial. */
 static void backward_chunk(
-    const room *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n, real keep, real *out)
+    const workspace *r, const dnn_mlp *mlp, const real *w, const real *x, int64_t n, real keep, real *out)
 {
     int64_t start = mlp->params;
     int side = 0;
@@ -185,7 +185,7 @@ static void backward_chunk(
 /* t_k = (t_k-1 W_k + a_k-1 V_k + 1 v_k') phi'(z_k), t_0 = 0: J v in the direction (V, v); returns t_L.
  * Shapes: w, v (P); x (n, d); result (n, Q). Aliasing: none. After forward_chunk. Serial. */
 static const real *tangent_chunk(
-    const room *r, const dnn_mlp *mlp, const real *w, const real *v, const real *x, int64_t n)
+    const workspace *r, const dnn_mlp *mlp, const real *w, const real *v, const real *x, int64_t n)
 {
     int64_t start = 0;
     int side = 0;
@@ -211,9 +211,11 @@ typedef struct job {
     double *value; /* (A) or NULL */
     int64_t chunk_rows;
     /* out (P) and *value += what rows first .. stop - 1 of the agent, a panel, bring */
-    void (*panel)(const struct job *, room *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
+    void (*panel)(
+        const struct job *, workspace *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
     /* for sum_chunks: out (P) <- keep out + what the rows of one chunk bring */
-    void (*chunk)(const struct job *, const room *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
+    void (*chunk)(
+        const struct job *, const workspace *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
     const real *target, *weight, *direction; /* (M, Q), (M) or NULL; v (A, P) or u (M, Q) */
     const real *feedback; /* (hidden units, Q): see feedback.c */
     const int64_t *blocks;
@@ -223,7 +225,7 @@ typedef struct job {
 } job;
 
 /* A panel chunk by chunk. Serial. */
-static void sum_chunks(const job *j, room *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
+static void sum_chunks(const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
 {
     (void)value;
     real keep = 0;
@@ -232,7 +234,7 @@ static void sum_chunks(const job *j, room *r, int64_t agent, int64_t first, int6
 }
 
 /* The sums over one panel into out (P) and *value. Serial. */
-static void sum_panel(const job *j, room *r, int64_t agent, int64_t panel, real *out, double *value)
+static void sum_panel(const job *j, workspace *r, int64_t agent, int64_t panel, real *out, double *value)
 {
     int64_t first = j->mlp->offsets[agent] + panel * j->chunk_rows * PANEL_CHUNKS;
     int64_t stop = min_index(j->mlp->offsets[agent + 1], first + j->chunk_rows * PANEL_CHUNKS);
@@ -248,7 +250,7 @@ static void add_panel(const job *j, int64_t agent, int64_t panel, double value, 
 }
 
 /* One agent by one thread. */
-static void sum_agent(const job *j, room *r, int64_t agent)
+static void sum_agent(const job *j, workspace *r, int64_t agent)
 {
     int64_t panels = ceil_div(rows_of(j->mlp, agent), j->chunk_rows * PANEL_CHUNKS);
     for (int64_t p = 0; p < panels; p++) {
@@ -259,19 +261,19 @@ static void sum_agent(const job *j, room *r, int64_t agent)
 }
 
 /* One agent by the thread of that number. */
-static void sum_agent_in(const job *j, const house *h, int64_t agent, int thread)
+static void sum_agent_in(const job *j, const workspaces *h, int64_t agent, int thread)
 {
-    room r = room_of(h, thread);
+    workspace r = workspace_of(h, thread);
     sum_agent(j, &r, agent);
 }
 
-/* One agent by a team: panel p is summed by whoever is free and added when its turn comes. */
-static void sum_agent_together(const job *j, const house *h, int64_t agent, int64_t panels, int team)
+/* One agent by a team: any free thread sums the next panel; panels are added in order. */
+static void sum_agent_together(const job *j, const workspaces *h, int64_t agent, int64_t panels, int team)
 {
     (void)team; /* without OpenMP */
 #pragma omp parallel num_threads(team)
     {
-        room r = room_of(h, thread_number());
+        workspace r = workspace_of(h, thread_number());
 #pragma omp for ordered schedule(static, 1)
         for (int64_t p = 0; p < panels; p++) {
             double value;
@@ -287,13 +289,13 @@ static void sum_agent_together(const job *j, const house *h, int64_t agent, int6
 static void sum_agents(const job *j, double microseconds, int threads, void *work)
 {
     const dnn_mlp *mlp = j->mlp;
-    house h = open_house(mlp, j->root, work);
+    workspaces h = open_workspaces(mlp, j->root, work);
     int team = team_size(threads, microseconds);
     int64_t rows = j->chunk_rows * PANEL_CHUNKS;
     if (j->value) memset(j->value, 0, (size_t)mlp->agents * sizeof(double));
     for (int64_t i = 0; i < mlp->agents; i++)
         if (j->out && rows_of(mlp, i) == 0) memset(j->out + i * mlp->params, 0, (size_t)mlp->params * sizeof(real));
-    room first = room_of(&h, 0);
+    workspace first = workspace_of(&h, 0);
     if (team == 1) {
         for (int64_t i = 0; i < mlp->agents; i++) sum_agent(j, &first, i);
     } else if (by_agents(&h, team)) {
@@ -310,7 +312,8 @@ static void sum_agents(const job *j, double microseconds, int threads, void *wor
         for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
 }
 
-static void jtu_chunk(const job *j, const room *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+static void jtu_chunk(
+    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
 {
     const dnn_mlp *mlp = j->mlp;
     int64_t n = stop - first, outputs = outputs_of(mlp);
@@ -330,10 +333,10 @@ static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, v
 }
 
 /* f or J v of one chunk. Shapes: out (M, Q), v (A, P) or NULL for f. Aliasing: none. Serial. */
-static void map_chunk(real *out, const house *h, const real *v, int64_t agent, int64_t chunk, int thread)
+static void map_chunk(real *out, const workspaces *h, const real *v, int64_t agent, int64_t chunk, int thread)
 {
     const dnn_mlp *mlp = h->mlp;
-    room r = room_of(h, thread);
+    workspace r = workspace_of(h, thread);
     int64_t step = chunk_rows(mlp), outputs = outputs_of(mlp), first = mlp->offsets[agent] + chunk * step;
     int64_t n = min_index(step, mlp->offsets[agent + 1] - first);
     const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first), *result = r.a[mlp->n_layers];
@@ -342,7 +345,7 @@ static void map_chunk(real *out, const house *h, const real *v, int64_t agent, i
     memcpy(out + first * outputs, result, (size_t)(n * outputs) * sizeof(real));
 }
 
-static void map_agent(real *out, const house *h, const real *v, int64_t agent, int thread)
+static void map_agent(real *out, const workspaces *h, const real *v, int64_t agent, int thread)
 {
     int64_t chunks = ceil_div(rows_of(h->mlp, agent), chunk_rows(h->mlp));
     for (int64_t c = 0; c < chunks; c++) map_chunk(out, h, v, agent, c, thread);
@@ -351,7 +354,7 @@ static void map_agent(real *out, const house *h, const real *v, int64_t agent, i
 /* f or J v of all rows. Agents are parallel, or the chunks of one agent after another. */
 static void map_agents(real *out, const dnn_mlp *mlp, const real *v, double microseconds, int threads, char *work)
 {
-    house h = open_house(mlp, NULL, work);
+    workspaces h = open_workspaces(mlp, NULL, work);
     int team = team_size(threads, microseconds);
     if (team == 1 || by_agents(&h, team)) {
         FOR_EACH(i, mlp->agents, map_agent(out, &h, v, i, thread))

@@ -43,7 +43,7 @@ static int64_t widest_right(const dnn_mlp *mlp)
     return widest;
 }
 
-/* Wider networks go by J: no room is cut for their features, nor would 32-bit BLAS count them. */
+/* Wider networks go by J: no workspace is cut for their features, nor would 32-bit BLAS count them. */
 INLINE int pairs_fit(const dnn_mlp *mlp) { return widest_right(mlp) <= PAIR_WIDEST; }
 
 /* Samples of a chunk. */
@@ -68,7 +68,7 @@ static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const 
 
 /* One call of mlp_gauss_newton. */
 typedef struct {
-    house h;
+    workspaces h;
     real *out;
     const int64_t *blocks;
     int64_t n_blocks, packed;
@@ -109,8 +109,8 @@ INLINE int pairs_pay(const curvature *c, int64_t rows)
 }
 
 /* Inputs and deltas of n samples into their places `at` in the space. Serial. */
-static void fill_space(
-    const pair_space *space, const room *r, const curvature *c, int64_t agent, int64_t first, int64_t at, int64_t n)
+static void fill_space(const pair_space *space, const workspace *r, const curvature *c, int64_t agent, int64_t first,
+    int64_t at, int64_t n)
 {
     const dnn_mlp *mlp = c->h.mlp;
     real *delta[DNN_MAX_LAYERS];
@@ -220,9 +220,9 @@ INLINE void wait_for(int team)
     }
 }
 
-/* One agent by thread `thread` of `team` in room r; features stand in the room `common`, one for the team. */
+/* One agent by thread `thread` of `team` in workspace r; features stand in the workspace `common`, one for the team. */
 static void curve_from_pairs(
-    const curvature *c, const room *r, const room *common, int64_t agent, real *out, int thread, int team)
+    const curvature *c, const workspace *r, const workspace *common, int64_t agent, real *out, int thread, int team)
 {
     const dnn_mlp *mlp = c->h.mlp;
     int64_t samples = pair_samples(mlp, c->h.root), end = mlp->offsets[agent + 1];

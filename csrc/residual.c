@@ -20,7 +20,7 @@ INLINE int64_t residual_columns(int64_t width)
 typedef struct {
     const dnn_chains *c;
     real *packed[3]; /* of every layer of every chain: W', W, V' in tiles */
-    real *rooms; /* z, dz or phi'(z) of a thread: 2 (width, columns of a tile) */
+    real *scratch; /* z, dz or phi'(z) of a thread: 2 (width, columns of a tile) */
     int64_t tile, tiles;
 } residual_job;
 
@@ -37,7 +37,7 @@ static size_t cut_residual(residual_job *j, char *work, const dnn_chains *c, int
     j->tile = min_index(residual_columns(c->width), max_index(LANES, c->columns));
     j->tiles = ceil_div(c->columns, j->tile);
     for (int i = 0; i < 3; i++) j->packed[i] = i < packs ? carve(&next, numbers, sizeof(real)) : NULL;
-    j->rooms = carve(&next, 2 * c->width * j->tile * threads, sizeof(real));
+    j->scratch = carve(&next, 2 * c->width * j->tile * threads, sizeof(real));
     return (size_t)((uintptr_t)next - (uintptr_t)work);
 }
 
@@ -109,7 +109,7 @@ static void residual_forward_unit(const residual_job *j, real *u, const real *g,
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
     int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->rooms + 2 * thread * d * j->tile;
+    real *z = j->scratch + 2 * thread * d * j->tile;
     for (int64_t k = 0; k < c->steps; k++) {
         int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
         const real *bias = residual_weights(c, c->layers, at) + d * d;
@@ -143,7 +143,7 @@ static void residual_tangent_unit(
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
     int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->rooms + 2 * thread * d * j->tile, *dz = z + d * j->tile;
+    real *z = j->scratch + 2 * thread * d * j->tile, *dz = z + d * j->tile;
     for (int64_t k = 0; k < c->steps; k++) {
         int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
         real h = (real)c->size[at];
@@ -186,7 +186,7 @@ static void residual_backward_unit(
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
     int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->rooms + 2 * thread * d * j->tile, *push = z + d * j->tile;
+    real *z = j->scratch + 2 * thread * d * j->tile, *push = z + d * j->tile;
     for (int64_t k = 0; k < c->steps; k++) {
         int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
         real h = (real)c->size[at];

@@ -85,7 +85,7 @@ typedef struct {
 } blend;
 
 /* All rounds on `width` columns of every row, from column `start` on, zeros up to n vectors behind them.
- * now, then: room for a strip each. Serial. */
+ * now, then: buffers of one strip each. Serial. */
 INLINE void blend_strip(const blend *m, int64_t start, int64_t width, const int n, real *now, real *then)
 {
     const int64_t rows = m->csr->n_rows, stride = n * LANES;
@@ -117,21 +117,21 @@ INLINE void blend_strip(const blend *m, int64_t start, int64_t width, const int 
 }
 
 /* One panel, in strips; what is left of it in the narrowest strip that holds it. Serial. */
-static void blend_panel(const blend *m, int64_t panel, real *room)
+static void blend_panel(const blend *m, int64_t panel, real *buffer)
 {
     const int64_t stop = min_index(panel + PANEL, m->columns);
-    real *half = room + m->csr->n_rows * m->strip;
+    real *half = buffer + m->csr->n_rows * m->strip;
     for (int64_t start = panel, width; start < stop; start += width) {
         width = min_index(m->strip, stop - start);
         int64_t vectors = ceil_div(width, LANES);
         if (vectors > 4)
-            blend_strip(m, start, width, 8, room, half);
+            blend_strip(m, start, width, 8, buffer, half);
         else if (vectors > 2)
-            blend_strip(m, start, width, 4, room, half);
+            blend_strip(m, start, width, 4, buffer, half);
         else if (vectors == 2)
-            blend_strip(m, start, width, 2, room, half);
+            blend_strip(m, start, width, 2, buffer, half);
         else
-            blend_strip(m, start, width, 1, room, half);
+            blend_strip(m, start, width, 1, buffer, half);
     }
 }
 
@@ -156,34 +156,34 @@ static void network_mix(void *out, double *disagreement, double *size, const voi
     const int64_t agents = csr->n_rows, panels = ceil_div(columns, PANEL);
     char *next = work;
     blend m = {out, rows, csr, rounds, n_rounds, columns, strip_columns(agents), NULL};
-    real *rooms = carve(&next, 0, 1);
-    size_t room = lines(2 * agents * m.strip, sizeof(real)) / sizeof(real);
+    real *buffers = carve(&next, 0, 1);
+    size_t length = lines(2 * agents * m.strip, sizeof(real)) / sizeof(real);
     if (disagreement) {
-        m.squares = (double *)(void *)(next + room * sizeof(real) * (size_t)threads);
+        m.squares = (double *)(void *)(next + length * sizeof(real) * (size_t)threads);
         memset(m.squares, 0, (size_t)(panels * agents * 2) * sizeof(double));
     }
     int64_t stored = csr->indptr64 ? csr->indptr64[agents] : csr->indptr32[agents];
     int team = team_size(threads, (double)((stored + 3 * agents) * columns * max_index(n_rounds, 1)) * 0.07e-3);
-    FOR_EACH(p, panels, blend_panel(&m, p * PANEL, rooms + room * (size_t)thread))
+    FOR_EACH(p, panels, blend_panel(&m, p * PANEL, buffers + length * (size_t)thread))
     for (int64_t i = 0; i < agents && disagreement; i++)
         finish_change(disagreement + i, size + i, m.squares + 2 * i, panels, 2 * agents, n_rounds ? 1 / rounds[0] : 0);
 }
 
-/* heard_i = largest of scalars_j over the stored columns j of row i but i itself, column by column; -infinity where
+/* received_i = largest of scalars_j over the stored columns j of row i but i itself, column by column; -infinity where
  * there is none, NaN where one is NaN.
- * Shapes: heard (n_rows, columns), scalars (n_rows or more, columns). Aliasing: none. Serial. */
-static void neighbour_max(void *heard_, const void *scalars_, const dnn_csr *csr, int64_t columns)
+ * Shapes: received (n_rows, columns), scalars (n_rows or more, columns). Aliasing: none. Serial. */
+static void neighbour_max(void *received_, const void *scalars_, const dnn_csr *csr, int64_t columns)
 {
-    real *heard = heard_;
-    for (int64_t i = 0; i < csr->n_rows; i++, heard += columns) {
+    real *received = received_;
+    for (int64_t i = 0; i < csr->n_rows; i++, received += columns) {
         int64_t k = csr->indptr64 ? csr->indptr64[i] : csr->indptr32[i];
         int64_t stop = csr->indptr64 ? csr->indptr64[i + 1] : csr->indptr32[i + 1];
-        for (int64_t c = 0; c < columns; c++) heard[c] = -(real)INFINITY;
+        for (int64_t c = 0; c < columns; c++) received[c] = -(real)INFINITY;
         for (; k < stop; k++) {
             int64_t j = csr->indices64 ? csr->indices64[k] : csr->indices32[k];
-            const real *told = (const real *)scalars_ + j * columns;
+            const real *sent = (const real *)scalars_ + j * columns;
             for (int64_t c = 0; c < columns && j != i; c++)
-                if (told[c] > heard[c] || isnan(told[c])) heard[c] = told[c];
+                if (sent[c] > received[c] || isnan(sent[c])) received[c] = sent[c];
         }
     }
 }

@@ -122,11 +122,11 @@ static void misfit_piece(row_sums *s, const real *w, const real *w_old, const re
 INLINE double larger(double a, double b) { return a > b || isnan(a) ? a : b; } /* NaN wins */
 
 /* The rule of one agent from the sums over its row; see secant_rule. Serial. */
-static void decide(double *tau, double *beta, const row_sums *s, double heard, const dnn_rule *rule)
+static void decide(double *tau, double *beta, const row_sums *s, double received, const dnn_rule *rule)
 {
     double length = sqrt(sum_doubles(s->length)), misfit = sqrt(sum_doubles(s->misfit));
     if (!(length > 1e-12 * sqrt(sum_doubles(s->before)))) return;
-    double now = misfit / length, missed = larger(larger(now, *beta), heard);
+    double now = misfit / length, missed = larger(larger(now, *beta), received);
     double wanted = larger(larger(rule->growth * missed, *tau / rule->decay), rule->low);
     *tau = wanted > rule->high ? rule->high : wanted;
     *beta = now;
@@ -139,7 +139,7 @@ typedef struct {
     double *squares;
     const real *w, *w_old, *y_old, *model; /* with tau: the rule decides */
     double *tau, *beta;
-    const double *heard;
+    const double *received;
     const dnn_rule *rule;
     int64_t params;
 } sequel;
@@ -156,7 +156,7 @@ static void follow_row(const sequel *q, int64_t i)
                 q->rule->agents, n);
     }
     if (q->squares) q->squares[i] = sum_doubles(s.w) + sum_doubles(s.y);
-    if (q->tau) decide(q->tau + i, q->beta + i, &s, q->heard[i], q->rule);
+    if (q->tau) decide(q->tau + i, q->beta + i, &s, q->received[i], q->rule);
 }
 
 static void follow(const sequel *q, int64_t rows, int threads)
@@ -176,10 +176,11 @@ static void tracker_update(void *y, double *squares, const void *grad, const voi
 
 /* With beta = |agents (y_i - y_old_i) - model_i| / |w_i - w_old_i| and m its maximum with beta_i and heard_i,
  * tau_i <- min(max(growth m, tau_i / decay, low), high) and beta_i <- beta; nothing where w_i moved by less than 1e-12 of
- * its length. Shapes: tau, beta, heard (A) double; w, w_old, y, y_old, model (A, P), model may be NULL.
+ * its length. Shapes: tau, beta, received (A) double; w, w_old, y, y_old, model (A, P), model may be NULL.
  * Aliasing: any among the inputs. Agents are parallel. */
-static void secant_rule(double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
-    const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads)
+static void secant_rule(double *tau, double *beta, const double *received, const void *w, const void *w_old,
+    const void *y, const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params,
+    int threads)
 {
     sequel q = {.y = (void *)y,
         .w = w,
@@ -188,7 +189,7 @@ static void secant_rule(double *tau, double *beta, const double *heard, const vo
         .model = model,
         .tau = tau,
         .beta = beta,
-        .heard = heard,
+        .received = received,
         .rule = rule,
         .params = params}; /* y is read only: there are no squares */
     follow(&q, rows, threads);
@@ -299,7 +300,7 @@ static void next_step(const dnn_iteration *it, int threads, void *work)
         .model = predicted(it, threads, next),
         .tau = it->recipe.rule ? it->state.tau : NULL,
         .beta = it->state.beta,
-        .heard = it->state.received,
+        .received = it->state.received,
         .rule = it->recipe.rule,
         .params = params};
     follow(&q, agents, threads);

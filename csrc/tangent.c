@@ -18,7 +18,7 @@ typedef struct {
 } tangent_rows;
 
 typedef struct {
-    house h;
+    workspaces h;
     tangent_rows rows[2]; /* X, and Y unless it is X */
     real *out;
     char *tiles; /* for every thread a gram (T, T) and a tile (T Q, T Q) */
@@ -44,21 +44,21 @@ static size_t tangent_tile_bytes(const dnn_mlp *mlp)
     return lines(t * t, sizeof(real)) + lines(square(t * outputs_of(mlp)), sizeof(real));
 }
 
-/* Rows of a chunk of forward_chunk, which the rooms of mlp.c hold whatever the agent has. */
+/* Rows of a chunk of forward_chunk, which the workspaces of mlp.c hold whatever the agent has. */
 static size_t mlp_tangent_work(const dnn_mlp *mlp, int64_t n_y, int threads)
 {
-    room r;
+    workspace r;
     tangent_rows t;
     char *next = NULL;
     cut_tangent_rows(&t, &next, mlp, NULL, rows_of(mlp, 0));
     cut_tangent_rows(&t, &next, mlp, NULL, n_y);
-    size_t each = cut_room(&r, NULL, mlp, NULL, TANGENT_GROUP) + tangent_tile_bytes(mlp);
+    size_t each = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP) + tangent_tile_bytes(mlp);
     return (size_t)(uintptr_t)next + each * (size_t)threads;
 }
 
 /* delta_mq of n samples from their activations, last hidden layer first. Shapes: w (P), delta[k] (n Q, layers[k + 1]).
  * Uses r->tangent. Aliasing: none. Serial. */
-static void unit_deltas(const room *r, const dnn_mlp *mlp, const real *w, int64_t n, real *const *delta)
+static void unit_deltas(const workspace *r, const dnn_mlp *mlp, const real *w, int64_t n, real *const *delta)
 {
     real *slope = r->tangent[0];
     int64_t start = mlp->params, outputs = outputs_of(mlp);
@@ -84,7 +84,7 @@ static void unit_deltas(const room *r, const dnn_mlp *mlp, const real *w, int64_
 static void fill_tangent(const tangent *t, const tangent_rows *rows, int64_t group, int thread)
 {
     const dnn_mlp *mlp = t->h.mlp;
-    room r = room_of(&t->h, thread);
+    workspace r = workspace_of(&t->h, thread);
     int64_t first = group * TANGENT_GROUP, n = min_index(TANGENT_GROUP, rows->n - first);
     real *delta[DNN_MAX_LAYERS];
     const real *w = weights_of(mlp, 0);
@@ -162,9 +162,9 @@ static void mlp_tangent_kernel(void *out, const dnn_mlp *mlp, const void *y, int
     tangent t = {.h = {mlp, NULL, NULL, TANGENT_GROUP}, .out = out, .samples = tangent_samples(mlp), .symmetric = !y};
     cut_tangent_rows(&t.rows[0], &next, mlp, mlp->x, n);
     cut_tangent_rows(&t.rows[1], &next, mlp, y, y ? n_y : 0);
-    room r;
+    workspace r;
     t.h.work = next;
-    t.tiles = next + cut_room(&r, NULL, mlp, NULL, TANGENT_GROUP) * (size_t)threads;
+    t.tiles = next + cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP) * (size_t)threads;
     int64_t side = ceil_div(n, t.samples), across = ceil_div(columns, t.samples);
     double numbers = (double)(n * columns) * (double)square(outputs_of(mlp)), widths = 0;
     for (int64_t k = 0; k < mlp->n_layers; k++) widths += (double)mlp->layers[k] / (double)outputs_of(mlp) + 8;

@@ -158,14 +158,14 @@ class Batched:
                 if k and memory:
                     after += memory * before
                 before, now = now, after
-            heard = (self.near + self.beta).max(axis=1)
+            received = (self.near + self.beta).max(axis=1)
             p = self.w.shape[1]
             w, y = now[:, :p], now[:, p:]
             grad = self.gradient(self.x, self.d, w)
             y = y + grad - self.grad
             model = None if b is None else (b @ (w - self.w)[..., None])[..., 0]
             secant_rule(
-                self.tau, self.beta, heard, w, self.w, y, self.y, model, self.agents, self.growth, self.decay,
+                self.tau, self.beta, received, w, self.w, y, self.y, model, self.agents, self.growth, self.decay,
                 1e-4 * self.unit, 1e4 * self.unit,
             )  # fmt: skip
             self.w, self.y, self.grad = w, y, grad
@@ -197,11 +197,11 @@ class Agents(Batched):
                 w[i], y[i] = now[i][:p], now[i][p:]
                 grad[i] = self.gradient(self.x[i], self.d[i], w[i])
                 y[i] += grad[i] - self.grad[i]
-                heard, one = np.array([max(old_beta[j] for j in near[i] if j != i)]), slice(i, i + 1)
+                received, one = np.array([max(old_beta[j] for j in near[i] if j != i)]), slice(i, i + 1)
                 model = None if models[i] is None else (models[i] @ (w[i] - self.w[i]))[None]
                 secant_rule(
-                    self.tau[one], self.beta[one], heard, w[one], self.w[one], y[one], self.y[one], model, self.agents,
-                    self.growth, self.decay, 1e-4 * self.unit, 1e4 * self.unit,
+                    self.tau[one], self.beta[one], received, w[one], self.w[one], y[one], self.y[one], model,
+                    self.agents, self.growth, self.decay, 1e-4 * self.unit, 1e4 * self.unit,
                 )  # fmt: skip
             self.w, self.y, self.grad = w, y, grad
 

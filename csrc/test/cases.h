@@ -128,8 +128,9 @@ static void NAME(test_dual)(const dnn_table *t, NAME(net) * n, int64_t columns, 
     int64_t *status = malloc((size_t)a * sizeof *status);
     for (int64_t i = 0; i < a; i++) tau[i] = 1;
     for (int64_t k = 0; k < n->mlp.n_layers; k++) l2[k] = (real)0.5;
-    size_t room = t->mlp_dual_work(&n->mlp, &root, threads), other = t->mlp_work(&n->mlp, &root, threads);
-    void *work = aligned_alloc(64, (room + 63) / 64 * 64 + 64), *work2 = aligned_alloc(64, (other + 63) / 64 * 64 + 64);
+    size_t bytes = t->mlp_dual_work(&n->mlp, &root, threads), other = t->mlp_work(&n->mlp, &root, threads);
+    void *work = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64),
+         *work2 = aligned_alloc(64, (other + 63) / 64 * 64 + 64);
     t->rows_gram(gram, n->x, n->offsets, a, n->inputs, &NAME(blas));
     for (int kept = 0; kept < 2; kept++) {
         t->mlp_dual_solve(x, status, &n->mlp, &root, kept ? gram : NULL, tau, l2, n->v, cuts, 3, threads, work);

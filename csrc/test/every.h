@@ -37,7 +37,7 @@ static void NAME(make_chain)(NAME(inputs) * in)
     in->chain.w = in->chain_w, in->chain.w_step = in->chain.params, in->chain.direction = in->direction;
 }
 
-/* columns 0: a diagonal root. The graph: every agent hears all. */
+/* columns 0: a diagonal root. The graph: every agent receives from all. */
 static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int loss)
 {
     NAME(inputs) *in = calloc(1, sizeof *in);
@@ -230,8 +230,8 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
             {r, r + size, r + 3 * size, r + 4 * size, d, d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a,
                 n->w, n->v, n->v},
             {0.7, 3, &rule, whole == 2 ? &model : NULL}};
-        size_t room = t->step_work(&it, threads), other = t->mix_work(a, p, threads);
-        void *work = aligned_alloc(64, ((room > other ? room : other) + 127) / 64 * 64);
+        size_t bytes = t->step_work(&it, threads), other = t->mix_work(a, p, threads);
+        void *work = aligned_alloc(64, ((bytes > other ? bytes : other) + 127) / 64 * 64);
         if (whole) {
             t->next_step(&it, threads, work);
         } else {

@@ -107,7 +107,7 @@ class Algorithm(Parameters, ABC):
         Parameters
         ----------
         problem, network : Problem, Network
-            What is minimised, and who talks to whom; they must count the same agents.
+            What is minimised, and which agents exchange messages; both must have the same number of agents.
         w0 : (P,) or (A, P) array or None
             The start; None draws a common Glorot-uniform start from random_state.
         max_iter : int
@@ -132,7 +132,7 @@ class Algorithm(Parameters, ABC):
             Go on where another run stood, instead of w0 (see `dnnext.checkpoint`): the same numbers come out as without
             the break.
         notes : dict or None
-            Values that JSON can hold, kept in checkpoints for whoever resumes.
+            Values that JSON can hold, kept in checkpoints for the resumed run.
 
         Returns
         -------
@@ -182,13 +182,13 @@ def _resumed(run: Run, saved: Snapshot) -> None:
 def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:
     for name, given, wanted in (("problem", problem, "Problem"), ("network", network, "Network")):
         if not any(kind.__name__ == wanted for kind in type(given).__mro__):
-            raise ValueError(f"{name} was {given!r}; it must be a {wanted}: run(problem, network).")
+            raise ValueError(f"{name} must be a {wanted}, got {given!r}: call run(problem, network).")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise ValueError(f"callbacks was {callbacks!r}; it must be a list of callables (state, metrics) -> bool.")
+        raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {callbacks!r}.")
     if problem.n_agents != network.n_agents:
         raise ValueError(
-            f"network had {network.n_agents} agents, but the problem has {problem.n_agents}; they must be equal. Build "
-            "the topology for the number of shards."
+            f"network must have the {problem.n_agents} agents of the problem, got {network.n_agents}. Build the "
+            "topology for the number of shards."
         )
     for name in ("max_iter", "n_iter_no_change", "monitor_every"):
         _checks.check_count(name, getattr(limits, name))

@@ -53,7 +53,7 @@ class DGD(Algorithm):
         if not isinstance(step, str):
             StepSize(step, 0.0 if mu is None else mu)
         elif step != "auto":
-            raise ValueError(f"step was {step!r}; it must be 'auto' or a positive number.")
+            raise ValueError(f"step must be 'auto' or a positive number, got {step!r}.")
         self.first_step, self.mu = step, mu
         self.oracle_given, self.oracle = oracle, check_oracle(oracle)
 

@@ -98,8 +98,8 @@ class NEXT(Algorithm):
         self.surrogate = PartialLinearization() if surrogate is None else surrogate
         if not isinstance(self.surrogate, Surrogate):
             raise ValueError(
-                f"surrogate was {surrogate!r}; it must be a Surrogate object, such as PartialLinearization() or "
-                "FullLinearization()."
+                "surrogate must be a Surrogate object, such as PartialLinearization() or FullLinearization(), got "
+                f"{surrogate!r}."
             )
         self.oracle_given, self.oracle = oracle, check_oracle(oracle, self.surrogate)
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
@@ -116,7 +116,7 @@ class NEXT(Algorithm):
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
         self.step_size = StepSize(_auto_is(1.0, step), mu)
         if self.step_size.step > 1:
-            raise ValueError(f"step was {step}; NEXT moves at most to the best response: choose a step in (0, 1].")
+            raise ValueError(f"step must be in (0, 1], got {step}: NEXT moves at most to the best response.")
 
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
@@ -161,7 +161,7 @@ class NEXT(Algorithm):
 def _auto_is(default: float, value: str | float) -> float:
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"step was {value!r}; it must be 'auto' or a positive number.")
+            raise ValueError(f"step must be 'auto' or a positive number, got {value!r}.")
         return default
     _checks.check_positive("step", value)
     return float(value)

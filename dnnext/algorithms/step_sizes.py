@@ -36,7 +36,7 @@ class StepSize(Parameters):
         _checks.check_positive("step", step)
         _checks.check_positive("mu", mu, allow_zero=True)
         if mu >= 1 / step:
-            raise ValueError(f"mu was {mu}; with step = {step} it must lie in [0, {1 / step:g}). Choose a smaller mu.")
+            raise ValueError(f"mu must be in [0, {1 / step:g}) with step = {step}, got {mu}. Choose a smaller mu.")
         self.step, self.mu = step, mu
         self._known = [float(step)]
 

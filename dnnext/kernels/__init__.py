@@ -1,4 +1,4 @@
-"""The compiled room: every loop over samples, parameters and edges; reference.py says what each kernel computes."""
+"""The compiled kernels: every loop over samples, parameters and edges; reference.py says what each kernel computes."""
 
 import os
 from collections.abc import Iterator

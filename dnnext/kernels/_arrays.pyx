@@ -1,4 +1,4 @@
-"""Arrays of one kernel call: what each must be, said in one sentence when it is not."""
+"""Arrays of one kernel call: what each must be, and one sentence of error when it is not."""
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 
@@ -93,4 +93,4 @@ cdef object refusal(
         was = f"a {type(array).__name__}"
     kept = "writeable " if write else ""
     like = " like the other arrays of this call" if kind == REAL and a.real != 0 else ""
-    return ValueError(f"{name} must be a {kept}C-ordered {dtype} array{like}, of shape {shape}, but it was {was}.")
+    return ValueError(f"{name} must be a {kept}C-ordered {dtype} array{like}, of shape {shape}, got {was}.")

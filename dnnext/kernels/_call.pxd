@@ -23,7 +23,7 @@ cdef int begin(Call *c, object n_threads) except -1
 cdef void end(Call *c) noexcept
 cdef const dnn_table *table_of(const Call *c) noexcept nogil
 cdef const dnn_blas *blas_of(const Call *c) noexcept nogil
-cdef int make_room(Call *c, size_t size) except -1
+cdef int allocate_work(Call *c, size_t size) except -1
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7
 cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
 cdef int take_offsets(Call *c, object offsets) except -1

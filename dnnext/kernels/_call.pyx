@@ -1,8 +1,8 @@
 """The arguments of one kernel call: tables of the C kernels, descriptions, checks."""
 
-# Design: a call takes its arrays into one struct on the stack (_arrays), describes them to C (csrc/dnnext.h), makes
-# room for the work and calls the table of its precision without the GIL. Nothing is copied or converted: a wrong dtype
-# is an error. The doors themselves are in _mlp.pyx and _rows.pyx; only this module is linked to csrc.
+# Design: a call takes its arrays into one struct on the stack (_arrays), describes them to C (csrc/dnnext.h), allocates
+# the work space and calls the table of its precision without the GIL. Nothing is copied or converted: a wrong dtype
+# is an error. The wrappers are in the other .pyx files; only this module is linked to csrc.
 
 import os
 
@@ -34,7 +34,7 @@ cdef int choose_level() except -1:
             names[table.level.decode()] = level
     asked = os.environ.get("DNNEXT_CPU") or list(names)[len(names) - 1]
     if asked not in names:
-        raise ImportError(f"DNNEXT_CPU must be one of {', '.join(names)} on this machine, but it was {asked!r}.")
+        raise ImportError(f"DNNEXT_CPU must be one of {', '.join(names)} on this machine, got {asked!r}.")
     tables[0], tables[1] = dnn_kernels(0, names[asked]), dnn_kernels(1, names[asked])
     return 0
 
@@ -93,10 +93,10 @@ cdef const dnn_blas *blas_of(const Call *c) noexcept nogil:
     return &blas[0 if c.arrays.real == b"d" else 1]
 
 
-cdef int make_room(Call *c, size_t size) except -1:
+cdef int allocate_work(Call *c, size_t size) except -1:
     c.work = aligned_alloc(64, size if size else 64)
     if c.work == NULL:
-        raise MemoryError(f"{size} bytes of work space for {c.threads} threads are not to be had: use fewer threads.")
+        raise MemoryError(f"{size} bytes for {c.threads} threads could not be allocated: use fewer threads.")
     return 0
 
 
@@ -106,22 +106,22 @@ cdef int64_t integer(str name, object value, int64_t least, int64_t most) except
     try:
         number = value if type(value) is int else value.__index__()
     except (AttributeError, TypeError, OverflowError):
-        raise ValueError(f"{name} must be an integer from {least} to {most}, but it was {value!r}.") from None
+        raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}.") from None
     if number < least or number > most:
-        raise ValueError(f"{name} must be an integer from {least} to {most}, but it was {number}.")
+        raise ValueError(f"{name} must be an integer from {least} to {most}, got {number}.")
     return number
 
 
 cdef int take_layers(Call *c, object layers) except -1:
     cdef int64_t n = len(layers), k, params = 0
     if n < 2 or n > DNN_MAX_LAYERS + 1:
-        raise ValueError(f"layers must hold 2 to {DNN_MAX_LAYERS + 1} sizes (d, h_1, ..., Q), but it was {layers!r}.")
+        raise ValueError(f"layers must hold 2 to {DNN_MAX_LAYERS + 1} sizes (d, h_1, ..., Q), got {layers!r}.")
     for k in range(n):
         c.layers[k] = integer("every size in layers", layers[k], 1, 2**31 - 1)
         if k:
             params += (c.layers[k - 1] + 1) * c.layers[k]
         if params > 2**31 - 1:
-            raise ValueError(f"layers must give fewer than 2^31 parameters, but it was {layers!r}.")
+            raise ValueError(f"layers must give fewer than 2^31 parameters, got {layers!r}.")
     c.mlp.layers, c.mlp.n_layers, c.mlp.params = c.layers, n - 1, params
     return 0
 
@@ -143,7 +143,7 @@ cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, ob
         c.mlp.w_step = 0
     elif view.shape[0] != c.mlp.agents:
         raise ValueError(
-            f"w must have one row for each of the {c.mlp.agents} agents of offsets, or one for all, but it had "
+            f"w must have one row for each of the {c.mlp.agents} agents of offsets, or one for all, got "
             f"{view.shape[0]}."
         )
     c.mlp.blas = blas_of(c)
@@ -155,7 +155,7 @@ cdef int take_offsets(Call *c, object offsets) except -1:
     cdef Py_buffer *view = take(&c.arrays, offsets, "offsets", INT64, False, 1, ANY)
     c.mlp.offsets, c.mlp.agents = <const int64_t *> view.buf, view.shape[0] - 1
     if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
-        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, but it was {offsets!r}.")
+        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, got {offsets!r}.")
     return 0
 
 
@@ -189,7 +189,7 @@ cdef int take_root(Call *c, object root) except -1:
         view = take(&c.arrays, root, "root", REAL, False, 3, c.rows, outputs, ANY)
         c.root.columns = view.shape[2]
         if c.root.columns > 2**20:  # times 2^31 parameters still is a size
-            raise ValueError(f"root must have at most 2^20 columns, but it had {c.root.columns}.")
+            raise ValueError(f"root must have at most 2^20 columns, got {c.root.columns}.")
     c.root.root = view.buf
     return 0
 
@@ -198,7 +198,7 @@ cdef int take_blocks(Call *c, object blocks, int64_t params) except -1:
     cdef Py_buffer *view = take(&c.arrays, blocks, "blocks", INT64, False, 1, ANY)
     c.blocks, c.n_blocks = <const int64_t *> view.buf, view.shape[0] - 1
     if dnn_check_cuts(c.blocks, view.shape[0], params) != -1:
-        raise ValueError(f"blocks must rise from 0 to the {params} parameters, but it was {blocks!r}.")
+        raise ValueError(f"blocks must rise from 0 to the {params} parameters, got {blocks!r}.")
     c.packed = dnn_packed_size(c.blocks, c.n_blocks)
     return 0
 
@@ -222,7 +222,7 @@ cdef int take_penalty(
     if nested:
         bad = dnn_check_nested(c.penalty.groups, c.penalty.n_groups, c.blocks, c.n_blocks)
         if bad != -1:
-            raise ValueError(f"groups must not cross a boundary of blocks, but {tuple(groups[bad].tolist())} did.")
+            raise ValueError(f"groups must not cross a boundary of blocks, got {tuple(groups[bad].tolist())}.")
     return 0
 
 

@@ -215,7 +215,7 @@ cdef extern from "dnnext.h" nogil:
         void (*row_change)(
             double *disagreement, double *size, const void *before, const void *after, double factor, int64_t n_rows,
             int64_t columns, int threads) noexcept nogil
-        void (*neighbour_max)(void *heard, const void *scalars, const dnn_csr *csr, int64_t columns) noexcept nogil
+        void (*neighbour_max)(void *received, const void *scalars, const dnn_csr *csr, int64_t columns) noexcept nogil
         void (*proximal_step)(
             void *z, void *w_hat, const void *w, const void *y, const double *tau, double step, double agents,
             const dnn_penalty *penalty, int64_t rows, int64_t params, int threads) noexcept nogil
@@ -223,7 +223,7 @@ cdef extern from "dnnext.h" nogil:
             void *y, double *squares, const void *grad, const void *grad_old, const void *w, int64_t rows,
             int64_t params, int threads) noexcept nogil
         void (*secant_rule)(
-            double *tau, double *beta, const double *heard, const void *w, const void *w_old, const void *y,
+            double *tau, double *beta, const double *received, const void *w, const void *w_old, const void *y,
             const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params,
             int threads) noexcept nogil
         void (*next_step)(const dnn_iteration *iteration, int threads, void *work) noexcept nogil

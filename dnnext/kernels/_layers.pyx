@@ -1,9 +1,9 @@
-"""Doors to csrc/layers.c and chain.c; reference_layers.py says what each kernel computes."""
+"""Wrappers of csrc/layers.c and chain.c; reference_layers.py says what each kernel computes."""
 
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, take
-from dnnext.kernels._call cimport Call, begin, check_layers, end, integer, make_room, table_of, take_offsets
+from dnnext.kernels._call cimport Call, begin, check_layers, end, integer, allocate_work, table_of, take_offsets
 from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_chain, dnn_layer
 
 
@@ -29,7 +29,7 @@ cdef int take_chain(
         chain.w_step = 0
     elif view.shape[0] != chain.agents:
         raise ValueError(
-            f"w must have one row for each of the {chain.agents} agents of offsets, or one for all, but it had "
+            f"w must have one row for each of the {chain.agents} agents of offsets, or one for all, got "
             f"{view.shape[0]}."
         )
     chain.direction, chain.n_directions = NULL, 0
@@ -37,7 +37,7 @@ cdef int take_chain(
         view = take(&c.arrays, directions, "directions", REAL, False, 3, ANY, c.rows, chain.inputs)
         chain.direction, chain.n_directions = view.buf, view.shape[0]
         if chain.n_directions > 2**10:
-            raise ValueError(f"directions must be at most 1024 for each row, but it had {chain.n_directions}.")
+            raise ValueError(f"directions must be at most 1024 for each row, got {chain.n_directions}.")
     last = &chain.layers[chain.n_layers - 1]
     outputs[0] = last.filters
     for k in range(2):
@@ -72,7 +72,7 @@ def chain_forward(out, tangent, w, x, directions, offsets, layers, n_threads=1):
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, outputs)
         if tangent is not None:
             tangent_ = take(&c.arrays, tangent, "tangent", REAL, True, 3, chain.n_directions, c.rows, outputs).buf
-        make_room(&c, table_of(&c).chain_work(&chain, c.threads))
+        allocate_work(&c, table_of(&c).chain_work(&chain, c.threads))
         with nogil:
             table_of(&c).chain_forward(out_.buf, tangent_, &chain, c.threads, c.work)
     finally:
@@ -101,7 +101,7 @@ def chain_jv(out, w, x, v, offsets, layers, n_threads=1):
         take_chain(&c, &chain, w, x, None, offsets, layers, &outputs)
         v_ = take(&c.arrays, v, "v", REAL, False, 2, chain.agents, chain.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, outputs)
-        make_room(&c, table_of(&c).chain_work(&chain, c.threads))
+        allocate_work(&c, table_of(&c).chain_work(&chain, c.threads))
         with nogil:
             table_of(&c).chain_jv(out_.buf, &chain, v_.buf, c.threads, c.work)
     finally:
@@ -133,7 +133,7 @@ def chain_jtu(out, w, x, directions, u, t, offsets, layers, n_threads=1):
         if t is not None:
             t_ = take(&c.arrays, t, "t", REAL, False, 3, chain.n_directions, c.rows, outputs).buf
         out_ = take(&c.arrays, out, "out", REAL, True, 2, chain.agents, chain.params)
-        make_room(&c, table_of(&c).chain_work(&chain, c.threads))
+        allocate_work(&c, table_of(&c).chain_work(&chain, c.threads))
         with nogil:
             table_of(&c).chain_jtu(out_.buf, &chain, u_.buf, t_, c.threads, c.work)
     finally:
@@ -178,7 +178,7 @@ def chain_loss_grad(
             grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, chain.agents, chain.params).buf
         value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, chain.agents)
         term_ = take(&c.arrays, term, "term", DOUBLE, True, 1, chain.agents)
-        make_room(&c, table_of(&c).chain_work(&chain, c.threads))
+        allocate_work(&c, table_of(&c).chain_work(&chain, c.threads))
         with nogil:
             table_of(&c).chain_loss_grad(
                 <double *> value_.buf, <double *> term_.buf, grad_, &chain, target_.buf, weight_, beta_, code, param_,

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, blas_of, end, gram_numbers, integer, make_room, table_of, take_blocks, take_mlp,
+    Call, begin, blas_of, end, gram_numbers, integer, allocate_work, table_of, take_blocks, take_mlp,
     take_offsets, take_root,
 )
 from dnnext.kernels._dnnext cimport DNN_LOSSES
@@ -37,7 +37,7 @@ def loss_value_grad(value, delta, f, target, loss, param):
         delta_ = take(&c.arrays, delta, "delta", REAL, True, 2, rows, outputs)
         value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, rows)
         if outputs < 1:
-            raise ValueError("f must have at least one output, but it had none.")
+            raise ValueError("f must have at least one output, got none.")
         with nogil:
             table_of(&c).loss_value_grad(
                 <double *> value_.buf, delta_.buf, f_.buf, target_.buf, rows, outputs, code, param_)
@@ -65,7 +65,7 @@ def mlp_forward(out, w, x, offsets, layers, activation, n_threads=1):
     try:
         take_mlp(&c, w, x, offsets, layers, activation)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, c.layers[c.mlp.n_layers])
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
         with nogil:
             table_of(&c).mlp_forward(out_.buf, &c.mlp, c.threads, c.work)
     finally:
@@ -105,7 +105,7 @@ def mlp_loss_grad(value, grad, w, x, target, weight, offsets, layers, activation
         if grad is not None:
             grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, c.mlp.agents, c.mlp.params).buf
         value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, c.mlp.agents)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
         with nogil:
             table_of(&c).mlp_loss_grad(
                 <double *> value_.buf, grad_, &c.mlp, target_.buf, weight_, code, param_, scale_, c.threads, c.work)
@@ -150,7 +150,7 @@ def mlp_feedback(
             weight_ = take(&c.arrays, weight, "weight", REAL, False, 1, c.rows).buf
         grad_ = take(&c.arrays, grad, "grad", REAL, True, 2, c.mlp.agents, c.mlp.params)
         value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, c.mlp.agents)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
         with nogil:
             table_of(&c).mlp_feedback(
                 <double *> value_.buf, grad_.buf, &c.mlp, feedback_.buf, target_.buf, weight_, code, param_, scale_,
@@ -180,7 +180,7 @@ def mlp_jv(out, w, x, v, offsets, layers, activation, n_threads=1):
         take_mlp(&c, w, x, offsets, layers, activation)
         v_ = take(&c.arrays, v, "v", REAL, False, 2, c.mlp.agents, c.mlp.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows, c.layers[c.mlp.n_layers])
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
         with nogil:
             table_of(&c).mlp_jv(out_.buf, &c.mlp, v_.buf, c.threads, c.work)
     finally:
@@ -209,7 +209,7 @@ def mlp_jtu(out, w, x, u, offsets, layers, activation, n_threads=1):
         take_mlp(&c, w, x, offsets, layers, activation)
         u_ = take(&c.arrays, u, "u", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers])
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, NULL, c.threads))
         with nogil:
             table_of(&c).mlp_jtu(out_.buf, &c.mlp, u_.buf, c.threads, c.work)
     finally:
@@ -236,7 +236,7 @@ def mlp_jacobian(out, w, x, root, layers, activation, n_threads=1):
         take_mlp(&c, w, x, None, layers, activation)
         take_root(&c, root)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows * c.root.columns, c.mlp.params)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
         with nogil:
             table_of(&c).mlp_jacobian(out_.buf, &c.mlp, &c.root, c.threads, c.work)
     finally:
@@ -267,7 +267,7 @@ def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_thr
         take_root(&c, root)
         take_blocks(&c, blocks, c.mlp.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.packed)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
         with nogil:
             table_of(&c).mlp_gauss_newton(out_.buf, &c.mlp, &c.root, c.blocks, c.n_blocks, c.threads, c.work)
     finally:
@@ -298,7 +298,7 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
         take_blocks(&c, blocks, c.mlp.params)
         v_ = take(&c.arrays, v, "v", REAL, False, 2, c.mlp.agents, c.mlp.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
-        make_room(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
         with nogil:
             table_of(&c).mlp_gauss_newton_product(
                 out_.buf, &c.mlp, &c.root, v_.buf, c.blocks, c.n_blocks, c.threads, c.work)
@@ -340,7 +340,7 @@ def mlp_dual_solve(out, status, w, x, root, gram, tau, l2, rhs, offsets, layers,
         status_ = take(&c.arrays, status, "status", INT64, True, 1, c.mlp.agents)
         if overlap(out_, rhs_) and out_.buf != rhs_.buf:
             raise ValueError("out may be rhs itself, but must not share only a part of its memory, and it did.")
-        make_room(&c, table_of(&c).mlp_dual_work(&c.mlp, &c.root, c.threads))
+        allocate_work(&c, table_of(&c).mlp_dual_work(&c.mlp, &c.root, c.threads))
         with nogil:
             table_of(&c).mlp_dual_solve(
                 out_.buf, <int64_t *> status_.buf, &c.mlp, &c.root, gram_, tau_.buf, l2_.buf, rhs_.buf, c.blocks,
@@ -375,11 +375,11 @@ def mlp_tangent_kernel(out, w, x, y, layers, activation, n_threads=1):
             columns = n_y
         if max(c.rows, columns) > (2**31 - 1) // outputs:
             raise ValueError(
-                f"x and y must have fewer than 2^31 rows times outputs each, but they had {c.rows} and {columns} rows "
+                f"x and y must have fewer than 2^31 rows times outputs each, got {c.rows} and {columns} rows "
                 f"for {outputs} outputs."
             )
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.rows * outputs, columns * outputs)
-        make_room(&c, table_of(&c).mlp_tangent_work(&c.mlp, n_y, c.threads))
+        allocate_work(&c, table_of(&c).mlp_tangent_work(&c.mlp, n_y, c.threads))
         with nogil:
             table_of(&c).mlp_tangent_kernel(out_.buf, &c.mlp, y_, n_y, c.threads, c.work)
     finally:

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
-from dnnext.kernels._call cimport Call, begin, blas_of, end, integer, make_room, table_of
+from dnnext.kernels._call cimport Call, begin, blas_of, end, integer, allocate_work, table_of
 from dnnext.kernels._dnnext cimport DNN_SMOOTH_RELU, DNN_SOFTPLUS, dnn_chains
 
 cdef enum:
@@ -75,7 +75,7 @@ def residual_forward(u, layers, layer, size, apart, activation, g=None, n_thread
             if overlap(u_, g_):
                 raise ValueError("u and g must not share memory: give u an array of its own.")
             more = g_.buf
-        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        allocate_work(&c, table_of(&c).residual_work(&d, c.threads))
         with nogil:
             table_of(&c).residual_forward(u_.buf, &d, more, c.threads, c.work)
     finally:
@@ -107,7 +107,7 @@ def residual_tangent(u, du, layers, direction, layer, size, apart, activation, n
         direction_ = take(&c.arrays, direction, "direction", REAL, False, 2, len(layers), size_of_layer)
         if overlap(u_, du_):
             raise ValueError("u and du must not share memory: give each an array of its own.")
-        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        allocate_work(&c, table_of(&c).residual_work(&d, c.threads))
         with nogil:
             table_of(&c).residual_tangent(u_.buf, du_.buf, &d, direction_.buf, c.threads, c.work)
     finally:
@@ -152,7 +152,7 @@ def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, act
             if overlap(a_, g_):
                 raise ValueError("adjoint and g must not share memory: give adjoint an array of its own.")
             more = g_.buf
-        make_room(&c, table_of(&c).residual_work(&d, c.threads))
+        allocate_work(&c, table_of(&c).residual_work(&d, c.threads))
         with nogil:
             table_of(&c).residual_backward(a_.buf, kept, &d, u_.buf, more, c.threads, c.work)
     finally:

@@ -1,10 +1,10 @@
-"""Doors to csrc/solve.c, descent.c, prox.c and mix.c; reference.py says what each kernel computes."""
+"""Wrappers of csrc/solve.c, descent.c, prox.c and mix.c; reference.py says what each kernel computes."""
 
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, blas_of, end, integer, make_room, table_of, take_blocks, take_csr, take_penalty,
+    Call, begin, blas_of, end, integer, allocate_work, table_of, take_blocks, take_csr, take_penalty,
 )
 
 
@@ -29,7 +29,7 @@ def block_product(out, b, v, blocks, n_threads=1):
         b_ = take(&c.arrays, b, "b", REAL, False, 2, v_.shape[0], c.packed)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, v_.shape[0], v_.shape[1])
         if overlap(out_, v_) or overlap(out_, b_):
-            raise ValueError("out must not share memory with v or b, but it did: give it an array of its own.")
+            raise ValueError("out must not share memory with v or b: give it an array of its own.")
         with nogil:
             table_of(&c).block_product(
                 out_.buf, b_.buf, v_.buf, v_.shape[0], c.blocks, c.n_blocks, c.threads)
@@ -101,8 +101,8 @@ def descent_solve(v, n_done, b, tau, w, g, l1, l2, groups, strength, blocks, n_i
         w_ = take(&c.arrays, w, "w", REAL, False, 2, agents, params)
         g_ = take(&c.arrays, g, "g", REAL, False, 2, agents, params)
         if overlap(v_, w_) or overlap(v_, g_):
-            raise ValueError("v must not share memory with w or g, but it did: start from a copy.")
-        make_room(&c, table_of(&c).descent_work(c.blocks, c.n_blocks, c.threads))
+            raise ValueError("v must not share memory with w or g: start from a copy.")
+        allocate_work(&c, table_of(&c).descent_work(c.blocks, c.n_blocks, c.threads))
         with nogil:
             table_of(&c).descent_solve(
                 v_.buf, <int64_t *> done_.buf, b_.buf, tau_.buf, w_.buf, g_.buf, &c.penalty, agents, c.blocks,
@@ -164,7 +164,7 @@ def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_
         out_ = take(&c.arrays, out, "out", REAL, True, 2, ANY, rows_.shape[1])
         n_local, columns = out_.shape[0], out_.shape[1]
         if n_local > rows_.shape[0] or overlap(out_, rows_):
-            raise ValueError("rows must begin with the rows of out and share no memory with out, but did not.")
+            raise ValueError("rows must begin with the rows of out and share no memory with out.")
         take_csr(&c, indptr, indices, data, n_local, rows_.shape[0])
         if previous is not None:
             previous_ = take(&c.arrays, previous, "previous", REAL, False, 2, n_local, columns).buf

@@ -16,7 +16,7 @@ def network_mix(
 def row_change(
     disagreement: Values, size: Values, before: Array, after: Array, factor: float, n_threads: int = 1
 ) -> None: ...
-def neighbour_max(heard: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None: ...
+def neighbour_max(received: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None: ...
 def proximal_step(
     z: Array | None,
     w_hat: Array,
@@ -35,7 +35,7 @@ def tracker_update(y: Array, squares: Values, grad: Array, grad_old: Array, w: A
 def secant_rule(
     tau: Values,
     beta: Values,
-    heard: Values,
+    received: Values,
     w: Array,
     w_old: Array,
     y: Array,

@@ -1,10 +1,10 @@
-"""Doors to csrc/rounds.c and step.c; reference_steps.py says what each kernel computes."""
+"""Wrappers of csrc/rounds.c and step.c; reference_steps.py says what each kernel computes."""
 
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, end, integer, make_room, table_of, take_csr, take_mlp, take_penalty, take_root,
+    Call, begin, end, integer, allocate_work, table_of, take_csr, take_mlp, take_penalty, take_root,
 )
 from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_iteration, dnn_model, dnn_rule, dnn_state
 
@@ -32,13 +32,13 @@ def network_mix(out, disagreement, size, rows, indptr, indices, data, rounds, n_
         agents, columns = rows_.shape[0], rows_.shape[1]
         out_ = take(&c.arrays, out, "out", REAL, True, 2, agents, columns)
         if overlap(out_, rows_):
-            raise ValueError("out must not share memory with rows, but it did: give it an array of its own.")
+            raise ValueError("out must not share memory with rows: give it an array of its own.")
         take_csr(&c, indptr, indices, data, agents, agents)
         rounds_ = take(&c.arrays, rounds, "rounds", DOUBLE, False, 2, ANY, 3)
         if disagreement is not None or size is not None:
             disagreement_ = <double *> take(&c.arrays, disagreement, "disagreement", DOUBLE, True, 1, agents).buf
             size_ = <double *> take(&c.arrays, size, "size", DOUBLE, True, 1, agents).buf
-        make_room(&c, table_of(&c).mix_work(agents, columns, c.threads))
+        allocate_work(&c, table_of(&c).mix_work(agents, columns, c.threads))
         with nogil:
             table_of(&c).network_mix(
                 out_.buf, disagreement_, size_, rows_.buf, &c.csr, <const double *> rounds_.buf, rounds_.shape[0],
@@ -76,28 +76,28 @@ def row_change(disagreement, size, before, after, factor, n_threads=1):
         end(&c)
 
 
-def neighbour_max(heard, scalars, indptr, indices, data):
+def neighbour_max(received, scalars, indptr, indices, data):
     """heard_i = the largest scalars_j of the columns j != i stored in row i; -inf where there is none, NaN wins.
 
-    heard (n_local, S); scalars (n_local + n_ghost, S): own rows first; data (nnz,): the weights, which do not matter
+    received (n_local, S); scalars (n_local + n_ghost, S): own rows first; data (nnz,): the weights, which do not matter
 
     >>> import numpy as np
     >>> from dnnext import kernels
-    >>> heard, path = np.empty((2, 1)), (np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.full(4, 0.5))
-    >>> kernels.neighbour_max(heard, np.array([[7.0], [3.0]]), *path)
-    >>> heard.ravel()
+    >>> received, path = np.empty((2, 1)), (np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.full(4, 0.5))
+    >>> kernels.neighbour_max(received, np.array([[7.0], [3.0]]), *path)
+    >>> received.ravel()
     array([3., 7.])
     """
     cdef Call c
     begin(&c, 1)
     try:
         scalars_ = take(&c.arrays, scalars, "scalars", REAL, False, 2)
-        heard_ = take(&c.arrays, heard, "heard", REAL, True, 2, ANY, scalars_.shape[1])
-        if heard_.shape[0] > scalars_.shape[0] or overlap(heard_, scalars_):
-            raise ValueError("scalars must begin with the rows of heard and share no memory with it, but did not.")
-        take_csr(&c, indptr, indices, data, heard_.shape[0], scalars_.shape[0])
+        received_ = take(&c.arrays, received, "received", REAL, True, 2, ANY, scalars_.shape[1])
+        if received_.shape[0] > scalars_.shape[0] or overlap(received_, scalars_):
+            raise ValueError("scalars must begin with the rows of received and share no memory with it.")
+        take_csr(&c, indptr, indices, data, received_.shape[0], scalars_.shape[0])
         with nogil:
-            table_of(&c).neighbour_max(heard_.buf, scalars_.buf, &c.csr, scalars_.shape[1])
+            table_of(&c).neighbour_max(received_.buf, scalars_.buf, &c.csr, scalars_.shape[1])
     finally:
         end(&c)
 
@@ -130,9 +130,9 @@ def proximal_step(z, w_hat, w, y, tau, step, agents, l1, l2, groups, strength, n
             moved = take(&c.arrays, z, "z", REAL, True, 2, rows, params)
             z_ = moved.buf
             if overlap(moved, w_) or overlap(moved, y_) or overlap(moved, w_hat_):
-                raise ValueError("z must not share memory with w_hat, w or y, but it did: give it an array of its own.")
+                raise ValueError("z must not share memory with w_hat, w or y: give it an array of its own.")
         if overlap(w_hat_, w_) or overlap(w_hat_, y_):
-            raise ValueError("w_hat must not share memory with w or y, but it did: give it an array of its own.")
+            raise ValueError("w_hat must not share memory with w or y: give it an array of its own.")
         with nogil:
             table_of(&c).proximal_step(
                 z_, w_hat_.buf, w_.buf, y_.buf, <const double *> tau_.buf, step_, agents_, &c.penalty, rows, params,
@@ -163,7 +163,7 @@ def tracker_update(y, squares, grad, grad_old, w, n_threads=1):
         old_ = take(&c.arrays, grad_old, "grad_old", REAL, False, 2, rows, params)
         w_ = take(&c.arrays, w, "w", REAL, False, 2, rows, params)
         if overlap(y_, grad_) or overlap(y_, old_) or overlap(y_, w_):
-            raise ValueError("y must not share memory with grad, grad_old or w, but it did: give it its own array.")
+            raise ValueError("y must not share memory with grad, grad_old or w: give it an array of its own.")
         with nogil:
             table_of(&c).tracker_update(
                 y_.buf, <double *> squares_.buf, grad_.buf, old_.buf, w_.buf, rows, params, c.threads)
@@ -172,12 +172,12 @@ def tracker_update(y, squares, grad, grad_old, w, n_threads=1):
 
 
 def secant_rule(
-    tau, beta, heard, w, w_old, y, y_old, model, agents, growth, decay, low, high, n_threads=1
+    tau, beta, received, w, w_old, y, y_old, model, agents, growth, decay, low, high, n_threads=1
 ):
     """tau_i <- min(max(growth m_i, tau_i / decay, low), high), beta_i <- |agents (y - y_old) - model| / |w - w_old|.
 
     m_i: the largest of the new beta_i, the old one and heard_i; where w_i moved by no more than 1e-12 of its length,
-    nothing changes. tau, beta, heard (A,) float64; w, w_old, y, y_old, model (A, P), model may be None
+    nothing changes. tau, beta, received (A,) float64; w, w_old, y, y_old, model (A, P), model may be None
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -201,10 +201,10 @@ def secant_rule(
             model_ = take(&c.arrays, model, "model", REAL, False, 2, rows, params).buf
         tau_ = take(&c.arrays, tau, "tau", DOUBLE, True, 1, rows)
         beta_ = take(&c.arrays, beta, "beta", DOUBLE, True, 1, rows)
-        heard_ = take(&c.arrays, heard, "heard", DOUBLE, False, 1, rows)
+        received_ = take(&c.arrays, received, "received", DOUBLE, False, 1, rows)
         with nogil:
             table_of(&c).secant_rule(
-                <double *> tau_.buf, <double *> beta_.buf, <const double *> heard_.buf, w_.buf, w_old_.buf, y_.buf,
+                <double *> tau_.buf, <double *> beta_.buf, <const double *> received_.buf, w_.buf, w_old_.buf, y_.buf,
                 y_old_.buf, model_, &rule, rows, params, c.threads)
     finally:
         end(&c)
@@ -224,7 +224,7 @@ cdef int take_state(Call *c, dnn_state *state, tuple new, tuple old) except -1:
             if (j < k and overlap(written[j], written[k])) or (k < 3 and overlap(written[j], read[k])):
                 raise ValueError(
                     "w, y, w_hat, z and grad must share no memory with each other or with w_old, y_old and grad_old, "
-                    "but did: give each an array of its own."
+                    "got overlapping arrays: give each an array of its own."
                 )
     state.y, state.w_hat, state.z, state.grad = written[1].buf, written[2].buf, written[3].buf, written[4].buf
     state.w_old, state.y_old, state.grad_old = read[0].buf, read[1].buf, read[2].buf
@@ -295,7 +295,7 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
             model.root, model.group = c.root, integer("group", group, 1, max(1, rows))
             model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
             it.recipe.model = &model
-        make_room(&c, table_of(&c).step_work(&it, c.threads))
+        allocate_work(&c, table_of(&c).step_work(&it, c.threads))
         with nogil:
             table_of(&c).next_step(&it, c.threads, c.work)
     finally:

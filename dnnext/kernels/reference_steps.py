@@ -79,17 +79,17 @@ def row_change(
     disagreement[:] = np.where(size == 0, 0.0, np.where(np.isnan(ratio), np.inf, ratio))
 
 
-def neighbour_max(heard: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None:
+def neighbour_max(received: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None:
     """heard_i = the largest scalars_j of the columns j != i stored in row i, column by column; NaN wins.
 
-    heard (n_local, S); scalars (n_local + n_ghost, S): own rows first; -inf where a row stores no other column. data
+    received (n_local, S); scalars (n_local + n_ghost, S): own rows first; -inf where a row stores no other column. data
     (nnz,): the weights, which do not matter.
     """
-    heard[...] = -np.inf
-    for i in range(len(heard)):
+    received[...] = -np.inf
+    for i in range(len(received)):
         for k in range(indptr[i], indptr[i + 1]):
             if indices[k] != i:
-                heard[i] = np.maximum(heard[i], scalars[indices[k]])
+                received[i] = np.maximum(received[i], scalars[indices[k]])
 
 
 def proximal_step(
@@ -126,7 +126,7 @@ def tracker_update(y: Array, squares: Values, grad: Array, grad_old: Array, w: A
 def secant_rule(
     tau: Values,
     beta: Values,
-    heard: Values,
+    received: Values,
     w: Array,
     w_old: Array,
     y: Array,
@@ -142,13 +142,13 @@ def secant_rule(
     """tau_i <- min(max(growth m_i, tau_i / decay, low), high), beta_i <- |agents (y - y_old) - model| / |w - w_old|.
 
     m_i: the largest of the new beta_i, the old one and heard_i; where w_i moved by no more than 1e-12 of its length,
-    nothing changes. tau, beta (A,), in and out; heard (A,); w, w_old, y, y_old, model (A, P), model may be None.
+    nothing changes. tau, beta (A,), in and out; received (A,); w, w_old, y, y_old, model (A, P), model may be None.
     """
     length = np.linalg.norm(w.astype(np.float64) - w_old, axis=1)
     moved = length > 1e-12 * np.linalg.norm(w_old.astype(np.float64), axis=1)
     misfit = agents * (y.astype(np.float64) - y_old) - (0 if model is None else model)
     now = np.linalg.norm(misfit, axis=1) / np.where(moved, length, 1)
-    wanted = np.maximum(growth * np.maximum(np.maximum(now, beta), heard), tau / decay)
+    wanted = np.maximum(growth * np.maximum(np.maximum(now, beta), received), tau / decay)
     tau[:] = np.where(moved, np.clip(wanted, low, high), tau)
     beta[:] = np.where(moved, now, beta)
 

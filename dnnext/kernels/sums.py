@@ -1,4 +1,4 @@
-"""Sums over the numbers of one agent's row, added in float64, whoever shares the array."""
+"""Sums over the numbers of one agent's row, added in float64; results do not depend on other rows."""
 
 from typing import Any
 

@@ -90,8 +90,8 @@ def cut_blocks(layout: Layout, penalty: Penalty, n_blocks: int) -> Array:
     places = np.flatnonzero(allowed)
     if n_blocks > len(places) - 1:
         raise ValueError(
-            f"n_blocks was {n_blocks}; this model and penalty allow at most {len(places) - 1} blocks, because groups "
-            "are never cut. Choose a smaller n_blocks."
+            f"n_blocks must be at most {len(places) - 1} for this model and penalty, because groups are never cut, got "
+            f"{n_blocks}. Choose a smaller n_blocks."
         )
     wanted = np.linspace(0, n_params, n_blocks + 1)
     index = np.rint(np.interp(wanted, places, np.arange(len(places)))).astype(np.int64)
@@ -106,8 +106,8 @@ def quadratic(sub: Subproblem, solver: str) -> Array:
     l2 = sub.problem.penalty.quadratic
     if l2 is None:
         raise ValueError(
-            f"solver was {solver!r}, which solves quadratic subproblems, but the penalty {sub.problem.penalty!r} "
-            "is not quadratic. Use solver='primal', 'fista' or 'auto'."
+            f"solver must be 'primal', 'fista' or 'auto' for the penalty {sub.problem.penalty!r}, which is not "
+            f"quadratic, got {solver!r}."
         )
     return np.asarray(l2, dtype=sub.slope.dtype)
 

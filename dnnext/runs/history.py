@@ -70,10 +70,14 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     w_bar = mean_over_agents(problem, s.w)
     smooth, slope = problem.smooth_value_grad(w_bar)
     response = problem.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
-    apart = s.w.astype(np.float64) - w_bar
-    astray = n_agents * s.y.astype(np.float64) - slope
+    consensus = s.w.astype(np.float64) - w_bar
+    tracking = n_agents * s.y.astype(np.float64) - slope
     per_agent = np.zeros((len(s.tau), 5))
-    per_agent[:, 0], per_agent[:, 1], per_agent[:, 2] = row_dots(apart, apart), row_dots(astray, astray), s.tau
+    per_agent[:, 0], per_agent[:, 1], per_agent[:, 2] = (
+        row_dots(consensus, consensus),
+        row_dots(tracking, tracking),
+        s.tau,
+    )
     per_agent[:, 3], per_agent[0, 4] = s.step, problem.runtime.bytes_wire
     total = problem.runtime.sum_agents(per_agent)
     disagreement, tracking_error, tau, mean_step, _ = total / n_agents

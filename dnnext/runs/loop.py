@@ -118,7 +118,7 @@ class Run:
                 try:
                     status = self.iterate(interruption)
                 except AgentsLost as loss:
-                    self.lose(loss)
+                    self.drop_agents(loss)
                     continue
                 if status:
                     return status
@@ -128,7 +128,7 @@ class Run:
             return "interrupted"
         return "max_iter"
 
-    def lose(self, loss: AgentsLost) -> None:
+    def drop_agents(self, loss: AgentsLost) -> None:
         """Go on without the agents that are lost, or say when it was and give up."""
         sentence = f"{loss} in iteration {self.iteration}, round {self.network.round}."
         loss = AgentsLost(sentence, loss.ranks, loss.agents)

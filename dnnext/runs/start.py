@@ -23,15 +23,15 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
             w0 = problem.prox(w0[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     w0 = np.asarray(w0)
     if w0.dtype.kind not in "fiu":
-        raise ValueError(f"w0 held {w0.dtype} numbers; they must be real.")
+        raise ValueError(f"w0 must hold real numbers, got {w0.dtype}.")
     if w0.shape == (n_agents, n_params):
         w0 = w0[problem.runtime.agents.start : problem.runtime.agents.stop]
     elif w0.shape != (n_params,):
         raise ValueError(
-            f"w0 had shape {w0.shape}; it must be ({n_params},) for a common start or ({n_agents}, {n_params})."
+            f"w0 must have shape ({n_params},) for a common start or ({n_agents}, {n_params}), got {w0.shape}."
         )
     if not np.all(np.isfinite(w0)):
-        raise ValueError("w0 held NaN or infinite numbers; all must be finite.")
+        raise ValueError("w0 must hold finite numbers, got NaN or infinite ones.")
     if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
         raise ValueError(
             "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "

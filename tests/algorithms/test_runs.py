@@ -263,10 +263,10 @@ def test_w0_can_be_one_row_or_one_per_agent(make_problem):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"w0": np.zeros(3)}, "w0 had shape"),
-        ({"w0": np.full(26, np.nan)}, "w0 held NaN"),
+        ({"w0": np.zeros(3)}, "w0 must have shape"),
+        ({"w0": np.full(26, np.nan)}, "w0 must hold finite"),
         ({"w0": np.zeros(26)}, "exact saddle"),
-        ({"w0": np.ones(26) * 1j}, "must be real"),
+        ({"w0": np.ones(26) * 1j}, "must hold real"),
         ({"callbacks": print}, "list of callables"),
         ({"tol": "a"}, "tol"),
         ({"max_iter": 0}, "max_iter"),
@@ -281,7 +281,7 @@ def test_bad_arguments_are_named(make_problem, options, match):
 
 
 def test_problem_and_network_must_count_the_same_agents(make_problem):
-    with pytest.raises(ValueError, match="network had 4 agents"):
+    with pytest.raises(ValueError, match=r"network must have the 3 agents .* got 4"):
         NEXT().run(make_problem(3), Network(Topology.ring(4)))
 
 

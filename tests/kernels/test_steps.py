@@ -107,11 +107,11 @@ def test_neighbour_max(seed, n_local, ghosts, width, dtype):
     matrix = sp.random_array((n_local, n_local + ghosts), density=0.4, format="csr", rng=rng)
     scalars = rng.standard_normal((n_local + ghosts, width)).astype(dtype)
     scalars[rng.random(scalars.shape) < 0.1] = np.nan
-    heard, twin = np.empty((n_local, width), dtype), np.empty((n_local, width), dtype)
+    received, twin = np.empty((n_local, width), dtype), np.empty((n_local, width), dtype)
     csr = matrix.indptr, matrix.indices, matrix.data.astype(dtype)
-    kernels.neighbour_max(heard, scalars, *csr)
+    kernels.neighbour_max(received, scalars, *csr)
     reference.neighbour_max(twin, scalars, *csr)
-    np.testing.assert_array_equal(heard, twin)
+    np.testing.assert_array_equal(received, twin)
 
 
 def penalty(rng, params, grouped, dtype):
@@ -149,11 +149,11 @@ def test_tracker_update_and_secant_rule(agree, seed, agents, params, dtype, mode
     reference.tracker_update(twin_y, twin_squares, grad, grad_old, w)
     np.testing.assert_array_equal(y, twin_y)
     agree(squares, twin_squares)
-    tau, beta, heard = 0.5 + rng.random((3, agents))
+    tau, beta, received = 0.5 + rng.random((3, agents))
     mine, its = (tau.copy(), beta.copy()), (tau.copy(), beta.copy())
     rows, rule = (w, w_old, y, y_old, model if modelled else None), (3.0, 2.0, 1.2, 0.1, 20.0)
-    kernels.secant_rule(*mine, heard, *rows, *rule)
-    reference.secant_rule(*its, heard, *rows, *rule)
+    kernels.secant_rule(*mine, received, *rows, *rule)
+    reference.secant_rule(*its, received, *rows, *rule)
     agree(np.array(mine), np.array(its))
     np.testing.assert_array_equal(np.array(mine)[:, :1], np.array([tau, beta])[:, :1])
 
@@ -161,10 +161,10 @@ def test_tracker_update_and_secant_rule(agree, seed, agents, params, dtype, mode
 def test_the_rule_passes_on_what_is_no_number():
     one, two = np.ones((1, 3)), np.full((1, 3), 2.0)
     for where in range(3):
-        tau, beta, heard = np.ones((3, 1))
+        tau, beta, received = np.ones((3, 1))
         y = two.copy()
         (tau, beta, y[0])[where][0] = np.nan
-        kernels.secant_rule(tau, beta, heard, two, one, y, one, None, 1.0, 3.0, 1.2, 0.0, 9.0)
+        kernels.secant_rule(tau, beta, received, two, one, y, one, None, 1.0, 3.0, 1.2, 0.0, 9.0)
         assert np.isnan(tau[0])
 
 
@@ -209,7 +209,7 @@ def test_next_step_is_its_parts(network, agree, dtype, grouped, growth):
         results.append([*rows, *sums, *state])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
-    w, y, w_hat, z, grad, value, squares, disagreement, size, heard, tau_new, beta_new = results[0]
+    w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau_new, beta_new = results[0]
     csr, loss = rest[6:9], (*rest[10:16], *rest[16:])
     mine = np.empty((5, 6, p.params), dtype)
     sums = np.empty((4, 6))
@@ -228,7 +228,7 @@ def test_next_step_is_its_parts(network, agree, dtype, grouped, growth):
         np.testing.assert_array_equal(part, whole)
     for part, whole in zip((*sums, *after), (disagreement, size, value, squares, tau_new, beta_new), strict=True):
         np.testing.assert_array_equal(part, whole)
-    np.testing.assert_array_equal(heard, loud[:, 0])
+    np.testing.assert_array_equal(received, loud[:, 0])
     wide = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rest]
     twins, twin_sums, its = np.empty((5, 6, p.params)), np.empty((5, 6)), (tau.copy(), beta.copy())
     old = [a.astype(float) for a in (w_old, y_old, grad_old)]
