@@ -56,8 +56,8 @@ class Case:
         if self.data.task == "regression":
             y = self.y.reshape(len(raw), -1)
             return float(np.mean(np.sum((y - raw) ** 2, axis=0) / np.sum((y - y.mean(axis=0)) ** 2, axis=0)))
-        said = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0).astype(int)
-        return float(np.mean(said != self.y))
+        predicted = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0).astype(int)
+        return float(np.mean(predicted != self.y))
 
     def alone(self, i: int, penalty: Penalty | None = None) -> "Case":
         """The case of one agent: its rows, everything else the same (but for a penalty, if one is given)."""
@@ -109,7 +109,7 @@ def run(case: Case, algorithm: Any, network: Network, n_iter: int, seed: int) ->
                 look(state.t, state.w, clock.seconds)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a rival's step that is too long is tamed, and says so
+        warnings.simplefilter("ignore")  # a rival's step that is too long is corrected by the alarm, which warns
         clock.start()
         algorithm.run(case.problem, network, w0=start, max_iter=n_iter, monitor_every=n_iter, callbacks=[callback])
     return looked

@@ -202,7 +202,7 @@ def _bikeshare() -> Dataset:
     return _dataset("bikeshare", _one_hot(columns), y, "ISLP, words one-hot", classes=False)
 
 
-# Synthetic, and said to be so.
+# Synthetic, and marked as such.
 
 
 def planar_arm(n_rows: int = 8192, n_joints: int = 8, noise: float = 0.26, seed: int = 0) -> Dataset:

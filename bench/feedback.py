@@ -2,7 +2,7 @@
 
 1400 rows to train, 397 to test; SGD in float32, step .05, batches of 32, 60 epochs, means of two seeds. Alignment:
 mean cosine on the test rows between feedback and backpropagation's signal at the end. Entries of B ~ N(0, 1)
-unless said otherwise (N(0, .01) for the chain of convolutions). Then the bottleneck 128-k-128,
+unless stated otherwise (N(0, .01) for the chain of convolutions). Then the bottleneck 128-k-128,
 a convolutional chain, a ring of four agents against one, turning B towards the true transport by forward gradients,
 and the seconds of one gradient. Writes bench/results/feedback*.md, .csv and .png; ends with 1 if a bound is broken:
 DFA >= backpropagation - .02 and >= frozen + .03 (3x128), >= frozen + .15 (6x64: six

@@ -65,7 +65,7 @@ def kept(
 ) -> Any:  # fmt: skip
     """The result of a run: from its file if it was done before, else run it and keep it; so a study can be resumed.
 
-    clock: the run measures seconds, is left out where the machine is said to be busy, and is done once more if others
+    clock: the run measures seconds, is left out where the machine is marked as busy, and is done once more if others
     used more than a quarter of a core (its result's "others"); the less disturbed one is kept. A sentence (str) in
     place of a result, a peer that is missing, is not kept.
     """

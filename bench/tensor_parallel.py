@@ -135,7 +135,7 @@ def main() -> None:
         for layout, P in (("1d", 2), ("2d", 4), ("3d", 8)):
             words, formula = counted(layout, P, 8, 16)
             assert words == formula, f"{layout}: counted {words}, formula {formula}"
-            print(f"{layout}, {P} ranks: {words} words, as the formula says")
+            print(f"{layout}, {P} ranks: {words} words, as by the formula")
         return
     counts = rows_of_counts()
     assert all(words == formula for *_, words, formula in counts)

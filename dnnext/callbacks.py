@@ -1,4 +1,4 @@
-"""What looks at a run while it goes on; the text is in `dnnext.runs.callbacks`."""
+"""Callbacks: objects that observe a run, defined in `dnnext.runs.callbacks`."""
 
 from dnnext.runs.alignment import Alignment
 from dnnext.runs.callbacks import Checkpoint, EarlyStopping, History, Progress

@@ -17,7 +17,7 @@ __all__ = ["RegularizationPath", "regularization_path"]
 
 N_ALPHAS = 12
 SPAN = (0.1, 30.0)  # of 5 / N, the default strength
-# why a fit may warn: a word of its warning, and what is said of all fits that did
+# why a fit may warn: a part of its warning, and the sentence about all fits that did
 ENDS = {
     1: ("Increase max_iter", "were cut short while the objective was still falling: increase max_iter."),
     2: (
@@ -46,7 +46,7 @@ class RegularizationPath:
     n_iter : ndarray of int (n_alphas, n_folds)
         Iterations of each fit.
     score_name : str
-        What a figure calls the score.
+        Name of the score in figures.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def regularization_path(
     Warns
     -----
     ConvergenceWarning
-        Once, with the number of fits that `max_iter` cut short, and of those that had to be tamed.
+        Once, with the number of fits that `max_iter` cut short, and of those that began to diverge.
 
     References
     ----------
@@ -168,8 +168,8 @@ def regularization_path(
     """
     if estimator.penalty is None or not isinstance(estimator.penalty, str):
         raise ValueError(
-            f"estimator.penalty is {estimator.penalty!r}; a path needs a penalty given by its name, such as 'group' or "
-            "'l1', whose alpha can be varied."
+            f"estimator.penalty must be the name of a penalty, such as 'group' or 'l1', whose alpha can be varied, got "
+            f"{estimator.penalty!r}."
         )
     X, y, sample_weight, agent = indexable(X, y, sample_weight, agent)
     splits = list(check_cv(5 if cv is None else cv, y, classifier=is_classifier(estimator)).split(X, y))
@@ -197,24 +197,24 @@ def fit_fold(estimator, X, y, sample_weight, agent, train, test, alphas, scorer)
     rows = []
     for alpha in alphas:
         estimator.set_params(alpha=float(alpha))
-        with warnings.catch_warnings(record=True) as heard:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             estimator.fit(parts[0], parts[1], sample_weight=parts[2], agent=parts[3])
-        told = " ".join(str(w.message) for w in heard if issubclass(w.category, ConvergenceWarning))
-        for other in (w for w in heard if not issubclass(w.category, ConvergenceWarning)):
+        text = " ".join(str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning))
+        for other in (w for w in caught if not issubclass(w.category, ConvergenceWarning)):
             warnings.warn(other.message, stacklevel=2)
         nonzero = sum(int(np.count_nonzero(weight)) for weight in estimator.coefs_)
         used = int(estimator.active_inputs_.sum()), estimator.n_active_units_, nonzero
-        rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, why(told)])
+        rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, why(text)])
     sizes = [len(estimator.coefs_[0]), sum(len(w) for w in estimator.coefs_[1:]), sum(w.size for w in estimator.coefs_)]
     return rows, sizes
 
 
-def why(told):
-    """The place in ENDS of what a fit's ConvergenceWarning says, 0 if there was none."""
-    if not told:
+def why(text):
+    """The key in ENDS of the text of a fit's ConvergenceWarning, 0 if there was none."""
+    if not text:
         return 0
-    return next((k for k, (word, _) in ENDS.items() if word in told), len(ENDS))
+    return next((k for k, (word, _) in ENDS.items() if word in text), len(ENDS))
 
 
 def what_ended_badly(end):
@@ -243,7 +243,7 @@ def one_seed(random_state):
 
 
 def name_of_score(scoring, estimator):
-    """How a figure calls the score."""
+    """Name of the score in figures."""
     if isinstance(scoring, str):
         return scoring.replace("_", " ")
     if scoring is not None:

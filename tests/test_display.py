@@ -131,7 +131,7 @@ def test_mistakes_are_sentences(dense):
         ConvergenceDisplay.from_estimator(dense, y="loss")
     with pytest.raises(ValueError, match="eval_set"):
         ConvergenceDisplay([{"round": [0], "objective": [1.0]}], y="score").plot()
-    with pytest.raises(ValueError, match="1 entries for 2 runs"):
+    with pytest.raises(ValueError, match="got 1 entries for 2 runs"):
         ConvergenceDisplay.from_estimators([dense, dense], names=["a"])
     with pytest.raises(ValueError, match="at least one run"):
         ConvergenceDisplay([])
@@ -218,7 +218,7 @@ def test_graphs_that_cannot_be_drawn_are_said(dense):
         TopologyDisplay.from_topology(net, values=[1.0])
     with pytest.raises(ValueError, match="one point per agent"):
         TopologyDisplay.from_topology(net, positions=np.zeros((3, 2)))
-    with pytest.raises(ValueError, match="12 different texts"):
+    with pytest.raises(ValueError, match="got 12 different texts"):
         TopologyDisplay.from_topology(Topology.ring(12), values=list("abcdefghijkl"))
     with pytest.raises(ValueError, match="needs X and y"):
         TopologyDisplay.from_estimator(dense, values="score")
@@ -249,7 +249,7 @@ def test_many_inputs_and_no_hidden_layer(dense):
     linear = DecentralizedMLPClassifier((), penalty="l1", **QUICK).fit(X, Y)
     assert "outputs" in SparsityDisplay.from_estimator(linear).ax_.get_xlabel()
     assert SparsityDisplay(np.zeros((2, 2)), [False, False]).plot().ax_.get_title().startswith("0 of 2 inputs")
-    with pytest.raises(ValueError, match="2 names for 3 inputs"):
+    with pytest.raises(ValueError, match="got 2 names for 3 inputs"):
         SparsityDisplay(np.zeros((3, 1)), [True], ["a", "b"])
 
 

@@ -99,7 +99,7 @@ def test_fits_that_had_to_be_tamed_are_not_told_to_iterate_more():
 
 
 def test_what_has_no_path_is_said():
-    with pytest.raises(ValueError, match="penalty is None"):
+    with pytest.raises(ValueError, match=r"penalty must be the name of a penalty.*got None"):
         regularization_path(group(penalty=None), X, Y)
     with pytest.raises(ValueError, match="L1"):
         regularization_path(group(penalty=L1(alpha=0.1)), X, Y)

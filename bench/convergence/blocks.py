@@ -97,13 +97,13 @@ def claims(curves: dict[int, Any], times: dict[tuple[int, int], dict[str, float]
     """Seconds are judged in the full study only."""
     ends = [np.mean([c["objective"][-1] for c in cs]) for cs in curves.values()]
     starts = [c["objective"][0] for cs in curves.values() for c in cs]
-    told = f"worst end {max(ends):.4f} of start {min(starts):.2f}"
-    found = [Claim("every number of blocks trains", told, bool(max(ends) < 0.35 * min(starts)))]
+    measured = f"worst end {max(ends):.4f} of start {min(starts):.2f}"
+    found = [Claim("every number of blocks trains", measured, bool(max(ends) < 0.35 * min(starts)))]
     most = max(curves)
     if not quick and (1, 1) in times and (most, 1) in times:
         whole, small = times[1, 1]["s"], times[most, 1]["s"]
-        told = f"{whole * 1e3:.1f} ms to {small * 1e3:.1f} ms"
-        found.append(Claim("smaller blocks cost less per iteration", told, small < whole))
+        measured = f"{whole * 1e3:.1f} ms to {small * 1e3:.1f} ms"
+        found.append(Claim("smaller blocks cost less per iteration", measured, small < whole))
     return found
 
 

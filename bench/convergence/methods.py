@@ -140,9 +140,9 @@ def line(
 
 def grids() -> str:
     """The grids in words."""
-    said = {name: {key: sorted({s[key] for s in grid}, key=str) for key in grid[0]} for name, grid in GRIDS.items()}
-    said["DGD"]["mu"] = ["0.01 / step", "0.1 / step"]
-    return "; ".join(f"{name} ({', '.join(f'{k} in {v}' for k, v in keys.items())})" for name, keys in said.items())
+    tried = {name: {key: sorted({s[key] for s in grid}, key=str) for key in grid[0]} for name, grid in GRIDS.items()}
+    tried["DGD"]["mu"] = ["0.01 / step", "0.1 / step"]
+    return "; ".join(f"{name} ({', '.join(f'{k} in {v}' for k, v in keys.items())})" for name, keys in tried.items())
 
 
 def _or_never(values: list[float | None], budget: int | None) -> str:

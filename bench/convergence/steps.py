@@ -49,7 +49,7 @@ def run(problem: Problem, algorithm: Algorithm, seed: int, mixing_rounds: str | 
     per_iteration = graph.mixing_rounds if mixing_rounds == "auto" else int(mixing_rounds)
     every = 1 if isinstance(algorithm, NEXT) else 5 // per_iteration or 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a step that is too long diverges, is tamed and says so
+        warnings.simplefilter("ignore")  # a step that is too long diverges, is stopped by the alarm, and warns
         result = algorithm.run(problem, network, max_iter=CAP // per_iteration, monitor_every=every, random_state=seed)
     return history(result, most=4000)
 
@@ -169,7 +169,7 @@ def main() -> None:
     note = (
         f"{facts}. Gap: (U - best) / best; beside it, an easier goal: {GAP} of the gap at the start. One number per "
         f"seed; times PL: median over seeds of the ratio. Best of 15 tracking settings: {tuned} for the first goal, "
-        f"{easier} for the second. A step that is too long is tamed by the alarm, which divides it by ten."
+        f"{easier} for the second. A step that is too long is corrected by the alarm, which divides it by ten."
     )
     write_table("convergence", "Rounds to a relative gap, planar arm", header, rows, note)
     figure(curves, best, tuned, facts)

@@ -14,7 +14,7 @@ from dnnext.problem import Problem
 
 
 def batch_grad(problem: Problem, w: np.ndarray, x: np.ndarray, target: np.ndarray, alpha: float) -> np.ndarray:
-    """The gradient of the mean loss over the batch plus alpha/2 |w|^2 (biases apart), (P,)."""
+    """The gradient of the mean loss over the batch plus alpha/2 |w|^2 (without biases), (P,)."""
     layers = problem.model.unpack(w)
     hidden = [x]
     for weight, bias in layers[:-1]:

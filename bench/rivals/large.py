@@ -73,12 +73,12 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
         f"at most {busy:.2f} cores meanwhile"
     )
     publish("f_large", "Large data: time to a score", header, rows, facts, picture(drawn), quick,
-            said(rows) + not_finished(missing))  # fmt: skip
+            summary(rows) + not_finished(missing))  # fmt: skip
     return claims
 
 
-def said(rows: list[list[Any]]) -> str:
-    """What the rows say: who was first."""
+def summary(rows: list[list[Any]]) -> str:
+    """A sentence about the rows: which tool was first."""
     words = [
         "Ours spreads the rows over ten agents that exchange weights; the rivals see all of them. Seconds exclude "
         "looking at the score; CPU seconds count all threads, waiting ones included."
@@ -100,21 +100,21 @@ class Contest:
         missing: list[str],
     ) -> None:  # fmt: skip
         self.name, self.fresh, self.path, self.missing = name, fresh, path, missing
-        self.told = {"score": score, "goal": goal, "hidden": HIDDEN, "seconds": SECONDS, **limits}
+        self.common = {"score": score, "goal": goal, "hidden": HIDDEN, "seconds": SECONDS, **limits}
         self.n_train = tables(name, most, path)
 
     def once(self, who: str, setting: dict[str, Any], what: str) -> Any:
         """One run: a result, a sentence where the peer is missing, None where it is not to be run now."""
         peer, threads = CONTESTANTS[who][0], 1 if what == "search" else THREADS
-        told = {**self.told, **setting, "what": what, "threads": threads}
+        given = {**self.common, **setting, "what": what, "threads": threads}
 
         def run() -> Any:
             with Others() as others:
-                result = environments.run(peer, CHILD, peer, str(self.path), json.dumps(told), timeout=900,
+                result = environments.run(peer, CHILD, peer, str(self.path), json.dumps(given), timeout=900,
                                           threads=threads)  # fmt: skip
             return result if isinstance(result, str) else {**result, "others": others.cores}
 
-        settings = {"set": self.name, "who": who, "rows": self.n_train, **told}
+        settings = {"set": self.name, "who": who, "rows": self.n_train, **given}
         words = f"{self.name}, {who}, {what}"
         return finished(words, lambda: kept("f", settings, run, self.fresh, clock=what == "clock"), self.missing)
 
@@ -131,7 +131,7 @@ class Contest:
 
     def rank(self, result: dict[str, Any]) -> tuple[float, float]:
         """CPU seconds to the goal, else the best score."""
-        reached = time_to(result["trace"], self.told["goal"])
+        reached = time_to(result["trace"], self.common["goal"])
         return (reached[1] if reached else np.inf, -max(s for _, _, s in result["trace"]))
 
 

@@ -41,7 +41,7 @@ def memory(what: str) -> float:
 
 
 class Trace:
-    """(seconds, CPU seconds, score) along a run; says when to stop."""
+    """(seconds, CPU seconds, score) along a run; decides when to stop."""
 
     def __init__(self, table: dict, settings: dict) -> None:
         self.x, self.y, self.settings = table["x_test"], table["y_test"], settings

@@ -1,4 +1,4 @@
-"""e. What talking is worth: agents alone, one-shot averages, federated averaging, decentralised, pooled; 15 sets.
+"""e. What messages are worth: agents alone, one-shot averages, federated averaging, decentralised, pooled; 15 sets.
 
 Ours is the estimator with its defaults (20 units, alpha 5/N, at most 200 iterations) and ten agents. The pooled rival
 is scikit-learn's MLP of the same architecture, its setting the best of a grid on validation rows of seed 0.
@@ -197,7 +197,7 @@ def fifteen_row(name: str, ours: dict[str, np.ndarray], rival: tuple[np.ndarray,
 
 def cured(numbers: dict[tuple[str, str], dict[str, np.ndarray]], seeds: range, most: int, fresh: bool) -> str:
     """Sentences on iid sets where averaged outputs of separate models win by more than 0.01: early stopping there."""
-    said = ""
+    sentences = ""
     for (name, how), n in numbers.items():
         if how != "iid" or n["one-shot outputs"].mean() - n["decentralised"].mean() < 0.01:
             continue
@@ -208,22 +208,22 @@ def cured(numbers: dict[tuple[str, str], dict[str, np.ndarray]], seeds: range, m
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 stopped.append(kept("e", settings, run, fresh)["score"])
-        said += (
+        sentences += (
             f" Where averages of separate models win by more than 0.01 on iid parts ({name}), the default alpha "
             f"over-fits and averaging regularises: early_stopping=True gives {mean_sd(stopped)} there."
         )
-    return said
+    return sentences
 
 
 def where_others_win(numbers: dict[tuple[str, str], dict[str, np.ndarray]]) -> str:
     """A sentence for every case in which less talking gave a better mean score."""
-    said = []
+    sentences = []
     for (name, how), n in numbers.items():
         mine = n["decentralised"].mean()
         better = [k for k in ("best alone", "one-shot weights", "one-shot outputs", "FedAvg") if n[k].mean() > mine]
         if better:
-            said.append(f"{name} ({how}): {', '.join(better)}")
-    return f" Better than decentralised by mean score: {'; '.join(said) or 'none'}."
+            sentences.append(f"{name} ({how}): {', '.join(better)}")
+    return f" Better than decentralised by mean score: {'; '.join(sentences) or 'none'}."
 
 
 def claims(table: list[list[Any]], numbers: dict[tuple[str, str], dict[str, np.ndarray]], quick: bool) -> list[Claim]:

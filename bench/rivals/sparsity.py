@@ -69,7 +69,7 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
         f"{HIDDEN} tanh units, defaults else (PL, 200 iterations); means over {len(folds)} stratified splits, the seed "
         "is the number of the split"
     )
-    notes = "Shares of exact zeros among coefs_ (biases apart) and of inputs with no weight at all: mean (sd)."
+    notes = "Shares of exact zeros among coefs_ (without biases) and of inputs with no weight at all: mean (sd)."
     notes += not_finished(list(dict.fromkeys(missing)))
     publish("b_sparsity", "Zeros against accuracy", header, rows, facts, picture(sets, numbers), quick, notes)
     return claims(numbers)

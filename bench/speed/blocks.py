@@ -4,7 +4,7 @@
 rows of a planar-arm regression, squared error with l2, for n_blocks in 1, 2, 4, 8, 64, P. Each setting runs in a
 process of its own, so that its peak memory is its own. Smaller blocks save work by themselves (only diagonal blocks are
 formed, and factored at cubic cost); what the second core adds is the ratio of one to two threads at the same n_blocks.
-Idle OpenMP threads sleep unless OMP_WAIT_POLICY says otherwise; with OMP_WAIT_POLICY=active they spin, which helps
+Idle OpenMP threads sleep unless OMP_WAIT_POLICY is set; with OMP_WAIT_POLICY=active they spin, which helps
 short regions on an otherwise idle machine. Results: bench/results/blocks.md and .png; with the latter, blocks-active.*.
 """
 

@@ -36,7 +36,7 @@ def graph_of(name, agents):
 
 
 def with_product(product, rows, rounds, spare):
-    """The rounds in NumPy: product(v) is C times v, an array that may be written to; spare: room for one more."""
+    """The rounds in NumPy: product(v) is C times v, an array that may be written to; spare: memory for one more."""
     before, now = None, rows
     for scale, shift, memory in rounds:
         after = product(now)

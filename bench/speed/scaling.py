@@ -1,7 +1,7 @@
 """The cost of growth: ``python -m bench.speed.scaling [--quick]``.
 
 Time per iteration of NEXT, fully (FL) and partially linearised (PL), against samples per agent, agents and parameters,
-and the slope of its logarithm over the larger half: 1 is linear. Theory says linear in samples and agents; in
+and the slope of its logarithm over the larger half: 1 is linear. In theory it is linear in samples and agents; in
 parameters too, for FL and for PL while an agent has fewer rows than parameters (the dual solver, rows^2 P). Mixing
 takes a fixed number of rounds, so that the graph's spectrum plays no part. One thread, and its CPU time: waiting for a
 core that others use does not count.

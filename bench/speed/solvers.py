@@ -1,4 +1,4 @@
-"""The choice of the solver held against measurement: every solver on a grid of shapes, beside what the model says.
+"""The choice of the solver measured: every solver on a grid of shapes, beside the prediction of the model.
 
 python -m bench.speed.solvers [--quick] [--dtype float32] [--save]
 

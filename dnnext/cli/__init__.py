@@ -33,7 +33,7 @@ TOPOLOGIES = (
     "barabasi_albert"
 )
 MIXING = "metropolis, max_degree, laplacian, or lazy_ before any of them"
-ACTIVATIONS = "tanh, logistic, relu, softplus, identity"
+ACTIVATIONS = "tanh, logistic, relu, softplus, square, identity"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors say what to write instead."""
+    """A parser whose errors suggest what to write instead."""
 
     def error(self, message):
         """Exit with code 2."""
@@ -103,7 +103,7 @@ def make_parser():
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = Parser(
         prog="dnnext",
-        description="Train neural networks over a graph of agents that keep their data and talk to neighbours only.",
+        description="Train neural networks over a graph of agents that keep their data and message neighbours only.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,7 +177,9 @@ def _add_columns(p):
         default=[],
         help="words, though they look like numbers",
     )
-    p.add_argument("--numeric", metavar="COLUMN", action="append", default=[], help="numbers, whatever they look like")
+    p.add_argument(
+        "--numeric", metavar="COLUMN", action="append", default=[], help="numbers, even if they look otherwise"
+    )
     p.add_argument("--index", metavar="COLUMN", help="the column that names the rows: no input")
     p.add_argument("--date", choices=("refuse", "drop"), default="refuse", help="columns of dates (default: refuse)")
     p.add_argument("--decimal", metavar="MARK", help="decimal mark, ',' or '.'; the other one groups thousands")
@@ -185,7 +187,7 @@ def _add_columns(p):
     p.add_argument("--encoding", metavar="NAME", help="of a text file, such as latin-1 (default: UTF-8)")
     p.add_argument("--max-categories", type=int, default=50, metavar="N", help="per text column (default: %(default)s)")
     p.add_argument("--impute", metavar="HOW", help="fill gaps: mean, median, most_frequent (default: refuse them)")
-    p.add_argument("--agent-column", metavar="COLUMN", help="the column that says which agent owns each row")
+    p.add_argument("--agent-column", metavar="COLUMN", help="the column with the owner of each row")
     p.add_argument("--test-fraction", type=float, default=0.25, help="rows kept to test on, 0 for none (default: 0.25)")
 
 
@@ -212,7 +214,7 @@ def _add_ranks(p):
     p.add_argument("--local-data", metavar="PATTERN", help="a file per rank, such as part-{rank}.csv, that stays there")
     p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
     p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")
-    p.add_argument("--checkpoint", metavar="DIR", help="write the run down there, see dnnext.resume")
+    p.add_argument("--checkpoint", metavar="DIR", help="save the run there, see dnnext.resume")
     p.add_argument("--checkpoint-every", type=int, default=20, metavar="N", help="iterations (default: %(default)s)")
 
 

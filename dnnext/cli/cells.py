@@ -1,9 +1,9 @@
 """What the cells of a column are: numbers, words, dates, or numbers written in a way that has to be named.
 
 # Design:
-#   `look` is the one place that decides. A cell is a plain number only if its ASCII letters say so: no digit of another
+#   `look` is the one place that decides. A cell is a plain number only by its ASCII letters: no digit of another
 #   script, no underscore. Numbers with a comma, a percent sign, a currency or blanks between digits are read only if
-#   --decimal says how, because "1,000" is a thousand to some and one to others. Digits with a leading zero are codes.
+#   --decimal states how, because "1,000" is a thousand to some and one to others. Digits with a leading zero are codes.
 #   Distinct cells are judged, not rows.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a", "<na>", "nat"})
-WORD_TOO = frozenset({"none"})  # a gap among numbers, a word among words: the basement a house has not
+WORD_TOO = frozenset({"none"})  # a gap among numbers, a word among words
 MOST_UNITS = 10  # "5 kg", "6 kg", ...: more of them are numbers, fewer may be classes
 EXACT = 2**53  # whole numbers beyond are not exact in float64
 
@@ -77,7 +77,7 @@ class Look:
 
     kind is "nothing", "numbers", "words", "dates", "mixed" (numbers and text), "infinite", "units" ("5 kg"), "near"
     (numbers with other letters, nearly each in one row only), "written"
-    (numbers that --decimal has to settle), or "mark" (numbers with the other decimal mark than --decimal says), or a
+    (numbers that --decimal has to settle), or "mark" (numbers with the other decimal mark than that of --decimal), or a
     type of Parquet that cannot be used. `gaps` (n,) bool. `numbers` maps cells to float64, `distinct` are
     the cells that are no gaps. `first`, `second`: rows to name in a sentence.
     """
@@ -108,9 +108,9 @@ def look(cells, rules, kind=None, forced=None):
     cells : ndarray of str (n,)
     rules : Rules
     kind : str or None
-        What the file says of it (Parquet); None judges the cells.
+        Its type in the file (Parquet); None decides by the cells.
     forced : {None, "words", "numbers"}
-        What the user says of it.
+        The kind that the user asks for.
     """
     distinct = list(dict.fromkeys(cells.tolist()))
     gap = {cell: rules.is_gap(cell) for cell in distinct}

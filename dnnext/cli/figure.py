@@ -20,7 +20,7 @@ def draw_run(history, path, title="", score_name="validation score", references=
     history : dict of ndarray
         `history_` of an estimator.
     path : str
-        Where to write; the ending says the format.
+        Where to write; the ending chooses the format.
     title : str
     score_name : str
     references : sequence of (str, float)
@@ -68,7 +68,7 @@ def _compare(ax, line, history, references):
         ax.axhline(value, color=color, ls=style, label=f"{name}: {value:.3f}")
     values = [*history["validation_score"][1:], *(value for _, value in references)]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    room = 0.1 * (high - low) + 1e-3
-    ax.set_ylim(low - room, high + room)
+    margin = 0.1 * (high - low) + 1e-3
+    ax.set_ylim(low - margin, high + margin)
     if references:
         ax.legend(loc="lower right")

@@ -73,6 +73,6 @@ def _version(name):
 
 
 def _kernel_facts(kernels):
-    """What the compiled kernels say of themselves."""
+    """What the compiled kernels report about themselves."""
     facts = kernels.info() if hasattr(kernels, "info") else {}
     return {str(name): value if not isinstance(value, np.ndarray) else value.tolist() for name, value in facts.items()}

@@ -9,7 +9,7 @@ MARK = "dnnext figure"  # inside every figure, so that another run may overwrite
 
 
 def check_places(args):
-    """What to say about --out; the files of --out, --plot and --checkpoint can be written.
+    """Notes about --out; the files of --out, --plot and --checkpoint can be written.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def check_places(args):
         _check_folder(args.checkpoint)
     if args.out.lower().endswith(".npz"):
         return []
-    return [f"{args.out} will be an npz file, whatever its name says; dnnext.load reads it"]
+    return [f"{args.out} will be an npz file in spite of its name; dnnext.load reads it"]
 
 
 def check_model(path, option):
@@ -38,7 +38,7 @@ def check_model(path, option):
             read_notes(path)
         except (ValueError, OSError):
             raise ValueError(
-                f"{option} {path} is there and is no model file of dnnext; it is not overwritten: choose another name."
+                f"{option} {path} exists and is no model file of dnnext; it is not overwritten: choose another name."
             ) from None
 
 
@@ -57,7 +57,7 @@ def check_figure(path, option):
             ours = MARK.encode() in file.read()
         if not ours:
             raise ValueError(
-                f"{option} {path} is there and is no figure of dnnext; it is not overwritten: choose another name."
+                f"{option} {path} exists and is no figure of dnnext; it is not overwritten: choose another name."
             )
 
 

@@ -64,9 +64,9 @@ def _per_class(model, X, y):
     width = max(len("class"), *(len(str(label)) for label in classes))
     print(f"  {'class':{width}s}  rows  found  right when predicted")
     for label in classes[:MOST_ROWS]:
-        true, said = y == label, predicted == label
-        hit = np.sum(true & said)
-        print(f"  {label!s:{width}s}  {true.sum():4d}  {_share(hit, true.sum())}  {_share(hit, said.sum())}")
+        true, guess = y == label, predicted == label
+        hit = np.sum(true & guess)
+        print(f"  {label!s:{width}s}  {true.sum():4d}  {_share(hit, true.sum())}  {_share(hit, guess.sum())}")
     if len(classes) > MOST_ROWS:
         print(f"  ... {len(classes) - MOST_ROWS} more classes")
 

@@ -26,7 +26,7 @@ class Speaker:
         many = f"{len(rows)} missing values (the first in" if len(rows) > 1 else "a missing value (in"
         word = next((cells[k] for k in rows if cells[k]), None)
         if word is not None and rules is not None:
-            remedy += f"; {word!r} counts as a gap, --missing says which words do"
+            remedy += f"; {word!r} counts as a gap; --missing lists the words that do"
         return [f"column {name!r} has {many} {self.table.place(rows[0])}); {remedy}."]
 
     def unusable(self, what, name, one, classes=False):
@@ -34,9 +34,9 @@ class Speaker:
         cells = self.table.column(name)
         first, second = self.cell(cells, one.first), self.cell(cells, one.second)
         if classes:
-            settle = "mend it, or say --task classification if these are names of classes"
+            settle = "correct it, or use --task classification if these are names of classes"
         else:
-            settle = "mend it, name it with --categorical, or leave it out (--drop)"
+            settle = "correct it, name it with --categorical, or leave it out (--drop)"
         if one.kind in ("numbers", "words"):
             return []
         if one.kind == "nothing":
@@ -49,7 +49,7 @@ class Speaker:
         if one.kind in ("written", "mark"):
             how = "some way" if self.local else how_written(cells[one.first])
             if one.kind == "mark":
-                return [f"{what} holds numbers with another decimal mark than --decimal says ({first}); {settle}."]
+                return [f"{what} holds numbers with another decimal mark than that of --decimal ({first}); {settle}."]
             return [
                 f"{what} holds text that stands for numbers, with {how} ({first}); read them by --decimal , (comma as "
                 f"the decimal mark) or --decimal . (comma between thousands), or {settle}."

@@ -48,7 +48,7 @@ class Table:
     unit : str
         "line" or "row".
     kinds : dict
-        What a Parquet file says of a column: "numbers", "words", "dates" or a type that cannot be used.
+        The type of a column in a Parquet file: "numbers", "words", "dates" or a type that cannot be used.
     """
 
     path: str
@@ -84,7 +84,7 @@ def read_table(path, encoding=None):
     path : str
         Compressed by gzip, bzip2, xz or zip, or not.
     encoding : str or None
-        None is UTF-8, or what a byte order mark says.
+        None is UTF-8, or the encoding of a byte order mark.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def read_table(path, encoding=None):
 
 
 def pandas_here():
-    """The module pandas; ValueError says how to get it."""
+    """The module pandas; ValueError explains how to install it."""
     try:
         import pandas
     except ImportError:
@@ -201,7 +201,7 @@ def _parse(shown, text):
 def _separator(text):
     """The separator that stands most often in the header, outside of quotes.
 
-    A header of one name says nothing: a comma below it is a decimal comma, unless R's quoted row labels stand there.
+    A header of one name has none: a comma below it is a decimal comma, unless R's quoted row labels stand there.
     """
     header, end = _counts(text, 0)
     if any(header.values()):

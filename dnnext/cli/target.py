@@ -40,7 +40,7 @@ def study(table, args, rules, speak):
     if one.kind == "words" and not words and (n > MOST_WORDS or 2 * n > max(len(one.gaps), 2 * 10)):
         shown = "" if speak.local else f" ({some(sorted(one.distinct))})"
         return [
-            f"{what} holds text, {n} different words in {len(one.gaps)} rows{shown}; say --task classification if "
+            f"{what} holds text, {n} different words in {len(one.gaps)} rows{shown}; use --task classification if "
             "these are classes."
         ], one
     if one.kind == "numbers" and args.task == "auto":
@@ -49,11 +49,11 @@ def study(table, args, rules, speak):
 
 
 def _numbers(what, one, speak):
-    """Problems of a target that is numbers where --task says nothing."""
+    """Problems of a target that is numbers, without --task."""
     wide = one.is_whole and any(abs(v) > EXACT for v in one.numbers.values()) and all(map(WHOLE.fullmatch, one.numbers))
     if wide and len(one.numbers) > MOST_CLASSES:
         return [
-            f"{what} holds text that looks like identifiers (whole numbers beyond 2**53); say --task classification if "
+            f"{what} holds text that looks like identifiers (whole numbers beyond 2**53); use --task classification if "
             "these are classes, --task regression if they are amounts."
         ]
     exact = [int(cell) if WHOLE.fullmatch(cell) else value for cell, value in one.numbers.items()]
@@ -62,7 +62,7 @@ def _numbers(what, one, speak):
         cells = [cell for cell, value in zip(one.numbers, exact, strict=True) if value == twice]
         shown = "in two ways" if speak.local else f"as {cells[0]!r} and as {cells[1]!r}"
         return [
-            f"{what} writes one number {shown}; mend it, or say --task regression, or --task classification if they "
+            f"{what} writes one number {shown}; correct it, or use --task regression, or --task classification if they "
             "are different classes."
         ]
     return []

@@ -22,7 +22,7 @@ from dnnext.runtime.engines import ENGINES, open_communicator
 
 
 def train(args):
-    """Train on a CSV or Parquet file, say how well, write the model and the figure."""
+    """Train on a CSV or Parquet file, report how well, write the model and the figure."""
     args = _with_config(args)
     if not args.target:
         raise ValueError("--target is missing: name the column to predict.")
@@ -246,7 +246,7 @@ def _number(text, option):
 
 
 def _with_config(args):
-    """The arguments, with those of the --config file below what the command line says."""
+    """The arguments, with those of the --config file below those of the command line."""
     if not args.config:
         return args
     try:

@@ -73,9 +73,11 @@ class ConvergenceDisplay:
         self.names = None if names is None else [str(name) for name in names]
         self.x, self.y, self.score_name = x, y, score_name
         if not self.histories:
-            raise ValueError("histories is empty; it must hold the history of at least one run.")
+            raise ValueError("histories must hold the history of at least one run, got none.")
         if self.names is not None and len(self.names) != len(self.histories):
-            raise ValueError(f"names has {len(self.names)} entries for {len(self.histories)} runs; give one for each.")
+            raise ValueError(
+                f"names must have one entry per run, got {len(self.names)} entries for {len(self.histories)} runs."
+            )
 
     @classmethod
     def from_estimator(cls, estimator, *, x="round", y="objective", name=None, ax=None, **kwargs):
@@ -302,8 +304,8 @@ def differences(estimators):
         return ()
     params = [estimator.get_params(deep=False) for estimator in estimators]
     shared = [key for key in params[0] if all(key in p for p in params)]
-    told = [key for key in shared if any(repr(p[key]) != repr(params[0][key]) for p in params)]
-    names = [", ".join(f"{key}={p[key]}" for key in told if key != "random_state") for p in params]
+    differ = [key for key in shared if any(repr(p[key]) != repr(params[0][key]) for p in params)]
+    names = [", ".join(f"{key}={p[key]}" for key in differ if key != "random_state") for p in params]
     numbered = [f"run {k}" for k in range(1, len(names) + 1)]
     return (
         names

@@ -1,4 +1,4 @@
-"""The house style: one column wide, eight-point type, colours that colour-blind readers can tell apart."""
+"""The common style: one column wide, eight-point type, colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 COLUMN = 3.5  # inches
 
-# Okabe and Ito's palette without its yellow, which is too pale on white; line styles tell runs apart in grey print
+# Okabe and Ito's palette without its yellow, which is too pale on white; line styles distinguish runs in grey print
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)))
 FAINT = "0.85"
@@ -48,7 +48,7 @@ def pyplot():
 
 @contextmanager
 def drawing(ax=None, n_panels=1, height=2.5, width=COLUMN, ratios=None):
-    """(figure, axes (n_panels,)) to draw on: the caller's axes, or a new figure in the house style.
+    """(figure, axes (n_panels,)) to draw on: the caller's axes, or a new figure in the common style.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the agents of a graph stand in a picture."""
+"""Positions of the agents of a graph in a picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def place(topology):
     if topology.name == "star":
         return np.concatenate([np.zeros((1, 2)), circle(n - 1)])
     if topology.name == "path":
-        return spread(circle(n + max(1, n // 6))[:n])  # a ring with a gap: a straight line leaves no room
+        return spread(circle(n + max(1, n // 6))[:n])  # a ring with a gap: a straight line would hide the links
     if topology.name == "grid" and n > 2:
         return lattice(n, int(topology.neighbours(0).max()))
     hops = csgraph.shortest_path(topology.adjacency.astype(float), directed=False, unweighted=True)

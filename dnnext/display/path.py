@@ -15,7 +15,7 @@ class RegularizationPathDisplay:
     ----------
     path : RegularizationPath
     score_name : str
-        What the score is; by default what the path says.
+        What the score is; by default that of the path.
 
     Attributes
     ----------

@@ -56,7 +56,9 @@ class SparsityDisplay:
         self.feature_names = [f"x{k}" for k in range(n)] if feature_names is None else [str(f) for f in feature_names]
         self.unit_name = unit_name
         if len(self.feature_names) != n:
-            raise ValueError(f"feature_names has {len(self.feature_names)} names for {n} inputs; give one for each.")
+            raise ValueError(
+                f"feature_names must have one name per input, got {len(self.feature_names)} names for {n} inputs."
+            )
 
     @classmethod
     def from_estimator(cls, estimator, *, feature_names=None, ax=None, **kwargs):

@@ -1,4 +1,4 @@
-"""A graph of agents: who talks to whom, how strongly, and any value the agents have."""
+"""A graph of agents: its links, their weights, and any value the agents have."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class TopologyDisplay:
         self.values = None if values is None else np.asarray(values)
         self.positions = place(self.graph) if positions is None else np.asarray(positions, dtype=float)
         if self.values is not None and self.values.shape != (n,):
-            raise ValueError(f"values has shape {self.values.shape}; it must hold one value per agent, shape ({n},).")
+            raise ValueError(f"values must have shape ({n},), one value per agent, got {self.values.shape}.")
         if self.positions.shape != (n, 2):
-            raise ValueError(f"positions has shape {self.positions.shape}; it must be ({n}, 2), one point per agent.")
+            raise ValueError(f"positions must have shape ({n}, 2), one point per agent, got {self.positions.shape}.")
 
     @classmethod
     def from_topology(cls, topology, *, values=None, value_name="", positions=None, ax=None, **kwargs):
@@ -104,7 +104,7 @@ class TopologyDisplay:
         X, y : array-like, optional
             Rows that 'score' is measured on.
         value_name : str, optional
-            What the values are; None says it by itself for the three names above.
+            What the values are; None: a default for the three names above.
         positions : array-like (A, 2), optional
             Where the agents stand.
         ax : Axes, optional
@@ -235,7 +235,7 @@ class TopologyDisplay:
 
         kinds, codes = np.unique([str(value) for value in self.values], return_inverse=True)
         if len(kinds) > LEGEND:
-            raise ValueError(f"values holds {len(kinds)} different texts; at most {LEGEND} can be told apart.")
+            raise ValueError(f"values must hold at most {LEGEND} different texts, got {len(kinds)} different texts.")
         table = np.array([to_rgba((*PALETTE, "#FFFFFF")[k]) for k in range(len(kinds))])
         colors = table[codes]
         self.nodes_ = self.ax_.scatter(*where, c=colors, **look)

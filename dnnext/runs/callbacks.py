@@ -164,7 +164,7 @@ class EarlyStopping:
     def __call__(self, state: State | None, metrics: Metrics) -> bool:
         """True once there was no progress for `patience` iterations."""
         if self.monitor not in metrics:
-            raise ValueError(f"monitor is {self.monitor!r}; this run measures {', '.join(metrics)}.")
+            raise ValueError(f"monitor must be one of {', '.join(metrics)}, got {self.monitor!r}.")
         value = metrics[self.monitor] if self.mode == "min" else -metrics[self.monitor]
         size = abs(self.best) if self.relative and np.isfinite(self.best) else 1.0
         if value < self.best - self.tol * size:
@@ -182,10 +182,10 @@ class EarlyStopping:
 
 
 class Progress:
-    """Show how the run gets on: a bar on a terminal, elsewhere every tenth iteration as a line.
+    """Show the progress of a run: a bar on a terminal, elsewhere every tenth iteration as a line.
 
     The bar is one line that is written anew, by rich where that is installed, else in plain letters. Under MPI the
-    first rank alone speaks.
+    first rank alone prints.
 
     Parameters
     ----------
@@ -212,21 +212,21 @@ class Progress:
     def __init__(self, total: int | None = None, file: TextIO | None = None, bar: bool | None = None) -> None:
         self.total, self.file, self.bar = total, file, bar
         self._last = total  # iteration of this run
-        self._speaks, self._shown, self._started = True, -1, time.perf_counter()
-        self._words: list[str] = []  # of a bar that stands on the terminal
+        self._prints, self._shown, self._started = True, -1, time.perf_counter()
+        self._words: list[str] = []  # of the bar on the terminal
         self._waiting, self._has_begun = "", False  # a line that is shown if no other follows
         self._drawn = -np.inf
 
     def begin(self, run: Run) -> None:
-        """Learn who speaks and how far the run goes."""
+        """Note whether this rank prints, and the number of iterations."""
         self._last = run.limits.max_iter if self.total is None else self.total
-        self._speaks, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
+        self._prints, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
         self._waiting, self._has_begun = "", False
 
     def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
         """Show the newest row, once, and more words if there are any."""
-        if not self._speaks or metrics["iteration"] == self._shown:
+        if not self._prints or metrics["iteration"] == self._shown:
             return
         self._shown = int(metrics["iteration"])
         out = self._out()
@@ -244,7 +244,7 @@ class Progress:
             self._draw()
 
     def end(self, run: Run, status: str) -> None:
-        """Leave the last row standing."""
+        """Keep the last row on the terminal."""
         if self._words:
             self._draw()
             print(file=self._out(), flush=True)
@@ -259,17 +259,17 @@ class Progress:
         return sys.stdout if self.bar is not None or sys.stdout.isatty() else sys.stderr
 
     def words(self, metrics: Metrics, *more: str) -> list[str]:
-        """What is told: the number of the iteration, three measures, more words, the time."""
-        told = [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
+        """The parts of a line: the number of the iteration, three measures, more words, the time."""
+        measures = [f"{name} {metrics[name]:.4g}" for name in ("objective", "stationarity", "disagreement")]
         number = f"iteration {int(metrics['iteration']):4d}/{self._last}"
-        return [number, *told, *more, f"{time.perf_counter() - self._started:.1f} s"]
+        return [number, *measures, *more, f"{time.perf_counter() - self._started:.1f} s"]
 
     def line(self, metrics: Metrics, *more: str) -> str:
         """``iteration   7/100  objective 0.42  stationarity 0.01  disagreement 1e-05  0.3 s``."""
         return "  ".join(self.words(metrics, *more))
 
     def _draw(self) -> None:
-        """The line of the bar, in place of the one before; what others print in between is left alone."""
+        """The line of the bar, in place of the one before; what others print in between is kept."""
         out = self._out()
         (number, *rest), text = self._words, ""
         for word in rest:

@@ -42,7 +42,7 @@ ConvergenceDisplay.from_estimators(runs, x="iteration")
 ConvergenceDisplay.from_estimators(runs, x="seconds")
 
 # %%
-# Threads change who computes, never what: the results are equal bit for bit.
+# Threads change which core computes, never the result: the numbers are equal bit for bit.
 
 four = NEXT(PartialLinearization(n_blocks=4, solver="primal"))
 one, all_cores = (

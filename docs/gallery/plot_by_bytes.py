@@ -3,8 +3,8 @@ Comparing algorithms by bytes
 =============================
 
 Between machines, messages cost more than arithmetic. Algorithms should then be compared by what they send. All of them
-run on the same data, graph and start here, and differ in one word. The rows are sorted by label before they are dealt
-out, so that most agents see one class only.
+run on the same data, graph and start here, and differ in one parameter. The rows are sorted by label before they are
+spread, so that most agents see one class only.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ runs = {
 }
 
 # %%
-# ``bytes`` counts what neighbours tell each other: directed links, times the row, times the rounds. It is the same on
+# ``bytes`` counts what neighbours send each other: directed links, times the row, times the rounds. It is the same on
 # every engine.
 
 best = min(model.history_["objective"].min() for model in runs.values())

@@ -3,7 +3,7 @@ Images on ten cameras
 =====================
 
 Ten cameras over a ring photograph digits; no image leaves its camera. Together they train a small convolution net, a
-chain of layers of which each knows its derivative and its adjoint.
+chain of layers, each with its derivative and its adjoint.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ shards = [(x[i:1000:10], np.eye(10)[y[i:1000:10]]) for i in range(10)]  # camera
 test = Rows.of(x[1000:])
 
 # %%
-# A chain leaves its ends open; `sized` closes them, and refuses layers that do not fit by name.
+# The numbers of inputs and outputs of a chain are set by `sized`, which refuses layers that do not fit by name.
 
 net = Chain([Conv2d(8, 3, activation="tanh"), AvgPool2d(2), Flatten(), Dense()]).sized((8, 8), 10)
 try:

@@ -44,7 +44,7 @@ print("words that each rank received:", {counted for _, counted, _ in results}, 
 # %%
 # The cube, and the words that a rank receives in a step of a large layer as ranks are added. On P ranks three
 # dimensions need of the order of P^(-2/3) of the words, two P^(-1/2); one dimension gains nothing. On few ranks, and
-# where the input has few rows, one dimension is as good: the table of ``python -m bench.tensor_parallel`` says where.
+# where the input has few rows, one dimension is as good: the table of ``python -m bench.tensor_parallel`` shows where.
 
 fig = plt.figure(figsize=(9, 3.8), layout="constrained")
 axis = fig.add_subplot(1, 2, 1, projection="3d", computed_zorder=False)

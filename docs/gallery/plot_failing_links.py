@@ -2,9 +2,9 @@
 Links that fail
 ===============
 
-In every round each link of a ring is down with some probability, both ways at once, and nobody knows beforehand. The
-weights of the surviving links are re-formed so that every round still averages exactly, and a `Schedule` says which
-links are up in round k, the same for everyone who asks.
+In every round each link of a ring is down with some probability, both ways at once, and no agent knows beforehand. The
+weights of the surviving links are re-formed so that every round still averages exactly, and a `Schedule` defines
+which links are up in round k, the same for all agents.
 """
 
 from sklearn.datasets import load_diabetes

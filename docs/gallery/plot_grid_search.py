@@ -2,8 +2,8 @@
 Grid search that respects the agents
 ====================================
 
-The estimators are scikit-learn estimators: they work in pipelines and searches. Who owns a row is metadata, and with
-routing switched on scikit-learn splits it along with the rows, so that every fold trains over the real owners.
+The estimators are scikit-learn estimators: they work in pipelines and searches. The owner of a row is metadata, and
+with routing switched on scikit-learn splits it along with the rows, so that every fold trains over the real owners.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ X, y = load_breast_cancer(return_X_y=True)
 owner = np.array(["clinic", "hospital", "practice"])[np.searchsorted([100, 400], np.arange(len(X)), side="right")]
 
 # %%
-# ``set_fit_request(agent=True)`` says that `fit` wants the column. Two folds at a time: joblib tells its workers how
-# many cores each may use, and the kernels obey.
+# ``set_fit_request(agent=True)`` passes the column to `fit`. Two folds are fitted at a time: joblib limits the
+# number of cores of its workers, and the kernels keep to it.
 
 sklearn.set_config(enable_metadata_routing=True)
 model = DecentralizedMLPClassifier((5,), max_iter=150, tol=1e-2, random_state=0).set_fit_request(agent=True)

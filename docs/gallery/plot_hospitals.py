@@ -4,7 +4,7 @@ Hospitals whose patients differ
 
 Five hospitals diagnose tumours. They may not pool their patients, and they do not see the same mix of them: one is a
 referral centre for malignant tumours, another screens healthy people. Each trains on what it has; then they train one
-network together, telling each other weights and gradient estimates only.
+network together, and send each other weights and gradient estimates only.
 """
 
 import warnings
@@ -19,8 +19,8 @@ X, y = load_breast_cancer(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=0, stratify=y)
 
 # %%
-# Who treats whom
-# ---------------
+# The hospitals
+# -------------
 # The share of malignant tumours (class 0) differs from hospital to hospital. ``site`` names the hospital of each row,
 # that is all `fit` needs.
 
@@ -55,7 +55,7 @@ display = TopologyDisplay.from_estimator(
 # %%
 # Alone
 # -----
-# The same network, trained by each hospital on its own patients, and by somebody who has them all.
+# The same network, trained by each hospital on its own patients, and on all patients in one place.
 
 
 def alone(rows):

@@ -2,9 +2,9 @@
 Lost, late and doubled messages
 ===============================
 
-Radios lose messages, one direction at a time, deliver some late and others twice, and a station may fall asleep for a
-while. `Faults` draws all of this from a seed. Two networks train on it all the same: `KnownLoss`, where both ends learn
-that a message was lost, and `RunningSums`, where nobody does and the next message repairs what the lost one took along.
+Radios lose messages, one direction at a time, deliver some late and others twice, and a station may be off for a
+while. `Faults` draws all of this from a seed. Two networks train on it all the same: `KnownLoss`, where both ends know
+that a message was lost, and `RunningSums`, where neither does and the next message repairs the loss.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ problem = Problem(model, SquaredError(), L2(alpha=1e-2), shards=shards)
 net = Topology.grid(2, 4)
 
 # %%
-# One message in five is lost, the others arrive up to two rounds late, every tenth twice, and agent 3 sleeps from round
+# One message in five is lost, the others arrive up to two rounds late, every tenth twice, and agent 3 is off from round
 # 20 to round 60.
 
 faults = Faults(loss=0.2, delay=2, duplicate=0.1, away={3: (20, 60)}, random_state=0)
@@ -45,4 +45,5 @@ ConvergenceDisplay.from_results(results, y=["objective", "disagreement"])
 
 # %%
 # The same seed gives the same faults, so that a run which went wrong can be run again. An agent that never comes back
-# takes its share of the tracked sum with it, which no weights can mend: the run then ends with an error that names it.
+# takes its share of the tracked sum with it, which no weights can repair: the run then ends with an error
+# that names it.

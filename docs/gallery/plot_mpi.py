@@ -2,12 +2,12 @@
 One rank per hospital, over MPI
 ===============================
 
-The same recipe, with the agents in processes of their own: each rank reads its own rows and nobody else's, and tells
-its neighbours weights and gradient estimates. The numbers are those of a run in one process, bit for bit.
+The same recipe, with the agents in processes of their own: each rank reads its own rows only, and sends its
+neighbours weights and gradient estimates. The numbers are those of a run in one process, bit for bit.
 
 Such a script is started with ``mpiexec -n 4 python -m mpi4py hospital.py``. The ``-m mpi4py`` matters: without it an
 exception on one rank leaves the others waiting for ever. This page writes the script into a temporary folder and starts
-it, if there is an MPI here; if not, it says what to install.
+it, if there is an MPI here; if not, it prints what to install.
 """
 
 import importlib.util
@@ -68,7 +68,7 @@ else:
         Path(folder, "hospital.py").write_text(SCRIPT)
         for rank, (own_x, own_y) in enumerate(parts):
             np.savez(Path(folder, f"part-{rank}.npz"), X=own_x, y=own_y)
-        # more ranks than cores, and root in a container, are refused by Open MPI unless it is told otherwise
+        # more ranks than cores, and root in a container, are refused by Open MPI without these variables
         allow = {
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -38,7 +38,7 @@ results = {
 ConvergenceDisplay.from_results(results, y=["objective", "stationarity"])
 
 # %%
-# The tracking invariant: the mean of the trackers is the mean of the local gradients, whatever the graph does.
+# The tracking invariant: the mean of the trackers is the mean of the local gradients, on every graph.
 
 result = results["NEXT, partial"]
 print(np.abs(result.y.mean(axis=0) - problem.grad(result.w).mean(axis=0)).max())

@@ -21,8 +21,8 @@ X, y = load_wine(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
 
 # %%
-# Stations that hear each other
-# -----------------------------
+# Stations in radio range
+# -----------------------
 # Two stations are linked if they stand close. `Topology` takes any symmetric adjacency matrix; Metropolis weights make
 # the averages doubly stochastic.
 

@@ -1,8 +1,8 @@
 """
-Tell the network what should not matter
-=======================================
+Derivatives that should be zero
+===============================
 
-A digit that moves by a fraction of a pixel is the same digit. The tangent term ``mu R`` says so: it punishes the
+A digit that moves by a fraction of a pixel is the same digit. The tangent term ``mu R`` penalises the
 derivative of the outputs along directions of the inputs, here shifts. With few rows per agent that is worth many rows.
 """
 
@@ -24,7 +24,7 @@ test, shifts = Rows.of(x[1000:]), ImageShifts()
 model = Chain([Flatten(), Dense(40, "tanh"), Dense()]).sized((8, 8), 10)
 
 # %%
-# An image, and the directions along which nothing should change.
+# An image, and the directions along which the outputs should not change.
 
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.2))
 for axis, image, title in zip(axes, [x[0], *shifts(x[:1])[:, 0]], ["a digit", "down", "to the right"], strict=True):

@@ -324,7 +324,7 @@ def test_what_is_ours_is_overwritten(here, capsys, ending):
     words = ["--out", "model.pkl", "--plot", f"run.{ending}", "--checkpoint", "run"]
     for _ in range(2):
         assert main(["train", "iris.csv", "--target", "kind", "--max-iter", "2", "--tol", "0", "--quiet", *words]) == 0
-    assert "model.pkl will be an npz file, whatever its name says" in capsys.readouterr().err
+    assert "model.pkl will be an npz file in spite of its name" in capsys.readouterr().err
     assert dnnext.load("model.pkl").n_agents_ == 8
 
 

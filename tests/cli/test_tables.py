@@ -130,7 +130,7 @@ def test_words_for_gaps_can_be_named(capsys):
     save({"a": A, "b": B, "y": [words[k % 3] for k in range(60)]})
     code, _, err = train(capsys, "y")
     assert code == 2
-    assert "'NA' counts as a gap, --missing says which words do" in err
+    assert "'NA' counts as a gap; --missing lists the words that do" in err
     assert train(capsys, "y", "--missing", "")[0] == 0
     assert dnnext.load("model.npz").classes_.tolist() == sorted(words)
     save({"a": [*A[:20], "-9", "unknown", *A[22:]], "y": Y})

@@ -373,7 +373,7 @@ def test_history_keeps_columns_of_ones_own():
 def test_mistakes_with_callbacks_are_sentences():
     with pytest.raises(ValueError, match="every must be a whole number"):
         Checkpoint("x", every=0)
-    with pytest.raises(ValueError, match="monitor is 'loss'; this run measures iteration"):
+    with pytest.raises(ValueError, match="monitor must be one of iteration"):
         NEXT().run(make_problem(), Network(RING), max_iter=2, callbacks=[EarlyStopping("loss")])
     with pytest.raises(ValueError, match="mode must be one of"):
         EarlyStopping(mode="down")

@@ -50,8 +50,8 @@ def paired(done: Done, method: str, gap: float) -> str:
     """Costs of the method over those of 'own', in the scenarios where both reached the gap."""
     both = [r for _, r in done if np.isfinite(needed(r, method, gap)) and np.isfinite(needed(r, "own", gap))]
     ratios = {w: [needed(r, method, gap, w) / needed(r, "own", gap, w) for r in both] for w in ("iteration", "round")}
-    told = ", ".join(f"{np.median(values):.2f} times the {what}s" for what, values in ratios.items() if values)
-    return f"gap {gap}: {told} ({len(both)} scenarios)"
+    measured = ", ".join(f"{np.median(values):.2f} times the {what}s" for what, values in ratios.items() if values)
+    return f"gap {gap}: {measured} ({len(both)} scenarios)"
 
 
 def cost_rows(done: Done) -> list[list[Any]]:

@@ -129,20 +129,20 @@ class Bench:
     def side_by_side(self, runs: dict[str, Any]) -> list[list[Any]]:
         """One row per run: agreement, milliseconds per iteration, how many times ours, what is to be reached."""
         n_agents, n_rows, inputs, hidden = self.shape
-        told = f"{self.name}: {n_agents} agents x {n_rows} rows, {inputs}-{hidden}-1, P = {self.problem.n_params}"
+        named = f"{self.name}: {n_agents} agents x {n_rows} rows, {inputs}-{hidden}-1, P = {self.problem.n_params}"
         reference = {"the pooled gradient": self.problem.grad(self.problem.model.init(0)).sum(axis=0)}
         rows, ours = [], None
         for name, (peer, _, _, against) in runs.items():
             result = self.peer(name, runs)
             if not isinstance(result, dict):
-                rows.append([told, name, result or "not run yet", None, None, None, None])
+                rows.append([named, name, result or "not run yet", None, None, None, None])
                 continue
             apart = difference(result["w"], reference[against]) if against in reference else None
             ours = result["ms"] if ours is None else ours
             reference.setdefault(name, np.array(result["w"]))
             ratio = result["ms"] / ours
             goal = REACH.get(self.name) if peer != "dnnext" else None
-            rows.append([told, name, result["version"], apart, result["ms"], ratio, reached(ratio, goal)])
+            rows.append([named, name, result["version"], apart, result["ms"], ratio, reached(ratio, goal)])
         return rows
 
     def to_a_goal(self, form: str, runs: dict[str, Any]) -> list[list[Any]]:
@@ -151,19 +151,19 @@ class Bench:
         if not isinstance(goal, dict):
             return []
         level = goal["objective"]
-        told = f"{self.name}, U = {level:.4g}"
-        rows = [[told, f"dnnext, tracking {form}, 1 round", *(goal[k] for k in ("iterations", "rounds", "mb", "s"))]]
+        named = f"{self.name}, U = {level:.4g}"
+        rows = [[named, f"dnnext, tracking {form}, 1 round", *(goal[k] for k in ("iterations", "rounds", "mb", "s"))]]
         for name, algorithm in (("FL, automatic", NEXT(FullLinearization())), ("PL, automatic", NEXT())):
             run = lambda a=algorithm: self.ours(a, "auto", level, 10 * self.n_iter)  # noqa: E731
             result = self.kept("goal", name, run)
             if isinstance(result, dict):
-                rows.append([told, f"dnnext, {name}", *(result[k] for k in ("iterations", "rounds", "mb", "s"))])
+                rows.append([named, f"dnnext, {name}", *(result[k] for k in ("iterations", "rounds", "mb", "s"))])
         for name, (peer, *_) in runs.items():
             if peer in ("dnnext", "sklearn"):
                 continue
             result = self.peer(name, runs)
             same = (*rows[0][2:5], result["seconds"]) if isinstance(result, dict) else (result, None, None, None)
-            rows.append([told, f"{name} (same iterates)", *same])
+            rows.append([named, f"{name} (same iterates)", *same])
         return rows
 
     def ours(self, algorithm: Any, rounds: Any, goal: float | None, most: int) -> dict[str, Any]:
@@ -213,11 +213,11 @@ def claims(rows: list[list[Any]]) -> list[Claim]:
     near = min(peers, key=lambda row: row[5])
     short = [row for row in peers if row[6] and "NO" in row[6]]
     missed = "; ".join(f"{row[1]}, {row[0].split(':')[0]}: {row[5]:.2f}" for row in short)
-    told = f"{near[1]} on {near[0].split(':')[0]}: {near[5]:.2f} times ours"
+    named = f"{near[1]} on {near[0].split(':')[0]}: {near[5]:.2f} times ours"
     return [
         Claim("all peers that could be installed agree with ours to 1e-10", f"largest {max(apart):.1e}",
               max(apart) <= 1e-10),
-        Claim("every peer takes longer per iteration", f"nearest {told}", near[5] > 1),
+        Claim("every peer takes longer per iteration", f"nearest {named}", near[5] > 1),
         Claim("every peer in one process takes 2.5 times as long on tiny and small, twice on medium shapes",
               f"less: {missed or 'none'}", not short),
     ]  # fmt: skip

@@ -36,7 +36,7 @@ def interpreter(peer: str) -> str | None:
 
 
 def install(peers: list[str]) -> None:
-    """Make the environments; a peer that cannot be installed is said and left out."""
+    """Make the environments; a peer that cannot be installed is printed and left out."""
     for peer in peers:
         home = folder() / peer
         python = shutil.which(PYTHONS[peer]) if peer in PYTHONS else sys.executable

@@ -1,7 +1,7 @@
 """decent-bench's ATC-Tracking (AGPL; used, not copied) with a NumPy cost.
 
 decent-bench asks for Python 3.13. In an environment of an older Python it runs once the type parameters in its sources
-are rewritten; that touches no algorithm, and the answer says so.
+are rewritten; that touches no algorithm, and the answer notes it.
 """
 
 import sys

@@ -105,7 +105,7 @@ def timed(function: Function, n: int) -> float:
 
 
 def measure(row: Row, children: dict[str, Child], seconds: float) -> dict[str, Any]:
-    """Medians of interleaved bursts, in seconds, per contender; who disagrees with us or is missing says so."""
+    """Medians of interleaved bursts, in seconds, per contender; a peer that disagrees or is missing is noted."""
     calls: dict[str, Function] = {"ours": row.ours, **{f"part: {name}": f for name, f in row.parts.items()}}
     for column, variants in row.here.items():
         calls |= {f"{column}: {name}": function for name, function in variants.items()}

@@ -1,6 +1,6 @@
 """Elementary functions through a layer that does little else: z -> phi(z), one input, 64 units, one output.
 
-There is no door to phi alone; peers get z itself, made before, and an output array, so that the row flatters them.
+There is no function for phi alone; peers get z itself, made before, and an output array, so that the row flatters them.
 """
 
 from collections.abc import Iterator
