@@ -10,7 +10,7 @@
  * (inputs x outputs), then the biases. `blocks` (n_blocks + 1) cuts 0 .. P - 1; block matrices are packed one after
  * another, S = sum_b P_b^2 numbers per agent.
  *
- * Laws. Nothing here allocates, prints or keeps state. `threads` changes who computes, never a bit of the result.
+ * Laws. Nothing here allocates, prints or keeps state. `threads` never changes a bit of the result.
  * BLAS and LAPACK come as function pointers and must run on the calling thread. `work` is dnn_*_work() bytes, aligned
  * to 64. Outputs come first and, unless stated otherwise, overlap nothing.
  */

@@ -88,7 +88,7 @@ static void forward_tiles(const tile_space *s, const dnn_mlp *mlp, const real *w
     }
 }
 
-/* sum_m c_m value_m, every fourth apart. */
+/* sum_m c_m value_m, in four partial sums. */
 static double weighted_sum(const double *value, const real *weight, int64_t n)
 {
     double sum[4] = {0};

@@ -74,7 +74,7 @@ static void row_change(double *disagreement, double *size, const void *before, c
             columns, factor))
 }
 
-/* One call of network_mix; `squares` (panels, n_rows, 2), or NULL if nobody asks. */
+/* One call of network_mix; `squares` (panels, n_rows, 2), or NULL if not wanted. */
 typedef struct {
     real *out;
     const real *rows;

@@ -132,7 +132,7 @@ static void decide(double *tau, double *beta, const row_sums *s, double received
     *beta = now;
 }
 
-/* What follows the gradient; parts that nobody asks for are NULL. */
+/* What follows the gradient; parts that are not wanted are NULL. */
 typedef struct {
     real *y;
     const real *grad, *grad_old; /* with squares: the tracker moves on */

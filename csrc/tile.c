@@ -12,7 +12,7 @@
 #define TILE_ROWS 4 /* 16 registers */
 #define TILE_VECTORS 3
 #else
-#define TILE_ROWS 4 /* 16 registers, products and sums apart */
+#define TILE_ROWS 4 /* 16 registers, products and sums separate */
 #define TILE_VECTORS 2
 #endif
 
@@ -162,7 +162,7 @@ static void lane_dots(
     }
 }
 
-/* One step of turn_block: runs of `half` lanes change places between rows that are `half` apart. */
+/* One step of turn_block: runs of `half` lanes change places between rows at distance `half`. */
 INLINE void swap_halves(vector v[LANES], const int half)
 {
     UNROLLED for (int r = 0; r < LANES; r++)

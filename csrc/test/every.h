@@ -179,7 +179,7 @@ static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in,
     for (int64_t k = 0; k < a * p; k++) diag[k] = in->tau[k / p];
     done = calloc((size_t)a, sizeof *done), out = malloc(params + 1);
     t->spd_solve(out, done, b, diag, in->net->v, a, in->cuts, 3, &NAME(blas), threads);
-    int sound = 1; /* what is left of a matrix that is not positive is nobody's business */
+    int sound = 1; /* what is left of a matrix that is not positive is not compared */
     for (int64_t i = 0; i < a; i++) sound = sound && done[i] == 0;
     sum = NAME(digest)(sum, done, (size_t)a * sizeof *done);
     sum = NAME(digest)(sum, out, sound ? params : 0);

@@ -110,8 +110,8 @@ class NEXT(Algorithm):
         self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
         if self.damping.mixes_numbers and not is_pre:
             raise ValueError(
-                f"tau was {tau!r}, a rule that mixes numbers of its own along: it needs order='pre'. Choose that, or "
-                "tau='auto'."
+                f"order must be 'pre' with tau={tau!r}, a rule that mixes numbers of its own, got {order!r}. Choose "
+                "that, or tau='auto'."
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
         self.step_size = StepSize(_auto_is(1.0, step), mu)

@@ -4,7 +4,7 @@
 # Either way one message per iteration carries everything. "post" is the order of the papers: mix, then take the
 # gradient at the mixed weights; the tracker lacks the newest innovation of the others until the next message. "pre"
 # takes the gradient at the own new point first, so that what is mixed is already the newest. It is right where all
-# models nearly agree (shared curvature), and wrong with own curvature, whose points lie far apart before mixing.
+# models nearly agree (shared curvature), and wrong with own curvature, whose points differ much before mixing.
 """
 
 from __future__ import annotations

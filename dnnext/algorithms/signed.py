@@ -1,4 +1,4 @@
-"""The signed rule for tau: where everyone's curvature is shared, the misfit has a sign, and less damping is needed.
+"""The signed rule for tau: where all agents share one curvature, the misfit has a sign, and less damping is needed.
 
 # Design
 # The secant rule takes the norm of what a model missed, which is large however right the model is along its own step.

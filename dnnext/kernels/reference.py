@@ -9,7 +9,7 @@ Conventions shared by every kernel
     activation, loss: the integer codes below; float64 or float32 throughout, `value` always float64
     blocks (n_blocks + 1,): boundaries that cut 0 : P into contiguous blocks; block matrices are packed one after
     another, so a row of a block-diagonal matrix set has sum_b P_b^2 numbers
-    n_threads changes who computes, never what: results are equal bit for bit
+    n_threads never changes a result: all are equal bit for bit
 """
 
 from collections.abc import Iterator, Sequence

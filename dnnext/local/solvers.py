@@ -3,7 +3,7 @@
 # Design
 # `primal` forms B (see subproblem.py) in a bounded workspace, `dual` solves in the space of rows, `cg` and `fista`
 # touch B through products with J only; choice.py states which is cheapest. An agent stops on its own numbers alone and
-# then stands still: what it computes must not depend on who shares its process.
+# then stands still: what it computes must not depend on the other agents of its process.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def primal(sub: Subproblem, out: Array) -> None:
     """B formed and factored (l2), or formed and descended on (other penalties), a bounded group of agents at a time."""
     problem, penalty, centre = sub.problem, sub.problem.penalty, sub.centre
     assert centre is not None
-    room: Array | None = None  # of the first group, the largest: later ones use it again
+    buffer: Array | None = None  # of the first group, the largest: later ones use it again
     for agents in problem.agent_groups(sub.block_numbers):
-        b = sub.matrices(agents, room)
-        room = b if room is None else room
+        b = sub.matrices(agents, buffer)
+        buffer = b if buffer is None else buffer
         if penalty.quadratic is not None:
             _cholesky(sub, agents, b, out[agents])
         elif "terms" in penalty.offers:

@@ -66,9 +66,9 @@ class Subproblem:
         image = self.problem.gauss_newton_product(self.w, self.root, v, self.blocks)
         return image if self.correction is None else (image + self.correction.product(v)).astype(v.dtype)
 
-    def matrices(self, agents: slice, room: Array | None = None) -> Array:
-        """The diagonal blocks of B_i of some agents, packed, corrected; in `room`, if given, which has rows enough."""
-        out = None if room is None else room[: agents.stop - agents.start]
+    def matrices(self, agents: slice, buffer: Array | None = None) -> Array:
+        """The diagonal blocks of B_i of some agents, packed, corrected; in `buffer` if given, which has enough rows."""
+        out = None if buffer is None else buffer[: agents.stop - agents.start]
         b = self.problem.gauss_newton(self.w, self.root, self.blocks, agents, out)
         if self.correction is not None:
             self.correction.amend(b, agents)

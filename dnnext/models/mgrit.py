@@ -118,7 +118,7 @@ class MGRIT:
         self.comm, self.backwards, self.n_evaluations = comm, backwards, 0
         self.size: int = 1 if comm is None else comm.size
         own: int = 0 if comm is None else comm.rank
-        self.rank = self.size - 1 - own if backwards else own  # in the order of the recursion
+        self.place = self.size - 1 - own if backwards else own  # in the order of the recursion
         self.levels = self._levels()
         first = self.levels[0].first
         self.own = slice(first, first + self.levels[0].n_steps + 1)
@@ -162,7 +162,7 @@ class MGRIT:
                 f"comm must have at most {coarsest} ranks, one for each step of the coarsest level, got {self.size}; "
                 "choose fewer ranks, a smaller max_levels or a larger min_coarse."
             )
-        edges = [coarsest * r // self.size for r in self._ranks(self.rank, self.rank + 1)]
+        edges = [coarsest * r // self.size for r in self._ranks(self.place, self.place + 1)]
         if self.backwards:
             edges = [coarsest - edge for edge in edges]
         levels = []
@@ -260,12 +260,12 @@ class MGRIT:
 
     def _send(self, u: Array) -> None:
         """The last point to the next rank, if there is one."""
-        if self.rank < self.size - 1:
+        if self.place < self.size - 1:
             self.comm.send(u[-1], self.comm.rank + (-1 if self.backwards else 1))
 
     def _receive(self, u: Array) -> None:
         """The first point from the rank before, if there is one."""
-        if self.rank > 0:
+        if self.place > 0:
             self.comm.receive(u[0], self.comm.rank - (-1 if self.backwards else 1))
 
     def _by_steps(self, k: NDArray[np.int64], u: Array, apart: int, stride: int, g: Array | None) -> None:

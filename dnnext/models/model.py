@@ -1,8 +1,8 @@
 """What a model must offer: a function ``f(w; x)`` of one flat row of weights per agent, and its derivatives.
 
 # Design
-# Whatever a model can do besides `Model` stands in its `offers`, and whoever wants it calls `require` first: one
-# sentence says what is missing and who needs it. Nothing asks which class a model is.
+# Whatever a model can do besides `Model` stands in its `offers`, and `require` checks it before use: one
+# sentence says what is missing and what needs it. Nothing asks which class a model is.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     offsets : (n + 1,) int64
         Of n agents, from 0 to M.
     n_threads : int
-        Threads of the kernels; they change who computes, never what.
+        Threads of the kernels; their number never changes a result.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def require(name: str, needs: Iterable[str], model: Model) -> None:
     Raises
     ------
     ValueError
-        In one sentence: who needs what, and what the model offers.
+        In one sentence: what needs it, and what the model offers.
     """
     missing = [need for need in needs if need not in model.offers]
     if missing:

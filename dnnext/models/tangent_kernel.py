@@ -30,7 +30,7 @@ class NeuralTangentKernel(Parameters):
     w0 : (P,) array
         One row of its weights; its precision is the precision of the kernel.
     n_threads : int, default=1
-        They change who computes, never what.
+        Their number never changes a result.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Who talks to whom: graphs, mixing weights, schedules, and the mixing itself."""
+"""Which agents exchange messages: graphs, mixing weights, schedules, and the mixing itself."""
 
 from dnnext.network.faults import Faults
 from dnnext.network.known_loss import KnownLoss

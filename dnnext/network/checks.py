@@ -1,4 +1,4 @@
-"""What a graph and a mixing matrix must be, said as sentences."""
+"""What a graph and a mixing matrix must be; errors are sentences."""
 
 from typing import Any
 

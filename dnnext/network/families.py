@@ -30,7 +30,7 @@ class Families:
 
     @classmethod
     def path(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """A line: agent i hears i - 1 and i + 1.
+        """A line: agent i receives from i - 1 and i + 1.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Families:
 
     @classmethod
     def ring(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """A circle: agent i hears i - 1 and i + 1 modulo A.
+        """A circle: agent i receives from i - 1 and i + 1 modulo A.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Families:
 
     @classmethod
     def grid(cls, rows: int, cols: int | None = None, *, periodic: bool = False, weights: Any = "metropolis") -> Self:
-        """rows x cols agents, each hears the ones beside, above and below; with one number, the most square grid.
+        """rows x cols agents, each linked to those beside, above and below; with one number, the most square grid.
 
         A prime number of agents gives a single line. `periodic` joins opposite borders (a torus).
 
@@ -117,7 +117,7 @@ class Families:
 
     @classmethod
     def star(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """Agent 0 hears everyone, everyone hears agent 0.
+        """Agent 0 receives from all others, the others from agent 0.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class Families:
 
     @classmethod
     def complete(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """Everyone hears everyone; Metropolis weights then average exactly in one round.
+        """Every agent receives from all others; Metropolis weights then average exactly in one round.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Families:
 
     @classmethod
     def hypercube(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """Agents whose numbers differ in one bit hear each other; n_agents is a power of two.
+        """Agents whose numbers differ in one bit are linked; n_agents is a power of two.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class Families:
 
     @classmethod
     def exponential(cls, n_agents: int, *, weights: Any = "metropolis") -> Self:
-        """Agent i hears i - 2^k and i + 2^k modulo A for every k: few hops at degree about 2 log2 A.
+        """Agent i receives from i - 2^k and i + 2^k modulo A for every k: few hops at degree about 2 log2 A.
 
         Parameters
         ----------

@@ -3,11 +3,11 @@
 Design
 ------
 `Faults` says what goes wrong in which round and nothing else; like a schedule it has no state, so any run sees the same
-round k, on any rank. Two networks train on it all the same, and a recipe cannot tell either from a `Network`:
+round k, on any rank. Two networks train on it all the same, and for a recipe both look like a `Network`:
 
 * `KnownLoss` (known_loss.py): both ends know that a message was lost (an acknowledgement is missing), so the link
   counts as down for this round and the weights are re-formed: doubly stochastic, so ``mean y = mean grad`` holds.
-* `RunningSums` (running_sums.py): nobody reports a loss. An agent does not send its share of y but the *total* of all
+* `RunningSums` (running_sums.py): a loss is not reported. An agent does not send its share of y but the *total* of all
   shares it ever gave to this neighbour; the receiver takes the difference to the total it knew.
 
 An agent that is away neither sends nor receives nor moves. One that is silent for too long takes its share of the sum
@@ -99,7 +99,7 @@ class Faults:
 
 
 class FaultyNetwork(Network):
-    """What both answers share: who stands still, and who has been silent for too long.
+    """What both answers share: which agents are away, and which have been silent for too long.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class FaultyNetwork(Network):
         if not isinstance(faults, Faults):
             raise ValueError(f"faults must be a Faults object, got {type(faults).__name__}.")
         if max(faults.away, default=0) >= topology.n_agents:
-            raise ValueError(f"away names agent {max(faults.away)}, but there are {topology.n_agents} agents.")
+            raise ValueError(f"away must hold agents below {topology.n_agents}, got {max(faults.away)}.")
 
     def _begin(self, faults: Faults, patience: int) -> None:
         self.faults, self.patience = faults, _checks.check_count("patience", patience)
@@ -132,7 +132,7 @@ class FaultyNetwork(Network):
         self._start, self._seen = self.round, np.full(self.n_agents, self.round - 1)
 
     def snapshot(self) -> MixerState:
-        """What `restore` needs: counts, the last weights, and when every agent was last heard from."""
+        """What `restore` needs: counts, last weights, and the round of the last message received from each agent."""
         state = super().snapshot()
         if self._w is not None:
             state.agents["w"] = self._w.copy()
@@ -157,7 +157,7 @@ class FaultyNetwork(Network):
         return flags[self.runtime.agents.start : self.runtime.agents.stop]
 
     def _check_silence(self) -> None:
-        """AgentsLost if nobody has received a message of an agent for too long; every rank comes to the same end."""
+        """AgentsLost if no message of an agent has been received for too long; all ranks raise it together."""
         silent = np.flatnonzero(self.round - self._seen > self.patience)
         if len(silent) and self.n_agents > 1:
             raise AgentsLost(

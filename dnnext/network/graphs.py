@@ -98,13 +98,13 @@ def star(n: int) -> Edges:
 
 
 def complete(n: int) -> Edges:
-    """Everyone hears everyone."""
+    """Every agent is linked to all others."""
     low, high = np.triu_indices(n, 1)
     return _pairs(low, high)
 
 
 def hypercube(n: int) -> Edges:
-    """Agents whose numbers differ in one bit; n is a power of two."""
+    """Links between agents whose numbers differ in one bit; n is a power of two."""
     i = np.arange(n)
     parts = [_pairs(i, i ^ (1 << b)) for b in range(n.bit_length() - 1)]
     return np.concatenate(parts) if parts else path(1)

@@ -2,9 +2,9 @@
 
 Design
 ------
-A result belongs to the caller: its buffer is used again only when nobody else refers to it any more, which the
-interpreter counts anyway. So nothing is allocated in a run that keeps a few results, and nothing is ever overwritten
-that somebody still holds. The Chebyshev recursion needs two buffers, because the kernel may write v_(k+1) over v_(k-1).
+A result belongs to the caller: its buffer is used again only when nothing else refers to it any more, which the
+interpreter counts anyway. So nothing is allocated in a run that keeps a few results, and nothing that is still
+in use is overwritten. The Chebyshev recursion needs two buffers, because the kernel may write v_(k+1) over v_(k-1).
 Without ghosts the first round reads the caller's array in place.
 """
 
@@ -42,7 +42,7 @@ class Lane:
     Parameters
     ----------
     n_local, n_ghost, width : int
-        Rows held here, ghost rows to make room for, and numbers in a row.
+        Local rows, ghost rows, and numbers in a row.
     dtype : dtype
     """
 
@@ -55,7 +55,7 @@ class Lane:
         self.rows = self.local = self.before = NONE
 
     def take(self) -> Array:
-        """A buffer (n_local + n_ghost, width) that nobody refers to."""
+        """A buffer (n_local + n_ghost, width) without other references."""
         for k in range(len(self._pool)):
             if _holders(self._pool, k) == ALONE:
                 return self._pool[k]
@@ -96,7 +96,7 @@ class Lane:
         return result
 
     def finish_later(self) -> Array:
-        """The buffer (n_local, P) of a result that somebody else computes from x, without ghosts."""
+        """The buffer (n_local, P) of a result that the caller computes from x, without ghosts."""
         result = self._turns[0]
         self.release()
         return result

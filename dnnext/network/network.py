@@ -64,7 +64,7 @@ class Network:
     runtime : Runtime, optional
         Where the agents live; default: all in this process.
     n_threads : int
-        Threads of the mixing kernel; they change who computes, never what.
+        Threads of the mixing kernel; their number never changes a result.
 
     Attributes
     ----------

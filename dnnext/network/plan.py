@@ -1,4 +1,4 @@
-"""One round as one rank sees it: its rows of C over ``local | ghost`` rows, and who sends what to whom.
+"""One round as one rank sees it: its rows of C over ``local | ghost`` rows, and what it sends and receives.
 
 The entries of a row keep ascending *global* order whatever their place in ``local | ghost``, so every split of the
 agents into blocks adds the same numbers in the same order.

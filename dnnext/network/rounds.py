@@ -14,7 +14,7 @@ __all__ = ["PLAIN", "FixedRounds", "Rounds", "ScheduledRounds"]
 Rounds = Sequence[tuple[LocalMixing, Coefficients]]
 
 PLAIN = Coefficients(1.0, 0.0, 0.0)
-CAP = 100  # rounds per agent after which a schedule is said not to contract
+CAP = 100  # rounds per agent after which a schedule counts as not contracting
 
 
 class FixedRounds:

@@ -203,13 +203,13 @@ def edge_parts(topology: Topology, n_parts: int) -> list[Topology]:
 
 
 def one_peer(n: int) -> list[Topology]:
-    """Round k of ceil(log2 n): partner ``i XOR 2^k`` if n is a power of two, else agent i hears ``i - 2^k`` mod n."""
+    """Round k of ceil(log2 n): partner ``i XOR 2^k`` if n is a power of two, else agent i receives from ``i - 2^k``."""
     if n == 1:
         return [Topology.complete(1)]
     i, exact = np.arange(n), n & (n - 1) == 0
     rounds = []
     for b in range((n - 1).bit_length()):
-        heard = i ^ (1 << b) if exact else (i - (1 << b)) % n
-        half = sp.coo_array((np.full(2 * n, 0.5), (np.r_[i, i], np.r_[i, heard])), shape=(n, n))
+        sender = i ^ (1 << b) if exact else (i - (1 << b)) % n
+        half = sp.coo_array((np.full(2 * n, 0.5), (np.r_[i, i], np.r_[i, sender])), shape=(n, n))
         rounds.append(Topology.from_mixing(half, name=f"one-peer exponential, hop {1 << b}"))
     return rounds

@@ -1,11 +1,11 @@
-"""Loss that nobody reports: agents send running totals, so that the next message repairs a lost one.
+"""Loss that is not reported: agents send running totals, so that the next message repairs a lost one.
 
 Design
 ------
 What belongs to a link (totals sent and received, messages that are late) is kept by the rank of the receiving agent:
 ranks exchange rows in every round, and what is lost or late on the way is drawn from the seed where it arrives. So
 every split of the agents computes the same numbers. Which messages arrive where is public and needs no numbers of the
-agents: every rank follows it for all links (8 bytes per link), so all agree on who has been silent for too long.
+agents: every rank follows it for all links (8 bytes per link), so all agree which agents are silent for too long.
 """
 
 from typing import Any, NamedTuple, Self
@@ -37,7 +37,7 @@ class _Sent(NamedTuple):
 
 
 class RunningSums(FaultyNetwork):
-    """Loss that nobody reports: agents send running totals, so that the next message repairs a lost one.
+    """Loss that is not reported: agents send running totals, so that the next message repairs a lost one.
 
     Per round, with the doubly stochastic C of the topology, mass ``m_i`` (n + 1 numbers: y_i phi_i and phi_i) and the
     totals ``s_ij`` sent to and ``r_ij`` received from a neighbour,

@@ -117,10 +117,10 @@ class Schedule:
 
     @classmethod
     def one_peer_exponential(cls, n_agents: int) -> Self:
-        """One message per agent and round; after ``ceil(log2 A)`` rounds everyone has heard of everyone.
+        """One message per agent and round; ``ceil(log2 A)`` rounds carry numbers from each agent to all.
 
         If A is a power of two, agent i and agent ``i XOR 2^(k mod log2 A)`` take their mean (the undirected form):
-        log2 A rounds average exactly. Otherwise agent i hears ``i - 2^(k mod ceil(log2 A))`` modulo A,
+        log2 A rounds average exactly. Otherwise agent i receives from ``i - 2^(k mod ceil(log2 A))`` modulo A,
         ``C = (I + P) / 2`` with a cyclic permutation P: messages go one way, yet C is doubly stochastic, which is all
         that the method needs.
 

@@ -75,7 +75,7 @@ def _sparse_ends(matrix: sp.csr_array, shift: float, middle: float) -> tuple[flo
 
 
 def _clustered_ends(matrix: sp.csr_array, constant: float) -> tuple[float, float]:
-    """Lanczos on inverses shifted to just outside of each end, where eigenvalues lie too close to be told apart.
+    """Lanczos on inverses shifted to just outside of each end, where eigenvalues are too close for plain Lanczos.
 
     That happens on long and flat graphs (rings, grids), whose sparse factors are small.
     """

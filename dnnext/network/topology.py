@@ -163,7 +163,7 @@ class Topology(Families):
 
     @property
     def n_messages(self) -> int:
-        """Rows sent in one round: directed pairs (i hears j), that is stored c_ij besides the diagonal."""
+        """Rows sent in one round: directed pairs (i receives from j), that is stored c_ij besides the diagonal."""
         return len(self.mixing.indices) - self.n_agents
 
     @property

@@ -1,7 +1,7 @@
 """Mixing weights: adjacency -> doubly stochastic CSR matrix C = [c_ij] that fits the graph.
 
 Rows are in ascending global column order, the diagonal is stored, and off-diagonal entries are the messages: agent i
-hears agent j when c_ij is stored. A rule of your own is one function ``adjacency -> CSR``, or just a matrix.
+receives from agent j when c_ij is stored. A rule of your own is one function ``adjacency -> CSR``, or just a matrix.
 """
 
 from collections.abc import Callable

@@ -56,7 +56,7 @@ class Problem:
     runtime : Runtime, optional
         Where the agents live; all of them here by default.
     n_threads : int, default=1
-        Threads of the kernels; they change who computes, never what.
+        Threads of the kernels; their number never changes a result.
     dtype : {"float64", "float32"}, default="float64"
         Precision of data and iterates; losses are added up in float64.
     tangents : Tangents or None

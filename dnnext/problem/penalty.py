@@ -69,7 +69,7 @@ class Penalty(Parameters, ABC):
         dtype : {float64, float32}
             Precision of the iterates, and of the arrays the kernels get.
         n_threads : int
-            Threads of `prox`; they change who computes, never what.
+            Threads of `prox`; their number never changes a result.
         """
         if not isinstance(layout, Layout):
             raise ValueError(f"layout must be a Layout (model.layout), got {layout!r}.")

@@ -25,7 +25,7 @@ MEASURED = "measure."  # names in a state's memory, (n_local,), that become colu
 COUNTS = ("iteration", "round", "bytes", "bytes_wire")
 
 
-class History:
+class Measures:
     """Rows of measures, in order; `arrays` turns them into a dict of equal-length arrays."""
 
     def __init__(self, columns: dict[str, Array] | None = None) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
 from dnnext.runs.alarm import Alarm
-from dnnext.runs.history import History, mean_over_agents, measure
+from dnnext.runs.history import Measures, mean_over_agents, measure
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.result import Callback, Limits, Result
 from dnnext.runs.snapshot import Snapshot
@@ -68,7 +68,7 @@ class Run:
         self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
         self.named = name_callbacks(callbacks)
         self.alarm = Alarm(problem, s)
-        self.history = History()
+        self.history = Measures()
         self.best: Best | None = None
         self.seconds = 0.0
         self.iteration = s.t  # that is under way
@@ -172,7 +172,7 @@ class Run:
 
     def vote(self, raised: Array, late: bool, asked: bool, before: Snapshot | None) -> Vote:
         """What happened to any agent, the same answer on every rank."""
-        if before is None:  # nobody else to ask, no message to refuse
+        if before is None:  # one rank: no vote, no message to refuse
             return Vote(int(raised.argmax()) if raised.any() else None, late, asked)
         agents, refused = self.network.runtime.agents, self.network.refused
         votes = np.zeros((len(agents), 6))
@@ -240,7 +240,7 @@ class Run:
             if safer is None:
                 raise ValueError(f"the run had gone on with a safer recipe, which {self.recipe!r} does not have.")
             self.recipe = safer
-        self.history = History(saved.below("history").shared)
+        self.history = Measures(saved.below("history").shared)
         if "best.w" in saved.shared:
             self.best = Best(
                 float(saved.shared["best.objective"]), np.array(saved.shared["best.w"]),

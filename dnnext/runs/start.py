@@ -34,7 +34,7 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
         raise ValueError("w0 must hold finite numbers, got NaN or infinite ones.")
     if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
         raise ValueError(
-            "w0 had only zero weights, an exact saddle: hidden units that are all alike stay alike. "
+            "w0 must not have zero weights only, an exact saddle: hidden units that are all alike stay alike. "
             "Choose random weights."
         )
     if not np.isfinite(problem.penalty.value(np.ravel(w0[:1]) if w0.ndim == 2 else w0)):

@@ -48,7 +48,7 @@ class State:
     mixed : (n_local, k) or None
         Numbers of the rule for tau, mixed with the last message.
     w_old, y_old, spare : (n_local, P)
-        Weights and tracker of the iteration before; room for the next gradient.
+        Weights and tracker of the iteration before; a buffer for the next gradient.
     n_threads : int
         Threads of the kernels.
     memory : dict of arrays (n_local, ...)

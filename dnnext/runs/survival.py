@@ -28,7 +28,7 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     Raises
     ------
     AgentsLost
-        If the graph changes from round to round, or falls apart without them.
+        If the graph changes from round to round, or is not connected without them.
     """
     network, runtime, s = run.network, run.network.runtime.survivors(), run.s
     if type(network) is not Network or network.schedule is not None:
@@ -45,7 +45,7 @@ def go_on_without(run: Run, loss: AgentsLost) -> None:
     most = runtime.max_agents(np.tile(counts, (problem.n_local, 1)))
     s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)
     for column in run.history.rows.values():
-        del column[-n_rows:]  # rows that not everyone has
+        del column[-n_rows:]  # rows that some ranks lack
     s.restart(problem, s.w, s.tau, run.recipe.oracle)
     run.alarm, run.best, run.is_whole = Alarm(problem, s), None, True
     run.agents = run.agents[kept]

@@ -189,7 +189,7 @@ class Runtime:
             Row i of all arrays together is ONE message row, ``[z_i | y_i | scalars_i]``. An array may end at n_local if
             n_ghost is 0.
         plan : ExchangePlan
-            Who sends which rows to whom.
+            Which rows go to and come from each rank.
         """
         if not self.is_distributed:
             return

@@ -67,7 +67,7 @@ def check_bounds(bounds: Any, n_agents: int, n_ranks: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ExchangePlan:
-    """Who sends which rows to whom in one round, seen from one rank.
+    """Which rows one rank sends to and receives from each other rank in one round.
 
     Attributes
     ----------

@@ -159,7 +159,7 @@ class Communicator(ABC):
         if kind is None:  # else the others may be waiting elsewhere
             self.close()
 
-    # What everyone may call
+    # What all may call
 
     def exchange(self, out: Messages, into: Messages) -> None:
         """One message to and from every peer: pairs of rank and array; `into` is filled."""

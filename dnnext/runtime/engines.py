@@ -57,16 +57,18 @@ def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
     --------
     >>> check_engine("local", {"timeout": 3})
     Traceback (most recent call last):
-    ValueError: engine_options is {'timeout': 3}, but engine='local' has no options: leave it None.
+    ValueError: engine_options must be None for engine='local', which has none, got {'timeout': 3}.
     """
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {name!r}.")
     engine, options = ENGINES[name], options or {}
     if options and not engine.options:
-        raise ValueError(f"engine_options is {dict(options)!r}, but engine={name!r} has no options: leave it None.")
+        raise ValueError(f"engine_options must be None for engine={name!r}, which has none, got {dict(options)!r}.")
     for option in options:
         if option not in engine.options:
-            raise ValueError(f"engine_options has {option!r}; engine={name!r} takes {', '.join(engine.options)}.")
+            raise ValueError(
+                f"engine_options of engine={name!r} must be among {', '.join(engine.options)}, got {option!r}."
+            )
     try:
         _checks.check_positive("timeout", options.get("timeout", 1.0))
     except ValueError:

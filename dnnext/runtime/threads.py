@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Board:
-    """The messages under way between the ranks of one run, and who waits.
+    """The messages under way between the ranks of one run, and the ranks that wait.
 
     One lock guards everything; each rank sleeps on a condition of its own.
     """
@@ -52,7 +52,7 @@ class Board:
             return message
 
     def end(self, rank: int, what: str) -> None:
-        """Note that a rank runs no longer, for all who wait for it."""
+        """Note that a rank runs no longer, for all ranks that wait for it."""
         with self.lock:
             self.ended[rank] = what
             for condition in self.changed:
@@ -175,7 +175,7 @@ def run(n_ranks: int, program: Callable[[Any], T], timeout: float = 60.0) -> lis
         try:
             results[rank] = program(Threads(board, range(n_ranks), rank, timeout))
         except BaseException as error:
-            errors.append(error)  # before the others hear of it
+            errors.append(error)  # before the others are woken
             what = f"ended with {type(error).__name__}: {error}"
         board.end(rank, what)
 

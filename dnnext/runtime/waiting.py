@@ -9,7 +9,7 @@ __all__ = ["wait_until"]
 
 SPINS = 20  # ask at once: the message may be here
 YIELDING = 2e-3  # seconds of letting others run between two questions: a nap costs far more than most messages take
-NAP, SHARE = 1e-3, 0.05  # then sleep, for a share of the time waited so far: who waits long need not be quick
+NAP, SHARE = 1e-3, 0.05  # then sleep, for a share of the time waited so far: a long wait need not end quickly
 
 give_way: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0))
 

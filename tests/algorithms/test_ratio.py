@@ -157,5 +157,5 @@ def test_what_does_not_fit_is_a_sentence():
             NEXT(surrogate, tau="ratio").run(problem, tight(), max_iter=2)
     with pytest.raises(ValueError, match="takes iterations back, which KnownLoss cannot"):
         recipe().run(problem, KnownLoss(RING, Faults(loss=0.1, random_state=0)), max_iter=2)
-    with pytest.raises(ValueError, match="it needs order='pre'"):
+    with pytest.raises(ValueError, match="order must be 'pre' with tau='ratio'"):
         NEXT(PartialLinearization(curvature="shared"), tau="ratio", order="post")

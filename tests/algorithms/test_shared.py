@@ -217,7 +217,7 @@ def test_the_dual_solver_leaves_no_correction_to_the_rule_for_tau(kind):
 
 
 def test_the_signed_rule_asks_for_order_pre_and_is_left_behind_in_a_retreat():
-    with pytest.raises(ValueError, match="it needs order='pre'"):
+    with pytest.raises(ValueError, match="order must be 'pre' with tau="):
         NEXT(tau="signed")
     signed = NEXT(PartialLinearization(curvature="shared"), tau="signed")
     assert signed.retreat().tau == "auto"

@@ -239,7 +239,7 @@ def test_what_does_not_go_together_is_said():
         DecentralizedMLPClassifier().fit_local(X, Y)
     with pytest.raises(ValueError, match="partial_fit runs in one process"):
         DecentralizedMLPRegressor(engine="mpi").partial_fit(X, Y)
-    with pytest.raises(ValueError, match="engine_options has 'speed'"):
+    with pytest.raises(ValueError, match=r"engine_options of engine='mpi' must be .* got 'speed'"):
         DecentralizedMLPClassifier(engine="mpi", engine_options={"speed": 1}).fit(X, Y)
     with pytest.raises(ValueError, match="timeout in engine_options must be"):
         DecentralizedMLPClassifier(engine="mpi", engine_options={"timeout": 0}).fit(X, Y)
