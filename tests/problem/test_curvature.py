@@ -7,9 +7,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from dnnext.algorithms import NEXT
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.local.solvers import choose
 from dnnext.local.surrogates import mean_curvature
+from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Loss, Problem, Softmax, curvature
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.final_step import smoothness
@@ -120,6 +122,22 @@ def test_an_iteration_takes_memory_linear_in_the_classes(surrogate):
         tracemalloc.stop()
     assert np.isfinite(out).all()
     assert peak < 12 * problem.target.nbytes
+
+
+@pytest.mark.parametrize("surrogate", [FullLinearization(), PartialLinearization()])
+def test_a_fit_of_400_classes_learns_in_little_memory(surrogate):
+    x, d = np.random.default_rng(0).normal(size=(400, 10)), np.eye(400)
+    shards = [(np.tile(x[i::2], (2, 1)), np.tile(d[i::2], (2, 1))) for i in range(2)]  # roots are 1 GB
+    problem = Problem(MLP([10, 8, 400]), Softmax(), L2(1e-6), shards)
+    start = 0.1 * np.random.default_rng(1).normal(size=problem.n_params)
+    tracemalloc.start()
+    try:
+        result = NEXT(surrogate).run(problem, Network(Topology.complete(2)), w0=start, max_iter=5, warn=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert problem.value(result.w_bar) < problem.value(start)
+    assert peak < 20 * problem.target.nbytes
 
 
 def test_processes_and_threads_change_no_bit():
