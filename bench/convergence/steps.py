@@ -1,4 +1,4 @@
-"""How many rounds of talking a given precision costs: PL, FL and tuned gradient tracking on the planar arm.
+"""How many rounds of messages a given precision costs: PL, FL and tuned gradient tracking on the planar arm.
 
 ``python -m bench.convergence.steps [--quick] [--fresh]``: 8192 x 8, 10 hidden tanh units, squared error, l2 with alpha
 1e-3, 10 agents, iid parts, Erdos-Renyi p = 0.3. Gap of w: (U(w_bar) - best) / best, with best the lowest objective of

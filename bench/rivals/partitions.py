@@ -216,7 +216,7 @@ def cured(numbers: dict[tuple[str, str], dict[str, np.ndarray]], seeds: range, m
 
 
 def where_others_win(numbers: dict[tuple[str, str], dict[str, np.ndarray]]) -> str:
-    """A sentence for every case in which less talking gave a better mean score."""
+    """A sentence for every case in which fewer messages gave a better mean score."""
     sentences = []
     for (name, how), n in numbers.items():
         mine = n["decentralised"].mean()

@@ -16,7 +16,7 @@ EXTRA = ("matplotlib", "mpi4py", "networkx", "onnx", "pandas", "pyarrow", "rich"
 
 
 def topology(args):
-    """What a graph is like to talk over."""
+    """The properties of a graph for messages."""
     from dnnext import Topology
 
     net = Topology.from_name(args.name, args.agents, weights=args.mixing, random_state=args.seed)
@@ -32,7 +32,7 @@ def topology(args):
 
 
 def picture(net):
-    """The adjacency matrix in characters: # talks, . does not."""
+    """The adjacency matrix in characters: # is a link, . is none."""
     linked = net.adjacency.toarray().astype(bool)
     width = len(str(net.n_agents - 1))
     rows = []

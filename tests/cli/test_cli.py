@@ -220,7 +220,7 @@ def test_demo(here, capsys):
     out, err = capsys.readouterr()
     assert "iteration    8/8" in err
     assert "wine: 124 rows to train on, 54 to test on, 13 inputs, 3 classes; 5 agents" in out
-    for words in ("rows stay put", "scikit-learn's MLPClassifier", "one agent alone"):
+    for words in ("no row is sent", "scikit-learn's MLPClassifier", "one agent alone"):
         assert words in out
     assert sorted(os.listdir("out")) == ["dnnext-demo.npz", "dnnext-demo.png"]
     assert dnnext.load("out/dnnext-demo.npz").n_agents_ == 5

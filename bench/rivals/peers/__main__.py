@@ -137,12 +137,12 @@ class Bench:
             if not isinstance(result, dict):
                 rows.append([named, name, result or "not run yet", None, None, None, None])
                 continue
-            apart = difference(result["w"], reference[against]) if against in reference else None
+            distance = difference(result["w"], reference[against]) if against in reference else None
             ours = result["ms"] if ours is None else ours
             reference.setdefault(name, np.array(result["w"]))
             ratio = result["ms"] / ours
             goal = REACH.get(self.name) if peer != "dnnext" else None
-            rows.append([named, name, result["version"], apart, result["ms"], ratio, reached(ratio, goal)])
+            rows.append([named, name, result["version"], distance, result["ms"], ratio, reached(ratio, goal)])
         return rows
 
     def to_a_goal(self, form: str, runs: dict[str, Any]) -> list[list[Any]]:
@@ -208,15 +208,15 @@ def short(rows: list[list[Any]]) -> str:
 
 def claims(rows: list[list[Any]]) -> list[Claim]:
     """Same numbers, faster than every peer, and by as much as was planned."""
-    apart = [row[3] for row in rows if row[3] is not None]
+    off = [row[3] for row in rows if row[3] is not None]
     peers = [row for row in rows if row[5] is not None and not row[1].startswith("dnnext")]
     near = min(peers, key=lambda row: row[5])
     short = [row for row in peers if row[6] and "NO" in row[6]]
     missed = "; ".join(f"{row[1]}, {row[0].split(':')[0]}: {row[5]:.2f}" for row in short)
     named = f"{near[1]} on {near[0].split(':')[0]}: {near[5]:.2f} times ours"
     return [
-        Claim("all peers that could be installed agree with ours to 1e-10", f"largest {max(apart):.1e}",
-              max(apart) <= 1e-10),
+        Claim("all peers that could be installed agree with ours to 1e-10", f"largest {max(off):.1e}",
+              max(off) <= 1e-10),
         Claim("every peer takes longer per iteration", f"nearest {named}", near[5] > 1),
         Claim("every peer in one process takes 2.5 times as long on tiny and small, twice on medium shapes",
               f"less: {missed or 'none'}", not short),
@@ -254,14 +254,14 @@ def main() -> int:
         f"thread per process, the fastest of {REPEATS} processes by the median of its iterations; others used at most "
         f"{busy:.2f} cores meanwhile. {software()}"
     )
-    apart = "Difference: largest of the final weights to ours (scikit-learn: of the pooled gradient), relative. Reach: "
-    apart += "how many times ours a peer in one process should take, as planned for the gradient of such shapes; "
-    apart += "scikit-learn's is a gradient alone, without mixing."
-    apart += short(rows) + not_finished(list(dict.fromkeys(missing)))
+    notes = "Difference: largest of the final weights to ours (scikit-learn: of the pooled gradient), relative. Reach: "
+    notes += "how many times ours a peer in one process should take, as planned for the gradient of such shapes; "
+    notes += "scikit-learn's is a gradient alone, without mixing."
+    notes += short(rows) + not_finished(list(dict.fromkeys(missing)))
     prefix = "quick/" if args.quick else ""
     (RESULTS / prefix).mkdir(parents=True, exist_ok=True)
     header = ["problem", "who", "version", "difference", "ms per iteration", "times ours", "reach"]
-    write_table(f"{prefix}peers", "Peers: the same iterations, side by side", header, rows, f"{apart}\n\n{facts}")
+    write_table(f"{prefix}peers", "Peers: the same iterations, side by side", header, rows, f"{notes}\n\n{facts}")
     header = ["problem, goal", "who", "iterations", "rounds", "MB", "seconds"]
     note = f"The goal is the objective of tracking after {n_iter} iterations. Seconds exclude looking at the objective."
     write_table(f"{prefix}peers_goal", "Peers: what one goal costs", header, goal, f"{note}\n\n{facts}")
