@@ -68,7 +68,7 @@ def test_paths_in_an_archive_lead_nowhere(tmp_path, evil):
     folder = tmp_path / "inside"
     folder.mkdir()
     problem, _ = run(callbacks=[Checkpoint(folder, every=1)])
-    model = DecentralizedMLPRegressor((2,), n_agents=2, max_iter=2, n_jobs=1).fit(
+    model = DecentralizedMLPRegressor((2,), n_agents=2, max_iter=2, tol=0, n_jobs=1).fit(
         RNG.standard_normal((8, 2)), np.arange(8)
     )
     model.save(folder / "model.npz")

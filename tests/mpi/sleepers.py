@@ -12,7 +12,7 @@ from dnnext.runtime import AgentsLost, Runtime
 from dnnext.runtime.mpi import MPICommunicator, OverMPI
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-TIMEOUT = 3.0
+TIMEOUT = 6.0
 
 
 def sleep():
