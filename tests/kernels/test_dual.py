@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dnnext import kernels
@@ -33,6 +33,7 @@ def solved(p, arguments, blocks, n_threads=1):
     activation=st.sampled_from(sorted(kernels.ACTIVATIONS)), data=st.data(),
 )  # fmt: skip
 def test_dual_solve_is_its_twin(network, agree, seed, layers, rows, dtype, columns, activation, data):
+    assume(activation != "square" or len(layers) < 4)  # squares of squares: the condition exceeds what both can solve
     p, arguments = dual_case(network, layers, rows, dtype, columns, seed, activation)
     blocks = [0, *sorted(data.draw(st.lists(st.integers(0, p.params), max_size=4))), p.params]
     out, status = solved(p, arguments, blocks)
