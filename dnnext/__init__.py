@@ -7,7 +7,14 @@ from dnnext._version import __version__
 
 if TYPE_CHECKING:
     from dnnext.display import AlignmentDisplay, ConvergenceDisplay, SparsityDisplay, TopologyDisplay
-    from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor, load, resume
+    from dnnext.estimators import (
+        DecentralizedClassifier,
+        DecentralizedMLPClassifier,
+        DecentralizedMLPRegressor,
+        DecentralizedRegressor,
+        load,
+        resume,
+    )
     from dnnext.model_selection import regularization_path
     from dnnext.network import Schedule, Topology
 
@@ -15,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignmentDisplay",
     "ConvergenceDisplay",
+    "DecentralizedClassifier",
     "DecentralizedMLPClassifier",
     "DecentralizedMLPRegressor",
+    "DecentralizedRegressor",
     "Schedule",
     "SparsityDisplay",
     "Topology",
@@ -31,8 +40,10 @@ __all__ = [
 _HOMES = {
     "AlignmentDisplay": "dnnext.display",
     "ConvergenceDisplay": "dnnext.display",
+    "DecentralizedClassifier": "dnnext.estimators",
     "DecentralizedMLPClassifier": "dnnext.estimators",
     "DecentralizedMLPRegressor": "dnnext.estimators",
+    "DecentralizedRegressor": "dnnext.estimators",
     "Schedule": "dnnext.network",
     "SparsityDisplay": "dnnext.display",
     "Topology": "dnnext.network",

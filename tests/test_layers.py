@@ -13,7 +13,7 @@ PACKAGE = Path(dnnext.__file__).parent
 
 # Rooms from the top to the bottom; a module may import its own line and the lines below.
 ROOMS = (
-    ("cli", "display", "model_selection", "__main__"),
+    ("cli", "display", "model_selection", "testing", "__main__"),
     ("estimators",),
     ("preprocessing",),
     ("callbacks", "checkpoint"),

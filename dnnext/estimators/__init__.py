@@ -2,7 +2,8 @@
 
 # Design:
 #   A package instead of one file, because one file would have 1500 lines. Read in this order:
-#   classifier, regressor   what is particular to each: targets, losses, predictions
+#   general, mlp            the estimators; parameters holds what all of them document alike
+#   targets                 what y holds: labels, sets of labels, numbers
 #   base                    fit, partial_fit, agents_: the story both share
 #   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
 #   choices                 parameters -> objects of the rooms below; what does not fit together is said here
@@ -12,9 +13,16 @@
 #   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
 """
 
-from dnnext.estimators.classifier import DecentralizedMLPClassifier
 from dnnext.estimators.files import load
-from dnnext.estimators.regressor import DecentralizedMLPRegressor
+from dnnext.estimators.general import DecentralizedClassifier, DecentralizedRegressor
+from dnnext.estimators.mlp import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 from dnnext.estimators.resuming import resume
 
-__all__ = ["DecentralizedMLPClassifier", "DecentralizedMLPRegressor", "load", "resume"]
+__all__ = [
+    "DecentralizedClassifier",
+    "DecentralizedMLPClassifier",
+    "DecentralizedMLPRegressor",
+    "DecentralizedRegressor",
+    "load",
+    "resume",
+]

@@ -3,15 +3,13 @@
 # Design:
 #   fit   rows and parameters are checked -> a graph and an owner of every row -> Parts -> _train
 #   _train   Parts -> Problem, Network, Algorithm -> run -> _expose
-#   A subclass knows its targets only: `_learn_targets` (what y says), `_encode` (y -> codes), `_targets` (codes -> what
-#   the loss wants), `_score_raw`. One agent's view is the estimator itself with that agent's weights (`agents_`).
+#   What y holds is a Targets object (targets.py), made in `_check_data`.
+#   One agent's view is the estimator itself with that agent's weights (`agents_`).
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from abc import abstractmethod
 from functools import partial
 
 import numpy as np
@@ -24,24 +22,34 @@ from dnnext.estimators import choices, resuming
 from dnnext.estimators.data import Moments, Parts, network_moments
 from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.exports import Exports
-from dnnext.estimators.fitted import FittedNetwork, active_inputs, as_before_if_it_fails, n_active_units, unfold
+from dnnext.estimators.fitted import (
+    FittedNetwork,
+    active_inputs,
+    as_before_if_it_fails,
+    check_warm_classes,
+    n_active_units,
+    unfold,
+)
 from dnnext.estimators.graph import make_graph, owners, survivors
+from dnnext.estimators.notices import warn_user
 from dnnext.estimators.online import SETTLED, Online, progress_moved, progress_of
 from dnnext.estimators.prepared import Prepared, prepare_agents
 from dnnext.estimators.ranks import OverRanks
-from dnnext.estimators.regimes import check_full, check_network, full_rows, is_tangent, of_regime
+from dnnext.estimators.regimes import check_full, check_network, full_rows, of_regime
 from dnnext.estimators.renamed import refuse_old_names
 from dnnext.estimators.rows import Named, check_agent, check_weight, join_agents
+from dnnext.estimators.targets import Classes, is_label_sets, learned
 from dnnext.estimators.tasks import CallbackSupportMixin, Iterations, fit_task, with_callbacks
-from dnnext.estimators.watch import Watch
+from dnnext.estimators.watch import Scorer, Watch
 from dnnext.problem import MLP, Problem
+from dnnext.problem.shards import Stack
 from dnnext.runs import checkpoint
 from dnnext.runs.alarm import MEAN_LOSS
 from dnnext.runs.callbacks import Checkpoint
 
 
-class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixin, BaseEstimator):
-    """Base of the estimators; see DecentralizedMLPClassifier and DecentralizedMLPRegressor."""
+class Decentralized(Online, OverRanks, Prepared, Exports, CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators; see DecentralizedClassifier and DecentralizedRegressor."""
 
     _kind = ""
 
@@ -50,35 +58,29 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         refuse_old_names(params)
         return super().set_params(**params)
 
-    # what a subclass knows about its targets
+    # targets
 
-    @abstractmethod
-    def _learn_targets(self, y, weight):
-        """Learn what y says (classes, shape); return the codes of y."""
+    def _open_model(self):
+        """The model with its ends open."""
+        return MLP([None, 20, None]) if self.model is None else self.model
 
-    @abstractmethod
-    def _encode(self, y, name):
-        """Codes of y after `_learn_targets`; ValueError for what was not seen."""
+    def _set_targets(self, targets):
+        """What y holds from now on."""
+        if isinstance(targets, Classes):
+            check_warm_classes(self, targets.labels)
+            self.classes_ = targets.labels
+        self._y = targets
 
-    @abstractmethod
+    @property
+    def _loss_name(self):
+        return self.loss if isinstance(self.loss, str) else getattr(self.loss, "name", "")
+
     def _targets(self, codes):
         """What the loss wants, (n, Q), before standardisation."""
+        return self._y.wanted(codes, self._loss_name)
 
-    @abstractmethod
-    def _learn_targets_of_all(self, y, weight, ranks):
-        """`_learn_targets` where every rank has its own y; collective."""
-
-    @abstractmethod
-    def _score_raw(self, raw, codes):
-        """Score of raw outputs (n, Q), larger is better."""
-
-    @abstractmethod
-    def _score_columns(self, raw, codes, moments):
-        """Numbers of each row (n, ...) whose sums over all rows make the score."""
-
-    @abstractmethod
-    def _score_of(self, sums):
-        """The score that these sums make."""
+    def _has_many_outputs(self, y):
+        return self._kind == "regressor" or is_label_sets(y)
 
     # training
 
@@ -130,8 +132,8 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
             parts = parts.of_agents(runtime.agents)
             moments = self._moments(parts, runtime)
             problem = self._problem(parts, moments, runtime, seeds)
-            del parts, rows  # the problem has its own, standardised copy
-            score = None if evaluation is None else self._scorer(problem.model, moments, *evaluation)
+            del parts, rows  # scaled in place: the rows are the problem's now
+            score = None if evaluation is None else Scorer(problem, moments, self._y, self._loss_name, *evaluation)
             return self._train(problem, graph, moments, seeds, score, resumed=resumed)
 
     def fit_agents(self, agents, eval_set=None):
@@ -156,7 +158,7 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         agents, joined = list(agents), None
         if self.preprocess is not None and agents:
             agents, joined = prepare_agents(self.preprocess, agents)
-        X, y, sample_weight, agent = join_agents(agents, self._kind == "classifier")
+        X, y, sample_weight, agent = join_agents(agents, self._kind == "classifier", self._takes_images)
         return self.fit(X if joined is None else joined, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
 
     def _prepare(self, X, y, sample_weight, agent, eval_set, seeds):
@@ -165,13 +167,11 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         evaluation = self._check_eval_set(eval_set)
         graph = make_graph(self.topology, self.mixing, self.n_agents, agent, len(x), seeds)
         if agent is None and isinstance(self.topology, str) and self.n_agents > len(x):
-            warnings.warn(
-                f"n_agents={self.n_agents}, but there are {len(x)} rows: the network has {graph.n_agents} agents.",
-                UserWarning,
-                stacklevel=5,
+            warn_user(
+                f"n_agents={self.n_agents}, but there are {len(x)} rows: the network has {graph.n_agents} agents."
             )
         owner = owners(graph, agent, codes, self.partition, seeds)
-        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
+        parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents, dtype=self._precision)
         if self.early_stopping and evaluation is None:
             parts, held = parts.hold_out(self.validation_fraction, seeds)
             evaluation = held.x, held.y
@@ -189,7 +189,7 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         watch = Watch(
             problem,
             score=score,
-            patience=int(self.n_iter_no_change) if self.early_stopping else None,
+            patience=self._patience if self.early_stopping else None,
             tol=self.tol,
             total=int(self.max_iter) if self.verbose and problem.runtime.rank == 0 else None,
             bar=False if self.verbose > 1 else None,
@@ -207,7 +207,7 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
             w0=start,
             max_iter=int(self.max_iter),
             tol=float(self.tol),
-            n_iter_no_change=int(self.n_iter_no_change),
+            n_iter_no_change=self._patience,
             monitor_every=int(self.monitor_every),
             callbacks=[watch, Iterations(self, moments), *(self.callbacks or ())],
             max_time=self.max_time,
@@ -217,22 +217,26 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         )
         return self._expose(problem, graph, moments, result, watch)
 
+    @property
+    def _patience(self):
+        """n_iter_no_change, which may be infinite."""
+        return int(min(self.n_iter_no_change, self.max_iter + 1))
+
     @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
     def _problem(self, parts, moments, runtime, seeds, seen=0.0):
         """The Problem of these parts; alpha="auto" counts their rows and those `seen` before."""
-        dtype = choices.make_dtype(self.dtype)
+        dtype = self._precision
         targets = self._targets(parts.y)
-        layers = [parts.x.shape[1], *choices.make_hidden(self.hidden_layer_sizes), targets.shape[1]]
-        model = of_regime(self.regime, MLP(layers, activation=self.activation), seeds, dtype)
+        model = choices.make_model(self._open_model(), parts.x.shape[1:], targets.shape[1])
+        model = of_regime(self.regime, model, seeds, dtype)
         n_rows = int(runtime.sum_agents(parts.n_rows)) + seen
-        n_layers = model.layout.n_layers
-        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_rows, n_layers)
-        x, d = moments.inputs(parts.x).astype(dtype), moments.targets(targets).astype(dtype)
-        cuts = list(zip(parts.offsets[:-1], parts.offsets[1:], strict=True))
-        if not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any():
-            shards = [(x[a:b], d[a:b]) for a, b in cuts]
-        else:
-            shards = [(x[a:b], d[a:b], parts.weight[a:b].astype(dtype)) for a, b in cuts]
+        penalty = choices.make_penalty_object(self.penalty, self.alpha, self.l1_ratio, n_rows, model.layout.n_layers)
+        x = np.ascontiguousarray(parts.x, dtype)
+        if self.standardize:
+            moments.scale_inputs(x)
+        even = not runtime.sum_agents(parts.agent_sums(parts.weight != 1)).any()
+        target = np.ascontiguousarray(moments.targets(targets), dtype)
+        shards = Stack(x, target, None if even else parts.weight.astype(dtype), parts.offsets)
         return Problem(
             model,
             self._make_loss(),
@@ -249,43 +253,43 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         return getattr(self, "_settled", {}).get("loss", self.loss)
 
     def _make_loss(self):
-        return choices.make_loss(self.loss, self._kind, len(getattr(self, "classes_", ())))
+        return choices.make_loss(self.loss, self._y)
 
     def _moments(self, parts, runtime):
         targets = self._targets(parts.y[:1])
         if not self.standardize:
-            return Moments.none(parts.x.shape[1], targets.shape[1])
-        dtype = choices.make_dtype(self.dtype)
+            return Moments.none(parts.x.shape[1:], targets.shape[1])
+        dtype = self._precision
         x_mean, x_scale = network_moments(parts.x, parts, runtime, "X", dtype)
-        if self._kind == "classifier":
+        if self._kind == "classifier" or self._loss_name == "poisson":
             return Moments(x_mean, x_scale, np.zeros(targets.shape[1]), np.ones(targets.shape[1]))
         return Moments(x_mean, x_scale, *network_moments(self._targets(parts.y), parts, runtime, "y", dtype))
 
     def _start(self, problem, moments, seeds):
         """The common first row: Glorot-uniform, or the fitted weights under warm_start unless all are zero."""
-        model, dtype, row = problem.model, choices.make_dtype(self.dtype), None
+        model, dtype, row = problem.model, problem.dtype, None
         if self.warm_start:
             check_full(self, "warm_start=True")
         if self.warm_start and hasattr(self, "_network"):
             check_network(self, "warm_start=True")
             old = self._network.model
-            if old.layers != model.layers or old.activation != model.activation:
+            if old.fingerprint() != model.fingerprint():
                 raise ValueError(
                     f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
                     "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
                 )
-            row = unfold(model, self.coefs_, self.intercepts_, moments, dtype)
-            if len(model.layers) > 2 and not np.any(row[model.mask > 0]):
+            if isinstance(model, MLP):
+                row = unfold(model, self.coefs_, self.intercepts_, moments, dtype)
+            else:
+                row = self._network.row.astype(dtype)
+            if model.layout.n_layers > 1 and not np.any(row[model.layout.mask > 0]):
                 row = None  # a saddle: no gradient leads away from it
         if row is None:
-            row = model.init(seeds.generator("weights"), dtype=dtype)
+            row = model.init(seeds.generator("weights")).astype(dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # a huge alpha is the run's business
             if not np.isfinite(problem.penalty.value(row)):  # a penalty may forbid weights: the nearest it allows
                 row = problem.prox(row[None], np.ones(1, dtype))[0]
         return row
-
-    def _scorer(self, model, moments, x, codes):
-        return lambda row, runtime: self._score_raw(FittedNetwork(model, row, moments).raw(x), codes)
 
     # results
 
@@ -312,27 +316,42 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
         self.history_ = dict(result.history)
         if watch is not None and watch.score is not None:
             self.history_["validation_score"] = watch.column(self.history_["iteration"])
+            self.history_["validation_loss"] = watch.column(self.history_["iteration"], "losses")
             self.best_validation_score_ = watch.best_score
+        objective = self.history_["objective"]
+        self.loss_curve_, self.best_loss_, self.loss_ = objective.tolist(), float(objective.min()), float(objective[-1])
+        self.validation_scores_ = [float(v) for v in self.history_.get("validation_score", ())] or None
         self.n_iter_ = int(result.n_iter)
         self.converged_ = bool(result.converged or (watch is not None and watch.stopped))
         self.status_ = "early_stopping" if watch is not None and watch.stopped else result.status
         self.n_agents_ = n_agents
         self.topology_ = graph.topology
         self.n_outputs_ = problem.model.n_outputs
+        self.n_layers_ = problem.model.layout.n_layers + 1
+        self.out_activation_ = choices.out_activation(self._loss_name, self._y)
         self._settled = {name: getattr(self, name) for name in SETTLED}
         if result.warning and runtime.rank == 0:
-            warnings.warn(result.warning, ConvergenceWarning, stacklevel=5)
+            warn_user(result.warning, ConvergenceWarning)
         return self
 
     def _set_network(self, network):
         self._network = network
-        if is_tangent(self):
-            for name in ("coefs_", "intercepts_", "active_inputs_", "n_active_units_"):  # of an earlier fit
-                vars(self).pop(name, None)
-            return
-        self.coefs_, self.intercepts_ = network.fold()
-        self.active_inputs_ = active_inputs(network.model, network.row)
-        self.n_active_units_ = n_active_units(network.model, network.row)
+        self.weights_ = network.model.layout.unpack(network.row)
+        for name in ("coefs_", "intercepts_", "active_inputs_", "n_active_units_"):  # of an earlier fit
+            vars(self).pop(name, None)
+        if isinstance(network.model, MLP):
+            self.coefs_, self.intercepts_ = network.fold()
+            self.active_inputs_ = active_inputs(network.model, network.row)
+            self.n_active_units_ = n_active_units(network.model, network.row)
+
+    @property
+    def feature_importances_(self):
+        """Norm of each input's outgoing weights on standardised inputs, (d,), as shares that add up to 1."""
+        check_is_fitted(self)
+        if not isinstance(self._network.model, MLP):
+            raise AttributeError(f"{self._network.model!r} has no weights of its own for each input.")
+        norms = np.linalg.norm(self._network.model.unpack(self._network.row)[0][0], axis=1)
+        return norms / (norms.sum() or 1.0)
 
     @property
     def agents_(self):
@@ -363,7 +382,7 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn looks for infinities by adding up
     def _raw(self, X):
         check_is_fitted(self)
-        return self._network.raw(self._inputs(X))
+        return self._network.raw(self._validated(X))
 
     # checks
 
@@ -371,19 +390,30 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
     def _check_data(self, X, y, sample_weight, agent, reset, learn=True):
         """(x, codes, weight, agent) of the rows that count: dense, finite, float64, weight > 0."""
         X, names = X if isinstance(X, Named) else (X, None)
-        x, y = self._inputs_and_targets(X, y, reset)
+        x, y = self._validated(X, y, reset=reset)
+        if reset:
+            self._precision = choices.make_dtype(self.dtype, x)
         if names is not None and all(isinstance(name, str) for name in names):
             self.feature_names_in_ = np.array(names, dtype=object)
         weight, agent = check_weight(sample_weight, len(x)), check_agent(agent, len(x))
-        codes = self._learn_targets(y, weight) if learn else self._encode(y, "y")
-        weight = weight * self._class_weights(y, weight)
+        if learn or not hasattr(self, "_y"):
+            self._balance = None
+            self._set_targets(learned(self._kind, y, self._loss_name))
+        codes = self._y.codes(y, "y")
+        if learn:
+            self._y.check(codes, weight)
+        weight = weight * self._class_weights(y, codes, weight)
         keep = weight > 0
         if keep.all():
             return x, codes, weight, agent
         return x[keep], codes[keep], weight[keep], None if agent is None else agent[keep]
 
-    def _class_weights(self, y, weight):
+    def _class_weights(self, y, codes, weight):
         return 1.0
+
+    @property
+    def _takes_images(self):
+        return not isinstance(self._open_model(), MLP)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _check_eval_set(self, eval_set):
@@ -392,8 +422,8 @@ class DecentralizedMLP(Online, OverRanks, Prepared, Exports, CallbackSupportMixi
             return None
         if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
             raise ValueError(f"eval_set must be a pair (X, y), got {type(eval_set).__name__}.")
-        x, y = self._inputs_and_targets(*eval_set)
-        return x, self._encode(y, "eval_set")
+        x, y = self._validated(*eval_set)
+        return x, self._y.codes(y, "eval_set")
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_network")

@@ -16,6 +16,7 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
+from dnnext.estimators.targets import LabelSets, Numbers
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
@@ -27,6 +28,7 @@ from dnnext.problem import (
     Logistic,
     Loss,
     Penalty,
+    Poisson,
     Softmax,
     SquaredError,
     SquaredHinge,
@@ -36,7 +38,10 @@ from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
-LOSSES = {"classifier": ("auto", "log_loss", "squared_hinge"), "regressor": ("auto", "squared_error", "huber")}
+LOSSES = {
+    "classifier": ("auto", "log_loss", "squared_hinge"),
+    "regressor": ("auto", "squared_error", "huber", "poisson"),
+}
 
 
 def _passes(check, *args, **options):
@@ -125,7 +130,7 @@ RULES = {
         "a number strictly between 0 and 1",
         _passes(_checks.check_between, 0, 1, open_low=True, open_high=True),
     ),
-    "n_iter_no_change": ("an integer >= 1", _whole(1)),
+    "n_iter_no_change": ("an integer >= 1 or infinity", _either(_whole(1), lambda v: v == float("inf"))),
     "engine_options": ("None or a dict", _either(_nothing, lambda v: isinstance(v, dict))),
     "max_time": ("None or a number of seconds > 0", _either(_nothing, _above_zero)),
     "monitor_every": ("an integer >= 1", _whole(1)),
@@ -159,8 +164,12 @@ def check_parameters(estimator, kind):
             _either(_one_of(*allowed), lambda v: isinstance(v, Loss)),
         )
     for name, (words, test) in rules.items():
-        if not test(p[name]):
+        if name in p and not test(p[name]):
             raise ValueError(f"{name} must be {words}, got {p[name]!r}.")
+    if p.get("model") is not None and (isinstance(p["model"], type) or not hasattr(p["model"], "sized")):
+        raise ValueError(
+            f"model must be None or a Model with open ends, such as MLP([None, 20, None]), got {p['model']!r}."
+        )
     make_dtype(p["dtype"])
     check_engine(p)
 
@@ -176,14 +185,14 @@ def check_engine(p):
     engines.check_engine(p["engine"], p["engine_options"])
 
 
-def make_dtype(name):
-    """np.float64 or np.float32."""
+def make_dtype(name, x=None):
+    """np.float64 or np.float32; "auto" is that of x."""
     try:
-        dtype = np.dtype(name)
+        dtype = np.dtype(np.float64 if x is None else x.dtype) if name == "auto" else np.dtype(name)
     except TypeError:
         dtype = None
     if dtype not in (np.dtype(np.float64), np.dtype(np.float32)) or name is None:
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {name!r}.")
+        raise ValueError(f"dtype must be 'auto', 'float64' or 'float32', got {name!r}.")
     return dtype
 
 
@@ -192,15 +201,29 @@ def make_hidden(sizes):
     return (int(sizes),) if isinstance(sizes, Integral) else tuple(int(n) for n in sizes)
 
 
-def make_loss(name, kind, n_classes):
-    """Loss object. Classifier: one raw output for two classes, one per class beyond."""
+def make_model(model, row_shape, n_outputs):
+    """The model with its ends closed; row_shape is the shape of one row of X."""
+    return model.sized(row_shape[0] if len(row_shape) == 1 else tuple(row_shape), n_outputs)
+
+
+def make_loss(name, targets):
+    """Loss object. Classifier: one raw output for two classes, one per class beyond, one per label of a set."""
     if isinstance(name, Loss):
         return name
-    if kind == "regressor":
-        return Huber() if name == "huber" else SquaredError()
+    if isinstance(targets, Numbers):
+        return {"huber": Huber, "poisson": Poisson}.get(name, SquaredError)()
     if name == "squared_hinge":
         return SquaredHinge()
-    return Logistic() if n_classes == 2 else Softmax()
+    return Logistic() if targets.n_outputs == 1 or isinstance(targets, LabelSets) else Softmax()
+
+
+def out_activation(name, targets):
+    """What scikit-learn's MLP calls the function from raw outputs to predictions."""
+    if isinstance(targets, Numbers):
+        return "exp" if name == "poisson" else "identity"
+    if name == "squared_hinge":
+        return "identity"
+    return "logistic" if targets.n_outputs == 1 or isinstance(targets, LabelSets) else "softmax"
 
 
 def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):

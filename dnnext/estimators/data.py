@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnnext._checks import check_random_state
+from dnnext.estimators.notices import warn_user
 
+CHUNK = 4096  # rows that are scaled at a time: a constant, so that sums are added in one order
 DIRICHLET_CONCENTRATION = 0.5
 N_TARGET_BINS = 10
 
@@ -75,11 +76,11 @@ class Parts:
     first: int = 0
 
     @classmethod
-    def from_owner(cls, x, y, weight, owner, n_agents, first=0):
-        """Stack the rows by owner, keeping their order within an agent."""
+    def from_owner(cls, x, y, weight, owner, n_agents, first=0, dtype=None):
+        """Stack copies of the rows by owner, keeping their order within an agent; x in `dtype`, as it is for None."""
         order = np.argsort(owner, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_agents))]).astype(np.int64)
-        return cls(x[order], y[order], weight[order], offsets, first)
+        return cls(gathered(x, order, dtype), y[order], weight[order], offsets, first)
 
     @property
     def n_agents(self):
@@ -135,11 +136,9 @@ class Parts:
                 break
         n_rows = self.n_rows.sum() if runtime is None else runtime.sum_agents(self.n_rows)
         if n_out > max(2 * fraction * n_rows, fraction * n_rows + 1):
-            warnings.warn(
+            warn_user(
                 f"early stopping held out {n_out:.0f} of {n_rows:.0f} rows, more than validation_fraction={fraction}, "
-                "because the agents have few rows: pass eval_set, or use fewer agents.",
-                UserWarning,
-                stacklevel=7,
+                "because the agents have few rows: pass eval_set, or use fewer agents."
             )
         if not n_out:
             raise ValueError(
@@ -215,11 +214,17 @@ class Moments:
     @classmethod
     def none(cls, n_inputs, n_outputs):
         """Moments that change nothing."""
-        return cls(np.zeros(n_inputs), np.ones(n_inputs), np.zeros(n_outputs), np.ones(n_outputs))
+        shape = n_inputs if isinstance(n_inputs, int) else channel_shape(n_inputs)
+        return cls(np.zeros(shape), np.ones(shape), np.zeros(n_outputs), np.ones(n_outputs))
 
     def inputs(self, x):
         """Standardised inputs."""
         return (x - self.x_mean) / self.x_scale
+
+    def scale_inputs(self, x):
+        """Standardise x in place, in float64 and a few rows at a time."""
+        for start in range(0, len(x), CHUNK):
+            x[start : start + CHUNK] = self.inputs(x[start : start + CHUNK])
 
     def targets(self, y):
         """Standardised targets."""
@@ -238,13 +243,12 @@ def network_moments(values, parts, runtime, name, dtype=np.float64):
         If weights that act on raw values could not be held in `dtype`: 1e-150 to 1e150 is the range of the scale in
         float64, 1e-30 to 1e30 in float32.
     """
-    weight = parts.weight[:, None]
-    total = float(runtime.sum_agents(parts.agent_sums(parts.weight)))
+    pixels = int(np.prod(values.shape[1:], dtype=np.int64)) // by_column(values[:1]).shape[1] if len(values) else 1
+    total = float(runtime.sum_agents(parts.agent_sums(parts.weight))) * pixels
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = runtime.sum_agents(parts.agent_sums(weight * values)) / total
-        apart = values - mean
-        sums = [parts.agent_sums(weight * apart**2), parts.agent_sums(weight * np.abs(apart))]
-        variance, deviation = runtime.sum_agents(np.stack(sums, axis=1)) / total
+        mean = runtime.sum_agents(_column_sums(values, parts, lambda v: v[:, None])[:, 0]) / total
+        sums = _column_sums(values, parts, lambda v: np.stack([(v - mean) ** 2, np.abs(v - mean)], axis=1))
+        variance, deviation = runtime.sum_agents(sums) / total
     n_rows = int(runtime.sum_agents(parts.n_rows))
     constant = deviation <= n_rows * np.finfo(np.float64).eps * np.abs(mean)
     scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
@@ -257,4 +261,44 @@ def network_moments(values, parts, runtime, name, dtype=np.float64):
             f"{np.dtype(dtype)} (mean and spread must be at most {most:.0e}, the spread at least {1 / most:.0e}): "
             f"rescale that column{'.' if small else ', or pass standardize=False.'}"
         )
-    return mean, scale
+    shape = channel_shape(values.shape[1:])
+    return mean.reshape(shape), scale.reshape(shape)
+
+
+def channel_shape(shape):
+    """Shape of the moments of rows of this shape: one per column (d,) or channel (c, h, w), one for an image (h, w)."""
+    if len(shape) == 1:
+        return tuple(shape)
+    return (1, 1) if len(shape) == 2 else (shape[0], *[1] * (len(shape) - 1))
+
+
+def by_column(values):
+    """Rows (n, ...) as (n x pixels, channels), in float64; a table is as it is."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim == 2:
+        return values
+    return values.reshape(-1, 1) if values.ndim == 3 else np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+
+
+def _column_sums(values, parts, of):
+    """Sums over the rows of each agent of ``c_m of(v_m)``, (A, k, columns), a few rows at a time."""
+    sums = []
+    for start, stop in zip(parts.offsets[:-1], parts.offsets[1:], strict=True):
+        total = 0.0
+        for first in range(start, max(stop, start + 1), CHUNK):
+            rows = slice(first, min(first + CHUNK, stop))
+            table = by_column(values[rows])
+            weight = np.repeat(parts.weight[rows], len(table) // max(1, rows.stop - rows.start))
+            total = total + (weight[:, None, None] * of(table)).sum(axis=0)
+        sums.append(total)
+    return np.array(sums)
+
+
+def gathered(x, order, dtype=None):
+    """``x[order]`` in `dtype`, without a copy of x between."""
+    if dtype is None or x.dtype == dtype:
+        return x[order]
+    out = np.empty((len(order), *x.shape[1:]), dtype)
+    for start in range(0, len(order), CHUNK):
+        out[start : start + CHUNK] = x[order[start : start + CHUNK]]
+    return out

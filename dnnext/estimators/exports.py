@@ -16,6 +16,8 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 from dnnext.estimators.regimes import check_network
+from dnnext.estimators.targets import Classes
+from dnnext.models import MLP
 
 SKLEARN_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
 ONNX_ACTIVATIONS = {"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
@@ -53,6 +55,7 @@ class Exports:
         """
         check_is_fitted(self)
         check_network(self, "to_sklearn")
+        _require_mlp(self)
         activation = self._network.model.activation
         if activation not in SKLEARN_ACTIVATIONS:
             raise ValueError(
@@ -64,6 +67,8 @@ class Exports:
                 "loss is 'squared_hinge', whose outputs are no probabilities, but MLPClassifier would show them as "
                 "such. Use to_onnx or to_torch_state_dict."
             )
+        if self._trained_loss == "poisson":
+            raise ValueError("loss is 'poisson', which not every MLPRegressor has. Use to_onnx or to_torch_state_dict.")
         hidden = tuple(int(n) for n in self._network.model.layers[1:-1])
         family = MLPClassifier if self._kind == "classifier" else MLPRegressor
         mlp = family(hidden, activation=activation, random_state=self.random_state)
@@ -77,9 +82,13 @@ class Exports:
             mlp.feature_names_in_ = self._input_names
         mlp.out_activation_ = "identity"
         if self._kind == "classifier":
-            mlp.out_activation_ = "logistic" if self.n_outputs_ == 1 else "softmax"
+            mlp.out_activation_ = self.out_activation_
             mlp.classes_ = self.classes_
-            mlp._label_binarizer = LabelBinarizer().fit(self.classes_)
+            mlp._label_binarizer = LabelBinarizer()
+            if type(self._y) is Classes:
+                mlp._label_binarizer.fit(self.classes_)
+            else:
+                mlp._label_binarizer.fit(np.tril(np.ones((self.n_outputs_, self.n_outputs_), dtype=int)))
         return mlp
 
     def to_torch_state_dict(self):
@@ -110,6 +119,7 @@ class Exports:
             import torch
         except ImportError:
             raise ImportError("to_torch_state_dict needs PyTorch: pip install torch.") from None
+        _require_mlp(self)
         state = {}
         for k, (weight, bias) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
             state[f"{2 * k}.weight"] = torch.tensor(np.ascontiguousarray(weight.T))
@@ -151,10 +161,17 @@ class Exports:
             import onnx
         except ImportError:
             raise ImportError("to_onnx needs the package onnx: pip install 'dnnext[export]'.") from None
+        _require_mlp(self)
         model = _OnnxWriter(onnx, self).model()
         if path is not None:
             onnx.save_model(model, os.fspath(path))
         return model
+
+
+def _require_mlp(estimator):
+    """ValueError unless the model is an MLP, the one network that other libraries' forms are written for."""
+    if not isinstance(estimator._network.model, MLP):
+        raise ValueError(f"the model must be an MLP to be exported, got {estimator._network.model!r}.")
 
 
 class _OnnxWriter:
@@ -219,10 +236,25 @@ class _OnnxWriter:
     def variable(self):
         moments = self.estimator._network.moments
         scaled = self.node("Mul", self.raw(), self.constant(moments.y_scale))
-        self.node("Add", scaled, self.constant(moments.y_mean), out="variable")
+        if self.estimator._y.is_log:
+            self.node("Exp", scaled, out="variable")
+        else:
+            self.node("Add", scaled, self.constant(moments.y_mean), out="variable")
         return [("variable", None, [None, self.estimator.n_outputs_])]
 
+    def label_sets(self):
+        """Zeros and ones, and a probability per label."""
+        raw, width = self.raw(), self.estimator.n_outputs_
+        above = self.node("Greater", raw, self.constant([0.0]))
+        self.node("Cast", above, to=self.onnx.TensorProto.INT64, out="label")
+        has_proba = self.estimator._trained_loss != "squared_hinge"
+        name = "probabilities" if has_proba else "scores"
+        self.node("Sigmoid" if has_proba else "Identity", raw, out=name)
+        return [("label", self.onnx.TensorProto.INT64, [None, width]), (name, None, [None, width])]
+
     def label(self):
+        if type(self.estimator._y) is not Classes:
+            return self.label_sets()
         classes = self.estimator.classes_
         text = classes.dtype.kind in "OU"
         if not text and classes.dtype.kind not in "biu":

@@ -16,21 +16,35 @@ import numpy as np
 import scipy.sparse
 
 import dnnext
-from dnnext import _version
-from dnnext.estimators.data import Moments
+from dnnext import _version, algorithms, local, models, preprocessing, problem
+from dnnext.estimators.choices import out_activation
+from dnnext.estimators.data import Moments, channel_shape
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.regimes import is_tangent
 from dnnext.estimators.renamed import translated
 from dnnext.estimators.rows import plain_labels
-from dnnext.models import Linearised
+from dnnext.estimators.targets import Classes, LabelSets, Numbers
+from dnnext.models import MLP, Linearised
+from dnnext.models.model import check_model, input_shape
 from dnnext.network import Topology
 from dnnext.preprocessing import NetworkPreprocessor
-from dnnext.problem import MLP
 from dnnext.runs.archive import read_archive, write_archive
 from dnnext.runs.snapshot import Snapshot
 
 FORMAT, VERSION = "dnnext model", 1
+ESTIMATORS = (
+    "DecentralizedClassifier",
+    "DecentralizedMLPClassifier",
+    "DecentralizedMLPRegressor",
+    "DecentralizedRegressor",
+)
+KINDS = {  # classes whose objects a file can hold, by name: those of the package that are their parameters
+    name: kind
+    for room in (models, problem, local, algorithms, preprocessing)
+    for name, kind in ((name, getattr(room, name)) for name in room.__all__)
+    if isinstance(kind, type) and hasattr(kind, "get_params")
+}
 COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")
 
 
@@ -54,10 +68,10 @@ def save(estimator, path, notes=None):
         "class": type(estimator).__name__,
         "params": params,
         "objects": objects,
-        "layers": list(base.layers),
-        "activation": base.activation,
+        "model": held_object(base),
         "counts": {name: _plain(getattr(estimator, name)) for name in COUNTS if hasattr(estimator, name)},
-        "y_is_flat": getattr(estimator, "_y_is_flat", None),
+        "targets": {"kind": type(estimator._y).__name__, **_plain_parts(estimator._y)},
+        "row_shape": list(estimator._row_shape),
         "loss": estimator._trained_loss if isinstance(estimator._trained_loss, str) else None,
         "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
         "notes": notes or {},
@@ -140,17 +154,18 @@ def read_notes(path):
 
 def _check_arrays(header, arrays):
     """ValueError unless the arrays are what the header says: kinds, shapes, finite numbers."""
-    model = MLP(header["layers"], activation=header["activation"])
-    inputs, outputs = model.layers[0], model.layers[-1]
+    model = _model(header, arrays)
+    inputs, outputs = input_shape(model), model.n_outputs
+    scales, n_params = channel_shape(inputs), model.layout.n_params
     n_agents = 0 if "view" in header else len(header["agents"]["labels"])
     for name, array in arrays.items():
         wanted = "iu" if name.startswith("edges.") else "US" if array.dtype.kind in "US" else "biuf"
         if array.dtype.kind not in wanted or (wanted == "US" and name != "classes"):
             raise ValueError(f"{name} holds {array.dtype}")
-    shapes = {"row": (model.n_params,), "moments.x_mean": (inputs,), "moments.x_scale": (inputs,)}
-    shapes |= {"start": (model.n_params,)} if "start" in arrays else {}
+    shapes = {"row": (n_params,), "moments.x_mean": scales, "moments.x_scale": scales}
+    shapes |= {"start": (n_params,)} if "start" in arrays else {}
     shapes |= {"moments.y_mean": (outputs,), "moments.y_scale": (outputs,)}
-    shapes |= {} if "view" in header else {"agents": (n_agents, model.n_params)}
+    shapes |= {} if "view" in header else {"agents": (n_agents, n_params)}
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
@@ -164,35 +179,25 @@ def _check_arrays(header, arrays):
     columns = [arrays[f"history.{name}"] for name in ("iteration", "objective")]
     if not all(c.shape == columns[0].shape == (c.size,) and np.isfinite(c).all() for c in columns):
         raise ValueError("the history is not whole")
-    if header["class"] == "DecentralizedMLPClassifier":
+    if header["class"].endswith("Classifier") and header.get("targets", {}).get("kind") != "LabelSets":
         n_classes = len(arrays["classes"])
         if arrays["classes"].ndim != 1 or outputs != (1 if n_classes == 2 else n_classes):
             raise ValueError(f"{n_classes} classes for {outputs} outputs")
     counts = header["counts"]
     held = header.get("preprocessor")
     made = None if held is None else NetworkPreprocessor.from_dict(held)
-    width = (inputs, inputs) if made is None else (made.n_features_in_, len(made.get_feature_names_out()))
-    if counts.keys() - set(COUNTS) or width != (counts["n_features_in_"], inputs):
+    width = inputs[:1] * 2 if made is None else (made.n_features_in_, len(made.get_feature_names_out()))
+    if counts.keys() - set(COUNTS) or width != (counts["n_features_in_"], inputs[0]):
         raise ValueError("the counts do not fit the network")
     nodes = len(np.unique(arrays["mixing.row"])) if "mixing.row" in arrays else n_agents
     if type(counts["n_agents_"]) is not int or counts["n_agents_"] not in (nodes, n_agents):
         raise ValueError(f"the network has {nodes} nodes, not {counts['n_agents_']!r}")
 
 
-def _model(header, arrays):
-    """The network, or its tangent at the start that the file holds."""
-    model = MLP(header["layers"], activation=header["activation"])
-    return Linearised(model, arrays["start"]) if "start" in arrays else model
-
-
 def _rebuild(header, arrays):
-    classes = {
-        "DecentralizedMLPClassifier": dnnext.DecentralizedMLPClassifier,
-        "DecentralizedMLPRegressor": dnnext.DecentralizedMLPRegressor,
-    }
-    if header["class"] not in classes:
+    if header["class"] not in ESTIMATORS:
         raise ValueError(f"the model file holds a {header['class']!r}, which this version of dnnext does not know.")
-    estimator = classes[header["class"]](**revive_params(header["params"]))
+    estimator = getattr(dnnext, header["class"])(**revive_params(header["params"]))
     if header["objects"]:
         told = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
         warnings.warn(
@@ -203,8 +208,6 @@ def _rebuild(header, arrays):
         )
     for name, value in header["counts"].items():
         setattr(estimator, name, value)
-    if header["y_is_flat"] is not None:
-        estimator._y_is_flat = header["y_is_flat"]
     if header.get("loss"):
         estimator._settled = {"loss": header["loss"]}
     if header["feature_names"]:
@@ -214,11 +217,12 @@ def _rebuild(header, arrays):
     if "classes" in arrays:
         estimator.classes_ = arrays["classes"]
     model = _model(header, arrays)
-    if arrays["row"].shape != (model.n_params,):
-        raise ValueError(f"the model file is damaged: {arrays['row'].shape} weights for {model!r}.")
+    estimator._y = _targets(header, arrays, model.n_outputs)
+    estimator._row_shape = input_shape(model)
     moments = Moments(**_below(arrays, "moments"))
     estimator._set_network(FittedNetwork(model, arrays["row"], moments))
     estimator.history_ = _below(arrays, "history")
+    _revive_curves(estimator)
     _revive_network(estimator, header, arrays)
     return estimator
 
@@ -248,6 +252,64 @@ def _revive_network(estimator, header, arrays):
     estimator._graph = Graph(estimator.topology_, header["agents"]["labels"])
 
 
+def _revive_curves(estimator):
+    """What a fitted estimator has beside what the file holds."""
+    objective = estimator.history_["objective"]
+    estimator.loss_curve_, estimator.best_loss_ = objective.tolist(), float(objective.min())
+    estimator.loss_ = float(objective[-1])
+    estimator.validation_scores_ = estimator.history_.get("validation_score", np.empty(0)).tolist() or None
+    estimator.n_layers_ = estimator._network.model.layout.n_layers + 1
+    estimator.out_activation_ = out_activation(estimator._trained_loss, estimator._y)
+
+
+def _model(header, arrays):
+    """The model of the file, or its tangent at the start that the file holds; earlier versions held an MLP's layers."""
+    if "model" in header:
+        model = check_model(revive(header["model"]))
+    else:
+        model = MLP(header["layers"], activation=header["activation"])
+    return Linearised(model, arrays["start"]) if "start" in arrays else model
+
+
+def _targets(header, arrays, n_outputs):
+    """The Targets of the file; earlier versions held whether y was (n,)."""
+    held = dict(header.get("targets") or {"kind": "Classes" if "classes" in arrays else "Numbers"})
+    kind = held.pop("kind")
+    if kind == "Classes":
+        return Classes(arrays["classes"])
+    if kind == "LabelSets":
+        return LabelSets(n_outputs)
+    return Numbers(n_outputs, bool(held.get("is_flat", header.get("y_is_flat"))), bool(held.get("is_log")))
+
+
+def _plain_parts(targets):
+    return {name: bool(value) for name, value in vars(targets).items() if name.startswith("is_")}
+
+
+def held_object(value):
+    """A value as JSON holds it: numbers, text, lists, and objects of this package by class and parameters.
+
+    Raises
+    ------
+    TypeError
+        If JSON cannot hold it.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, tuple):
+        return {"tuple": [held_object(v) for v in value]}
+    if isinstance(value, list):
+        return [held_object(v) for v in value]
+    if isinstance(value, dict):
+        return {"pairs": [[held_object(k), held_object(v)] for k, v in value.items()]}
+    kind = type(value)
+    if KINDS.get(kind.__name__) is kind:
+        return {"class": kind.__name__, "params": {k: held_object(v) for k, v in value.get_params(deep=False).items()}}
+    if not (value is None or isinstance(value, (bool, int, float, str))):
+        raise TypeError(f"{value!r} cannot be held")
+    json.dumps(value, allow_nan=False)
+    return value
+
+
 def _below(arrays, prefix):
     """{name: array} of the arrays called prefix.name."""
     return {key.removeprefix(prefix + "."): value for key, value in arrays.items() if key.startswith(prefix + ".")}
@@ -263,16 +325,8 @@ def split_params(params):
     """(parameters JSON can hold, reprs of those it cannot)."""
     held, objects = {}, {}
     for name, value in params.items():
-        value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, tuple):
-            value = {"tuple": [v.item() if isinstance(v, np.generic) else v for v in value]}
-        elif isinstance(value, NetworkPreprocessor):
-            value = {"preprocessor": {**value.get_params(), "categorical": list(value.categorical)}}
-        elif isinstance(value, dict):
-            value = {"pairs": [[_plain(k), _plain(v)] for k, v in value.items()]}
         try:
-            json.dumps(value, allow_nan=False)
-            held[name] = value
+            held[name] = held_object(value)
         except (TypeError, ValueError):
             objects[name] = repr(value)
     return held, objects
@@ -284,10 +338,13 @@ def revive_params(params):
 
 
 def revive(value):
-    """A parameter as it was before `split_params`."""
-    if isinstance(value, dict) and "preprocessor" in value:
-        held = value["preprocessor"]
-        return NetworkPreprocessor(**{**held, "categorical": tuple(held["categorical"])})
-    if isinstance(value, dict):
-        return tuple(value["tuple"]) if "tuple" in value else dict(value["pairs"])
-    return value
+    """A value as it was before `held_object`; only the constructors of this package's own classes are called."""
+    if isinstance(value, list):
+        return [revive(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "tuple" in value:
+        return tuple(revive(v) for v in value["tuple"])
+    if "class" in value:
+        return KINDS[value["class"]](**{str(name): revive(v) for name, v in value["params"].items()})
+    return {revive(k): revive(v) for k, v in value["pairs"]}

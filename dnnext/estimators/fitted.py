@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from dnnext.models import Frozen
+from dnnext.models import Frozen, Rows
 
 ROWS_AT_ONCE = 16384
 
@@ -47,7 +47,7 @@ class FittedNetwork:
 
     Parameters
     ----------
-    model : MLP
+    model : Model
         The network's shape.
     row : ndarray (P,)
         Weights on standardised inputs.
@@ -78,7 +78,8 @@ class FittedNetwork:
         for start in range(0, len(x), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             inputs = np.ascontiguousarray(self.moments.inputs(x[rows]), dtype=self.row.dtype)
-            out[rows] = self.model.forward(self.row, inputs)
+            offsets = np.array([0, len(inputs)], dtype=np.int64)
+            out[rows] = self.model.forward(self.row[None], Rows(inputs, offsets))
         out = out * self.moments.y_scale + self.moments.y_mean
         if not np.isfinite(out).all():
             row = int(np.argmin(np.isfinite(out).all(axis=1)))

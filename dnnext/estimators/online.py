@@ -19,7 +19,7 @@ from dnnext.estimators.data import Parts, Seeds
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.graph import make_graph, owners
 from dnnext.estimators.regimes import check_full
-from dnnext.estimators.rows import sorted_labels
+from dnnext.estimators.targets import of_classes
 from dnnext.runs.alarm import MEAN_LOSS, mean_losses
 from dnnext.runs.history import measure
 from dnnext.runs.loop import Run
@@ -98,21 +98,23 @@ class Online:
             first = not hasattr(self, "_network")
             choices.check_parameters(self, self._kind)
             check_online(self)
-            self._learn_classes(classes, first)
+            self._learn_classes(classes, y, first)
             seeds = Seeds(self.random_state)
             if first:
                 self._learn_inputs(X, sample_weight)
             x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=first, learn=False)
+            if not first:
+                self._precision = self._network.row.dtype
             graph = self._first_graph(agent, len(x), seeds) if first else self._graph_so_far(codes)
             owner = owners(graph, agent, codes, self.partition, seeds)
-            parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents)
+            parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents, dtype=self._precision)
             runtime = InProcess(parts.n_agents)
             moments = self._moments(parts, runtime) if first else self._network.moments
             progress = getattr(self, "_progress", None)
             known = 0.0 if first else float(np.sum(self._agent_samples))
             seen = known if progress is None else progress.numbers["seen"]
             problem = self._problem(parts, moments, runtime, seeds, seen=seen)
-            if not first and problem.model != self._network.model:
+            if not first and problem.model.fingerprint() != self._network.model.fingerprint():
                 raise ValueError(f"partial_fit continues {self._network.model!r}, but was asked for {problem.model!r}.")
             if first:
                 progress = progress_at_start(problem, self._start(problem, moments, seeds))
@@ -133,7 +135,7 @@ class Online:
             self._progress.numbers["alike"] = alike
             return self
 
-    def _learn_classes(self, classes, first):
+    def _learn_classes(self, classes, y, first):
         """What the caller says of the labels to come; a regressor has none."""
         if self._kind == "regressor":
             return
@@ -142,12 +144,10 @@ class Online:
         if classes is None and first:
             raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
         if classes is not None:
-            classes, _ = sorted_labels("classes", classes)
-            if not first and not np.array_equal(classes, self.classes_):
+            targets = of_classes(classes, np.asarray(y))
+            if not first and not np.array_equal(targets.labels, self.classes_):
                 raise ValueError(f"classes is {classes}, but earlier calls had {self.classes_}; they must not change.")
-            if len(classes) < 2:
-                raise ValueError(f"classes holds {len(classes)} label; there must be at least two.")
-            self.classes_ = classes
+            self._y, self.classes_ = targets, targets.labels
 
     def _first_graph(self, agent, n_rows, seeds):
         graph = make_graph(self.topology, self.mixing, self.n_agents, agent, n_rows, seeds)
@@ -162,9 +162,6 @@ class Online:
 
     def _graph_so_far(self, codes):
         """The graph of the earlier calls; ValueError if the targets or the parameters are no longer theirs."""
-        width, wanted = self._targets(codes[:1]).shape[1], self._network.model.layers[-1]
-        if self._kind == "regressor" and width != wanted:
-            raise ValueError(f"y has {width} column(s), but the model has {wanted}: partial_fit cannot change that.")
         for name, old in getattr(self, "_settled", {}).items():
             new = getattr(self, name)
             if new is not old and not (isinstance(new, (str, int)) and isinstance(old, (str, int)) and new == old):
@@ -196,7 +193,7 @@ def check_online(estimator):
 
 def answers_are_alike(problem, row):
     """Whether the network with weights row (P,) tells the rows of this problem hardly apart."""
-    raw = problem.model.forward(row, problem.x)
+    raw = problem.raw_output(row)
     return len(raw) > 1 and bool(np.max(np.std(raw, axis=0)) < ALIKE)
 
 

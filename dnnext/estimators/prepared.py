@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import _check_y, validate_data
 
-from dnnext.estimators.rows import dense
+from dnnext.estimators.rows import FLOATS, dense
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.preprocessing.columns import is_frame
 
@@ -40,23 +40,33 @@ class Prepared:
         if hasattr(made, "feature_names_in_"):
             self.feature_names_in_ = made.feature_names_in_
 
-    def _inputs(self, X):
-        """The float64 inputs of the network (n, d)."""
+    def _validated(self, X, y="no_validation", reset=False):
+        """The inputs of the network, or (inputs, y), as scikit-learn checks them: dense, finite, float64 or float32."""
+        has_y = not isinstance(y, str)
+        y, targets = self._readable(y) if has_y else (y, {})
         if hasattr(self, "preprocessor_"):
-            return self.preprocessor_.transform(X)
-        return dense(validate_data(self, X, accept_sparse=SPARSE, dtype=np.float64, reset=False))
+            x = X.rows if isinstance(X, JoinedAgents) else prepared_rows(self.preprocessor_, X)
+            if has_y:
+                y = _check_y(y, estimator=self, **targets)
+                if len(y) != len(x):
+                    raise ValueError(f"y must hold one target per row of X ({len(x)}), got {len(y)}.")
+        else:
+            options = {"accept_sparse": SPARSE, "dtype": FLOATS, "allow_nd": self._takes_images, **targets}
+            checked = validate_data(self, X, y, reset=reset, **options)
+            x, y = checked if has_y else (checked, y)
+            x = dense(x)
+        if reset:
+            self._row_shape = x.shape[1:]
+        elif x.shape[1:] != self._row_shape:
+            raise ValueError(f"X has rows of shape {x.shape[1:]}, but the model was trained on {self._row_shape}.")
+        return (x, y) if has_y else x
 
-    def _inputs_and_targets(self, X, y, reset=False):
-        """(float64 inputs of the network (n, d), y as checked)."""
-        targets = {"multi_output": self._kind == "regressor", "y_numeric": self._kind == "regressor"}
-        if not hasattr(self, "preprocessor_"):
-            x, y = validate_data(self, X, y, accept_sparse=SPARSE, dtype=np.float64, reset=reset, **targets)
-            return dense(x), y
-        x = X.rows if isinstance(X, JoinedAgents) else self.preprocessor_.transform(X)
-        y = _check_y(y, estimator=self, **targets)
-        if len(y) != len(x):
-            raise ValueError(f"y must hold one target per row of X ({len(x)}), got {len(y)}.")
-        return x, y
+    def _readable(self, y):
+        """(y as a dense array, how scikit-learn checks it)."""
+        y = dense(y if y is None or hasattr(y, "ndim") else np.asarray(y))
+        if y is None or not self._has_many_outputs(y):
+            return y, {}
+        return y, {"multi_output": True, "y_numeric": self._kind == "regressor"}
 
     @property
     def _input_names(self):
@@ -85,6 +95,14 @@ def make_preprocessor(preprocess):
     return NetworkPreprocessor(standardize=False) if preprocess == "auto" else clone(preprocess)
 
 
+def prepared_rows(preprocessor, X):
+    """X (n, columns) as inputs (n, d): float32 where all of X is, else float64."""
+    kinds = list(X.dtypes) if is_frame(X) else [getattr(X, "dtype", None)]
+    return preprocessor.transform(X).astype(
+        np.float32 if all(k == np.float32 for k in kinds) else np.float64, copy=False
+    )
+
+
 def prepare_agents(preprocess, agents):
     """(agents with arrays of numbers, what was learnt): the preprocessor fitted on the rows of all.
 
@@ -99,5 +117,5 @@ def prepare_agents(preprocess, agents):
                 raise ValueError(f"agents[{i}] must have the columns of agents[0], {names}.")
         frames = [frame[names] for frame in frames]
     made.fit_agents(frames)
-    prepared = [made.transform(frame) for frame in frames]
+    prepared = [prepared_rows(made, frame) for frame in frames]
     return [(x, *part[1:]) for x, part in zip(prepared, agents, strict=True)], JoinedAgents(made, prepared)

@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from dnnext.estimators import choices
 from dnnext.estimators.data import Parts
 from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
-from dnnext.estimators.fitted import FittedNetwork, as_before_if_it_fails
+from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.graph import Graph, make_graph
 from dnnext.estimators.rows import check_weight
+from dnnext.estimators.targets import of_ranks
 from dnnext.estimators.tasks import fit_task, with_callbacks
+from dnnext.estimators.watch import ScorerOfAll
 from dnnext.runtime.engines import check_engine
 
 
@@ -67,12 +69,15 @@ class OverRanks:
                 choices.check_parameters(self, self._kind)
             seeds = shared_seeds(ranks, self.random_state) if resumed is None else resumed.seeds
             self._learn_inputs(X, sample_weight, ranks)
-            self._learn_targets_of_all(y, sample_weight, ranks)
+            self._set_targets(of_ranks(self._kind, y if hasattr(y, "ndim") else np.asarray(y), ranks, self._loss_name))
+            self._balance = self._balance_of_all(y, sample_weight, ranks)
             with ranks.together():
                 x, codes, weight, agent = self._check_data(X, y, sample_weight, agent, reset=True, learn=False)
                 evaluation = self._check_eval_set(eval_set)
                 labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
             outputs = self._targets(codes[:1]).shape[1]
+            found = ranks.all_ranks(self._precision.name)
+            self._precision = np.dtype("float64" if "float64" in found else "float32")
             same_everywhere(self, ranks, eval_set=evaluation is not None, **{"the number of outputs": outputs})
             held = [int(text) for text in ranks.all_ranks(str(len(labels)))]
             bounds = np.concatenate([[0], np.cumsum(held)])
@@ -86,7 +91,7 @@ class OverRanks:
         first, n_own = int(bounds[ranks.rank]), len(labels)
         owner = np.zeros(len(x), dtype=np.int64) if agent is None else np.searchsorted(labels, agent)
         with open_runtime(self, graph.n_agents, bounds, ranks) as runtime:
-            parts = Parts.from_owner(x, codes, weight, owner, n_own, first)
+            parts = Parts.from_owner(x, codes, weight, owner, n_own, first, dtype=self._precision)
             if evaluation is not None:
                 x, codes = evaluation
                 evaluation = Parts.from_owner(x, codes, np.ones(len(x)), np.zeros(len(x), np.int64), n_own, first)
@@ -94,9 +99,18 @@ class OverRanks:
                 parts, evaluation = parts.hold_out(self.validation_fraction, seeds, runtime)
             moments = self._moments(parts, runtime)
             problem = self._problem(parts, moments, runtime, seeds)
-            score = None if evaluation is None else self._scorer_of_all(problem, moments, evaluation)
+            score = None if evaluation is None else ScorerOfAll(problem, moments, self._y, self._loss_name, evaluation)
             graph = Graph(graph.topology, labels.tolist())
             return self._train(problem, graph, moments, seeds, score, method="fit_local", resumed=resumed)
+
+    def _balance_of_all(self, y, sample_weight, ranks):
+        """Class weights of class_weight='balanced' over all ranks, else None; collective."""
+        if getattr(self, "class_weight", None) != "balanced" or not hasattr(self._y, "balanced"):
+            return None
+        with ranks.together():
+            codes = self._y.codes(np.asarray(y), "y")
+            weight = check_weight(sample_weight, len(codes))
+        return self._y.balanced(codes, weight, len(self._y.labels), ranks)
 
     def score_local(self, X, y, sample_weight=None):
         """The score on the rows of all ranks together, each bringing its own; only sums travel.
@@ -121,18 +135,8 @@ class OverRanks:
         with open_runtime(self) as ranks:
             with ranks.together():
                 check_is_fitted(self)
-                X, y = self._inputs_and_targets(X, y)
-                codes, weight = self._encode(y, "y"), check_weight(sample_weight, X.shape[0])
-                columns = self._score_columns(self._network.raw(X), codes, self._network.moments)
+                X, y = self._validated(X, y)
+                codes, weight = self._y.codes(y, "y"), check_weight(sample_weight, X.shape[0])
+                columns = self._y.score_columns(self._network.raw(X), codes, self._network.moments)
                 own = np.sum(columns * weight.reshape(-1, *[1] * (columns.ndim - 1)), axis=0)
-            return self._score_of(ranks.sum_agents(own[None]))
-
-    def _scorer_of_all(self, problem, moments, held):
-        """Score of a weight row on the rows that the agents of all ranks hold back."""
-
-        def score(row, runtime):
-            raw = FittedNetwork(problem.model, row, moments).raw(held.x)
-            columns = self._score_columns(raw, held.y, moments)
-            return self._score_of(runtime.sum_agents(held.agent_sums(columns)))
-
-        return score
+            return self._y.score_of(ranks.sum_agents(own[None]))

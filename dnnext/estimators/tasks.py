@@ -58,7 +58,7 @@ class Iterations:
 
     Parameters
     ----------
-    estimator : DecentralizedMLP
+    estimator : Decentralized
     moments : Moments
         Scaling of the rows that are trained on.
     """
@@ -70,6 +70,10 @@ class Iterations:
     def begin(self, run):
         """Remember the run."""
         self.run = run
+
+    def end(self, run, status):
+        """Forget the run: a cycle would keep the rows alive."""
+        self.run = None
 
     def __call__(self, state, metrics):
         """One iteration is done."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dnnext.algorithms import Snapshot
+from dnnext.estimators.fitted import FittedNetwork
 from dnnext.runs.callbacks import EarlyStopping, Progress
 from dnnext.runs.history import mean_over_agents
 
@@ -21,8 +22,8 @@ class Watch:
     Parameters
     ----------
     problem : Problem
-    score : callable ((P,), runtime) -> float or None
-        Validation score of a weight row, larger is better.
+    score : callable ((P,), runtime) -> (score, loss), or None
+        On held-out rows; a larger score is better.
     patience : int or None
         Vote to stop after this many iterations without a score better by more than tol; None never stops.
     tol : float
@@ -36,7 +37,7 @@ class Watch:
         self.problem, self.score = problem, score
         self.stopping = None if patience is None else EarlyStopping("score", patience, tol, "max", relative=False)
         self.progress = None if total is None else Progress(total, bar=bar)
-        self.scores = {}
+        self.scores, self.losses = {}, {}
         self.best, self.best_score, self.best_iteration = None, -np.inf, 0
         self.stopped = False
 
@@ -50,6 +51,7 @@ class Watch:
         """The last line of a bar."""
         if self.progress is not None:
             self.progress.end(run, status)
+        self.run = None  # no cycle that would keep the rows alive
 
     @property
     def can_end(self):
@@ -59,7 +61,7 @@ class Watch:
     def start(self, row):
         """Score the common start (P,), so that the history has a score in every row."""
         if self.score is not None:
-            self.scores[0] = self.score(row, self.problem.runtime)
+            self.scores[0], self.losses[0] = self.score(row, self.problem.runtime)
 
     def __call__(self, state, metrics):
         """Look at one iteration; True ends the run."""
@@ -75,7 +77,8 @@ class Watch:
     def _judge(self, state):
         problem = self.run.problem
         row = mean_over_agents(problem, state.w)
-        score = self.scores[state.t] = self.score(row, problem.runtime)
+        score, loss = self.score(row, problem.runtime)
+        self.scores[state.t], self.losses[state.t] = score, loss
         if score > self.best_score:
             self.best_score, self.best_iteration = score, state.t
             self.best = row, state.w.copy(), state.y.copy()
@@ -85,6 +88,7 @@ class Watch:
     def lasting(self):
         """What a checkpoint should hold: the scores so far and the best model."""
         shared = {"iterations": np.array(list(self.scores)), "scores": np.array(list(self.scores.values()))}
+        shared["losses"] = np.array(list(self.losses.values()))
         saved = Snapshot(
             {},
             shared | {"best": np.array(self.best_score)},
@@ -101,6 +105,8 @@ class Watch:
         if not saved.numbers:
             return
         self.scores = dict(zip(saved.shared["iterations"].tolist(), saved.shared["scores"].tolist(), strict=True))
+        losses = saved.shared.get("losses", np.full(len(self.scores), np.nan))
+        self.losses = dict(zip(self.scores, losses.tolist(), strict=True))
         self.best_score, self.best_iteration = float(saved.shared["best"]), saved.numbers["best_iteration"]
         if self.stopping is not None:
             self.stopping.resume(saved.below("stopping"))
@@ -108,6 +114,52 @@ class Watch:
         if "row" in saved.shared:
             self.best = saved.shared["row"], saved.agents["w"], saved.agents["y"]
 
-    def column(self, iterations):
-        """The scores of the given iterations, (T,)."""
-        return np.array([self.scores.get(int(t), np.nan) for t in iterations])
+    def column(self, iterations, what="scores"):
+        """The scores or losses of the given iterations, (T,)."""
+        return np.array([getattr(self, what).get(int(t), np.nan) for t in iterations])
+
+
+class Scorer:
+    """Score and mean loss of a weight row (P,) on rows that are not trained on.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose model and loss.
+    moments : Moments
+    targets : Targets
+        How raw outputs are scored.
+    loss : str
+        Its name, as `Targets.wanted` takes it.
+    x, codes : ndarray
+        The rows, raw, and the codes of their targets.
+    """
+
+    def __init__(self, problem, moments, targets, loss, x, codes):
+        self.model, self.loss, self.moments, self.targets = problem.model, problem.loss, moments, targets
+        self.x, self.codes, self.wanted = x, codes, moments.targets(targets.wanted(codes, loss))
+
+    def __call__(self, row, runtime):
+        """(score, loss)."""
+        raw, losses = self._both(row)
+        return self.targets.score(raw, self.codes), float(np.mean(losses))
+
+    def _both(self, row):
+        raw = FittedNetwork(self.model, row, self.moments).raw(self.x)
+        return raw, self.loss.value(self.moments.targets(raw), self.wanted)
+
+
+class ScorerOfAll(Scorer):
+    """The same on the rows that the agents of all ranks hold back, `held`; only sums travel."""
+
+    def __init__(self, problem, moments, targets, loss, held):
+        super().__init__(problem, moments, targets, loss, held.x, held.y)
+        self.held = held
+
+    def __call__(self, row, runtime):
+        """(score, loss) over all ranks; collective."""
+        raw, losses = self._both(row)
+        columns = self.targets.score_columns(raw, self.codes, self.moments)
+        score = self.targets.score_of(runtime.sum_agents(self.held.agent_sums(columns)))
+        total, n = runtime.sum_agents(self.held.agent_sums(np.stack([losses, np.ones(len(losses))], axis=1)))
+        return score, float(total / n)

@@ -328,7 +328,7 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
     The loss may be flat where the run starts (sure of every class, or far from every target) and curved where it goes.
     So H is taken at the raw outputs of w, at 0, where no class is preferred, and at the targets; the largest counts.
     """
-    outputs = [problem.target]
+    outputs = [problem.loss.best_output(problem.target)]
     if not problem.loss.is_quadratic:
         outputs += [problem.raw_output(w), np.zeros_like(problem.target)]
     trace = np.zeros((problem.n_local, len(outputs)))

@@ -1,7 +1,7 @@
 """What is minimised: ``U(w) = sum_i g_i(w) + r(w)``, the network, the losses, the penalties."""
 
 from dnnext.models.mlp import MLP
-from dnnext.problem.losses import Huber, Logistic, Loss, Softmax, SquaredError, SquaredHinge
+from dnnext.problem.losses import Huber, Logistic, Loss, Poisson, Softmax, SquaredError, SquaredHinge
 from dnnext.problem.objective import Problem
 from dnnext.problem.penalties import (
     L1,
@@ -31,6 +31,7 @@ __all__ = [
     "Loss",
     "NoPenalty",
     "Penalty",
+    "Poisson",
     "Problem",
     "Softmax",
     "SparseGroup",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
 
-__all__ = ["Huber", "Logistic", "Loss", "Softmax", "SquaredError", "SquaredHinge"]
+__all__ = ["Huber", "Logistic", "Loss", "Poisson", "Softmax", "SquaredError", "SquaredHinge"]
 
 Array = NDArray[Any]
 
@@ -115,6 +115,10 @@ class Loss(Parameters, ABC):
             else:
                 out[rows] = np.einsum("mqr,mr->mq", root, np.einsum("mqr,mq->mr", root, v))
         return out
+
+    def best_output(self, d: Array) -> Array:
+        """Raw outputs near the least loss: d (M, Q) -> (M, Q); where the curvature is looked at besides the start."""
+        return d
 
     def check_target(self, d: Array) -> str | None:
         """None if the targets d (M, Q) fit this loss, else half a sentence: what is allowed, what came."""
@@ -301,6 +305,55 @@ class Softmax(Loss):
         e = np.exp(f - np.max(f, axis=1, keepdims=True))
         p: Array = e / np.sum(e, axis=1, keepdims=True)
         return p
+
+
+class Poisson(Loss):
+    """``loss(d, f) = e^f - d f + d log d - d``, counts d >= 0 whose mean is ``e^f``: half the Poisson deviance.
+
+    Beyond f = 20, which no count reaches, e^f goes on as its tangent, so that nothing overflows. With several outputs
+    the losses are added.
+
+    References
+    ----------
+    P. McCullagh, J. A. Nelder, Generalized linear models, 2nd ed., Chapman and Hall (1989), chapter 6.
+
+    Examples
+    --------
+    >>> Poisson().value(np.array([[0.0], [np.log(2.0)]]), np.array([[1.0], [0.0]]))
+    array([0., 2.])
+    """
+
+    name = "poisson"
+    curvature_has_labels = False
+    largest = 20.0
+
+    def value(self, f: Array, d: Array) -> Array:
+        """``sum_q e^f_q - d_q f_q + d_q log d_q - d_q``: f, d (M, Q) -> (M,)."""
+        f, d = f.astype(np.float64), d.astype(np.float64)
+        near = np.minimum(f, self.largest)
+        mean = np.exp(near) * (1 + f - near)
+        return _row_sums(np.maximum(mean - d * f + d * np.log(np.where(d > 0, d, 1)) - d, 0))
+
+    def grad(self, f: Array, d: Array) -> Array:
+        """``e^f - d``: (M, Q)."""
+        grad: Array = np.exp(np.minimum(f, self.largest)) - d
+        return grad
+
+    def curvature_root(self, f: Array, d: Array) -> Array:
+        """``e^(f/2)``, as a diagonal: (M, Q)."""
+        root: Array = np.exp(0.5 * np.minimum(f, self.largest))
+        return root
+
+    def best_output(self, d: Array) -> Array:
+        """``log d``, and ``log 1/10`` for counts of zero: (M, Q)."""
+        best: Array = np.log(np.maximum(d, 0.1))
+        return best
+
+    def check_target(self, d: Array) -> str | None:
+        """Targets are not negative."""
+        if (d < 0).any():
+            return f"the {self.name} loss takes targets of at least 0, got {float(d.min()):g}"
+        return None
 
 
 class SquaredHinge(Loss):

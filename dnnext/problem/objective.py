@@ -15,7 +15,7 @@ from dnnext.problem import products, tangent_terms
 from dnnext.problem.curvature import RowCurvature, is_wide
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
-from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, stack
+from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, stack
 from dnnext.problem.tangent_terms import check_tangents, look_along
 from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
@@ -344,8 +344,13 @@ class Problem:
     # Inside.
 
     def _gather(self, shards: Sequence[Any]) -> Stack:
-        """The shards checked and stacked; an unfit shard is refused on every rank, so that none waits for another."""
+        """The shards checked and stacked; an unfit shard is refused on every rank, so that none waits for another.
+
+        A `Stack` is taken as it is, without a copy.
+        """
         with self.runtime.together():
+            if isinstance(shards, Stack):
+                return check_stack(shards, self.runtime.agents, self.model, self.loss, self.dtype)
             if len(shards) != self.n_local:
                 raise ValueError(f"shards must hold one shard per agent held here ({self.n_local}), got {len(shards)}.")
             checked = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dnnext.models.model import Model, check_model, input_shape
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalty import Penalty
 
-__all__ = ["Stack", "check_dtype", "check_parts", "check_shard", "stack"]
+__all__ = ["Stack", "check_dtype", "check_parts", "check_shard", "check_stack", "stack"]
 
 Array = NDArray[Any]
 
@@ -24,6 +25,10 @@ class Stack:
     target: Array  # (M, Q)
     weight: Array | None  # (M,), None for ones
     offsets: NDArray[np.int64]  # (n_local + 1,)
+
+    def __len__(self) -> int:
+        """How many agents hold rows here."""
+        return len(self.offsets) - 1
 
     @property
     def agent_weight(self) -> NDArray[np.float64]:
@@ -80,6 +85,28 @@ def stack(shards: Sequence[tuple[Array, Array, Array | None]], model: Model, dty
         parts = [np.ones(len(x), dtype) if c is None else c for x, _, c in shards]
         weight = np.concatenate([np.empty(0, dtype), *parts])
     return Stack(x, target, weight, offsets)
+
+
+def check_stack(ready: Stack, agents: range, model: Model, loss: Loss, dtype: Any) -> Stack:
+    """The stack itself, if each agent's part is what `check_shard` takes as it is: no array is copied.
+
+    Raises
+    ------
+    ValueError
+        As `check_shard`, or if an array is of another precision.
+    """
+    if len(ready) != len(agents) or not all(
+        a is None or a.dtype == dtype for a in (ready.x, ready.target, ready.weight)
+    ):
+        raise ValueError(
+            f"a Stack must hold {len(agents)} agents and arrays of {dtype}, got {len(ready)}, {ready.x.dtype}."
+        )
+    for agent, (start, stop) in zip(agents, pairwise(ready.offsets), strict=True):
+        for first in range(start, max(stop, start + 1), 2**16):
+            rows = slice(first, min(first + 2**16, stop))
+            weight = None if ready.weight is None else ready.weight[rows]
+            check_shard((ready.x[rows], ready.target[rows], weight), agent, model, loss, dtype)
+    return ready
 
 
 def _check_weight(values: Any, agent: int, n_rows: int, dtype: Any) -> Array | None:

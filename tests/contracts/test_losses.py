@@ -69,8 +69,8 @@ def smooth(loss, f, d, q, h=1e-3):
     """Rows where the curvature does not jump within the reach of the finite difference."""
     step = np.zeros(f.shape[1])
     step[q] = 2 * h
-    jump = squared(loss.curvature_root(f + step, d)) - squared(loss.curvature_root(f - step, d))
-    return np.abs(jump).max(axis=(1, 2)) < 0.1
+    above, below = (squared(loss.curvature_root(f + s, d)) for s in (step, -step))
+    return np.abs(above - below).max(axis=(1, 2)) < 0.1 * np.maximum(1, above.max(axis=(1, 2)))
 
 
 @contract
@@ -136,7 +136,8 @@ def test_stable_at_huge_outputs(loss, q, dtype):
     assert np.isfinite(root).all()
     assert value.dtype == np.float64
     assert grad.dtype == root.dtype == dtype
-    assert np.abs(grad).max() <= 1.1e3
+    if loss.kernel is not None:  # a loss in Python may grow faster than its outputs
+        assert np.abs(grad).max() <= 1.1e3
     exact = loss.grad(f.astype(np.float64), d.astype(np.float64))
     np.testing.assert_allclose(grad, exact, atol=1e-6, rtol=1e-6)
 

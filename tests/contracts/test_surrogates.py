@@ -42,6 +42,8 @@ def targets(loss, raw, rng):
         return (noisy > 0) * 1.0
     if kind == "Softmax":
         return np.eye(raw.shape[1])[np.argmax(noisy, axis=1)]
+    if kind == "Poisson":
+        return 1.0 + rng.poisson(np.exp(0.3 * raw))  # no zeros, so that best weights are finite
     if kind == "SquaredHinge":
         return np.where(noisy > 0, 1.0, -1.0)
     return noisy
@@ -180,12 +182,14 @@ def test_product_with_the_model_is_the_block_diagonal_curvature(loss, penalty):
 @pytest.mark.parametrize(("loss", "penalty"), PRODUCTS)
 def test_next_reaches_a_stationary_point(loss, penalty):
     problem = make_problem(loss(), make_penalty(penalty))
+    # without a penalty the weights of counts run along a flat valley, where gradient steps gain like 1 / t only
+    goal = 2e-3 if (loss.__name__, penalty.__name__) == ("Poisson", "NoPenalty") else 1e-4
     for surrogate in surrogates_with_blocks():
         first = []
 
         def reached(s, metrics, first=first):
             first.append(metrics["stationarity"])
-            return metrics["stationarity"] <= 1e-4 * first[0]
+            return metrics["stationarity"] <= goal * first[0]
 
         result = NEXT(surrogate).run(problem, Network(Topology.path(3)), max_iter=3000, callbacks=[reached])
         assert result.status == "callback", (surrogate, result.history["stationarity"][[0, -1]])

@@ -58,7 +58,7 @@ def test_owners_weights_and_objects_are_given_again(tmp_path):
     objects = {"topology": Topology.star(5), "penalty": L1(alpha=1e-3)}
     whole = DecentralizedMLPRegressor(**COMMON, **objects, random_state=1).fit(x, y, **rows)
     cut(DecentralizedMLPRegressor(**COMMON, **objects, random_state=1), tmp_path, x, y, **rows)
-    with pytest.raises(ValueError, match=r"give resume the parameters penalty \(was L1.*topology"):
+    with pytest.raises(ValueError, match=r"give resume the parameters topology \(was"):
         dnnext.resume(tmp_path, x, y, callbacks=[], **rows)
     with pytest.raises(ValueError, match=r"had the callbacks .*stop"):
         dnnext.resume(tmp_path, x, y, **objects, **rows)

@@ -41,7 +41,7 @@ TRAVELS_BEFORE = {  # beside these, from the estimators
     "dnnext.estimators.engine.shared_seeds": "the seed",
     "dnnext.estimators.engine.same_everywhere": "parameters, names of features, fingerprints",
     "dnnext.estimators.ranks._fit_local": "number of agents, errors",
-    "dnnext.estimators.regressor._learn_targets_of_all": "whether y is flat",
+    "dnnext.estimators.targets.of_ranks": "what y holds, whether it is flat",
     "dnnext.estimators.data.network_moments": "N_i; sums of rows, of squares and of absolute deviations",
     "dnnext.estimators.data.hold_out": "rows held out per agent",
     "dnnext.estimators.base._problem": "N_i; whether there are weights",

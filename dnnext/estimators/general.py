@@ -1,0 +1,342 @@
+"""Classification and regression by any model that agents train together."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+
+from dnnext.estimators.base import Decentralized
+from dnnext.estimators.parameters import documented, keep
+from dnnext.estimators.targets import LabelSets
+
+
+def _has_probabilities(estimator):
+    if estimator._trained_loss == "squared_hinge":
+        raise AttributeError("loss='squared_hinge' has no probabilities; use loss='log_loss', or decision_function.")
+    return True
+
+
+@documented
+class DecentralizedClassifier(ClassifierMixin, Decentralized):
+    """A classifier whose model is trained by agents that keep their rows and exchange messages with neighbours only.
+
+    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
+    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
+    tracked gradient of the others', then averages with its neighbours. No learning rate.
+
+    Parameters
+    ----------
+    {model}
+    loss : {'auto', 'log_loss', 'squared_hinge'}, default='auto'
+        'auto' is 'log_loss': logistic for two classes and for each label of several, else softmax. 'squared_hinge' has
+        no probabilities.
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    Raises
+    ------
+    ValueError
+        In `fit`, for anything outside of what is stated here, before any iteration.
+
+    References
+    ----------
+    {references}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from dnnext import DecentralizedClassifier
+    >>> from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
+    >>> digits = load_digits()
+    >>> net = Chain([Conv2d(4, 3, activation="tanh"), AvgPool2d(2), Flatten(), Dense()])
+    >>> clf = DecentralizedClassifier(net, n_agents=4, algorithm="gradient_tracking", max_iter=5, tol=0)
+    >>> clf.fit(digits.images[:200], digits.target[:200]).predict(digits.images[:3]).shape
+    (3,)
+    """
+
+    _kind = "classifier"
+
+    def __init__(
+        self,
+        model=None,
+        *,
+        loss="auto",
+        penalty="l2",
+        alpha="auto",
+        l1_ratio=0.5,
+        n_agents=8,
+        topology="erdos_renyi",
+        mixing="metropolis",
+        mixing_rounds="auto",
+        algorithm="next",
+        regime="full",
+        preprocess=None,
+        partition="iid",
+        standardize=True,
+        dtype="auto",
+        max_iter=200,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        engine="local",
+        engine_options=None,
+        class_weight=None,
+        max_time=None,
+        monitor_every=1,
+        n_jobs=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        keep(self, locals())
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None, agent=None):
+        """One iteration on these rows in place of those seen before; moments stay those of the first call.
+
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
+        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows say nothing of curvature.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+        y : array-like (n,)
+        classes : array-like, optional
+            All labels that may ever come; needed at the first call unless `fit` came before.
+        sample_weight : array-like (n,), optional
+        agent : array-like (n,), optional
+            Labels known from the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For labels outside of classes, or classes that change, and for parameters that one iteration cannot heed
+            (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
+        FloatingPointError
+            If the objective is not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
+        """
+        return self._partial_fit(X, y, sample_weight, agent, classes)
+
+    def predict(self, X):
+        """The most likely label of every row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n,)
+        """
+        raw = self._raw(X)
+        return self._y.predicted(raw)
+
+    def decision_function(self, X):
+        """Raw outputs: (n,) log-odds or margins of ``classes_[1]`` for two classes, (n, n_classes) beyond.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray
+        """
+        raw = self._raw(X)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X):
+        """Probability of every class; only with ``loss='log_loss'``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n, n_classes)
+        """
+        raw = self._raw(X)
+        return self._y.probabilities(raw)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`, computed without leaving the log scale.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n, n_classes)
+        """
+        raw = self._raw(X)
+        return self._y.probabilities(raw, log=True)
+
+    def _class_weights(self, y, codes, weight):
+        if self.class_weight is None:
+            return 1.0
+        if isinstance(self._y, LabelSets):
+            raise ValueError("class_weight must be None where rows have several labels: use sample_weight.")
+        if isinstance(self.class_weight, str):
+            if self._balance is None:
+                self._balance = self._y.balanced(codes, weight, len(self.classes_))
+            return self._balance[codes]
+        weight = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
+        return weight
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+@documented
+class DecentralizedRegressor(RegressorMixin, Decentralized):
+    """A regressor whose model is trained by agents that keep their rows and exchange messages with neighbours only.
+
+    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
+    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
+    tracked gradient of the others', then averages with its neighbours. No learning rate.
+
+    Parameters
+    ----------
+    {model}
+    loss : {'auto', 'squared_error', 'huber', 'poisson'} or Loss, default='auto'
+        'auto' is 'squared_error', ``1/2 |d - f|^2``; 'huber' bends at 1.35 standard deviations of the target; 'poisson'
+        is for counts: the raw output is the logarithm of the mean.
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    Raises
+    ------
+    ValueError
+        In `fit`, for anything outside of what is stated here, before any iteration.
+
+    References
+    ----------
+    {references}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from dnnext import DecentralizedRegressor
+    >>> from dnnext.models import MLP
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> reg = DecentralizedRegressor(MLP([None, 5, None]), n_agents=4, max_iter=40, tol=1e-2, random_state=0)
+    >>> reg.fit(X, y).score(X, y) > 0.4
+    True
+    """
+
+    _kind = "regressor"
+
+    def __init__(
+        self,
+        model=None,
+        *,
+        loss="auto",
+        penalty="l2",
+        alpha="auto",
+        l1_ratio=0.5,
+        n_agents=8,
+        topology="erdos_renyi",
+        mixing="metropolis",
+        mixing_rounds="auto",
+        algorithm="next",
+        regime="full",
+        preprocess=None,
+        partition="iid",
+        standardize=True,
+        dtype="auto",
+        max_iter=200,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        engine="local",
+        engine_options=None,
+        max_time=None,
+        monitor_every=1,
+        n_jobs=None,
+        warm_start=False,
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        keep(self, locals())
+
+    def partial_fit(self, X, y, sample_weight=None, agent=None):
+        """One iteration on these rows in place of those seen before; moments stay those of the first call.
+
+        The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
+        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows say nothing of curvature.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+        y : array-like (n,) or (n, Q)
+        sample_weight : array-like (n,), optional
+        agent : array-like (n,), optional
+            Labels known from the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For targets of another width than before, and for parameters that one iteration cannot heed
+            (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
+        FloatingPointError
+            If the objective is not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
+        """
+        return self._partial_fit(X, y, sample_weight, agent)
+
+    def predict(self, X):
+        """Predicted targets.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n, d)
+
+        Returns
+        -------
+        ndarray (n,) or (n, Q), as y was in `fit`
+        """
+        raw = self._raw(X)
+        return self._y.predicted(raw)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

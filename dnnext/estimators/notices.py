@@ -1,0 +1,21 @@
+"""Warnings that point at the user's line, however many calls of this package and of scikit-learn lie between."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import sklearn
+
+import dnnext
+
+OURS = tuple(os.path.dirname(module.__file__) + os.sep for module in (dnnext, sklearn))
+
+
+def warn_user(message, category=UserWarning):
+    """Issue a warning at the nearest line outside of dnnext and scikit-learn."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_code.co_filename.startswith(OURS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - (frame is None))

@@ -1,0 +1,246 @@
+"""What y holds, one class per kind: labels, sets of labels, numbers.
+
+# Design:
+#   A Targets object is made from y once (`learned`, or `of_ranks` where every rank has its own y) and knows from then
+#   on how y becomes codes, codes what the loss wants, raw outputs a prediction and a score. Codes are (n,) or (n, Q).
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.metrics import r2_score
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from dnnext.estimators.rows import joined_labels, plain_labels, real_numbers, sorted_labels
+
+
+class Classes:
+    """One label of several per row.
+
+    Parameters
+    ----------
+    labels : ndarray (K,)
+        Sorted.
+    """
+
+    def __init__(self, labels):
+        self.labels = labels
+        self.n_outputs = 1 if len(labels) == 2 else len(labels)
+
+    def codes(self, y, name):
+        """The place of each label, (n,)."""
+        unknown = np.setdiff1d(y, self.labels)
+        if len(unknown):
+            raise ValueError(
+                f"{name} holds the label {unknown.tolist()[0]!r}, which is not among the classes {self.labels}."
+            )
+        return np.searchsorted(self.labels, y)
+
+    def check(self, codes, weight):
+        """ValueError unless rows with a weight above zero hold two classes."""
+        present = np.unique(codes[weight > 0])
+        if len(present) < 2:
+            raise ValueError(
+                f"y holds one class only ({self.labels[present].tolist()[0]!r}) in rows with a weight above zero; "
+                "a classifier needs at least two classes."
+            )
+
+    def wanted(self, codes, loss):
+        """What the loss wants, (n, Q): 1 for the class of the row, else 0 (squared hinge: -1)."""
+        low = -1.0 if loss == "squared_hinge" else 0.0
+        if self.n_outputs == 1:
+            return np.where(codes == 1, 1.0, low)[:, None]
+        targets = np.full((len(codes), self.n_outputs), low)
+        targets[np.arange(len(codes)), codes] = 1.0
+        return targets
+
+    def decided(self, raw):
+        """The code that the raw outputs (n, Q) stand for, (n,)."""
+        return (raw[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else np.argmax(raw, axis=1)
+
+    def predicted(self, raw):
+        """The most likely label of every row, (n,)."""
+        return self.labels[self.decided(raw)]
+
+    def probabilities(self, raw, log=False):
+        """Probability of every class, (n, K), or its logarithm, computed without leaving the log scale."""
+        if self.n_outputs == 1:
+            return np.hstack([log_expit(-raw), log_expit(raw)] if log else [expit(-raw), expit(raw)])
+        return log_softmax(raw, axis=1) if log else softmax(raw, axis=1)
+
+    def score(self, raw, codes):
+        """Share of the rows that are predicted right."""
+        return float(np.mean(self._right(raw, codes)))
+
+    def score_columns(self, raw, codes, moments):
+        """Numbers of each row (n, 2) whose sums over all rows make the score."""
+        right = self._right(raw, codes)
+        return np.stack([right, np.ones(len(right))], axis=1)
+
+    @staticmethod
+    def score_of(sums):
+        """The score that these sums make."""
+        return float(sums[0] / sums[1])
+
+    def _right(self, raw, codes):
+        return self.decided(raw) == codes
+
+    @staticmethod
+    def balanced(codes, weight, n_classes, runtime=None):
+        """Weight of each class, ``sum_l t_l / (K t_k)`` with t the sums (K,) of the rows' weights over the network."""
+        total = np.bincount(codes, weights=weight, minlength=n_classes)
+        total = total if runtime is None else runtime.sum_agents(total[None])
+        held = total > 0
+        return np.divide(total.sum(), held.sum() * total, out=np.ones(len(total)), where=held)
+
+
+class LabelSets(Classes):
+    """Any number of labels per row: y (n, L) of zeros and ones, one logistic output per label."""
+
+    def __init__(self, n_labels):
+        self.labels, self.n_outputs = np.arange(n_labels), n_labels
+
+    def codes(self, y, name):
+        """Zeros and ones (n, L)."""
+        y = np.asarray(y)
+        if y.ndim != 2 or y.shape[1] != self.n_outputs:
+            raise ValueError(f"{name} must have one column per label ({self.n_outputs}), got shape {y.shape}.")
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(f"{name} must hold zeros and ones, one column per label.")
+        return y.astype(np.int64)
+
+    def check(self, codes, weight):
+        """Any zeros and ones will do."""
+
+    def wanted(self, codes, loss):
+        """0 and 1, or -1 and 1 for the squared hinge: (n, L)."""
+        return 2.0 * codes - 1.0 if loss == "squared_hinge" else codes.astype(float)
+
+    def decided(self, raw):
+        """1 where a label is more likely than not, (n, L)."""
+        return (raw > 0).astype(np.int64)
+
+    def predicted(self, raw):
+        """Zeros and ones (n, L)."""
+        return self.decided(raw)
+
+    def probabilities(self, raw, log=False):
+        """Probability of every label, (n, L)."""
+        return log_expit(raw) if log else expit(raw)
+
+    def _right(self, raw, codes):
+        return (self.decided(raw) == codes).all(axis=1)
+
+
+class Numbers:
+    """Real targets, one column or several.
+
+    Parameters
+    ----------
+    n_outputs : int
+    is_flat : bool
+        Whether y is (n,), and predictions with it.
+    is_log : bool
+        Whether raw outputs are logarithms of what is predicted.
+    """
+
+    def __init__(self, n_outputs, is_flat, is_log=False):
+        self.n_outputs, self.is_flat, self.is_log = n_outputs, is_flat, is_log
+
+    def codes(self, y, name):
+        """Finite float64 numbers, (n,) or (n, Q)."""
+        numbers = finite_numbers(name, y)
+        width = 1 if numbers.ndim == 1 else numbers.shape[1]
+        if width != self.n_outputs:
+            raise ValueError(f"{name} has {width} column(s), but the model has {self.n_outputs}.")
+        return numbers
+
+    def check(self, codes, weight):
+        """Any finite numbers will do."""
+
+    def wanted(self, codes, loss):
+        """(n, Q)."""
+        return codes[:, None] if codes.ndim == 1 else codes
+
+    def predicted(self, raw):
+        """(n,) or (n, Q), as y was."""
+        return self._means(raw)[:, 0] if self.is_flat else self._means(raw)
+
+    def _means(self, raw):
+        with np.errstate(over="ignore"):
+            return np.exp(raw) if self.is_log else raw
+
+    def score(self, raw, codes):
+        """R2."""
+        return float(r2_score(self.wanted(codes, None), self._means(raw)))
+
+    def score_columns(self, raw, codes, moments):
+        """Squared residuals, deviations and their squares, and ones: (n, 4, Q)."""
+        y = self.wanted(codes, None)
+        apart = y - moments.y_mean
+        return np.stack([(y - self._means(raw)) ** 2, apart, apart**2, np.ones(y.shape)], axis=1)
+
+    @staticmethod
+    def score_of(sums):
+        """R2, the mean over outputs, from the sums of `score_columns`."""
+        residual, apart, square, n = sums
+        spread = square - apart**2 / n
+        constant = spread <= 0
+        ratio = np.divide(residual, spread, out=(residual > 0).astype(float), where=~constant)
+        return float(np.mean(1 - ratio))
+
+
+def finite_numbers(name, y):
+    """Real numbers, refused if they are not finite."""
+    numbers = real_numbers(name, y)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must hold finite numbers, got NaN or infinity.")
+    return numbers
+
+
+def is_label_sets(y):
+    """Whether y (n, L) marks with zeros and ones which labels a row has."""
+    return getattr(y, "ndim", 1) == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
+
+
+def learned(kind, y, loss="auto"):
+    """The Targets that y (n,) or (n, Q) stands for."""
+    if kind == "regressor":
+        numbers = finite_numbers("y", y)
+        return Numbers(1 if numbers.ndim == 1 else numbers.shape[1], numbers.ndim == 1, loss == "poisson")
+    if is_label_sets(y):
+        return LabelSets(y.shape[1])
+    labels, _ = sorted_labels("y", y)
+    check_classification_targets(y)
+    return Classes(labels)
+
+
+def of_ranks(kind, y, ranks, loss="auto"):
+    """The Targets of all ranks, each with its own y; collective."""
+    with ranks.together():
+        own = learned(kind, y, loss)
+        labels = np.empty(0) if kind == "regressor" else plain_labels("y", own.labels)
+    shape = (type(own).__name__, getattr(own, "is_flat", None), None if type(own) is Classes else own.n_outputs)
+    ranks.agree("the number of dimensions of y", 1 if getattr(y, "ndim", 1) == 1 else 2)
+    ranks.agree("what y holds", repr(shape))
+    if type(own) is not Classes:
+        return own
+    sent = [json.loads(text) for text in ranks.all_ranks(json.dumps([labels.dtype.str, labels.tolist()]))]
+    every = [np.array(values, dtype=dtype) for dtype, values in sent]
+    labels = np.unique(joined_labels(every, [f"rank {k}" for k in range(len(every))]))
+    if len(labels) < 2:
+        raise ValueError(f"y holds one class only ({labels.tolist()[0]!r}) on all ranks; two are needed.")
+    return Classes(labels)
+
+
+def of_classes(classes, y):
+    """The Targets of a stream whose labels are given before they come; y is its first rows."""
+    if is_label_sets(y) and len(classes) == y.shape[1]:
+        return LabelSets(y.shape[1])
+    labels, _ = sorted_labels("classes", classes)
+    if len(labels) < 2:
+        raise ValueError(f"classes holds {len(labels)} label; there must be at least two.")
+    return Classes(labels)
