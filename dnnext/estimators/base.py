@@ -174,7 +174,7 @@ class Decentralized(Online, OverRanks, Prepared, Exports, CallbackSupportMixin, 
         parts = Parts.from_owner(x, codes, weight, owner, graph.n_agents, dtype=self._precision)
         if self.early_stopping and evaluation is None:
             parts, held = parts.hold_out(self.validation_fraction, seeds)
-            evaluation = held.x, held.y
+            evaluation = held.x, held.y, held
         if evaluation is not None and self._kind == "regressor" and len(evaluation[0]) < 2:
             raise ValueError(
                 f"the rows to score by are too few for R2, which needs at least two, got {len(evaluation[0])}: hold "

@@ -119,7 +119,7 @@ CLASSES = """\
 HIDDEN = """\
     hidden_layer_sizes : int or sequence of int, default=(20,)
         Units of each hidden layer; an empty sequence is a linear model.
-    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity'}, default='tanh'
+    activation : {'tanh', 'logistic', 'relu', 'softplus', 'identity', 'square'}, default='tanh'
         Activation of the hidden layers; the output is linear.
 """
 MODEL = """\

@@ -14,6 +14,7 @@ from dnnext.algorithms import Snapshot
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.runs.callbacks import EarlyStopping, Progress
 from dnnext.runs.history import mean_over_agents
+from dnnext.runtime import InProcess
 
 
 class Watch:
@@ -133,16 +134,24 @@ class Scorer:
         Its name, as `Targets.wanted` takes it.
     x, codes : ndarray
         The rows, raw, and the codes of their targets.
+    held : Parts, optional
+        Whose rows they are: losses are added agent by agent, as over ranks.
     """
 
-    def __init__(self, problem, moments, targets, loss, x, codes):
+    def __init__(self, problem, moments, targets, loss, x, codes, held=None):
         self.model, self.loss, self.moments, self.targets = problem.model, problem.loss, moments, targets
+        self.held = held
         self.x, self.codes, self.wanted = x, codes, moments.targets(targets.wanted(codes, loss))
 
     def __call__(self, row, runtime):
         """(score, loss)."""
         raw, losses = self._both(row)
-        return self.targets.score(raw, self.codes), float(np.mean(losses))
+        score = self.targets.score(raw, self.codes)
+        return score, float(np.mean(losses)) if self.held is None else self._mean(losses, InProcess(self.held.n_agents))
+
+    def _mean(self, losses, runtime):
+        total, n = runtime.sum_agents(self.held.agent_sums(np.stack([losses, np.ones(len(losses))], axis=1)))
+        return float(total / n)
 
     def _both(self, row):
         raw = FittedNetwork(self.model, row, self.moments).raw(self.x)
@@ -153,13 +162,11 @@ class ScorerOfAll(Scorer):
     """The same on the rows that the agents of all ranks hold back, `held`; only sums travel."""
 
     def __init__(self, problem, moments, targets, loss, held):
-        super().__init__(problem, moments, targets, loss, held.x, held.y)
-        self.held = held
+        super().__init__(problem, moments, targets, loss, held.x, held.y, held)
 
     def __call__(self, row, runtime):
         """(score, loss) over all ranks; collective."""
         raw, losses = self._both(row)
         columns = self.targets.score_columns(raw, self.codes, self.moments)
         score = self.targets.score_of(runtime.sum_agents(self.held.agent_sums(columns)))
-        total, n = runtime.sum_agents(self.held.agent_sums(np.stack([losses, np.ones(len(losses))], axis=1)))
-        return score, float(total / n)
+        return score, self._mean(losses, runtime)

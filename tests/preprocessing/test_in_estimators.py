@@ -6,7 +6,13 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 import dnnext
-from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext import (
+    DecentralizedClassifier,
+    DecentralizedMLPClassifier,
+    DecentralizedMLPRegressor,
+    DecentralizedRegressor,
+)
+from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
 from dnnext.preprocessing import NetworkPreprocessor
 
 pandas = pytest.importorskip("pandas")
@@ -91,6 +97,49 @@ class TestPreprocess:
         clf.set_params(preprocess=None).fit(X[["age"]].fillna(0), y)
         assert not hasattr(clf, "preprocessor_")
         assert clf.feature_names_in_.tolist() == ["age"]
+
+    @pytest.mark.parametrize("kind", [DecentralizedClassifier, DecentralizedRegressor])
+    def test_any_model_takes_frames(self, kind, tmp_path):
+        X, y = patients()
+        y = y if kind is DecentralizedClassifier else (y == "ill") * 1.0
+        options = {**{k: v for k, v in OPTIONS.items() if k != "hidden_layer_sizes"}, "preprocess": "auto"}
+        fitted = kind(Chain([Dense(3, "tanh"), Dense()]), **options).fit(X, y, eval_set=(X, y))
+        fitted.save(tmp_path / "m.npz")
+        np.testing.assert_array_equal(dnnext.load(tmp_path / "m.npz").predict(X), fitted.predict(X))
+        images = np.zeros((60, 8, 8))
+        net = Chain([Conv2d(2, 3), AvgPool2d(2), Flatten(), Dense()])
+        with pytest.raises(ValueError, match="dim 3"):
+            kind(net, **options).fit(images, y)
+
+    def test_several_labels_per_row_and_counts(self):
+        X, y = patients()
+        labels = np.stack([y == "ill", X["smoker"] == "yes"], axis=1) * 1
+        ready = NetworkPreprocessor(standardize=False).fit(X).transform(X)
+        parts = [(X[k::3], labels[k::3]) for k in range(3)]
+        for kind, target, loss in (
+            (DecentralizedMLPClassifier, labels, "log_loss"),
+            (DecentralizedMLPRegressor, labels.sum(axis=1), "poisson"),
+        ):
+            fitted = kind(preprocess="auto", loss=loss, **OPTIONS).fit(X, target)
+            plain = kind(loss=loss, **OPTIONS).fit(ready, target)
+            np.testing.assert_array_equal(fitted.predict(X), plain.predict(ready))
+            assert fitted.score(X, target) == plain.score(ready, target)
+        each = DecentralizedMLPClassifier(preprocess="auto", **OPTIONS).fit_agents(parts)
+        assert each.predict(X).shape == labels.shape
+
+    def test_float32_stays_float32(self):
+        X, y = patients()
+        numbers = X[["age"]].assign(dose=np.arange(60.0))
+        narrow = numbers.astype(np.float32)
+        clf = DecentralizedMLPClassifier(preprocess="auto", **OPTIONS)
+        for rows in (narrow, narrow.to_numpy()):
+            fitted = clf.fit(rows, y)
+            assert fitted.coefs_[0].dtype == np.float32
+            assert fitted.predict(rows).shape == (60,)
+        assert clf.fit_agents([(narrow[k::3], y[k::3]) for k in range(3)]).coefs_[0].dtype == np.float32
+        assert clone(clf).partial_fit(narrow, y, classes=["ill", "well"]).coefs_[0].dtype == np.float32
+        for rows in (numbers, X, X.assign(age=X["age"].astype(np.float32))):
+            assert clf.fit(rows, y).coefs_[0].dtype == np.float64
 
     def test_what_is_no_preprocessor_is_refused(self):
         X, y = patients()
