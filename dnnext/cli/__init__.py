@@ -194,7 +194,9 @@ def _add_columns(p):
 def _add_model(p):
     p.add_argument("--hidden", default="20", metavar="N[,N...]", help="units of the hidden layers (default: 20)")
     p.add_argument("--activation", default="tanh", help=f"{ACTIVATIONS} (default: %(default)s)")
-    p.add_argument("--loss", default="auto", help="log_loss, squared_hinge, squared_error, huber (default: auto)")
+    p.add_argument(
+        "--loss", default="auto", help="log_loss, squared_hinge, squared_error, huber, poisson (default: auto)"
+    )
     p.add_argument("--penalty", default="l2", help="l2, l1, elasticnet, group, sparse_group, none (default: l2)")
     p.add_argument("--alpha", default="auto", help="strength of the penalty per sample (default: 5 / rows)")
     p.add_argument("--l1-ratio", type=float, default=0.5, help="share of l1 in mixed penalties (default: 0.5)")
