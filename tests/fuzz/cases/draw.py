@@ -45,6 +45,7 @@ def judged(case, draw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UserWarning)  # sentences for the user, ConvergenceWarning among them
+        warnings.filterwarnings("ignore", ".* moved from Decentralized", FutureWarning)  # old names still work
         warnings.simplefilter("error", UndefinedMetricWarning)
         warnings.filterwarnings("ignore", "The exact subproblem was not solved", RuntimeWarning)
         try:
