@@ -170,11 +170,13 @@ static size_t chain_work(const dnn_chain *chain, int threads)
 {
     plan p;
     char *next = NULL;
-    lay_out(&p, chain, 1 + max_index(1, chain->n_directions)); /* chain_jv has one group beside the values */
+    int64_t most = 0, groups[3] = {1, 2, 1 + chain->n_directions}; /* values; those of chain_jv; with all directions */
+    for (int i = 0; i < 3; i++) { /* fewer groups, longer chunks: any of them may need the most */
+        lay_out(&p, chain, groups[i]);
+        most = max_index(most, (int64_t)space_bytes(&p));
+    }
     list_rows(&p, &next);
-    size_t listed = (size_t)(uintptr_t)next, most = space_bytes(&p);
-    lay_out(&p, chain, 1); /* fewer groups, longer chunks */
-    return listed + max_index((int64_t)most, (int64_t)space_bytes(&p)) * (size_t)threads + 64;
+    return (size_t)(uintptr_t)next + (size_t)most * (size_t)threads + 64;
 }
 
 /* The weights of one agent in tiles, for one direction of the sweep; w may be a direction of the weights. */
