@@ -39,9 +39,19 @@ class At(Protocol):
 class LocalModel(ABC):
     """The convex models of all local agents, anchored at their weights: what `Surrogate.at` returns.
 
+    Parameters
+    ----------
+    surrogate : Surrogate
+        Whose model it is.
+    problem : Problem
+        What is minimised.
+    s : At
+        Where the run stands, such as its State.
+
     Attributes
     ----------
     surrogate, problem : Surrogate, Problem
+        As above.
     w, y, tau, w_hat : arrays
         Those of the run where the model is anchored.
 
