@@ -35,6 +35,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"dnnext {version}"
 html_static_path = []
 html_show_sourcelink = False
+html_sidebars = {"**": []}  # every page is one link away in the bar at the top: an empty column helps nobody
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
