@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -25,7 +26,7 @@ __all__ = ["Frozen", "Linearised"]
 Array = NDArray[Any]
 
 
-class _Based(Parameters):
+class _Based(Parameters, ABC):
     """What stands on another model and on one row of its weights."""
 
     model: Any
@@ -58,9 +59,9 @@ class _Based(Parameters):
         return self.layout.n_params
 
     @property
+    @abstractmethod
     def layout(self) -> Layout:
         """Where each trained parameter lies."""
-        raise NotImplementedError
 
     def sized(self, n_inputs: Any, n_outputs: int) -> Any:
         """Itself: the weights that it stands on have closed its ends.
