@@ -14,7 +14,7 @@ import numpy as np
 from bench.study import MUTED, OURS, save_figure, write_table
 from dnnext.models import volumes
 from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
-from dnnext.models.layers import adjoint_all, forward_all
+from dnnext.models.layer import adjoint_all, forward_all
 from dnnext.runtime import Cube, Square, threads
 
 SHAPES = ((3072, 12288), (8192, 8192), (2048, 32768))  # width h, rows M = batch x sequence

@@ -18,7 +18,8 @@ import numpy as np
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
 from dnnext.models.chain import Chain
-from dnnext.models.layers import Dense, Layer, adjoint_all, forward_all
+from dnnext.models.layer import Layer, adjoint_all, forward_all
+from dnnext.models.layers import Dense
 from dnnext.models.mlp import MLP
 from dnnext.problem.kept import Kept
 
@@ -58,7 +59,7 @@ class Feedback(Parameters):
     Raises
     ------
     ValueError
-        If an argument is unfit; in a run, if the model is neither an MLP nor a Chain.
+        If an argument is unfit; in a run, if the model is neither an MLP nor a Chain, or the problem has tangents.
 
     References
     ----------
@@ -119,6 +120,11 @@ class Feedback(Parameters):
 
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """``g_i(w_i)`` (n_local,) and, into out (n_local, P), the direction by feedback."""
+        if problem.tangents is not None:
+            raise ValueError(
+                f"oracle={self!r} sends the error of the outputs alone, got a problem with "
+                f"tangents={problem.tangents!r}: leave tangents=None, or oracle=None."
+            )
         b, model = self._stacked(problem), _any(problem.model)
         if not isinstance(model, MLP):
             return _feedback_of_layers(problem, w, b, out)

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
 from dnnext.models.images import AvgPool2d, Conv2d, MaxPool2d
-from dnnext.models.layers import (
-    Dense,
-    Flatten,
+from dnnext.models.layer import (
     Keep,
     Layer,
-    Residual,
     Shape,
     adjoint_all,
     check_layers,
@@ -26,6 +23,7 @@ from dnnext.models.layers import (
     size_layers,
     tangent_all,
 )
+from dnnext.models.layers import Dense, Flatten, Residual
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from dnnext import _checks
 from dnnext.kernels import layer_formulas as formulas
 from dnnext.kernels.activations import ACTIVATIONS, NEEDS_Z
-from dnnext.models.layers import AVERAGE, CONV, MAX, Affine, Keep, Layer, Linear, Parts, Shape
+from dnnext.models.layer import Affine, Keep, Layer, Linear, Parts, Shape
+from dnnext.models.layers import AVERAGE, CONV, MAX
 
 __all__ = ["AvgPool2d", "Conv2d", "MaxPool2d"]
 

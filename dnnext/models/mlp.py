@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from dnnext import _checks, kernels
 from dnnext._params import Parameters, fingerprint
@@ -16,6 +15,7 @@ from dnnext.models.chain import Chain
 from dnnext.models.layers import Dense
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
+from dnnext.models.woodbury import woodbury
 
 __all__ = ["MLP"]
 
@@ -343,7 +343,7 @@ class MLP(Parameters):
                 j = np.empty((rows.x[own].shape[0] * root.shape[-1], self.n_params), rhs.dtype)
                 row = w[i : i + 1] if len(w) > 1 else w
                 kernels.mlp_jacobian(j, row, rows.x[own], root[own], self.layers, self.activation_code, rows.n_threads)
-                status[i] = _woodbury(j, tau[i] + l2, rhs[i], blocks, out[i])
+                status[i] = woodbury(j, tau[i] + l2, rhs[i], blocks, out[i])
         else:
             kernels.mlp_dual_solve(
                 out, status, w, rows.x, root, gram, tau, by_layer, rhs, rows.offsets, self.layers,
@@ -376,26 +376,6 @@ def _layout(layers: Sequence[int]) -> Layout:
         [(f"layer{k}.weight", (n_in, n_out), True, 0), (f"layer{k}.bias", (n_out,), False, None)]
         for k, (n_in, n_out) in enumerate(pairwise(layers), 1)
     )
-
-
-def _woodbury(j: Array, diag: Array, rhs: Array, blocks: Array, out: Array) -> int:
-    """(diag + J'J) out = rhs block by block for any diagonal (P,), J (rows, P); status as in `MLP.dual_solve`."""
-    status = 0
-    for k, (start, stop) in enumerate(pairwise(blocks)):
-        cut = slice(start, stop)
-        try:
-            with np.errstate(all="ignore"):
-                scaled, solution = j[:, cut] / diag[cut], rhs[cut] / diag[cut]
-                inner = np.eye(len(j), dtype=j.dtype) + scaled @ j[:, cut].T
-                if len(j):
-                    inside = cho_solve(cho_factor(inner, lower=True), j[:, cut] @ solution)
-                    solution -= scaled.T @ inside
-            if not np.isfinite(solution).all():
-                raise np.linalg.LinAlgError
-        except (np.linalg.LinAlgError, ValueError):  # tau so small that inner is singular, or not finite
-            solution, status = np.zeros(stop - start, rhs.dtype), status or k + 1
-        out[cut] = solution
-    return status
 
 
 @lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext.kernels.layer_formulas import FUNCTIONS
-from dnnext.models.layers import Keep, Layer, Parts, Shape, Weights
+from dnnext.models.layer import Keep, Layer, Parts, Shape, Weights
 from dnnext.runtime import Communicator
 
 __all__ = ["Spread", "Tile", "connected", "softmax_loss", "squared_loss"]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext.models.cube import CubeLinear
-from dnnext.models.layers import Dense, Keep, adjoint_all, forward_all, tangent_all
+from dnnext.models.layer import Keep, adjoint_all, forward_all, tangent_all
+from dnnext.models.layers import Dense
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
 from dnnext.models.spread import Spread, connected

@@ -42,7 +42,8 @@ class Alignment:
     ----------
     history : dict of arrays
         ``iteration`` (T,), ``mean`` and ``std`` (T, hidden layers) of the cosines: over the rows of an agent, with its
-        current weights, then averaged over the agents that have rows.
+        current weights, then averaged over the agents that have rows. The means are columns of the run's history, too:
+        ``alignment_1``, ``alignment_2``, ..., in each row the newest.
 
     Raises
     ------
@@ -67,6 +68,8 @@ class Alignment:
     >>> result = algorithm.run(problem, Network(Topology.ring(2)), max_iter=10, callbacks=[angles])
     >>> angles.history["iteration"].tolist(), angles.history["mean"].shape
     ([0, 5, 10], (3, 2))
+    >>> bool(result.history["alignment_2"][-1] == angles.history["mean"][-1, 1])
+    True
     """
 
     def __init__(self, every: int = 10, rows: Any = None, feedback: Feedback | None = None) -> None:
@@ -86,22 +89,24 @@ class Alignment:
         return {name: np.array(column) for name, column in self._kept.items()}
 
     def begin(self, run: Run) -> None:
-        """Find the matrices; record the start, unless the run goes on from a checkpoint."""
-        oracle = getattr(run.recipe, "oracle", None)
-        used = self.feedback if self.feedback is not None else oracle
-        if not isinstance(used, Feedback):
-            raise ValueError(
-                f"Alignment needs feedback=Feedback(...), because oracle={oracle!r} of the run has no feedback."
-            )
-        self._problem, self._used = run.problem, used
-        if not run.is_resumed:
+        """Find the problem and the matrices."""
+        self._problem, self._used = run.problem, self._feedback_of(run)
+
+    def measures(self, run: Run) -> dict[str, float]:
+        """``alignment_1``, ``alignment_2``, ... of the hidden layers: the newest means, for the run's history."""
+        if not run.history.rows:  # a new run: record its start
             self._kept = {"iteration": [], "mean": [], "std": []}
-            self._record(run.s)
+        if run.s.t % self.every == 0 or not self._kept["iteration"]:
+            self._record(run.problem, self._feedback_of(run), run.s)
+        newest = int(np.searchsorted(self._kept["iteration"], run.s.t, "right")) - 1
+        return {f"alignment_{k}": float(mean) for k, mean in enumerate(self._kept["mean"][max(newest, 0)], 1)}
 
     def __call__(self, state: State, metrics: dict[str, float]) -> None:
         """Record if it is time."""
+        if self._problem is None or self._used is None:
+            raise RuntimeError("Alignment must be among the callbacks of a run; it cannot be called by itself.")
         if state.t % self.every == 0:
-            self._record(state)
+            self._record(self._problem, self._used, state)
 
     def end(self, run: Run, status: str) -> None:
         """Let go of the run."""
@@ -116,10 +121,22 @@ class Alignment:
         if saved.shared:
             self._kept = {name: list(saved.shared[name]) for name in self._kept}
 
-    def _record(self, state: State) -> None:
-        problem, used = self._problem, self._used
-        if problem is None or used is None:
-            raise RuntimeError("Alignment must be among the callbacks of a run; it cannot be called by itself.")
+    def _feedback_of(self, run: Run) -> Feedback:
+        """The feedback named here, or that of the run's oracle."""
+        oracle = getattr(run.recipe, "oracle", None)
+        used = self.feedback if self.feedback is not None else oracle
+        if not isinstance(used, Feedback):
+            raise ValueError(
+                f"Alignment needs feedback=Feedback(...), because oracle={oracle!r} of the run has no feedback."
+            )
+        return used
+
+    def _record(self, problem: Problem, used: Feedback, state: State) -> None:
+        """The cosines at the iteration of the state, once; what lies after it went with an alarm."""
+        kept = int(np.searchsorted(self._kept["iteration"], state.t, "right"))
+        self._kept = {name: column[:kept] for name, column in self._kept.items()}
+        if kept and self._kept["iteration"][-1] == state.t:
+            return
         w = np.ascontiguousarray(np.broadcast_to(state.w, (problem.n_local, problem.n_params)))
         n_layers = len(used.matrices(problem.model))
         sums = np.zeros((problem.n_local, 3, n_layers))  # mean, standard deviation, whether there is one

@@ -3,8 +3,9 @@
 Design
 ------
 The loop calls every callback after every iteration, on every rank; the wish of one rank ends all. `state` holds the
-arrays of the local agents, `metrics` the newest row of the history. Four more methods are looked for and may be left
-out: ``begin(run)`` before the first iteration, ``end(run, status)`` after the last, ``lasting() -> Snapshot`` and
+arrays of the local agents, `metrics` the newest row of the history. Five more methods are looked for and may be left
+out: ``begin(run)`` before the first iteration, ``end(run, status)`` after the last, ``measures(run) -> dict``, numbers
+that join each row of the history (the same names in each, equal on every rank), ``lasting() -> Snapshot`` and
 ``resume(snapshot)``, what a checkpoint should hold of the callback itself. A callback with ``comes_last = True`` is
 called after the others, so that a checkpoint holds what they have learnt; one with ``can_end = False`` cannot be the
 reason why a resumed run is finished.

@@ -40,9 +40,10 @@ class Measures:
         return self.rows[name]
 
     def append(self, row: dict[str, float]) -> None:
-        """Add one row."""
-        for name, value in row.items():
-            self.rows.setdefault(name, []).append(value)
+        """Add one row; NaN stands where a column was not measured."""
+        before = max(map(len, self.rows.values()), default=0)
+        for name in {**self.rows, **row}:
+            self.rows.setdefault(name, [np.nan] * before).append(row.get(name, np.nan))
 
     def arrays(self) -> dict[str, Array]:
         """Columns as arrays; counts are integers."""

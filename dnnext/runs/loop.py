@@ -5,7 +5,8 @@
 # vote on alarm, clock and Ctrl-C; then, without an alarm, measures and callbacks, whose wish to end is voted on too. A
 # snapshot taken by a callback holds all that the next iteration depends on; callbacks that take one come last.
 # `Run.once` is one iteration with its vote; `partial_fit` of the estimators calls it, too.
-# A callback may have two more methods: `begin(run)` before the first iteration and `end(run, status)` after the last.
+# A callback may have three more methods: `begin(run)` before the first iteration, `end(run, status)` after the last,
+# and `measures(run)`, numbers by name that join each row of the history, the same names in each.
 """
 
 from __future__ import annotations
@@ -260,6 +261,8 @@ class Run:
         """One row of the history; its cost is not part of `seconds`."""
         row, w_bar = measure(self.problem, self.network, self.s)
         row["seconds"] = self.seconds
+        for _, callback in self.named:
+            row |= getattr(callback, "measures", lambda _: {})(self)
         self.history.append(row)
         if self.best is None or row["objective"] < self.best.objective:
             self.best = Best(row["objective"], w_bar, self.s.w.copy(), self.s.y.copy())

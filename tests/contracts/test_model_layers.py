@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dnnext import models
-from dnnext.models.layers import Layer, adjoint_all, forward_all, tangent_all
+from dnnext.models.layer import Layer, adjoint_all, forward_all, tangent_all
 
 KINDS = [kind for kind in (getattr(models, name) for name in models.__all__) if issubclass(kind, Layer)]
 CASES = [(layer, shape) for kind in KINDS for layer, shape in kind.examples()]

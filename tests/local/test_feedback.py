@@ -12,7 +12,7 @@ from dnnext.display import AlignmentDisplay
 from dnnext.local import Feedback, FullLinearization, PartialLinearization, alignment
 from dnnext.models import Chain, Conv2d, Dense, Flatten
 from dnnext.network import Network, Topology
-from dnnext.problem import L1, L2, MLP, Huber, Problem, Softmax, SquaredError
+from dnnext.problem import L1, L2, MLP, Huber, Problem, Softmax, SquaredError, Tangents
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 
@@ -165,6 +165,16 @@ def test_where_a_gradient_is_needed_feedback_is_refused():
         Feedback().matrices(object())
 
 
+@pytest.mark.parametrize("model", [MLP([3, 4, 1]), Chain([Dense(4, "tanh"), Dense(1)], 3)], ids=repr)
+def test_feedback_and_tangents_are_refused_together(model):
+    shards = shards_of(np.random.default_rng(0), (9, 8), 3, 1)
+    problem = Problem(model, SquaredError(), None, shards, tangents=Tangents(0.1, [[1.0, 0.0, 0.0]]))
+    says = r"oracle=Feedback\(\) sends the error of the outputs alone, got a problem with tangents=Tangents\(mu=0\.1"
+    for algorithm in (NEXT(FullLinearization(), oracle=Feedback()), GradientTracking(oracle=Feedback())):
+        with pytest.raises(ValueError, match=says):
+            algorithm.run(problem, Network(Topology.ring(2)), max_iter=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -205,12 +215,17 @@ def test_ranks_agree_to_the_bit(lockstep):
 def test_a_checkpoint_goes_on_with_the_angles(problem, tmp_path):
     network, algorithm = Network(Topology.ring(3)), GradientTracking(0.1, oracle=Feedback(0))
     whole, half, rest = Alignment(every=3), Alignment(every=3), Alignment(every=3)
-    algorithm.run(problem, network, max_iter=12, callbacks=[whole], warn=False)
+    result = algorithm.run(problem, network, max_iter=12, callbacks=[whole], warn=False)
     algorithm.run(problem, network, max_iter=6, callbacks=[half, Checkpoint(tmp_path, every=6)], warn=False)
     saved = checkpoint.read(tmp_path, problem.runtime)
-    algorithm.run(problem, network, max_iter=12, resume=saved, callbacks=[rest, Checkpoint(tmp_path)], warn=False)
+    callbacks = [rest, Checkpoint(tmp_path)]
+    resumed = algorithm.run(problem, network, max_iter=12, resume=saved, callbacks=callbacks, warn=False)
     for name, column in whole.history.items():
         assert_array_equal(rest.history[name], column)
+    for k in (1, 2):  # the newest record is in every row of the run's history, also after a resume
+        column = [whole.history["mean"][t // 3, k - 1] for t in result.history["iteration"]]
+        assert_array_equal(result.history[f"alignment_{k}"], column)
+        assert_array_equal(resumed.history[f"alignment_{k}"], column)
 
 
 def test_a_run_by_backpropagation_needs_matrices_named(problem):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dnnext.models import Dense, volumes
 from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
-from dnnext.models.layers import adjoint_all, forward_all, tangent_all
+from dnnext.models.layer import adjoint_all, forward_all, tangent_all
 from dnnext.models.spread import connected, softmax_loss, squared_loss
 from dnnext.runtime import Cube, Square, threads
 
