@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
 from dnnext.estimators.base import Decentralized
-from dnnext.estimators.parameters import documented, keep
+from dnnext.estimators.documented import documented, keep
+from dnnext.estimators.parameters import ClassifierParameters, RegressorParameters
 from dnnext.estimators.targets import LabelSets
+from dnnext.models.model import Model
 
 
 def _has_probabilities(estimator):
@@ -18,34 +22,11 @@ def _has_probabilities(estimator):
     return True
 
 
-@documented
+@documented(ClassifierParameters)
 class DecentralizedClassifier(ClassifierMixin, Decentralized):
     """A classifier whose model is trained by agents that keep their rows and exchange messages with neighbours only.
 
-    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
-    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
-    tracked gradient of the others', then averages with its neighbours. No learning rate.
-
-    Parameters
-    ----------
-    {model}
-    loss : {'auto', 'log_loss', 'squared_hinge'}, default='auto'
-        'auto' is 'log_loss': logistic for two classes and for each label of several, else softmax. 'squared_hinge' has
-        no probabilities.
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    Raises
-    ------
-    ValueError
-        In `fit`, for anything outside of what is stated here, before any iteration.
-
-    References
-    ----------
-    {references}
+    {sections}
 
     Examples
     --------
@@ -61,41 +42,8 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
 
     _kind = "classifier"
 
-    def __init__(
-        self,
-        model=None,
-        *,
-        loss="auto",
-        penalty="l2",
-        alpha="auto",
-        l1_ratio=0.5,
-        n_agents=8,
-        topology="erdos_renyi",
-        mixing="metropolis",
-        mixing_rounds="auto",
-        algorithm="next",
-        regime="full",
-        preprocess=None,
-        partition="iid",
-        standardize=True,
-        dtype="auto",
-        max_iter=200,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        engine="local",
-        engine_options=None,
-        class_weight=None,
-        max_time=None,
-        monitor_every=1,
-        n_jobs=None,
-        warm_start=False,
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
-        keep(self, locals())
+    def __init__(self, model: Model | None = None, **parameters: Unpack[ClassifierParameters]) -> None:
+        keep(self, ClassifierParameters, dict(parameters), model=model)
 
     def partial_fit(self, X, y, classes=None, sample_weight=None, agent=None):
         """One iteration on these rows in place of those seen before; moments stay those of the first call.
@@ -211,34 +159,11 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         return tags
 
 
-@documented
+@documented(RegressorParameters)
 class DecentralizedRegressor(RegressorMixin, Decentralized):
     """A regressor whose model is trained by agents that keep their rows and exchange messages with neighbours only.
 
-    Minimises ``U(w) = (1/N) sum_i sum_(m in S_i) c_m loss(d_m, f(w; x_m)) + r(w)`` over the weights w, where agent i
-    alone sees the rows S_i, by NEXT [1]_, [2]_: every agent minimises a strongly convex model of its own cost plus the
-    tracked gradient of the others', then averages with its neighbours. No learning rate.
-
-    Parameters
-    ----------
-    {model}
-    loss : {'auto', 'squared_error', 'huber', 'poisson'} or Loss, default='auto'
-        'auto' is 'squared_error', ``1/2 |d - f|^2``; 'huber' bends at 1.35 standard deviations of the target; 'poisson'
-        is for counts: the raw output is the logarithm of the mean.
-    {parameters}
-
-    Attributes
-    ----------
-    {attributes}
-
-    Raises
-    ------
-    ValueError
-        In `fit`, for anything outside of what is stated here, before any iteration.
-
-    References
-    ----------
-    {references}
+    {sections}
 
     Examples
     --------
@@ -253,40 +178,8 @@ class DecentralizedRegressor(RegressorMixin, Decentralized):
 
     _kind = "regressor"
 
-    def __init__(
-        self,
-        model=None,
-        *,
-        loss="auto",
-        penalty="l2",
-        alpha="auto",
-        l1_ratio=0.5,
-        n_agents=8,
-        topology="erdos_renyi",
-        mixing="metropolis",
-        mixing_rounds="auto",
-        algorithm="next",
-        regime="full",
-        preprocess=None,
-        partition="iid",
-        standardize=True,
-        dtype="auto",
-        max_iter=200,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        engine="local",
-        engine_options=None,
-        max_time=None,
-        monitor_every=1,
-        n_jobs=None,
-        warm_start=False,
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
-        keep(self, locals())
+    def __init__(self, model: Model | None = None, **parameters: Unpack[RegressorParameters]) -> None:
+        keep(self, RegressorParameters, dict(parameters), model=model)
 
     def partial_fit(self, X, y, sample_weight=None, agent=None):
         """One iteration on these rows in place of those seen before; moments stay those of the first call.

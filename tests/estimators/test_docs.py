@@ -5,7 +5,7 @@ import re
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 
-OWN = {"loss", "standardize", "class_weight"}
+OWN = {"loss", "class_weight"}
 
 
 def entries(kind, section):
