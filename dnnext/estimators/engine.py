@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import sklearn
@@ -44,9 +44,15 @@ def open_runtime(estimator, n_agents=None, bounds=None, ranks=None):
     return Runtime(comm.size if n_agents is None else n_agents, comm, bounds)
 
 
+@contextmanager
 def open_ranks(estimator):
     """The runtime of one agent per rank, in a with statement that leaves its communicator open for `open_runtime`."""
-    return nullcontext(open_runtime(estimator))
+    ranks = open_runtime(estimator)
+    try:
+        yield ranks
+    except BaseException as error:
+        ranks.comm.end(error)  # where no launcher ends the others
+        raise
 
 
 def shared_seeds(ranks, random_state):

@@ -3,7 +3,7 @@
 from dnnext.runtime.agents import AgentsLost, BadMessage, InProcess, Runtime
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.blocks import ExchangePlan, split_agents
-from dnnext.runtime.communicator import Communicator, RanksLost, Tally
+from dnnext.runtime.communicator import Communicator, RanksLost, Tally, WrongMessage
 from dnnext.runtime.grid import Cube, Grid, Square
 from dnnext.runtime.threads import Threads
 
@@ -21,5 +21,6 @@ __all__ = [
     "Square",
     "Tally",
     "Threads",
+    "WrongMessage",
     "split_agents",
 ]

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from dnnext import _checks
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.blocks import ExchangePlan, check_bounds
-from dnnext.runtime.communicator import Communicator, RanksLost
+from dnnext.runtime.communicator import Communicator, RanksLost, WrongMessage
 from dnnext.runtime.parcel import Parcel
 
 __all__ = ["AgentsLost", "BadMessage", "InProcess", "Runtime"]
@@ -88,6 +88,8 @@ def _names_agents(method: Callable[Concatenate[Any, P], T]) -> Callable[Concaten
             return method(self, *args, **kwargs)
         except RanksLost as lost:
             raise self.lost(lost.ranks, lost.what) from lost
+        except WrongMessage as wrong:
+            raise self.wrong(wrong) from wrong
 
     return call
 
@@ -223,7 +225,7 @@ class Runtime:
         values = self._check_local(values)
         row, is_float = values[0].size, values.dtype.kind == "f"
         small = row * self.n_agents * 8 <= GATHER or row < CHUNK // 8
-        if self.is_distributed and is_float and not small:
+        if self.is_distributed and is_float and not small and not self.comm.is_far:
             return self._sum_down_the_ranks(values)
         gathered = np.ascontiguousarray(self.all_agents(values))
         return np.add.reduce(gathered, axis=0, dtype=np.float64 if is_float else np.int64)
@@ -267,6 +269,8 @@ class Runtime:
                 yield
         except RanksLost as lost:
             raise self.lost(lost.ranks, lost.what) from lost
+        except WrongMessage as wrong:
+            raise self.wrong(wrong) from wrong
 
     @_names_agents
     def survivors(self) -> "Runtime":
@@ -284,6 +288,11 @@ class Runtime:
         self.has_survivors = self.comm.has_survivors
         return lost_agents(self.rank, RanksLost(ranks, what), self.bounds, self.first_numbers)
 
+    def wrong(self, message: WrongMessage) -> BadMessage:
+        """The error that names the first agent of the rank that sent it."""
+        agent = int(self.first_numbers[self.bounds[message.rank]])
+        return BadMessage(f"{message}, in operation {message.operation}.", agent, message.operation)
+
     def close(self) -> None:
         """Give back what the communicator holds; it cannot be used afterwards. Collective."""
         self.comm.close()
@@ -291,9 +300,8 @@ class Runtime:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is None:  # else the others may be waiting elsewhere
-            self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        self.comm.__exit__(kind, error)
 
     def _sum_down_the_ranks(self, values: Array) -> Array:
         """Rank r adds its agents to what the ranks before have added, chunk by chunk; the last one hands it to all."""

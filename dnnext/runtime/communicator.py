@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks, _params
 
-__all__ = ["Communicator", "RanksLost", "Tally"]
+__all__ = ["Communicator", "RanksLost", "Tally", "WrongMessage"]
 
 Array = NDArray[Any]
 Messages = Sequence[tuple[int, Array]]  # pairs of rank and array
@@ -87,6 +87,27 @@ class RanksLost(RuntimeError):
         self.ranks, self.what = tuple(ranks), what
 
 
+class WrongMessage(RuntimeError):
+    """A rank sent what is not what it should be.
+
+    Attributes
+    ----------
+    rank : int
+        The sender.
+    operation : int
+        The collective operation, counted from 1.
+
+    Examples
+    --------
+    >>> WrongMessage("a message of site-b is 3 bytes long", rank=1, operation=7).rank
+    1
+    """
+
+    def __init__(self, sentence: str, rank: int, operation: int) -> None:
+        super().__init__(sentence)
+        self.rank, self.operation = rank, operation
+
+
 class Communicator(ABC):
     """A group of ranks that run the same program; every method is collective but `send` and `receive`.
 
@@ -104,6 +125,8 @@ class Communicator(ABC):
         Ranks on this machine, this one included.
     timeout : float
         Seconds.
+    is_far : bool
+        Whether messages take long: sums then travel in one message to all, never from rank to rank.
     tally : Tally
         Words and messages received by this rank.
 
@@ -121,6 +144,7 @@ class Communicator(ABC):
     members: tuple[int, ...]
     n_here: int = 1
     timeout: float = math.inf
+    is_far: bool = False
     tally: Tally
 
     # What an engine provides
@@ -148,6 +172,10 @@ class Communicator(ABC):
         """Whether ranks were lost and the others may go on, on `survivors`."""
         return False
 
+    def end(self, error: BaseException) -> None:
+        """Let the others know that this rank ends with an error, where no launcher does. Not collective."""
+        return
+
     def close(self) -> None:
         """Give back what the communicator holds; it cannot be used afterwards. Collective."""
         return
@@ -155,9 +183,11 @@ class Communicator(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is None:  # else the others may be waiting elsewhere
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if error is None:  # else the others may be waiting elsewhere
             self.close()
+        else:
+            self.end(error)
 
     # What all may call
 

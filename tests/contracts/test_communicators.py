@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from dnnext.runtime import Alone, RanksLost, threads
+from dnnext.runtime.links import memory_links
+from dnnext.runtime.sites import run_sites
 
 DTYPES = (np.float64, np.float32, np.int64, np.uint8, bool)
 
@@ -197,6 +199,7 @@ CONTRACT = (
 )  # fmt: skip
 ENGINES = {"alone": lambda program: [program(Alone())]}
 ENGINES |= {f"{n} threads": lambda program, n=n: threads.run(n, program, timeout=20) for n in (1, 2, 3, 4)}
+ENGINES |= {f"{n} sites": lambda program, n=n: run_sites(memory_links(n), program, timeout=20) for n in (2, 4)}
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)

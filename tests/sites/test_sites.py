@@ -1,0 +1,295 @@
+"""Sites in one process over links that lose, copy and reorder: the same bits, faults named, nobody left waiting."""
+
+import threading
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnnext.algorithms import NEXT
+from dnnext.network import Network, Schedule, Topology
+from dnnext.problem import L2, MLP, Logistic, Problem
+from dnnext.runtime import AgentsLost, BadMessage, InProcess, RanksLost, Runtime, WrongMessage
+from dnnext.runtime.links import memory_links
+from dnnext.runtime.sites import OverSites, run_sites
+from dnnext.runtime.wire import DATA, HEAD_BYTES, Head, pack_head, read_head
+
+QUICK = {"late": 0.05, "away": 0.3, "timeout": 30.0}
+GRAPHS = {
+    "ring": lambda n: Topology.ring(n),
+    "star": lambda n: Topology.star(n),
+    "schedule": lambda n: Schedule.alternating(Topology.complete(n), 2),
+}
+
+
+def shard(agent, dtype):
+    rng = np.random.default_rng([3, agent])
+    x = rng.standard_normal((6 + agent % 3, 4)).astype(dtype)
+    return x, (x[:, 0] > 0).astype(dtype)
+
+
+def train(runtime, graph, dtype, max_iter=4, **options):
+    shards = [shard(i, dtype) for i in runtime.agents]
+    problem = Problem(MLP([4, 3, 1]), Logistic(), L2(0.01), shards, runtime=runtime, dtype=dtype)
+    network = Network(graph, runtime=runtime)
+    return NEXT().run(problem, network, random_state=0, max_iter=max_iter, tol=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("n_agents", "n_sites", "graph", "dtype", "faults"),
+    [
+        (2, 2, "ring", np.float64, {}),
+        (4, 4, "schedule", np.float64, {}),
+        (4, 4, "ring", np.float64, {"seed": 1, "lost": 0.1, "copied": 0.1, "held": 0.1}),
+        (5, 2, "star", np.float32, {"seed": 2, "copied": 0.3}),
+        (8, 8, "ring", np.float64, {}),
+    ],
+)
+def test_bits_are_those_of_one_process(n_agents, n_sites, graph, dtype, faults):
+    alone = train(InProcess(n_agents), GRAPHS[graph](n_agents), dtype)
+    bounds = [0, 1, 5] if n_agents == 5 else None
+
+    def program(comm):
+        runtime = Runtime(n_agents, comm, bounds)
+        return runtime.agents, train(runtime, GRAPHS[graph](n_agents), dtype)
+
+    for agents, result in run_sites(memory_links(n_sites, **faults), program, **QUICK):
+        np.testing.assert_array_equal(result.w, alone.w[agents.start : agents.stop])
+        np.testing.assert_array_equal(result.w_bar, alone.w_bar)
+        for name in ("objective", "stationarity", "disagreement", "tracking_error"):
+            np.testing.assert_array_equal(result.history[name], alone.history[name])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(2, 3), st.integers(0, 1000), st.floats(0, 0.3), st.floats(0, 0.3), st.floats(0, 0.3),
+    st.lists(st.integers(0, 3), min_size=1, max_size=6),
+)  # fmt: skip
+def test_every_message_arrives_once_and_in_order(n, seed, lost, copied, held, sizes):
+    def program(comm):
+        received = []
+        for k, size in enumerate(sizes):
+            a = np.full(size, 10.0 * k + comm.rank)
+            every = np.empty((comm.size, size))
+            comm.allgather(a, every)
+            comm.broadcast(a, k % comm.size)  # its root does not wait
+            received.append((every.copy(), a.copy()))
+        return received
+
+    links = memory_links(n, seed=seed, lost=lost, copied=copied, held=held)
+    for received in run_sites(links, program, late=0.02, timeout=30.0):
+        for k, (every, a) in enumerate(received):
+            np.testing.assert_array_equal(every, np.repeat(10.0 * k + np.arange(n), sizes[k]).reshape(n, -1))
+            np.testing.assert_array_equal(a, 10.0 * k + k % n)
+
+
+def test_an_error_at_one_site_ends_all_at_once():
+    ends = {}
+
+    def program(comm):
+        begin = time.monotonic()
+        try:
+            with Runtime(3, comm) as runtime:
+                if comm.rank == 1:
+                    raise ValueError("the disk is full")
+                runtime.max_agents(np.ones(1))
+        except (AgentsLost, ValueError) as error:
+            ends[comm.rank] = f"{type(error).__name__}: {error}", time.monotonic() - begin
+            raise
+
+    with pytest.raises((AgentsLost, ValueError)):
+        run_sites(memory_links(3), program, timeout=60.0)
+    assert ends[1][0] == "ValueError: the disk is full"
+    for rank in (0, 2):
+        assert ends[rank][0] == "AgentsLost: agent 1 (rank 1) ended the run: ValueError: the disk is full"
+        assert ends[rank][1] < 20
+
+
+def test_a_silent_site_is_late_away_and_lost():
+    notices = {r: [] for r in range(3)}
+    go_on = threading.Event()
+
+    def program(comm):
+        if comm.rank == 2:
+            comm._delivery.link.is_cut = True
+            go_on.wait(20)
+            return None
+        with pytest.raises(RanksLost) as caught:
+            comm.allgather(np.ones(1), np.ones((3, 1)))
+        return caught.value
+
+    def notice(rank):
+        return lambda *what: notices[rank].append(what)
+
+    results = {}
+
+    def work(link):
+        comm = OverSites(link, late=0.05, away=0.2, timeout=0.6, notice=notice(link.rank))
+        results[link.rank] = program(comm)
+        if link.rank == 2:
+            comm.close()
+        elif len([r for r in results if r != 2]) == 2:
+            go_on.set()
+
+    threads = [threading.Thread(target=work, args=(link,)) for link in memory_links(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [results[r].ranks for r in (0, 1)] == [(2,), (2,)]
+    assert str(results[0]) == "rank 2 gave no sign of life for 0.6 s"
+    about = [(state, sentence) for site, state, sentence in notices[0] if site == "site-2"]
+    assert [state for state, _ in about] == ["late", "away", "lost"]
+    assert about[1][1].startswith("waiting for site-2 since ")
+    assert about[1][1].endswith(", operation 2")
+
+
+def test_on_failure_stop_ends_when_a_site_is_away():
+    def program(comm):
+        if comm.rank == 1:
+            time.sleep(0.8)
+            return
+        with pytest.raises(RanksLost, match=r"rank 1 gave no sign of life for 0\.2 s, and on_failure is 'stop'"):
+            comm.broadcast(np.ones(1), 1)
+
+    run_sites(memory_links(2), program, late=0.05, away=0.2, timeout=60.0, on_failure="stop")
+
+
+def test_a_link_that_was_cut_is_made_good():
+    def program(comm):
+        link, total = comm._delivery.link, 0.0
+        for k in range(6):
+            if k == 3 and comm.rank == 0:
+                link.is_cut = True
+                threading.Timer(0.3, setattr, (link, "is_cut", False)).start()
+            a = np.array([float(k)])
+            comm.allreduce(a)
+            total += a[0]
+        return total
+
+    assert run_sites(memory_links(3), program, **QUICK) == [45.0] * 3
+
+
+def test_the_others_go_on_without_a_lost_site():
+    graph = Topology.complete(4)
+    gone = threading.Event()
+
+    def program(comm):
+        runtime = Runtime(4, comm)
+
+        def leave(state, metrics):
+            if comm.rank == 3 and state.t == 2:
+                comm._delivery.link.is_cut = True
+                gone.wait(20)
+                raise KeyboardInterrupt
+
+        try:
+            result = train(runtime, graph, np.float64, max_iter=6, callbacks=[leave], warn=False)
+        except KeyboardInterrupt:
+            return None
+        if comm.rank == 0:
+            gone.set()
+        return result
+
+    results = run_sites(memory_links(4), program, late=0.05, away=0.2, timeout=0.5, on_failure="shrink")
+    assert results[3] is None
+    for result in results[:3]:
+        assert result.agents.tolist() == [0, 1, 2]
+        assert result.n_iter == 6
+        assert "agent 3 (rank 3) gave no sign of life" in result.warning
+        np.testing.assert_array_equal(result.w_bar, results[0].w_bar)
+
+
+def receive_from(body, expected=np.float64):
+    """What a site makes of these bytes from the other one."""
+    links = memory_links(2)
+    outcome = []
+
+    def listener():
+        comm = OverSites(links[0], late=0.05, away=5.0, timeout=1.0)
+        try:
+            a = np.zeros(5, dtype=expected)
+            comm.broadcast(a, 1)
+            outcome.append(a)
+        except (RanksLost, WrongMessage) as error:
+            outcome.append(error)
+        comm._delivery.close(is_whole=False)
+
+    thread = threading.Thread(target=listener)
+    thread.start()
+    other = OverSites(links[1], late=0.05, timeout=1.0)
+    label = (other._group, 2)
+    links[1].send(0, "x", body(label) if callable(body) else body)
+    thread.join(20)
+    other._delivery.close(is_whole=False)
+    return outcome[0]
+
+
+def good(label, **changes):
+    number = 2  # the first was the introduction
+    head = Head(DATA, "<f8", label[0], label[1], number, 1, 40)._replace(**changes)
+    return pack_head(head) + np.arange(5.0).tobytes()
+
+
+def test_the_right_message_is_taken():
+    np.testing.assert_array_equal(receive_from(good), np.arange(5.0))
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"abc", "a message of site-1 is 3 bytes long, shorter than its head of 44"),
+        (b"?" * 80, r"a message of site-1 begins with b'\?\?\?\?'"),
+        (lambda label: good(label) + bytes(8), "a message of site-1 holds 48 bytes where its head says 40"),
+        (lambda label: good(label, dtype="<f4"), "holds 40 bytes of <f4, expected 40 of <f8"),
+        (lambda label: good(label, size=4000), "holds 40 bytes where its head says 4000"),
+        (lambda label: good(label, operation=7), "they wait for different things"),
+        (lambda label: good(label, kind=77), "is of the unknown kind 77"),
+    ],
+)
+def test_garbage_is_refused_by_name(body, sentence):
+    error = receive_from(body)
+    with pytest.raises((RanksLost, WrongMessage), match=sentence):
+        raise error
+    if isinstance(error, WrongMessage):
+        assert error.rank == 1
+
+
+def test_agents_are_named_for_garbage():
+    def program(comm):
+        runtime = Runtime(4, comm)
+        if comm.rank == 1:
+            comm._delivery.link.send(0, "x", b"short")
+            time.sleep(0.2)
+            return
+        with pytest.raises(BadMessage, match="a message of site-1 is 5 bytes long") as caught:
+            runtime.max_agents(np.ones(2))
+        assert (caught.value.agent, caught.value.round) == (2, 2)
+        comm._delivery.link.close()
+
+    run_sites(memory_links(2), program, late=0.05, timeout=1.0)
+
+
+@given(st.binary(max_size=120))
+def test_no_bytes_break_the_reader(data):
+    is_head = len(data) >= HEAD_BYTES and data[:4] == b"dnx1" and data[4] < 6 and data[5:8].isascii()
+    with nullcontext() if is_head else pytest.raises(ValueError, match=r"is \d+ bytes long|begins|is of the|has the"):
+        assert pack_head(read_head(data)) == data[:HEAD_BYTES]
+
+
+@given(st.builds(Head, st.integers(0, 5), st.sampled_from(["<f8", "<f4", "|u1", "<i8"]), st.integers(0, 2**32 - 1),
+                 *[st.integers(0, 2**64 - 1)] * 4))  # fmt: skip
+def test_heads_survive_the_wire(head):
+    assert read_head(pack_head(head)) == head
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"timeout": 0}, "timeout"), ({"on_failure": "hope"}, "on_failure must be"), ({"late": -1}, "late")],
+)
+def test_options_are_checked(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        OverSites(memory_links(1)[0], **options)
