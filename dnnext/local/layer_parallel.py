@@ -14,6 +14,7 @@ from dnnext.models.resnet import ResNet
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
+    from dnnext.runtime import Communicator
 
 __all__ = ["LayerParallel"]
 
@@ -30,6 +31,10 @@ class LayerParallel(Parameters):
     states, `adjoint_cycles` on the adjoints, and takes the gradient from both [1]_. It is inexact, and near a minimum
     its error is systematic [2]_: the error is estimated by what the last cycles changed in the gradient, relative to
     its norm, and kept in the history as ``gradient_error``.
+
+    Where an agent is a group of ranks (`dnnext.runtime.Grid`), each rank holds the states and adjoints of a contiguous
+    part of the layers; every rank has all weights and rows of the agent, and gradients are gathered. The numbers are
+    those of one process, bit for bit.
 
     Parameters
     ----------
@@ -107,9 +112,13 @@ class LayerParallel(Parameters):
     def _begin(self, problem: Problem, memory: dict[str, Array]) -> None:
         """Memory of every agent: as many rows for each as the largest has, on any rank."""
         model, n = self._model(problem), problem.n_local
-        steps = Propagation(model, np.zeros(model.layout.n_params), np.empty((0, 1)), self.grid).n_steps
+        inner = problem.runtime.inner
+        with inner.together():
+            net = Propagation(model, np.zeros(model.layout.n_params), np.empty((0, 1)), self.grid, _group(inner))
         columns = -(-int(problem.agent_rows.max()) // WHOLE) * WHOLE
-        shape = (n, steps + 1, model.width, columns)
+        rows = {"X": problem.x, "the targets": problem.target, "the sample weights": problem.weight}
+        inner.agree_on({f"{name} of the agents": array for name, array in rows.items()})
+        shape = (n, net.n_points, model.width, columns)
         memory["layers.u"], memory["layers.adjoint"] = np.zeros(shape, problem.dtype), np.zeros(shape, problem.dtype)
         memory["layers.extra"] = np.full(n, -1 if self.switch == "serial" else 0, np.int64)
         memory["measure.gradient_error"] = np.zeros(n)
@@ -122,7 +131,7 @@ class LayerParallel(Parameters):
             out[...] = 0
             return 0.0
         model = self._model(problem)
-        net = Propagation(model, row, x, self.grid, None, problem.n_threads)
+        net = Propagation(model, row, x, self.grid, _group(problem.runtime.inner), problem.n_threads)
         columns = -(-n_rows // WHOLE) * WHOLE
         kept = [memory[name][i, ..., :columns] for name in ("layers.u", "layers.adjoint")]
         u, adjoint = (np.ascontiguousarray(states) for states in kept)
@@ -131,24 +140,31 @@ class LayerParallel(Parameters):
         if is_new:
             u[...] = net.start()
         before, _ = _all_but_the_last(net.states, u, cycles[0])
-        value, delta = loss_and_delta(problem, net.outputs(u), rows)
+        f = net.outputs(u)
+        value, delta = loss_and_delta(problem, f, rows)
         if is_new and cycles[1] is not None:
-            adjoint[...] = model.pull_output(net.output, u[-1], delta)[0]
+            adjoint[...] = net.first_adjoint(u, delta)
         earlier, _ = _all_but_the_last(lambda a, n: net.adjoints(a, u, delta, n), adjoint, cycles[1])
         net.gradient(u, adjoint, delta, out)
+        net.gather(out)
+        error = 0.0
         if cycles[0] is not None:
             rough = np.empty_like(out)
             net.gradient(before, earlier, delta, rough)
+            net.gather(rough)
             size = float(np.linalg.norm(out))
             error = float(np.linalg.norm(out - rough)) / size if size > 0 else 0.0
-            memory["measure.gradient_error"][i] = error
             if self.switch == "auto" and not error <= SHARE:
                 most = max(self.forward_cycles, self.adjoint_cycles) + extra
                 memory["layers.extra"][i] = extra + 1 if most < MOST_CYCLES else -1
-        else:
-            memory["measure.gradient_error"][i] = 0.0
+        memory["measure.gradient_error"][i] = error
         kept[0][...], kept[1][...] = u, adjoint
         return value
+
+
+def _group(inner: Communicator) -> Communicator | None:
+    """The ranks that share the layers, if there are several."""
+    return inner if inner.size > 1 else None
 
 
 def _all_but_the_last(solve: Any, states: Array, n_cycles: int | None) -> tuple[Array, Array]:

@@ -87,6 +87,13 @@ class Propagation:
             self.comm.broadcast(f, self.comm.size - 1)
         return f
 
+    def first_adjoint(self, u: Array, delta: Array) -> Array:
+        """The adjoint of the last state, (width, columns), equal on every rank."""
+        last = self.model.pull_output(self.output, u[-1], delta)[0] if self.is_last else np.empty_like(u[-1])
+        if self.comm is not None:
+            self.comm.broadcast(last, self.comm.size - 1)
+        return last
+
     def adjoints(self, adjoint: Array, u: Array, delta: Array, n_cycles: int | None) -> NDArray[np.float64]:
         """Cycles on the adjoints, stored in reversed order: ``adjoint[0]`` belongs to the last point. The residuals."""
         self._kept = u
@@ -119,6 +126,11 @@ class Propagation:
         if self.is_first:
             _, slope = self.model.open(self.opening, self.x)
             opening[:] = self.model.pull_opening(self.x, slope, adjoint[-1])
+
+    def gather(self, out: Array) -> None:
+        """What every rank wrote by `gradient`, on all ranks: columns of others are zero, so that sums are exact."""
+        if self.comm is not None:
+            self.comm.allreduce(out)
 
     def _sizes(self, layers: NDArray[np.int64], stride: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Existing layers for these numbers, and step sizes that are zero where the number is a padded one."""

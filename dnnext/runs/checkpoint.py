@@ -8,6 +8,8 @@ Design
   always two, and a crash in the middle of writing leaves the previous one.
 * A file holds arrays (npz, no pickle) and a JSON header: what every agent needs, and what all agents share. Any number
   of ranks can read what any other number wrote.
+* Where an agent is a group of ranks, each place in the group has a folder of its own, ``place-000``; groups of as many
+  ranks read them again.
 """
 
 from __future__ import annotations
@@ -78,14 +80,14 @@ def write(
     >>> again.numbers["t"], notes
     (7, (2, {'who': 'me'}))
     """
-    folder, own = Path(path), runtime.agents
+    folder, own = _own_folder(path, runtime), runtime.agents
     with runtime.together():
         folder.mkdir(parents=True, exist_ok=True)
         seen = max([number for number, *_ in _files(folder)], default=0)
     number = 1 + int(runtime.max_agents(np.full(len(own), seen)))
     header = {
         "format": FORMAT, "version": VERSION, "n_agents": runtime.n_agents, "agents": [own.start, own.stop],
-        "numbers": snapshot.numbers, "notes": notes, "run": run,
+        "numbers": snapshot.numbers, "notes": notes, "run": run, "inner": runtime.inner.size,
     }  # fmt: skip
     arrays = {f"agents.{name}": array for name, array in snapshot.agents.items()}
     arrays |= {f"shared.{name}": array for name, array in snapshot.shared.items()}
@@ -128,11 +130,11 @@ def read(path: str | os.PathLike[str], runtime: Runtime, run: str | None = None)
     Traceback (most recent call last):
     ValueError: ... holds no checkpoint with all 2 agents. ...
     """
-    own = runtime.agents
+    own, folder = runtime.agents, _own_folder(path, runtime)
     with runtime.together():
-        whole = _covering(Path(path), own.start, own.stop)
+        whole = _covering(folder, own.start, own.stop)
         runs = {str(number): _run_of(files) for number, files in whole.items()}
-    common = _common([json.loads(text) for text in runtime.all_ranks(json.dumps(runs))], run)
+    common = _common([json.loads(text) for text in runtime.everyone(json.dumps(runs))], run)
     if not common:
         what = "checkpoint" if run is None else "checkpoint of the newest run"
         raise ValueError(
@@ -141,7 +143,7 @@ def read(path: str | os.PathLike[str], runtime: Runtime, run: str | None = None)
             "same machines."
         )
     with runtime.together():
-        parts = [_checked(file, runtime.n_agents) for file in whole[max(common)]]
+        parts = [_checked(file, runtime) for file in whole[max(common)]]
         try:
             snapshot = _joined(parts, own)
         except Exception as error:
@@ -171,22 +173,36 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     ...     notes_of(folder)
     (2, {'who': 'me'})
     """
-    files = _files(Path(path))
+    folder = _first_folder(path)
+    files = _files(folder)
     if not files:
         raise ValueError(f"{os.fspath(path)!r} is a folder without a dnnext checkpoint.")
-    name = _newest(Path(path), files)
-    header = read_header(Path(path) / name, FORMAT)
+    name = _newest(folder, files)
+    header = read_header(folder / name, FORMAT)
     try:
         return int(header["n_agents"]), dict(header["notes"])
     except Exception as error:
-        raise ValueError(f"{os.fspath(Path(path) / name)!r} is not a complete {FORMAT} file: {error!r}.") from error
+        raise ValueError(f"{os.fspath(folder / name)!r} is not a complete {FORMAT} file: {error!r}.") from error
 
 
 def run_of(path: str | os.PathLike[str]) -> str | None:
     """The run that `notes_of` speaks of, for `read`; None for checkpoints of the first format."""
-    files = _files(Path(path))
-    header = read_header(Path(path) / _newest(Path(path), files), FORMAT) if files else {}
+    folder = _first_folder(path)
+    files = _files(folder)
+    header = read_header(folder / _newest(folder, files), FORMAT) if files else {}
     return str(header.get("run") or "") or None
+
+
+def _own_folder(path: str | os.PathLike[str], runtime: Runtime) -> Path:
+    """Where this rank writes."""
+    inner = runtime.inner
+    return Path(path) if inner.size == 1 else Path(path) / f"place-{inner.rank:03d}"
+
+
+def _first_folder(path: str | os.PathLike[str]) -> Path:
+    """Where the first rank of every agent wrote."""
+    first = Path(path) / "place-000"
+    return first if first.is_dir() and not _files(Path(path)) else Path(path)
 
 
 def _files(folder: Path) -> list[tuple[int, int, int, str]]:
@@ -261,7 +277,7 @@ def _joined(parts: list[tuple[dict[str, Any], dict[str, Array]]], own: range) ->
     return Snapshot(agents, shared, dict(header["numbers"]))
 
 
-def _checked(file: Path, n_agents: int) -> tuple[dict[str, Any], dict[str, Array]]:
+def _checked(file: Path, runtime: Runtime) -> tuple[dict[str, Any], dict[str, Array]]:
     try:
         header, arrays = read_archive(file, FORMAT, VERSION)
         held = header["n_agents"]
@@ -271,6 +287,12 @@ def _checked(file: Path, n_agents: int) -> tuple[dict[str, Any], dict[str, Array
             header["numbers"] = {"retreats": 0, "ended_by": []} | numbers
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{error} Remove it to go on from the checkpoint before.") from error
-    if held != n_agents:
-        raise ValueError(f"{os.fspath(file)!r} is of a network of {held} agents, not of {n_agents}.")
+    if held != runtime.n_agents:
+        raise ValueError(f"{os.fspath(file)!r} is of a network of {held} agents, not of {runtime.n_agents}.")
+    inner = int(header.get("inner", 1))
+    if inner != runtime.inner.size:
+        raise ValueError(
+            f"{os.fspath(file)!r} is of agents of {inner} ranks each, not of {runtime.inner.size}; go on with the same "
+            "grid."
+        )
     return header, arrays

@@ -124,7 +124,7 @@ class Run:
                 if status:
                     return status
         except KeyboardInterrupt:
-            if self.network.runtime.is_distributed:  # the others are still at it
+            if not self.network.runtime.is_alone:  # the others are still at it
                 raise
             return "interrupted"
         return "max_iter"
@@ -155,7 +155,7 @@ class Run:
         """One iteration and the vote on it; after an alarm the state is back at a saved iteration."""
         s, limits, recipe = self.s, self.limits, self.recipe
         begin, self.iteration = time.perf_counter(), s.t + 1
-        before = s.keep() if self.network.runtime.is_distributed else None
+        before = None if self.network.runtime.is_alone else s.keep()
         self.is_whole, s.size, s.squares = False, None, None
         if not recipe.fast_step(self.problem, self.network, s):
             recipe.step(self.problem, self.network, s)
@@ -181,6 +181,8 @@ class Run:
         votes[:, 1], votes[:, 2] = late, asked
         if refused is not None:
             votes[0, 3:], self.network.refused = (refused.agent + 1, refused.round, refused.wild), None
+        if self.network.runtime.inner.size > 1:
+            self.network.runtime.inner.allreduce(votes, "max")
         every = self.network.runtime.all_agents(votes)
         self.refuse(every, before)
         alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)

@@ -122,6 +122,8 @@ class Runtime:
         This rank, and how many there are.
     n_here : int
         Ranks on this machine, this one included.
+    inner : Communicator
+        The ranks that together are one agent, see `Grid`; this rank alone by default.
 
     Raises
     ------
@@ -154,6 +156,7 @@ class Runtime:
         numbers: Any = np.arange(self.n_agents) if first_numbers is None else first_numbers
         self.first_numbers: NDArray[np.int64] = np.asarray(numbers, dtype=np.int64)
         self.has_survivors = False
+        self.inner: Communicator = Alone()
         self._parcel, self._counts, self._resumed = Parcel(), np.diff(self.bounds), 0
 
     def __repr__(self) -> str:
@@ -171,6 +174,11 @@ class Runtime:
     def is_distributed(self) -> bool:
         """Whether other ranks hold some of the agents."""
         return self.n_ranks > 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other rank takes part, neither with other agents nor inside the same one."""
+        return self.n_ranks == 1 and self.inner.size == 1
 
     @property
     def bytes_wire(self) -> int:
@@ -214,6 +222,10 @@ class Runtime:
     def all_ranks(self, text: str) -> list[str]:
         """The texts of all ranks, in rank order, equal everywhere."""
         return self.comm.texts(text) if self.is_distributed else [text]
+
+    def everyone(self, text: str) -> list[str]:
+        """As `all_ranks`, of every rank of every agent."""
+        return self.all_ranks(text)
 
     @_names_agents
     def sum_agents(self, values: Array) -> Any:

@@ -1,37 +1,111 @@
 """Ranks in a row, a square or a cube: agents that are groups of ranks, and the groups inside one of them."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from dnnext import _checks
 from dnnext.runtime.agents import Runtime
-from dnnext.runtime.communicator import Communicator, Tally
+from dnnext.runtime.communicator import Communicator, RanksLost, Tally
 
 __all__ = ["Cube", "Grid", "Square"]
 
+Array = NDArray[Any]
+
+
+class GroupedAgents(Runtime):
+    """Agents whose ranks are groups: what is mixed and summed stays at one place, what is decided all ranks decide.
+
+    Parameters
+    ----------
+    n_agents : int
+    comm : Communicator
+        The ranks that have this rank's place inside their groups.
+    inner : Communicator
+        The ranks of this rank's group.
+    whole : Communicator
+        All ranks, group after group.
+    bounds : (n_groups + 1,) ints, optional
+        As for `Runtime`.
+
+    Examples
+    --------
+    >>> from dnnext.runtime import threads
+    >>> threads.run(4, lambda comm: Grid(comm, agents=2).agents.everyone(str(comm.rank)))[0]
+    ['0', '1', '2', '3']
+    """
+
+    def __init__(
+        self, n_agents: int, comm: Communicator, inner: Communicator, whole: Communicator,
+        bounds: ArrayLike | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(n_agents, comm, bounds)
+        self.inner, self.whole = inner, whole
+
+    def max_agents(self, values: Array) -> Any:
+        """As of `Runtime`, over all ranks inside the agents, too."""
+        values = values.copy()
+        self.inner.allreduce(values, "max")
+        return super().max_agents(values)
+
+    def all_ranks(self, text: str) -> list[str]:
+        """The texts of the first rank of every group, equal on all ranks."""
+        return list(json.loads(self.inner.texts(json.dumps(super().all_ranks(text)))[0]))
+
+    def everyone(self, text: str) -> list[str]:
+        """The texts of all ranks, group after group."""
+        return self.whole.texts(text)
+
+    def agree_on(self, fields: dict[str, Any]) -> None:
+        """As of `Runtime`, over all ranks."""
+        self.whole.agree_on(fields)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """As of `Runtime`, over all ranks."""
+        try:
+            with self.whole.together():
+                yield
+        except RanksLost as lost:
+            groups = sorted({rank // self.inner.size for rank in lost.ranks})
+            raise self.lost(groups, lost.what) from lost
+
+    def close(self) -> None:
+        """Close the communicator of all ranks."""
+        self.whole.close()
+
 
 class Grid:
-    """Agents that are groups of ranks: rank ``a m + r`` is rank r of the m ranks inside agent a.
+    """Agents that are groups of ranks: rank ``g m + r`` is rank r of the m ranks of group g.
 
     Parameters
     ----------
     comm : Communicator
         All ranks.
     agents : int
-        How many agents; their number divides that of the ranks.
+        How many agents; without `inner` their number divides that of the ranks.
+    inner : int or None
+        m, the ranks of a group, which divides the number of ranks; the agents are dealt out in blocks. None: as many
+        groups as agents.
 
     Attributes
     ----------
     agents : Runtime
-        One agent per rank, on the ranks that have this rank's place inside their agents: what stands here of an agent
-        (a shard of its weights) is mixed and summed with the same part of the others, and nothing else travels.
+        The agents on the ranks that have this rank's place inside their groups: what stands here of an agent (a shard
+        of its weights) is mixed and summed with the same part of the others, and nothing else travels. What a run
+        decides (to end, to go back) all ranks decide together.
     inner : Communicator
-        The ranks inside this rank's agent.
+        The ranks of this rank's group.
 
     Raises
     ------
     ValueError
-        On every rank, if the number of agents does not divide that of the ranks, or differs from rank to rank.
+        On every rank, if a number does not divide that of the ranks, there are more groups than agents, or a number
+        differs from rank to rank.
 
     Examples
     --------
@@ -43,15 +117,20 @@ class Grid:
     [(range(0, 1), 0), (range(0, 1), 1), (range(1, 2), 0), (range(1, 2), 1)]
     """
 
-    def __init__(self, comm: Communicator, agents: int) -> None:
+    def __init__(self, comm: Communicator, agents: int, inner: int | None = None) -> None:
         with comm.together():
             agents = _checks.check_count("agents", agents)
-            if comm.size % agents:
+            if inner is None and comm.size % agents:
                 raise ValueError(f"agents must divide the number of ranks, got {agents} agents for {comm.size} ranks.")
-        comm.agree_on({"the number of agents": agents})
-        self.comm, m = comm, comm.size // agents
+            m = comm.size // agents if inner is None else _checks.check_count("inner", inner)
+            if comm.size % m:
+                raise ValueError(f"inner must divide the number of ranks, got {m} for {comm.size} ranks.")
+            if comm.size // m > agents:
+                raise ValueError(f"agents must be at least {comm.size // m}, one for each group, got {agents}.")
+        comm.agree_on({"the number of agents": agents, "the ranks of a group": m})
+        self.comm = comm
         self.inner = comm.split(comm.rank // m)
-        self.agents = Runtime(agents, comm.split(comm.rank % m))
+        self.agents: Runtime = GroupedAgents(agents, comm.split(comm.rank % m), self.inner, comm)
 
     def close(self) -> None:
         """Close the communicator of all ranks."""

@@ -8,13 +8,14 @@ from dnnext.local import FullLinearization, LayerParallel, PartialLinearization
 from dnnext.models import MLP, ResNet
 from dnnext.network import Network, Topology
 from dnnext.problem import L2, Problem, Softmax, SquaredError
+from dnnext.runtime import Grid, InProcess, threads
 
 
-def make_problem(n_layers=16, model=None, n_agents=3, **options):
+def make_problem(n_layers=16, model=None, n_agents=3, agents=None, **options):
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (48, 2))
     target = np.eye(2)[(np.sum(x**2, axis=1) > 0.6).astype(int)]
-    shards = [(x[i::n_agents], target[i::n_agents]) for i in range(n_agents)]
+    shards = [(x[i::n_agents], target[i::n_agents]) for i in agents or range(n_agents)]
     model = ResNet(n_layers, 4, 2.0, n_inputs=2, n_outputs=2) if model is None else model
     return Problem(model, Softmax(), L2(1e-4), shards, **options)
 
@@ -80,6 +81,93 @@ def test_the_error_is_in_the_history_and_resumes_exactly(tmp_path):
     rest = recipe.run(problem, network, max_iter=12, warn=False, resume=checkpoint.read(tmp_path, problem.runtime))
     np.testing.assert_array_equal(rest.w, whole.w)
     np.testing.assert_array_equal(rest.history["gradient_error"], whole.history["gradient_error"])
+
+
+def train_on_grid(grid, n_agents, oracle, **options):
+    """A run of agents that are groups of ranks, each with a part of the layers; test_mpi.py runs it over MPI, too."""
+    problem = make_problem(60, n_agents=n_agents, agents=grid.agents.agents, runtime=grid.agents)
+    network = Network(Topology.complete(n_agents), runtime=grid.agents)
+    recipe = NEXT(FullLinearization(), oracle=oracle)
+    return recipe.run(problem, network, max_iter=5, warn=False, **options)
+
+
+def assert_same_run(result, whole, agents):
+    mine = slice(agents.start, agents.stop)
+    np.testing.assert_array_equal(result.w, whole.w[mine])
+    np.testing.assert_array_equal(result.y, whole.y[mine])
+    for name in set(whole.history) - {"seconds", "bytes_wire"}:
+        np.testing.assert_array_equal(result.history[name], whole.history[name], err_msg=name)
+
+
+def train_alone(n_agents, oracle, **options):
+    network = Network(Topology.complete(n_agents))
+    recipe = NEXT(FullLinearization(), oracle=oracle)
+    return recipe.run(make_problem(60, n_agents=n_agents), network, max_iter=5, warn=False, **options)
+
+
+@pytest.mark.parametrize(("n_agents", "n_layer_ranks"), [(1, 2), (1, 4), (2, 2), (2, 3)])
+@pytest.mark.parametrize("switch", ["never", "serial"])
+def test_ranks_that_share_the_layers_give_the_bits_of_one_process(n_agents, n_layer_ranks, switch):
+    oracle = LayerParallel(1, 2, switch=switch)
+    whole = train_alone(n_agents, oracle)
+
+    def program(comm):
+        grid = Grid(comm, agents=n_agents)
+        result = train_on_grid(grid, n_agents, oracle)
+        assert_same_run(result, whole, grid.agents.agents)
+        return result.state.memory["layers.u"].shape[1]
+
+    points = threads.run(n_agents * n_layer_ranks, program)
+    assert sum(points[:n_layer_ranks]) == 64 + n_layer_ranks  # a part of the states each, ends shared
+
+
+def test_a_grid_resumes_to_the_bit(tmp_path):
+    from dnnext import checkpoint
+    from dnnext.callbacks import Checkpoint
+
+    oracle = LayerParallel(1, 1, switch="never")
+    whole = train_alone(2, oracle)
+
+    def program(comm):
+        grid = Grid(comm, agents=2)
+        problem = make_problem(60, n_agents=2, agents=grid.agents.agents, runtime=grid.agents)
+        network, recipe = Network(Topology.complete(2), runtime=grid.agents), NEXT(FullLinearization(), oracle=oracle)
+        recipe.run(problem, network, max_iter=3, warn=False, callbacks=[Checkpoint(tmp_path, every=3)])
+        saved = checkpoint.read(tmp_path, grid.agents)
+        assert_same_run(recipe.run(problem, network, max_iter=5, warn=False, resume=saved), whole, grid.agents.agents)
+
+    threads.run(4, program)
+    assert checkpoint.notes_of(tmp_path)[0] == 2
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        checkpoint.read(tmp_path, InProcess(2))
+    with pytest.raises(ValueError, match="is of agents of 2 ranks each, not of 1"):
+        checkpoint.read(tmp_path / "place-000", InProcess(2))
+
+
+def test_the_wish_of_one_rank_inside_an_agent_ends_all():
+    def program(comm):
+        grid = Grid(comm, agents=2)
+        wish = lambda state, metrics: comm.rank == 3 and state.t == 2  # noqa: E731
+        result = train_on_grid(grid, 2, LayerParallel(1, 1), callbacks=[wish])
+        return result.status, result.n_iter
+
+    assert threads.run(4, program) == [("callback", 2)] * 4
+
+
+def test_a_mistake_on_one_rank_is_raised_on_all():
+    def program(comm):
+        grid = Grid(comm, agents=2)
+        shards = [(np.full((4, 2), np.nan if comm.rank == 3 else 0.0), np.eye(2)[[0, 1, 0, 1]])]
+        with pytest.raises(ValueError, match="rank 3: X of agent 1 must be finite"):
+            Problem(ResNet(8, 3, n_inputs=2, n_outputs=2), Softmax(), None, shards, runtime=grid.agents)
+        shards = [(np.full((4, 2), float(comm.rank == 1)), np.eye(2)[[0, 1, 0, 1]])]
+        problem = Problem(ResNet(8, 3, n_inputs=2, n_outputs=2), Softmax(), None, shards, runtime=grid.agents)
+        w = problem.model.init(0)[None]
+        if grid.agents.rank == 0:
+            with pytest.raises(ValueError, match=r"(?s)X of the agents must be equal on all ranks, .* on rank 1"):
+                LayerParallel()(problem, w, np.empty_like(w), {})
+
+    threads.run(4, program)
 
 
 def test_the_switch_goes_from_cycles_to_exact_propagation():

@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
         *[(file, n) for file in ("in_messages.py", "in_estimators.py") for n in (1, 3)],
         ("in_lazy.py", 3),
         *[("in_communicators.py", n) for n in (1, 2, 4)],
+        ("in_layers.py", 4),
         ("in_spread.py", 8),
     ],
 )
