@@ -35,6 +35,8 @@
 
 #include "layers.c"
 
+#include "chain_plan.c"
+#include "chain_sweeps.c"
 #include "chain.c"
 
 #include "jacobian.c"

@@ -70,13 +70,14 @@ static void delta_border(const dnn_layer *l, const int64_t out[2], int64_t low[2
     }
 }
 
-/* c[r, v] = (start) + sum_k a[k R + r] b[places[k], v]: tile_product on rows that are listed. */
-INLINE void tile_listed(const int R, const int V, real *c, int64_t ldc, const real *bias, int keep, const real *a,
-    const int64_t *places, const real *b, int64_t n)
+/* c[r, v] = (start) + sum_k a[k R + r] b[places[k], v]: tile_product on rows that are listed. A bias is one of column v's
+ * own: bias[v][r]. */
+INLINE void tile_listed(const int R, const int V, real *c, int64_t ldc, const real *const *bias, int keep,
+    const real *a, const int64_t *places, const real *b, int64_t n)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
     UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++) sum[r][v] =
-        bias   ? splat(bias[r])
+        bias   ? splat(bias[v][r])
         : keep ? load(c + r * ldc + v * LANES)
                : (vector){0};
     for (int64_t k = 0; k < n; k++, a += R) {
@@ -92,9 +93,16 @@ INLINE void tile_listed(const int R, const int V, real *c, int64_t ldc, const re
     UNROLLED for (int r = 0; r < R; r++) UNROLLED for (int v = 0; v < V; v++) store(c + r * ldc + v * LANES, sum[r][v]);
 }
 
-/* C (rows, columns) = bias 1' or C or 0, + A (rows, n) B (n, columns), A packed, row k of B at b + places[k]; columns in
+typedef struct { /* the start of the sums: of the values, of the groups beside them (NULL for 0); vectors of both */
+    const real *values, *others;
+    int64_t wide, period;
+} bias_of;
+
+static const real no_bias[TILE_ROWS]; /* zeros */
+
+/* C (rows, columns) = bias or C or 0, + A (rows, n) B (n, columns), A packed, row k of B at b + places[k]; columns in
  * whole vectors. Shapes: row length ldc of C. Aliasing: none. Serial. */
-INLINE void listed_product(real *c, int64_t ldc, const real *bias, int keep, const real *a, const int64_t *places,
+INLINE void listed_product(real *c, int64_t ldc, const bias_of *bias, int keep, const real *a, const int64_t *places,
     const real *b, int64_t rows, int64_t n, int64_t columns)
 {
     int64_t wide = columns / LANES, vectors, count;
@@ -102,12 +110,16 @@ INLINE void listed_product(real *c, int64_t ldc, const real *bias, int keep, con
         for (int64_t j = 0; j < rows; j++) memset(c + j * ldc, 0, (size_t)columns * sizeof(real));
     for (; n > 0; n -= TILE_DEPTH, a += rows * TILE_DEPTH, places += TILE_DEPTH, bias = NULL, keep = 1)
         for (int64_t s = 0, depth = min_index(n, TILE_DEPTH); s < wide; s += vectors) {
+            const real *own[TILE_VECTORS] = {NULL}, *start[TILE_VECTORS] = {NULL};
             vectors = min_index(TILE_VECTORS, wide - s);
+            for (int64_t v = 0; bias && v < vectors; v++)
+                own[v] =
+                    bias->wide == bias->period || (s + v) % bias->period < bias->wide ? bias->values : bias->others;
             for (int64_t j = 0; j < rows; j += count) {
                 count = tile_rows(rows - j);
-                const real *start = bias ? bias + j : NULL, *left = a + j * depth, *right = b + s * LANES;
-                TILE_OF(
-                    tile_listed, count, vectors, c + j * ldc + s * LANES, ldc, start, keep, left, places, right, depth)
+                for (int64_t v = 0; v < TILE_VECTORS; v++) start[v] = own[v] ? own[v] + j : no_bias;
+                TILE_OF(tile_listed, count, vectors, c + j * ldc + s * LANES, ldc, bias ? start : NULL, keep,
+                    a + j * depth, places, b + s * LANES, depth)
             }
         }
 }
@@ -152,18 +164,28 @@ INLINE int64_t side_by_side(int64_t stride, int64_t pixels, int64_t columns, int
     return stride == 1 && columns == ld ? pixels : 1;
 }
 
-/* z_o,jk = (bias or z or 0) + <W_o, patch jk of a>. Shapes: a, z rows of length ld, `columns` of them taken. */
-static void conv_forward(const dnn_layer *l, const field *in, const field *out, real *z, const real *bias, int keep,
-    const real *packed, const int64_t *places, const real *a, int64_t columns, int64_t ld)
+/* Rows of z, of a dense layer: the bias in its place. Shapes: z (rows, columns), row length ld. Serial. */
+static void fill_bias(real *z, const bias_of *bias, int64_t rows, int64_t columns, int64_t ld)
+{
+    int64_t width = bias->wide * LANES;
+    for (int64_t r = 0; r < rows; r++, z += ld) {
+        const real values = bias->values[r], others = bias->others ? bias->others[r] : 0;
+        for (int64_t m = 0; m < width; m++) z[m] = values;
+        for (int64_t m = width; m < columns; m++) z[m] = others;
+    }
+}
+
+/* Line j of z_o,jk = (bias or z or 0) + <W_o, patch jk of a>. Shapes: a, z rows of length ld, `columns` of them taken. */
+static void conv_forward(const dnn_layer *l, const field *in, const field *out, int64_t j, real *z, const bias_of *bias,
+    int keep, const real *packed, const int64_t *places, const real *a, int64_t columns, int64_t ld)
 {
     int64_t run = side_by_side(l->stride[1], out->width, columns, ld);
-    for (int64_t j = 0; j < out->height; j++)
-        for (int64_t k = 0; k < out->width; k += run) {
-            const real *patch = a + ((j * l->stride[0]) * in->pitch + k * l->stride[1]) * ld;
-            real *place = z + place_of(out, 0, j, k) * ld;
-            listed_product(
-                place, out->plane * ld, bias, keep, packed, places, patch, l->filters, terms_of(l), run * columns);
-        }
+    for (int64_t k = 0; k < out->width; k += run) {
+        const real *patch = a + ((j * l->stride[0]) * in->pitch + k * l->stride[1]) * ld;
+        real *place = z + place_of(out, 0, j, k) * ld;
+        listed_product(
+            place, out->plane * ld, bias, keep, packed, places, patch, l->filters, terms_of(l), run * columns);
+    }
 }
 
 /* h <- sum_jk kappa_jk* (dz_jk W), class by class. Shapes: dz (rows of `out`, ld), h (rows of `in`, ld). */
@@ -184,36 +206,34 @@ static void conv_state_adjoint(const dnn_layer *l, const field *in, const field 
         }
 }
 
-/* sum (O, terms, LANES) = (sum or 0) + sum_jk dz_jk (patch jk of a), lane by lane; a line of the image at a time. */
-static void conv_weight_adjoint(const dnn_layer *l, const field *in, const field *dfield, real *sum, int keep,
-    const real *dz, const real *a, const int64_t *places, int64_t columns, int64_t ld)
+/* sum (O, terms, LANES) = (sum or 0) + sum_k dz_jk (patch jk of a), lane by lane, over line j. */
+static void conv_weight_adjoint(const dnn_layer *l, const field *in, const field *dfield, int64_t j, real *sum,
+    int keep, const real *dz, const real *a, const int64_t *places, int64_t columns, int64_t ld)
 {
     int64_t terms = terms_of(l), vectors, count, run = side_by_side(l->stride[1], dfield->width, columns, ld);
-    for (int64_t j = 0; j < dfield->height; j++, keep = 1)
-        for (int64_t s = 0; s < terms; s += vectors) {
-            vectors = min_index(TILE_VECTORS, terms - s);
-            const real *right = a + j * l->stride[0] * in->pitch * ld;
-            for (int64_t o = 0; o < l->filters; o += count) {
-                count = tile_rows(l->filters - o);
-                const real *left = dz + place_of(dfield, o, j, 0) * ld;
-                TILE_OF(tile_correlation, count, vectors, sum + (o * terms + s) * LANES, terms, keep, left,
-                    dfield->plane * ld, ld, right, places + s, l->stride[1] * ld, dfield->width / run, run * columns)
-            }
+    const real *right = a + j * l->stride[0] * in->pitch * ld;
+    for (int64_t s = 0; s < terms; s += vectors) {
+        vectors = min_index(TILE_VECTORS, terms - s);
+        for (int64_t o = 0; o < l->filters; o += count) {
+            count = tile_rows(l->filters - o);
+            const real *left = dz + place_of(dfield, o, j, 0) * ld;
+            TILE_OF(tile_correlation, count, vectors, sum + (o * terms + s) * LANES, terms, keep, left,
+                dfield->plane * ld, ld, right, places + s, l->stride[1] * ld, dfield->width / run, run * columns)
         }
+    }
 }
 
-/* sum (O, LANES) = (sum or 0) + the pixels of every channel, lane by lane. */
-static void add_pixels(real *sum, int keep, const real *delta, const field *f, int64_t columns, int64_t ld)
+/* sum (O, LANES) = (sum or 0) + the pixels of line j of every channel, lane by lane. */
+static void add_pixels(real *sum, int keep, const real *delta, const field *f, int64_t j, int64_t columns, int64_t ld)
 {
     for (int64_t o = 0; o < f->channels; o++, sum += LANES) {
         vector even = keep ? load(sum) : (vector){0}, odd = {0};
-        for (int64_t y = 0; y < f->height; y++)
-            for (int64_t x = 0; x < f->width; x++) {
-                const real *row = delta + place_of(f, o, y, x) * ld;
-                int64_t m = 0;
-                for (; m + 2 * LANES <= columns; m += 2 * LANES) even += load(row + m), odd += load(row + m + LANES);
-                if (m < columns) even += load(row + m);
-            }
+        const real *row = delta + place_of(f, o, j, 0) * ld;
+        for (int64_t x = 0; x < f->width; x++, row += ld) {
+            int64_t m = 0;
+            for (; m + 2 * LANES <= columns; m += 2 * LANES) even += load(row + m), odd += load(row + m + LANES);
+            if (m < columns) even += load(row + m);
+        }
         store(sum, even + odd);
     }
 }
@@ -310,27 +330,67 @@ static void add_state(
     }
 }
 
-/* h <- psi'(z) h + rho sum_g v_g t_g, then t_g <- psi'(z) t_g, with rho = psi''(z) / psi'(z) written with a = psi(z),
- * and v_g the tangent behind the layer. Shapes: rows of `groups` pieces of length n, the first is h. Serial. */
-static void both_slopes(real *restrict delta, const real *restrict a, int64_t n, int64_t groups, int activation)
+/* psi of the values, psi' times the tangents beside them. Shapes: `pixels` pieces of length ld, each of `groups` pieces
+ * of length n, in whole vectors, the first of them the values. Aliasing: none. Serial. */
+static void activate_groups(real *a, int64_t pixels, int64_t n, int64_t groups, int64_t ld, int activation)
 {
-    times_slope(delta, a, a, n, activation);
-    for (int64_t g = 1; g < groups; g++) {
-        const real *v = a + g * n;
-        real *t = delta + g * n;
-        switch (activation) {
-        case DNN_TANH:
-            for (int64_t m = 0; m < n; m++) delta[m] -= 2 * a[m] * v[m] * t[m];
-            break;
-        case DNN_LOGISTIC:
-            for (int64_t m = 0; m < n; m++) delta[m] += (1 - 2 * a[m]) * v[m] * t[m];
-            break;
-        case DNN_SOFTPLUS:
-            for (int64_t m = 0; m < n; m++) delta[m] += (1 + expm1_negative(-a[m])) * v[m] * t[m];
-            break;
-        default:
-            break;
-        }
-        times_slope(t, a, a, n, activation);
+#define GROUPS_CASE(NAME, VALUE, SLOPE, BEND)                                                                          \
+    case NAME:                                                                                                         \
+        for (int64_t x = 0; x < pixels; x++)                                                                           \
+            for (int64_t m = 0; m < n; m += LANES) {                                                                   \
+                real *values = a + x * ld + m, slope[LANES];                                                           \
+                for (int64_t i = 0; i < LANES; i++) {                                                                  \
+                    real before = values[i], after = VALUE;                                                            \
+                    values[i] = after, slope[i] = SLOPE;                                                               \
+                }                                                                                                      \
+                for (int64_t g = 1; g < groups; g++)                                                                   \
+                    for (int64_t i = 0; i < LANES; i++) values[g * n + i] *= slope[i];                                 \
+            }                                                                                                          \
+        break;
+    switch (activation) {
+        ACTIVATION_TABLE(GROUPS_CASE, before, after)
+    default:
+        break;
     }
+#undef GROUPS_CASE
+}
+
+/* The activations, psi'(z) and rho = psi''(z) / psi'(z), both by a = psi(z). */
+#define RATIO_TABLE(ROW, a)                                                                                            \
+    ROW(DNN_TANH, 1 - (a) * (a), -2 * (a))                                                                             \
+    ROW(DNN_LOGISTIC, (a) * (1 - (a)), 1 - 2 * (a))                                                                    \
+    ROW(DNN_RELU, (a) > 0 ? 1 : 0, 0)                                                                                  \
+    ROW(DNN_SOFTPLUS, -expm1_negative(-(a)), exp_negative(-(a)))
+
+/* h <- psi'(z) h + rho sum_g v_g t_g, then t_g <- psi'(z) t_g, with v_g the tangent behind the layer. Shapes: `pixels`
+ * pieces of length ld, each of `groups` pieces of length n, in whole vectors, the first of delta is h, the others t_g;
+ * of a it is psi(z), the others v_g. Aliasing: none. Serial. */
+static void both_slopes(
+    real *restrict delta, const real *restrict a, int64_t pixels, int64_t n, int64_t groups, int64_t ld, int activation)
+{
+#define RATIO_CASE(NAME, SLOPE, RATIO)                                                                                 \
+    case NAME:                                                                                                         \
+        for (int64_t x = 0; x < pixels; x++)                                                                           \
+            for (int64_t m = 0; m < n; m += LANES) {                                                                   \
+                const real *values = a + x * ld + m;                                                                   \
+                real *h = delta + x * ld + m, slope[LANES], ratio[LANES], sum[LANES];                                  \
+                for (int64_t i = 0; i < LANES; i++) {                                                                  \
+                    real value = values[i];                                                                            \
+                    slope[i] = SLOPE, ratio[i] = RATIO, sum[i] = slope[i] * h[i];                                      \
+                }                                                                                                      \
+                for (int64_t g = 1; g < groups; g++)                                                                   \
+                    for (int64_t i = 0; i < LANES; i++) {                                                              \
+                        real t = h[g * n + i];                                                                         \
+                        sum[i] += ratio[i] * values[g * n + i] * t;                                                    \
+                        h[g * n + i] = slope[i] * t;                                                                   \
+                    }                                                                                                  \
+                for (int64_t i = 0; i < LANES; i++) h[i] = sum[i];                                                     \
+            }                                                                                                          \
+        break;
+    switch (activation) {
+        RATIO_TABLE(RATIO_CASE, value)
+    default:
+        break;
+    }
+#undef RATIO_CASE
 }
