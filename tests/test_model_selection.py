@@ -86,16 +86,16 @@ def test_regression_default_strengths_and_scoring():
 
 
 def test_fits_that_were_cut_short_are_counted_once():
-    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits were cut short .* increase max_iter") as heard:
+    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits were cut short .* increase max_iter") as caught:
         regularization_path(group(max_iter=10, tol=1e-9), X, Y, alphas=[1e-3], cv=2)
-    assert len(heard) == 1
+    assert len(caught) == 1
 
 
 def test_fits_that_had_to_be_tamed_are_not_told_to_iterate_more():
-    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits began to diverge; tau was raised") as heard:
+    with pytest.warns(ConvergenceWarning, match="2 of the 2 fits began to diverge; tau was raised") as caught:
         regularization_path(group(max_iter=40, algorithm=NEXT(tau=1e-9)), X, Y, alphas=[1e-3], cv=2)
-    assert len(heard) == 1
-    assert "max_iter" not in str(heard[0].message)
+    assert len(caught) == 1
+    assert "max_iter" not in str(caught[0].message)
 
 
 def test_what_has_no_path_is_said():
@@ -134,6 +134,6 @@ def test_cross_val_score_with_two_workers_and_threads_within():
 
 def test_workers_share_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    get_reusable_executor().shutdown(wait=True)  # earlier workers may have been told otherwise
+    get_reusable_executor().shutdown(wait=True)  # earlier workers may have other settings
     threads = joblib.Parallel(n_jobs=2)(joblib.delayed(make_threads)(None) for _ in range(2))
     assert threads == [max(1, joblib.cpu_count() // 2)] * 2

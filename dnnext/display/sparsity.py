@@ -80,13 +80,14 @@ class SparsityDisplay:
         """
         from sklearn.utils.validation import check_is_fitted
 
+        from dnnext.estimators.inputs import input_names
         from dnnext.estimators.regimes import check_network
 
         check_is_fitted(estimator)
         check_network(estimator, "SparsityDisplay")
         layers = [weight for weight, _ in estimator._network.model.unpack(estimator._network.row)]
         if feature_names is None:
-            feature_names = getattr(estimator, "_input_names", None)
+            feature_names = input_names(estimator)
         hidden = len(layers) > 1
         active = np.any(layers[1] != 0, axis=1) if hidden else np.ones(layers[0].shape[1], bool)
         return cls(layers[0], active, feature_names, "unit" if hidden else "output").plot(ax=ax, **kwargs)

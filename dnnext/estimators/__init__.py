@@ -1,16 +1,22 @@
 """scikit-learn estimators over the layers below: check, build, run, expose.
 
 # Design:
-#   A package instead of one file, because one file would have 1500 lines. Read in this order:
-#   general, mlp            the estimators; parameters holds what all of them document alike
+#   Classes hold documentation, parameters and one line per method; functions of the other files do the work. Read in
+#   this order:
+#   general, mlp            the estimators; parameters: what they take, written once; documented: docstrings from it
+#   base                    the methods that all estimators have
 #   targets                 what y holds: labels, sets of labels, numbers
-#   base                    fit, partial_fit, agents_: the story both share
-#   rows, graph, data       rows as handed in; the graph and who owns each row; shards, partitions, moments
-#   choices                 parameters -> objects of the rooms below; what does not fit together is said here
-#   watch, tasks, online    looks during a run, scikit-learn's callbacks among them; one iteration at a time
-#   engine, ranks, resuming where the agents live; rows that stay on their rank; going on from a checkpoint
-#   fitted, files, exports  the fitted network and its folded coefficients; the model file; other libraries' models
-#   This is the only room that imports scikit-learn, so `import dnnext` loads it on first use.
+#   rows, inputs            rows as they are given; inputs of the network and codes of the targets
+#   graph, data             the graph and the owner of each row; partitions, held-out rows, moments
+#   choices, regimes        parameters -> objects of the packages below, with the checks of what does not fit together
+#   training, ranks         the story of fit, and of fit_local, where rows stay on their rank
+#   results, fitted         what a fit leaves; the fitted network and its folded coefficients
+#   watch, tasks            looks during a run, scikit-learn's callbacks among them
+#   online, progress        one iteration at a time
+#   engine, resuming        where the agents live; going on from a checkpoint
+#   files, exports          the model file; other libraries' models (onnx_graph)
+#   Besides preprocessing this is the only package of the library that imports scikit-learn, so `import dnnext` loads it
+#   on first use.
 """
 
 from dnnext.estimators.files import load

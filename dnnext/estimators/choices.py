@@ -16,24 +16,12 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
-from dnnext.estimators.targets import LabelSets, Numbers
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
 from dnnext.network import Network
 from dnnext.preprocessing import NetworkPreprocessor
-from dnnext.problem import (
-    PENALTIES,
-    Huber,
-    Logistic,
-    Loss,
-    Penalty,
-    Poisson,
-    Softmax,
-    SquaredError,
-    SquaredHinge,
-    make_penalty,
-)
+from dnnext.problem import PENALTIES, Loss, Penalty, make_penalty
 from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
@@ -206,26 +194,6 @@ def make_model(model, row_shape, n_outputs):
     return model.sized(row_shape[0] if len(row_shape) == 1 else tuple(row_shape), n_outputs)
 
 
-def make_loss(name, targets):
-    """Loss object. Classifier: one raw output for two classes, one per class beyond, one per label of a set."""
-    if isinstance(name, Loss):
-        return name
-    if isinstance(targets, Numbers):
-        return {"huber": Huber, "poisson": Poisson}.get(name, SquaredError)()
-    if name == "squared_hinge":
-        return SquaredHinge()
-    return Logistic() if targets.n_outputs == 1 or isinstance(targets, LabelSets) else Softmax()
-
-
-def out_activation(name, targets):
-    """What scikit-learn's MLP calls the function from raw outputs to predictions."""
-    if isinstance(targets, Numbers):
-        return "exp" if name == "poisson" else "identity"
-    if name == "squared_hinge":
-        return "identity"
-    return "logistic" if targets.n_outputs == 1 or isinstance(targets, LabelSets) else "softmax"
-
-
 def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):
     """Penalty object; alpha="auto" is 5 / n_rows."""
     if isinstance(name, Penalty):
@@ -272,6 +240,6 @@ def make_threads(n_jobs, n_here=1):
     OMP_NUM_THREADS, which joblib sets, counts.
     """
     if n_jobs is None:
-        told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        return int(told) if told.isdigit() and int(told) > 0 else max(1, joblib.cpu_count() // n_here)
+        given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        return int(given) if given.isdigit() and int(given) > 0 else max(1, joblib.cpu_count() // n_here)
     return int(n_jobs) if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + int(n_jobs))

@@ -1,9 +1,9 @@
 """Who holds which rows, and the moments all agents agree on before the first iteration.
 
 # Design:
-#   owner (n,) says which node of the graph holds each row; everything else follows from it. Rows are then stacked by
-#   agent, in their original order within an agent, so a Problem needs no further bookkeeping. A node without rows is
-#   a relay. Rows of weight zero are dropped first: they are "not there", for the partition and for the moments alike.
+#   owner (n,) names the node of the graph that holds each row; everything else follows from it. `Stack.of_owner` then
+#   puts the rows of each agent together, so a Problem needs no further bookkeeping. Rows of weight zero are dropped
+#   first: they are "not there", for the partition and for the moments alike.
 #   Moments need two sums over agents (mean, then centred squares) and are control plane: Runtime.sum_agents.
 """
 
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from dnnext._checks import check_random_state
 from dnnext.estimators.notices import warn_user
+from dnnext.problem.shards import Stack
 
 CHUNK = 4096  # rows that are scaled at a time: a constant, so that sums are added in one order
 DIRICHLET_CONCENTRATION = 0.5
@@ -36,15 +39,15 @@ class Seeds:
     def __init__(self, random_state):
         self.root = check_random_state(random_state)
 
-    def told(self):
-        """The one source of all streams as text; `from_told` reads it, on another rank or in another year."""
-        entropy = self.root.entropy
+    def as_text(self):
+        """The one source of all streams as text; `from_text` reads it, on another rank or in another year."""
+        entropy: Any = self.root.entropy
         plain = int(entropy) if np.ndim(entropy) == 0 else [int(v) for v in entropy]
         return json.dumps([plain, [int(v) for v in self.root.spawn_key]])
 
     @classmethod
-    def from_told(cls, text):
-        """The Seeds that told this."""
+    def from_text(cls, text):
+        """The Seeds that `as_text` wrote."""
         entropy, key = json.loads(text)
         return cls(np.random.SeedSequence(entropy, spawn_key=tuple(key)))
 
@@ -62,94 +65,50 @@ class Seeds:
         return int(self.sequence(key).generate_state(1)[0])
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Rows stacked by agent: those of agent ``first + i`` are ``offsets[i]:offsets[i + 1]``.
+def held_out(owner, n_agents, fraction, seeds, first=0, runtime=None):
+    """Mask (n,) of the rows that are scored instead of trained on: each agent's share, at most all but one of its rows.
 
-    x (n, d) and y (n,) or (n, Q) as checked, weight (n,), offsets (A + 1,).
+    Shares of a row are rounded at random, up or down, so that many agents with few rows hold out `fraction` of all;
+    if that leaves nothing to score, all agents round up. The agents are ``first + i``, and `runtime` counts over the
+    other ranks, too.
+
+    Raises
+    ------
+    ValueError
+        If no agent has two rows.
     """
-
-    x: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
-    offsets: np.ndarray
-    first: int = 0
-
-    @classmethod
-    def from_owner(cls, x, y, weight, owner, n_agents, first=0, dtype=None):
-        """Stack copies of the rows by owner, keeping their order within an agent; x in `dtype`, as it is for None."""
-        order = np.argsort(owner, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_agents))]).astype(np.int64)
-        return cls(gathered(x, order, dtype), y[order], weight[order], offsets, first)
-
-    @property
-    def n_agents(self):
-        """Number of agents, relays included."""
-        return len(self.offsets) - 1
-
-    @property
-    def n_rows(self):
-        """Rows of every agent, (A,)."""
-        return np.diff(self.offsets)
-
-    @property
-    def owner(self):
-        """The agent of every row, (n,)."""
-        return np.repeat(np.arange(self.n_agents), self.n_rows)
-
-    def agent_sums(self, values):
-        """Sum of values (n, ...) over the rows of each agent, (A, ...), in float64."""
-        sums = np.zeros((self.n_agents, *values.shape[1:]))
-        for i, (start, stop) in enumerate(zip(self.offsets[:-1], self.offsets[1:], strict=True)):
-            sums[i] = values[start:stop].sum(axis=0)
-        return sums
-
-    def take(self, keep):
-        """The parts that hold the rows where keep (n,) is true; agents stay, with fewer rows."""
-        rows = (self.x[keep], self.y[keep], self.weight[keep], self.owner[keep])
-        return Parts.from_owner(*rows, self.n_agents, self.first)
-
-    def of_agents(self, agents):
-        """The parts of a range of agents, those that a rank holds."""
-        if len(agents) == self.n_agents:
-            return self
-        offsets = self.offsets[agents.start : agents.stop + 1]
-        rows = slice(offsets[0], offsets[-1])
-        return Parts(self.x[rows], self.y[rows], self.weight[rows], offsets - offsets[0], agents.start)
-
-    def hold_out(self, fraction, seeds, runtime=None):
-        """(Parts to train on, Parts to score): each agent puts `fraction` of its rows aside, at most all but one.
-
-        Shares of a row are rounded at random, up or down, so that many agents with few rows hold out `fraction` of all;
-        if that leaves nothing to score, all agents round up. `runtime` counts over the other ranks, too.
-        """
-        for round_up in (False, True):
-            train = np.ones(len(self.x), dtype=bool)
-            for i, n in enumerate(self.n_rows):
-                rng = seeds.generator("validation", self.first + i)
-                order = rng.permutation(int(n))
-                n_out = np.ceil(fraction * n) if round_up else np.floor(fraction * n + rng.uniform())
-                train[self.offsets[i] + order[: min(int(n_out), max(int(n) - 1, 0))]] = False
-            spared = np.bincount(self.owner[~train], minlength=self.n_agents)
-            n_out = spared.sum() if runtime is None else runtime.sum_agents(spared)
-            if n_out > 1:
-                break
-        n_rows = self.n_rows.sum() if runtime is None else runtime.sum_agents(self.n_rows)
-        if n_out > max(2 * fraction * n_rows, fraction * n_rows + 1):
-            warn_user(
-                f"early stopping held out {n_out:.0f} of {n_rows:.0f} rows, more than validation_fraction={fraction}, "
-                "because the agents have few rows: pass eval_set, or use fewer agents."
-            )
-        if not n_out:
-            raise ValueError(
-                "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
-                "use fewer agents, pass eval_set, or set early_stopping=False."
-            )
-        return self.take(train), self.take(~train)
+    order = np.argsort(owner, kind="stable")
+    n_rows = np.bincount(owner, minlength=n_agents)
+    ends = np.cumsum(n_rows)
+    n_out: Any = 0
+    n_all: Any
+    for round_up in (False, True):
+        held = np.zeros(len(owner), dtype=bool)
+        for i, (n, end) in enumerate(zip(n_rows.tolist(), ends.tolist(), strict=True)):
+            rng = seeds.generator("validation", first + i)
+            shuffled = rng.permutation(n)
+            share = np.ceil(fraction * n) if round_up else np.floor(fraction * n + rng.uniform())
+            held[order[end - n + shuffled[: min(int(share), max(n - 1, 0))]]] = True
+        spared = np.bincount(owner[held], minlength=n_agents)
+        n_out = spared.sum() if runtime is None else runtime.sum_agents(spared)
+        if n_out > 1:
+            break
+    n_all = n_rows.sum() if runtime is None else runtime.sum_agents(n_rows)
+    if n_out > max(2 * fraction * n_all, fraction * n_all + 1):
+        warn_user(
+            f"early stopping held out {n_out:.0f} of {n_all:.0f} rows, more than validation_fraction={fraction}, "
+            "because the agents have few rows: pass eval_set, or use fewer agents."
+        )
+    if not n_out:
+        raise ValueError(
+            "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
+            "use fewer agents, pass eval_set, or set early_stopping=False."
+        )
+    return held
 
 
 def spread_rows(how, y, n_agents, seeds):
-    """Owner of each row, (n,): how `fit(X, y)` spreads rows over agents when it is not told who owns what.
+    """Owner of each row, (n,): how `fit(X, y)` spreads rows over agents when no owners are given.
 
     ``iid``: a random permutation cut into equal parts. ``label``: rows sorted by label (or target) cut into equal
     parts, the hardest case. ``dirichlet``: for each label, shares of the agents drawn from Dirichlet(0.5); continuous
@@ -191,7 +150,7 @@ def _spread_dirichlet(codes, n_holders, shuffled, rng):
         for i, part in enumerate(np.split(rows, cuts)):
             owner[part] = i
     counts = np.bincount(owner, minlength=n_holders)
-    for i in np.flatnonzero(counts == 0):
+    for i in np.flatnonzero(counts == 0).tolist():
         largest = int(np.argmax(counts))
         owner[shuffled[owner[shuffled] == largest][0]] = i
         counts[largest] -= 1
@@ -231,8 +190,10 @@ class Moments:
         return (y - self.y_mean) / self.y_scale
 
 
-def network_moments(values, parts, runtime, name, dtype=np.float64):
-    """(mean, scale) of the columns of values (n, k), each (k,), from two sums over agents.
+def network_moments(
+    values: Any, rows: Stack, runtime: Any, name: str, dtype: Any = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, scale) of the columns of values (n, k), each (k,), from two sums over agents; `rows` is their Stack.
 
     mean = sum_m c_m v_m / sum_m c_m, scale = sqrt(sum_m c_m (v_m - mean)^2 / sum_m c_m); a column whose mean absolute
     deviation is below what rounding alone can make counts as constant and gets scale 1.
@@ -244,12 +205,12 @@ def network_moments(values, parts, runtime, name, dtype=np.float64):
         float64, 1e-30 to 1e30 in float32.
     """
     pixels = int(np.prod(values.shape[1:], dtype=np.int64)) // by_column(values[:1]).shape[1] if len(values) else 1
-    total = float(runtime.sum_agents(parts.agent_sums(parts.weight))) * pixels
+    total = float(runtime.sum_agents(rows.agent_weight)) * pixels
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = runtime.sum_agents(_column_sums(values, parts, lambda v: v[:, None])[:, 0]) / total
-        sums = _column_sums(values, parts, lambda v: np.stack([(v - mean) ** 2, np.abs(v - mean)], axis=1))
+        mean = runtime.sum_agents(_column_sums(values, rows, lambda v: v[:, None])[:, 0]) / total
+        sums = _column_sums(values, rows, lambda v: np.stack([(v - mean) ** 2, np.abs(v - mean)], axis=1))
         variance, deviation = runtime.sum_agents(sums) / total
-    n_rows = int(runtime.sum_agents(parts.n_rows))
+    n_rows = int(runtime.sum_agents(rows.n_rows))
     constant = deviation <= n_rows * np.finfo(np.float64).eps * np.abs(mean)
     scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
     most = 1e30 if dtype == np.float32 else 1e150
@@ -280,25 +241,15 @@ def by_column(values):
     return values.reshape(-1, 1) if values.ndim == 3 else np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
 
 
-def _column_sums(values, parts, of):
+def _column_sums(values, rows, of):
     """Sums over the rows of each agent of ``c_m of(v_m)``, (A, k, columns), a few rows at a time."""
     sums = []
-    for start, stop in zip(parts.offsets[:-1], parts.offsets[1:], strict=True):
+    for start, stop in pairwise(rows.offsets):
         total = 0.0
         for first in range(start, max(stop, start + 1), CHUNK):
-            rows = slice(first, min(first + CHUNK, stop))
-            table = by_column(values[rows])
-            weight = np.repeat(parts.weight[rows], len(table) // max(1, rows.stop - rows.start))
+            some = slice(first, min(first + CHUNK, stop))
+            table = by_column(values[some])
+            weight = np.repeat(rows.weight[some], len(table) // max(1, some.stop - some.start))
             total = total + (weight[:, None, None] * of(table)).sum(axis=0)
         sums.append(total)
     return np.array(sums)
-
-
-def gathered(x, order, dtype=None):
-    """``x[order]`` in `dtype`, without a copy of x between."""
-    if dtype is None or x.dtype == dtype:
-        return x[order]
-    out = np.empty((len(order), *x.shape[1:]), dtype)
-    for start in range(0, len(order), CHUNK):
-        out[start : start + CHUNK] = x[order[start : start + CHUNK]]
-    return out

@@ -60,7 +60,7 @@ def shared_seeds(ranks, random_state):
     with ranks.together():
         seeds = Seeds(random_state)
     ranks.agree("random_state", int(random_state) if isinstance(random_state, (int, np.integer)) else None)
-    return Seeds.from_told(ranks.all_ranks(seeds.told())[0]) if ranks.is_distributed else seeds
+    return Seeds.from_text(ranks.all_ranks(seeds.as_text())[0]) if ranks.is_distributed else seeds
 
 
 def same_everywhere(estimator, ranks, **fields):

@@ -3,7 +3,7 @@
 # Design:
 #   header   what it is (format, version, class), parameters that JSON can hold, labels, counts
 #   arrays   the weight row, every agent's row, moments, classes, history columns, the graph's edges and weights
-#   A parameter that is an object (a Penalty, a graph, a callback) cannot be held: its repr is, and `load` says so.
+#   A parameter that is an object (a Penalty, a graph, a callback) cannot be held: its repr is, and `load` warns.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 import dnnext
 from dnnext import _version, algorithms, local, models, preprocessing, problem
-from dnnext.estimators.choices import out_activation
 from dnnext.estimators.data import Moments, channel_shape
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.regimes import is_tangent
 from dnnext.estimators.renamed import translated
+from dnnext.estimators.results import set_curves, set_network
 from dnnext.estimators.rows import plain_labels
 from dnnext.estimators.targets import Classes, LabelSets, Numbers
 from dnnext.models import MLP, Linearised
@@ -48,7 +49,7 @@ KINDS = {  # classes whose objects a file can hold, by name: those of the packag
 COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")
 
 
-def save(estimator, path, notes=None):
+def save(estimator: Any, path: str | os.PathLike[str], notes: dict[str, Any] | None = None) -> None:
     """Write a fitted estimator to `path`; `notes` is a dict of JSON values kept beside it (see `read_notes`).
 
     The file is written beside its place first and then moved, so a crash leaves no half file.
@@ -70,9 +71,9 @@ def save(estimator, path, notes=None):
         "objects": objects,
         "model": held_object(base),
         "counts": {name: _plain(getattr(estimator, name)) for name in COUNTS if hasattr(estimator, name)},
-        "targets": {"kind": type(estimator._y).__name__, **_plain_parts(estimator._y)},
+        "targets": _plain_targets(estimator._y),
         "row_shape": list(estimator._row_shape),
-        "loss": estimator._trained_loss if isinstance(estimator._trained_loss, str) else None,
+        "loss": estimator._y.loss if isinstance(estimator._y.loss, str) else None,
         "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
         "notes": notes or {},
     }
@@ -102,17 +103,17 @@ def save(estimator, path, notes=None):
     write_archive(path, header, arrays, compressed=True)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Any:
     """The fitted estimator that `save` wrote to `path`.
 
     Parameters
     ----------
     path : str or path
-        A file written by `DecentralizedMLPClassifier.save` or `DecentralizedMLPRegressor.save`.
+        A file written by the method `save` of an estimator.
 
     Returns
     -------
-    DecentralizedMLPClassifier or DecentralizedMLPRegressor
+    DecentralizedClassifier, DecentralizedRegressor, or a kind of them
 
     Raises
     ------
@@ -144,7 +145,7 @@ def load(path):
         raise ValueError(f"{os.fspath(path)!r} is a damaged model file: {error!r}.") from error
 
 
-def read_notes(path):
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The notes that `save` kept beside the model; ValueError if they are no dict, or the file is no model file."""
     notes = read_archive(path, FORMAT, VERSION)[0].get("notes", {})
     if not isinstance(notes, dict):
@@ -153,7 +154,7 @@ def read_notes(path):
 
 
 def _check_arrays(header, arrays):
-    """ValueError unless the arrays are what the header says: kinds, shapes, finite numbers."""
+    """ValueError unless the arrays are as the header describes them: kinds, shapes, finite numbers."""
     model = _model(header, arrays)
     inputs, outputs = input_shape(model), model.n_outputs
     scales, n_params = channel_shape(inputs), model.layout.n_params
@@ -199,9 +200,9 @@ def _rebuild(header, arrays):
         raise ValueError(f"the model file holds a {header['class']!r}, which this version of dnnext does not know.")
     estimator = getattr(dnnext, header["class"])(**revive_params(header["params"]))
     if header["objects"]:
-        told = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
+        names = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
         warnings.warn(
-            f"The model was fitted with {told}, which a model file cannot hold: it predicts as before, but a new fit "
+            f"The model was fitted with {names}, which a model file cannot hold: it predicts as before, but a new fit "
             "would use the default instead.",
             UserWarning,
             stacklevel=4,
@@ -217,12 +218,12 @@ def _rebuild(header, arrays):
     if "classes" in arrays:
         estimator.classes_ = arrays["classes"]
     model = _model(header, arrays)
-    estimator._y = _targets(header, arrays, model.n_outputs)
+    estimator._y = _targets(header, arrays, model.n_outputs, estimator.loss)
     estimator._row_shape = input_shape(model)
     moments = Moments(**_below(arrays, "moments"))
-    estimator._set_network(FittedNetwork(model, arrays["row"], moments))
+    set_network(estimator, FittedNetwork(model, arrays["row"], moments))
     estimator.history_ = _below(arrays, "history")
-    _revive_curves(estimator)
+    set_curves(estimator)
     _revive_network(estimator, header, arrays)
     return estimator
 
@@ -252,16 +253,6 @@ def _revive_network(estimator, header, arrays):
     estimator._graph = Graph(estimator.topology_, header["agents"]["labels"])
 
 
-def _revive_curves(estimator):
-    """What a fitted estimator has beside what the file holds."""
-    objective = estimator.history_["objective"]
-    estimator.loss_curve_, estimator.best_loss_ = objective.tolist(), float(objective.min())
-    estimator.loss_ = float(objective[-1])
-    estimator.validation_scores_ = estimator.history_.get("validation_score", np.empty(0)).tolist() or None
-    estimator.n_layers_ = estimator._network.model.layout.n_layers + 1
-    estimator.out_activation_ = out_activation(estimator._trained_loss, estimator._y)
-
-
 def _model(header, arrays):
     """The model of the file, or its tangent at the start that the file holds; earlier versions held an MLP's layers."""
     if "model" in header:
@@ -271,19 +262,21 @@ def _model(header, arrays):
     return Linearised(model, arrays["start"]) if "start" in arrays else model
 
 
-def _targets(header, arrays, n_outputs):
+def _targets(header, arrays, n_outputs, loss):
     """The Targets of the file; earlier versions held whether y was (n,)."""
-    held = dict(header.get("targets") or {"kind": "Classes" if "classes" in arrays else "Numbers"})
-    kind = held.pop("kind")
-    if kind == "Classes":
-        return Classes(arrays["classes"])
-    if kind == "LabelSets":
-        return LabelSets(n_outputs)
-    return Numbers(n_outputs, bool(held.get("is_flat", header.get("y_is_flat"))), bool(held.get("is_log")))
+    held = header.get("targets") or {"kind": "Classes" if "classes" in arrays else "Numbers"}
+    loss = header.get("loss") or ("poisson" if held.get("is_log") else loss)
+    if held["kind"] == "Classes":
+        return Classes(arrays["classes"], loss)
+    if held["kind"] == "LabelSets":
+        return LabelSets(n_outputs, loss)
+    return Numbers(n_outputs, bool(held.get("is_flat", header.get("y_is_flat"))), loss)
 
 
-def _plain_parts(targets):
-    return {name: bool(value) for name, value in vars(targets).items() if name.startswith("is_")}
+def _plain_targets(targets):
+    """What the header holds of what y held."""
+    own = {name: getattr(targets, name) for name in ("is_flat", "is_log") if hasattr(targets, name)}
+    return {"kind": type(targets).__name__, **own}
 
 
 def held_object(value):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from dnnext.estimators.data import Moments
 from dnnext.models import Frozen, Rows
 
 ROWS_AT_ONCE = 16384
@@ -55,9 +57,9 @@ class FittedNetwork:
         Scaling of inputs and outputs.
     """
 
-    model: object
+    model: Any
     row: np.ndarray
-    moments: object
+    moments: Moments
 
     def __post_init__(self):
         """What was trained with frozen parts is the whole network."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
+from dnnext.estimators import online
 from dnnext.estimators.base import Decentralized
 from dnnext.estimators.documented import documented, keep
 from dnnext.estimators.parameters import ClassifierParameters, RegressorParameters
+from dnnext.estimators.rows import Matrix
 from dnnext.estimators.targets import LabelSets
 from dnnext.models.model import Model
 
 
-def _has_probabilities(estimator):
-    if estimator._trained_loss == "squared_hinge":
+def _has_probabilities(estimator: Any) -> bool:
+    if (estimator._y.loss if hasattr(estimator, "_y") else estimator.loss) == "squared_hinge":
         raise AttributeError("loss='squared_hinge' has no probabilities; use loss='log_loss', or decision_function.")
     return True
 
@@ -45,12 +48,19 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
     def __init__(self, model: Model | None = None, **parameters: Unpack[ClassifierParameters]) -> None:
         keep(self, ClassifierParameters, dict(parameters), model=model)
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None, agent=None):
+    def partial_fit(
+        self,
+        X: Matrix,
+        y: Matrix,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        agent: ArrayLike | None = None,
+    ) -> Self:
         """One iteration on these rows in place of those seen before; moments stay those of the first call.
 
         The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
-        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
-        rows tau stays as it is: gradients of different rows say nothing of curvature.
+        first call, if `fit` did not come before, fixes moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows measure no curvature.
 
         Parameters
         ----------
@@ -79,9 +89,9 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         ConvergenceWarning
             If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
         """
-        return self._partial_fit(X, y, sample_weight, agent, classes)
+        return online.partial_fit(self, X, y, sample_weight, agent, classes)
 
-    def predict(self, X):
+    def predict(self, X: Matrix) -> NDArray[Any]:
         """The most likely label of every row.
 
         Parameters
@@ -95,7 +105,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         raw = self._raw(X)
         return self._y.predicted(raw)
 
-    def decision_function(self, X):
+    def decision_function(self, X: Matrix) -> NDArray[Any]:
         """Raw outputs: (n,) log-odds or margins of ``classes_[1]`` for two classes, (n, n_classes) beyond.
 
         Parameters
@@ -110,7 +120,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
     @available_if(_has_probabilities)
-    def predict_proba(self, X):
+    def predict_proba(self, X: Matrix) -> NDArray[Any]:
         """Probability of every class; only with ``loss='log_loss'``.
 
         Parameters
@@ -125,7 +135,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         return self._y.probabilities(raw)
 
     @available_if(_has_probabilities)
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Matrix) -> NDArray[Any]:
         """Logarithm of `predict_proba`, computed without leaving the log scale.
 
         Parameters
@@ -139,7 +149,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         raw = self._raw(X)
         return self._y.probabilities(raw, log=True)
 
-    def _class_weights(self, y, codes, weight):
+    def _class_weights(self, y: Any, codes: Any, weight: Any) -> Any:
         if self.class_weight is None:
             return 1.0
         if isinstance(self._y, LabelSets):
@@ -153,7 +163,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
             raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
         return weight
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
@@ -181,12 +191,14 @@ class DecentralizedRegressor(RegressorMixin, Decentralized):
     def __init__(self, model: Model | None = None, **parameters: Unpack[RegressorParameters]) -> None:
         keep(self, RegressorParameters, dict(parameters), model=model)
 
-    def partial_fit(self, X, y, sample_weight=None, agent=None):
+    def partial_fit(
+        self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None, agent: ArrayLike | None = None
+    ) -> Self:
         """One iteration on these rows in place of those seen before; moments stay those of the first call.
 
         The trackers move by ``y += grad_new(w) - grad_old(w)``, so that they keep tracking the network's gradient. The
-        first call, if `fit` did not come before, settles moments and graph: bring enough rows. Between calls with other
-        rows tau stays as it is: gradients of different rows say nothing of curvature.
+        first call, if `fit` did not come before, fixes moments and graph: bring enough rows. Between calls with other
+        rows tau stays as it is: gradients of different rows measure no curvature.
 
         Parameters
         ----------
@@ -213,9 +225,9 @@ class DecentralizedRegressor(RegressorMixin, Decentralized):
         ConvergenceWarning
             If an agent began to diverge; the weights of before are kept and tau is raised tenfold.
         """
-        return self._partial_fit(X, y, sample_weight, agent)
+        return online.partial_fit(self, X, y, sample_weight, agent)
 
-    def predict(self, X):
+    def predict(self, X: Matrix) -> NDArray[Any]:
         """Predicted targets.
 
         Parameters
@@ -229,7 +241,7 @@ class DecentralizedRegressor(RegressorMixin, Decentralized):
         raw = self._raw(X)
         return self._y.predicted(raw)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -22,8 +23,8 @@ from dnnext.network import Schedule, Topology
 class Graph:
     """topology (Topology or Schedule) and the agents' labels, one per node."""
 
-    topology: object
-    labels: list
+    topology: Any
+    labels: list[Any]
 
     @property
     def n_agents(self):

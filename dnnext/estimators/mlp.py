@@ -16,12 +16,11 @@ from dnnext.models import MLP
 class MLPMixin:
     """Estimators whose model is an MLP given by `hidden_layer_sizes` and `activation`."""
 
-    def _open_model(self):
-        return MLP([None, *choices.make_hidden(self.hidden_layer_sizes), None], activation=self.activation)
+    hidden_layer_sizes: int | Sequence[int]
+    activation: str
 
-    @property
-    def _takes_images(self):
-        return False
+    def _open_model(self) -> MLP:
+        return MLP([None, *choices.make_hidden(self.hidden_layer_sizes), None], activation=self.activation)
 
 
 @documented(ClassifierParameters)

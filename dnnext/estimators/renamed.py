@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.local import FullLinearization, PartialLinearization
 
+Init = TypeVar("Init", bound=Callable[..., None])
 # the old parameters of the estimators and their defaults
 MOVED = {"surrogate": "auto", "tau": "auto", "step": "auto", "n_blocks": 1, "solver": "auto", "curvature": "auto"}
 
@@ -54,11 +57,11 @@ def _algorithm(asked, algorithm):
     return recipes[algorithm](surrogate, **asked)
 
 
-def with_old_names(init):
+def with_old_names(init: Init) -> Init:
     """The constructor, which also takes the parameters that moved and warns with what to write instead."""
 
     @functools.wraps(init)
-    def wrapped(self, *args, **params):
+    def wrapped(self: Any, *args: Any, **params: Any) -> None:
         old = [name for name in MOVED if name in params]
         if old:
             params = translated(params)
@@ -71,11 +74,11 @@ def with_old_names(init):
             )
         init(self, *args, **params)
 
-    return wrapped
+    return cast(Init, wrapped)
 
 
 def refuse_old_names(names):
-    """ValueError that says what to set instead, if parameters to set have moved."""
+    """ValueError that names what to set instead, if parameters to set have moved."""
     moved = sorted({name.split("__")[0] for name in names} & MOVED.keys())
     if moved:
         raise ValueError(

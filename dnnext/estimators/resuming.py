@@ -9,11 +9,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike
 
 import dnnext
+from dnnext.estimators import ranks, training
 from dnnext.estimators.data import Seeds
-from dnnext.estimators.files import revive_params, split_params
+from dnnext.estimators.files import revive_params
+from dnnext.estimators.rows import Matrix
+from dnnext.estimators.training import Resumed
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime.engines import ENGINES
@@ -21,27 +26,10 @@ from dnnext.runtime.engines import ENGINES
 FREE = ("callbacks", "engine_options", "random_state")  # objects that need not be given again
 
 
-@dataclass(frozen=True)
-class Resumed:
-    """Where to go on: the folder, the run that wrote it, and its seeds."""
-
-    path: object
-    seeds: Seeds
-    run: str | None = None
-
-
-def notes(estimator, seeds, method):
-    """What `resume` needs beside the state of the run."""
-    params, objects = split_params(estimator.get_params(deep=False))
-    every = [c.every for c in estimator.callbacks or () if isinstance(c, Checkpoint)]
-    others = [repr(c) for c in estimator.callbacks or () if not isinstance(c, Checkpoint)]
-    return {
-        "class": type(estimator).__name__, "params": params, "objects": objects, "seeds": seeds.told(),
-        "method": method, "every": every[:1], "other callbacks": others,
-    }  # fmt: skip
-
-
-def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
+def resume(
+    path: str | os.PathLike[str], X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None,
+    agent: ArrayLike | None = None, eval_set: tuple[Matrix, Matrix] | None = None, **params: Any,
+) -> Any:  # fmt: skip
     """Go on with a run from its newest whole checkpoint: the same model comes out as without the break.
 
     Parameters
@@ -56,7 +44,7 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
 
     Returns
     -------
-    DecentralizedMLPClassifier or DecentralizedMLPRegressor
+    DecentralizedClassifier, DecentralizedRegressor, or a kind of them
         Fitted.
 
     Raises
@@ -77,24 +65,24 @@ def resume(path, X, y, sample_weight=None, agent=None, eval_set=None, **params):
     >>> again.n_iter_
     20
     """
-    _, told = checkpoint.notes_of(path)
-    if "class" not in told:
+    _, kept = checkpoint.notes_of(path)
+    if "class" not in kept:
         raise ValueError(
             f"{os.fspath(path)!r} was not written by an estimator's run; use dnnext.checkpoint.read and Algorithm.run."
         )
-    missing = [name for name in told["objects"] if name not in params and name not in FREE]
+    missing = [name for name in kept["objects"] if name not in params and name not in FREE]
     if missing:
-        values = ", ".join(f"{name} (was {told['objects'][name]})" for name in missing)
+        values = ", ".join(f"{name} (was {kept['objects'][name]})" for name in missing)
         raise ValueError(f"a checkpoint cannot hold objects: give resume the parameters {values} again.")
-    if told["other callbacks"] and "callbacks" not in params:
+    if kept["other callbacks"] and "callbacks" not in params:
         raise ValueError(
-            f"the run had the callbacks {', '.join(told['other callbacks'])}, which a checkpoint cannot hold: give "
+            f"the run had the callbacks {', '.join(kept['other callbacks'])}, which a checkpoint cannot hold: give "
             "resume callbacks=[...] again, or callbacks=[] to go on without them."
         )
-    every = told["every"][0] if told["every"] else 20
-    estimator = getattr(dnnext, told["class"])(**revive_params(told["params"]))
+    every = kept["every"][0] if kept["every"] else 20
+    estimator = getattr(dnnext, kept["class"])(**revive_params(kept["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
-    resumed = Resumed(path, Seeds.from_told(told["seeds"]), checkpoint.run_of(path))
-    is_local = told["method"] == "fit_local" and ENGINES[estimator.engine].has_ranks
-    fit = estimator._fit_local if is_local else estimator._fit
-    return fit(X, y, sample_weight, agent, eval_set, resumed=resumed)
+    resumed = Resumed(path, Seeds.from_text(kept["seeds"]), checkpoint.run_of(path))
+    is_local = kept["method"] == "fit_local" and ENGINES[estimator.engine].has_ranks
+    fit = ranks.fit_local if is_local else training.fit
+    return fit(estimator, X, y, sample_weight, agent, eval_set, resumed=resumed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array
 
+Matrix: TypeAlias = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix  # data frames are array-like
 FLOATS = (np.float64, np.float32)  # kept as they are; anything else becomes the first
 KINDS = {"U": "text", "b": "booleans", "i": "integers", "u": "integers", "f": "floats"}  # of labels, by kind of dtype
 
@@ -133,7 +135,7 @@ def check_agent(agent, n_rows):
         return None
     labels = np.asarray(agent)
     if np.ma.isMaskedArray(agent):
-        labels = np.where(np.ma.getmaskarray(agent), None, labels.astype(object))
+        labels = np.where(np.ma.getmaskarray(agent), np.array(None), labels.astype(object))
     if labels.ndim != 1 or len(labels) != n_rows:
         raise ValueError(f"agent has shape {labels.shape}; it must hold one label per row of X, shape ({n_rows},).")
     missing = [_is_missing(v) for v in labels.tolist()]
@@ -165,7 +167,10 @@ def join_agents(agents, are_labels, allow_nd=False):
     agents = list(agents)
     if not agents:
         raise ValueError("agents is empty; it must hold one pair (X, y) per agent.")
-    blocks, targets, weights, names = [], [], [], None
+    blocks: list[Any] = []
+    targets: list[Any] = []
+    weights: list[Any] = []
+    names = None
     for i, part in enumerate(agents):
         if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
             raise ValueError(f"agents[{i}] must be (X, y) or (X, y, sample_weight), got {type(part).__name__}.")
@@ -193,7 +198,7 @@ class Named(NamedTuple):
     """An array with the names of its columns."""
 
     x: np.ndarray
-    names: list
+    names: list[Any]
 
 
 def column_names(x):

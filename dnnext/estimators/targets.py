@@ -3,6 +3,7 @@
 # Design:
 #   A Targets object is made from y once (`learned`, or `of_ranks` where every rank has its own y) and knows from then
 #   on how y becomes codes, codes what the loss wants, raw outputs a prediction and a score. Codes are (n,) or (n, Q).
+#   `loss` is the estimator's parameter: a name or a Loss.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from dnnext.estimators.rows import joined_labels, plain_labels, real_numbers, sorted_labels
+from dnnext.problem import Huber, Logistic, Loss, Poisson, Softmax, SquaredError, SquaredHinge
 
 
 class Classes:
@@ -24,11 +26,30 @@ class Classes:
     ----------
     labels : ndarray (K,)
         Sorted.
+    loss : str
     """
 
-    def __init__(self, labels):
-        self.labels = labels
+    def __init__(self, labels, loss="auto"):
+        self.labels, self.loss = labels, loss
         self.n_outputs = 1 if len(labels) == 2 else len(labels)
+
+    @property
+    def has_probabilities(self):
+        """Whether raw outputs are log-odds."""
+        return self.loss != "squared_hinge"
+
+    def make_loss(self):
+        """The Loss: one raw output for two classes, one per class beyond."""
+        if not self.has_probabilities:
+            return SquaredHinge()
+        return Logistic() if self.n_outputs == 1 else Softmax()
+
+    @property
+    def out_activation(self):
+        """What scikit-learn's MLP calls the function from raw outputs to predictions."""
+        if not self.has_probabilities:
+            return "identity"
+        return "logistic" if self.n_outputs == 1 else "softmax"
 
     def codes(self, y, name):
         """The place of each label, (n,)."""
@@ -48,9 +69,9 @@ class Classes:
                 "a classifier needs at least two classes."
             )
 
-    def wanted(self, codes, loss):
+    def wanted(self, codes):
         """What the loss wants, (n, Q): 1 for the class of the row, else 0 (squared hinge: -1)."""
-        low = -1.0 if loss == "squared_hinge" else 0.0
+        low = 0.0 if self.has_probabilities else -1.0
         if self.n_outputs == 1:
             return np.where(codes == 1, 1.0, low)[:, None]
         targets = np.full((len(codes), self.n_outputs), low)
@@ -100,8 +121,17 @@ class Classes:
 class LabelSets(Classes):
     """Any number of labels per row: y (n, L) of zeros and ones, one logistic output per label."""
 
-    def __init__(self, n_labels):
-        self.labels, self.n_outputs = np.arange(n_labels), n_labels
+    def __init__(self, n_labels, loss="auto"):
+        self.labels, self.n_outputs, self.loss = np.arange(n_labels), n_labels, loss
+
+    def make_loss(self):
+        """The Loss: one logistic output per label, or one margin."""
+        return Logistic() if self.has_probabilities else SquaredHinge()
+
+    @property
+    def out_activation(self):
+        """As for classes."""
+        return "logistic" if self.has_probabilities else "identity"
 
     def codes(self, y, name):
         """Zeros and ones (n, L)."""
@@ -115,9 +145,9 @@ class LabelSets(Classes):
     def check(self, codes, weight):
         """Any zeros and ones will do."""
 
-    def wanted(self, codes, loss):
+    def wanted(self, codes):
         """0 and 1, or -1 and 1 for the squared hinge: (n, L)."""
-        return 2.0 * codes - 1.0 if loss == "squared_hinge" else codes.astype(float)
+        return codes.astype(float) if self.has_probabilities else 2.0 * codes - 1.0
 
     def decided(self, raw):
         """1 where a label is more likely than not, (n, L)."""
@@ -143,12 +173,27 @@ class Numbers:
     n_outputs : int
     is_flat : bool
         Whether y is (n,), and predictions with it.
-    is_log : bool
-        Whether raw outputs are logarithms of what is predicted.
+    loss : str or Loss
     """
 
-    def __init__(self, n_outputs, is_flat, is_log=False):
-        self.n_outputs, self.is_flat, self.is_log = n_outputs, is_flat, is_log
+    def __init__(self, n_outputs, is_flat, loss="auto"):
+        self.n_outputs, self.is_flat, self.loss = n_outputs, is_flat, loss
+
+    @property
+    def is_log(self):
+        """Whether raw outputs are logarithms of what is predicted."""
+        return (self.loss if isinstance(self.loss, str) else getattr(self.loss, "name", "")) == "poisson"
+
+    @property
+    def out_activation(self):
+        """The function from raw outputs to predictions."""
+        return "exp" if self.is_log else "identity"
+
+    def make_loss(self):
+        """The Loss."""
+        if isinstance(self.loss, Loss):
+            return self.loss
+        return {"huber": Huber, "poisson": Poisson}.get(self.loss, SquaredError)()
 
     def codes(self, y, name):
         """Finite float64 numbers, (n,) or (n, Q)."""
@@ -161,7 +206,7 @@ class Numbers:
     def check(self, codes, weight):
         """Any finite numbers will do."""
 
-    def wanted(self, codes, loss):
+    def wanted(self, codes):
         """(n, Q)."""
         return codes[:, None] if codes.ndim == 1 else codes
 
@@ -175,11 +220,11 @@ class Numbers:
 
     def score(self, raw, codes):
         """R2."""
-        return float(r2_score(self.wanted(codes, None), self._means(raw)))
+        return float(r2_score(self.wanted(codes), self._means(raw)))
 
     def score_columns(self, raw, codes, moments):
         """Squared residuals, deviations and their squares, and ones: (n, 4, Q)."""
-        y = self.wanted(codes, None)
+        y = self.wanted(codes)
         apart = y - moments.y_mean
         return np.stack([(y - self._means(raw)) ** 2, apart, apart**2, np.ones(y.shape)], axis=1)
 
@@ -210,12 +255,12 @@ def learned(kind, y, loss="auto"):
     """The Targets that y (n,) or (n, Q) stands for."""
     if kind == "regressor":
         numbers = finite_numbers("y", y)
-        return Numbers(1 if numbers.ndim == 1 else numbers.shape[1], numbers.ndim == 1, loss == "poisson")
+        return Numbers(1 if numbers.ndim == 1 else numbers.shape[1], numbers.ndim == 1, loss)
     if is_label_sets(y):
-        return LabelSets(y.shape[1])
+        return LabelSets(y.shape[1], loss)
     labels, _ = sorted_labels("y", y)
     check_classification_targets(y)
-    return Classes(labels)
+    return Classes(labels, loss)
 
 
 def of_ranks(kind, y, ranks, loss="auto"):
@@ -233,14 +278,14 @@ def of_ranks(kind, y, ranks, loss="auto"):
     labels = np.unique(joined_labels(every, [f"rank {k}" for k in range(len(every))]))
     if len(labels) < 2:
         raise ValueError(f"y holds one class only ({labels.tolist()[0]!r}) on all ranks; two are needed.")
-    return Classes(labels)
+    return Classes(labels, loss)
 
 
-def of_classes(classes, y):
+def of_classes(classes, y, loss="auto"):
     """The Targets of a stream whose labels are given before they come; y is its first rows."""
     if is_label_sets(y) and len(classes) == y.shape[1]:
-        return LabelSets(y.shape[1])
+        return LabelSets(y.shape[1], loss)
     labels, _ = sorted_labels("classes", classes)
     if len(labels) < 2:
         raise ValueError(f"classes holds {len(labels)} label; there must be at least two.")
-    return Classes(labels)
+    return Classes(labels, loss)

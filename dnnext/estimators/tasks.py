@@ -1,15 +1,16 @@
 """scikit-learn's own callbacks (from its version 1.9 on): a task for every fit, a subtask for every iteration.
 
 # Design:
-#   `fit` opens the task, `Iterations` is a callback of the run that tells of each iteration, and a true answer ends the
-#   run. Who asks for a fitted estimator gets a copy with the mean model of that moment; over MPI nobody does, because
-#   the mean is collective and ranks may have callbacks of their own.
+#   `fit` opens the task, `Iterations` is a callback of the run that passes each iteration on, and a true answer ends
+#   the run. A callback that asks for a fitted estimator gets a copy with the mean model of that moment; not over MPI,
+#   because the mean is collective and ranks may have callbacks of their own.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # scikit-learn before 1.9
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Nothing to support."""
 
     def with_callbacks(method):
@@ -34,27 +35,29 @@ __all__ = ["CallbackSupportMixin", "Iterations", "fit_task", "with_callbacks"]
 
 @contextmanager
 def fit_task(estimator, X, y, sample_weight):
-    """The task of a whole fit, if somebody listens."""
+    """The task of a whole fit, if there are callbacks for it."""
     if not getattr(estimator, "_skl_callbacks", None) and not hasattr(estimator, "_parent_callback_ctx"):
         yield
         return
     most = estimator.max_iter if isinstance(estimator.max_iter, Integral) else None
     context = estimator._init_callback_context(max_subtasks=most)
-    told = {
+    arguments = {
         "estimator": estimator, "X": X, "y": y,
         "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
     }  # fmt: skip
-    context.call_on_fit_task_begin(**told)
-    estimator._fit_task = context, told
+    context.call_on_fit_task_begin(**arguments)
+    estimator._fit_task = context, arguments
     try:
         yield
     finally:
         del estimator._fit_task
-    context.call_on_fit_task_end(**told, reconstruction_attributes={})
+    context.call_on_fit_task_end(**arguments, reconstruction_attributes={})
 
 
 class Iterations:
-    """Callback ``(state, metrics) -> bool``: tells scikit-learn's callbacks of an iteration, and ends the run if asked.
+    """Callback ``(state, metrics) -> bool`` that passes iterations on to scikit-learn's callbacks.
+
+    The run ends if one of them asks for it.
 
     Parameters
     ----------
@@ -64,8 +67,10 @@ class Iterations:
     """
 
     def __init__(self, estimator, moments):
-        self.context, self.told = getattr(estimator, "_fit_task", (None, None))
-        self.moments, self.run = moments, None
+        found: Any = getattr(estimator, "_fit_task", (None, None))
+        self.context, self.arguments = found
+        self.moments = moments
+        self.run: Any = None
 
     def begin(self, run):
         """Remember the run."""
@@ -81,8 +86,8 @@ class Iterations:
             return False
         model = None if self.run.problem.runtime.is_distributed else lambda: self.model(state)
         subtask = self.context.subcontext(task_name="iteration")
-        subtask.call_on_fit_task_begin(**self.told)
-        return subtask.call_on_fit_task_end(**self.told, reconstruction_attributes=model)
+        subtask.call_on_fit_task_begin(**self.arguments)
+        return subtask.call_on_fit_task_end(**self.arguments, reconstruction_attributes=model)
 
     def model(self, state):
         """What a fitted estimator of this moment has: the mean of the agents' weights."""

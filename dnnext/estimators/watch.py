@@ -130,27 +130,25 @@ class Scorer:
     moments : Moments
     targets : Targets
         How raw outputs are scored.
-    loss : str
-        Its name, as `Targets.wanted` takes it.
     x, codes : ndarray
         The rows, raw, and the codes of their targets.
-    held : Parts, optional
+    held : Stack, optional
         Whose rows they are: losses are added agent by agent, as over ranks.
     """
 
-    def __init__(self, problem, moments, targets, loss, x, codes, held=None):
+    def __init__(self, problem, moments, targets, x, codes, held=None):
         self.model, self.loss, self.moments, self.targets = problem.model, problem.loss, moments, targets
         self.held = held
-        self.x, self.codes, self.wanted = x, codes, moments.targets(targets.wanted(codes, loss))
+        self.x, self.codes, self.wanted = x, codes, moments.targets(targets.wanted(codes))
 
     def __call__(self, row, runtime):
         """(score, loss)."""
         raw, losses = self._both(row)
         score = self.targets.score(raw, self.codes)
-        return score, float(np.mean(losses)) if self.held is None else self._mean(losses, InProcess(self.held.n_agents))
+        return score, float(np.mean(losses)) if self.held is None else self._mean(losses, InProcess(len(self.held)))
 
     def _mean(self, losses, runtime):
-        total, n = runtime.sum_agents(self.held.agent_sums(np.stack([losses, np.ones(len(losses))], axis=1)))
+        total, n = runtime.sum_agents(self.held.sums(np.stack([losses, np.ones(len(losses))], axis=1)))
         return float(total / n)
 
     def _both(self, row):
@@ -161,12 +159,12 @@ class Scorer:
 class ScorerOfAll(Scorer):
     """The same on the rows that the agents of all ranks hold back, `held`; only sums travel."""
 
-    def __init__(self, problem, moments, targets, loss, held):
-        super().__init__(problem, moments, targets, loss, held.x, held.y, held)
+    def __init__(self, problem, moments, targets, held):
+        super().__init__(problem, moments, targets, held.x, held.target, held)
 
     def __call__(self, row, runtime):
         """(score, loss) over all ranks; collective."""
         raw, losses = self._both(row)
         columns = self.targets.score_columns(raw, self.codes, self.moments)
-        score = self.targets.score_of(runtime.sum_agents(self.held.agent_sums(columns)))
+        score = self.targets.score_of(runtime.sum_agents(self.held.sums(columns)))
         return score, self._mean(losses, runtime)

@@ -15,28 +15,72 @@ from dnnext.problem.penalty import Penalty
 __all__ = ["Stack", "check_dtype", "check_parts", "check_shard", "check_stack", "stack"]
 
 Array = NDArray[Any]
+CHUNK = 4096  # rows that are converted at a time
 
 
 @dataclass(frozen=True)
 class Stack:
-    """All rows of the local agents; the rows of agent i are ``offsets[i] : offsets[i + 1]`` (none: a relay)."""
+    """Rows of neighbouring agents, one agent after another.
+
+    Agent ``first + i`` has the rows ``offsets[i] : offsets[i + 1]``, in their original order; one without rows is a
+    relay. `target` holds what the loss wants, or, on the way there, whatever belongs to a row of x.
+    """
 
     x: Array  # (M, ...), each row of the shape that the model takes
     target: Array  # (M, Q)
     weight: Array | None  # (M,), None for ones
     offsets: NDArray[np.int64]  # (n_local + 1,)
+    first: int = 0
+
+    @classmethod
+    def of_owner(
+        cls, x: Array, target: Array, weight: Array | None, owner: Array, n_agents: int, first: int = 0,
+        dtype: Any = None, keep: Array | None = None,
+    ) -> "Stack":  # fmt: skip
+        """Copies of the rows, by owner (n,) in 0 : n_agents; x in `dtype` (None: its own), only the rows in `keep`."""
+        order = np.argsort(owner, kind="stable")
+        order = order if keep is None else order[keep[order]]
+        counts = np.bincount(owner[order], minlength=n_agents)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(_gathered(x, order, dtype), target[order], None if weight is None else weight[order], offsets, first)
 
     def __len__(self) -> int:
-        """How many agents hold rows here."""
+        """How many agents hold rows here, relays among them."""
         return len(self.offsets) - 1
+
+    @property
+    def n_rows(self) -> NDArray[np.int64]:
+        """Rows of every agent, (n_local,)."""
+        return np.diff(self.offsets)
 
     @property
     def agent_weight(self) -> NDArray[np.float64]:
         """``N_i = sum_m c_m`` of every local agent, (n_local,)."""
-        if self.weight is None:
-            return np.diff(self.offsets).astype(np.float64)
-        parts = zip(self.offsets[:-1], self.offsets[1:], strict=True)
-        return np.array([np.sum(self.weight[a:b], dtype=np.float64) for a, b in parts], dtype=np.float64)
+        return self.n_rows.astype(np.float64) if self.weight is None else self.sums(self.weight)
+
+    def sums(self, values: Array) -> NDArray[np.float64]:
+        """Sums of values (M, ...) over the rows of each agent, (n_local, ...), in float64."""
+        parts = [values[a:b].sum(axis=0, dtype=np.float64) for a, b in pairwise(self.offsets)]
+        return np.array(parts, dtype=np.float64).reshape(len(self), *values.shape[1:])
+
+    def of_agents(self, agents: range) -> "Stack":
+        """The rows of some neighbouring agents, such as those that a rank holds; nothing is copied."""
+        if len(agents) == len(self):
+            return self
+        offsets = self.offsets[agents.start : agents.stop + 1]
+        rows = slice(offsets[0], offsets[-1])
+        weight = None if self.weight is None else self.weight[rows]
+        return Stack(self.x[rows], self.target[rows], weight, offsets - offsets[0], agents.start)
+
+
+def _gathered(x: Array, order: Array, dtype: Any = None) -> Array:
+    """``x[order]`` in `dtype`, without a copy of x between."""
+    if dtype is None or x.dtype == dtype:
+        return np.asarray(x[order])
+    out = np.empty((len(order), *x.shape[1:]), dtype)
+    for start in range(0, len(order), CHUNK):
+        out[start : start + CHUNK] = x[order[start : start + CHUNK]]
+    return out
 
 
 def check_shard(shard: Any, agent: int, model: Model, loss: Loss, dtype: Any) -> tuple[Array, Array, Array | None]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dnnext.estimators.data import Moments, Parts, Seeds, network_moments, spread_rows
+from dnnext.estimators.data import Moments, Seeds, held_out, network_moments, spread_rows
+from dnnext.problem.shards import Stack
 from dnnext.runtime import InProcess
 
 
@@ -54,36 +55,38 @@ def test_continuous_targets_are_cut_at_deciles():
     assert np.std(means) > 0.1
 
 
-def test_parts_keep_order_within_an_agent():
+def test_a_stack_keeps_order_within_an_agent():
     x, y, weight = rows(8)
     owner = np.array([2, 0, 2, 0, 3, 3, 0, 2])
-    parts = Parts.from_owner(x, y, weight, owner, 5)
-    assert parts.offsets.tolist() == [0, 3, 3, 6, 8, 8]
-    assert np.array_equal(parts.x[:3], x[[1, 3, 6]])
-    assert np.array_equal(parts.owner, np.sort(owner))
+    stack = Stack.of_owner(x, y, weight, owner, 5)
+    assert stack.offsets.tolist() == [0, 3, 3, 6, 8, 8]
+    assert stack.n_rows.tolist() == [3, 0, 3, 2, 0]
+    np.testing.assert_array_equal(stack.x[:3], x[[1, 3, 6]])
+    np.testing.assert_array_equal(stack.sums(stack.weight), np.bincount(owner, weight, minlength=5))
+    some = Stack.of_owner(x, y, weight, owner, 5, first=7, dtype=np.float32, keep=owner != 0)
+    assert (some.offsets.tolist(), some.first, some.x.dtype) == ([0, 0, 0, 3, 5, 5], 7, np.float32)
+    np.testing.assert_array_equal(some.target, y[[0, 2, 7, 4, 5]])
+    own = stack.of_agents(range(2, 4))
+    assert (own.offsets.tolist(), own.first) == ([0, 3, 5], 2)
+    assert np.shares_memory(own.x, stack.x)
 
 
 def test_hold_out_leaves_a_row_at_every_agent():
-    x, y, weight = rows(20)
     owner = np.array([0] + [1] * 2 + [2] * 17)
-    train, held = Parts.from_owner(x, y, weight, owner, 4).hold_out(0.5, Seeds(0))
-    assert train.n_rows.tolist()[:2] == [1, 1]
-    assert held.n_rows.tolist()[2] in (8, 9)
-    assert len(np.unique(np.concatenate([train.x, held.x]), axis=0)) == 20
+    held = held_out(owner, 4, 0.5, Seeds(0))
+    assert np.bincount(owner[~held]).tolist()[:2] == [1, 1]
+    assert held[owner == 2].sum() in (8, 9)
 
 
 def test_many_small_agents_hold_out_the_fraction_of_all():
-    x, y, weight = rows(400)
-    held = Parts.from_owner(x, y, weight, np.arange(400) // 2, 200).hold_out(0.1, Seeds(0))[1]
-    assert 25 < len(held.x) < 55
+    assert 25 < held_out(np.arange(400) // 2, 200, 0.1, Seeds(0)).sum() < 55
     with pytest.warns(UserWarning, match="held out 3 of 6 rows, more than validation_fraction=0.1"):
-        Parts.from_owner(x[:6], y[:6], weight[:6], np.arange(6) // 2, 3).hold_out(0.1, Seeds(0))
+        held_out(np.arange(6) // 2, 3, 0.1, Seeds(0))
 
 
-def test_nothing_to_hold_out_is_said():
-    x, y, weight = rows(3)
+def test_nothing_to_hold_out_is_refused():
     with pytest.raises(ValueError, match="early_stopping=True needs an agent with at least two rows"):
-        Parts.from_owner(x, y, weight, np.arange(3), 3).hold_out(0.5, Seeds(0))
+        held_out(np.arange(3), 3, 0.5, Seeds(0))
 
 
 @pytest.mark.parametrize("n_agents", [1, 4])
@@ -91,8 +94,8 @@ def test_moments_are_those_of_the_pooled_rows(n_agents):
     x, y, weight = rows()
     x[:, 1] = 7.1
     x[:, 2] = 1e9 + 1e-3 * x[:, 2]
-    parts = Parts.from_owner(x, y, weight, spread_rows("label", y, n_agents, Seeds(0)), n_agents + 1)
-    mean, scale = network_moments(parts.x, parts, InProcess(n_agents + 1), "X")
+    stack = Stack.of_owner(x, y, weight, spread_rows("label", y, n_agents, Seeds(0)), n_agents + 1)
+    mean, scale = network_moments(stack.x, stack, InProcess(n_agents + 1), "X")
     wanted = np.average(x, axis=0, weights=weight)
     np.testing.assert_allclose(mean, wanted, rtol=1e-14)
     spread = np.sqrt(np.average((x - wanted) ** 2, axis=0, weights=weight))
@@ -104,9 +107,9 @@ def test_moments_are_those_of_the_pooled_rows(n_agents):
 def test_moments_that_overflow_are_refused_by_column():
     x, y, weight = rows()
     x[:, 2] *= 1e200
-    parts = Parts.from_owner(x, y, weight, np.zeros(len(x), int), 1)
+    stack = Stack.of_owner(x, y, weight, np.zeros(len(x), int), 1)
     with pytest.raises(ValueError, match="X has values in column 2 that are too large"):
-        network_moments(parts.x, parts, InProcess(1), "X")
+        network_moments(stack.x, stack, InProcess(1), "X")
 
 
 def test_no_moments_change_nothing():

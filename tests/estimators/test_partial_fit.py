@@ -20,30 +20,30 @@ def classifier(**options):
     return DecentralizedMLPClassifier((6,), **{**QUICK, **options})
 
 
-def test_divergence_is_said_taken_back_and_answered_by_a_larger_tau():
+def test_divergence_is_warned_of_taken_back_and_answered_by_a_larger_tau():
     inputs, y = load_diabetes(return_X_y=True)
     reg = DecentralizedMLPRegressor((20,), **QUICK, algorithm=NEXT(tau=1e-9), partition="label").partial_fit(inputs, y)
     sentence = r"partial_fit began to diverge at agent \d in iteration \d+ \(round \d+\)"
-    said = 0
+    warned = 0
     for _ in range(20):
         rows, tau = reg._agent_rows.copy(), reg.history_["tau"][-1]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             reg.partial_fit(inputs, y)
         if caught:
-            said += 1
+            warned += 1
             with pytest.raises(ConvergenceWarning, match=sentence):
                 raise caught[0].message
             assert np.array_equal(reg._agent_rows, rows)
             assert reg.history_["tau"][-1] == pytest.approx(10 * tau)
             np.testing.assert_array_equal(reg._progress.agents["y"], reg._progress.agents["grad"])
-    assert said > 0
+    assert warned > 0
     assert reg.history_["objective"].max() < 5
 
 
-def test_a_network_with_one_answer_to_all_rows_is_said():
+def test_a_network_with_one_answer_to_all_rows_is_warned_of():
     inputs, y = load_breast_cancer(return_X_y=True)
-    clf, rng, heard = (
+    clf, rng, texts = (
         DecentralizedMLPClassifier((10,), n_agents=5, algorithm=NEXT(tau=1e-9), random_state=0),
         np.random.default_rng(0),
         [],
@@ -53,10 +53,10 @@ def test_a_network_with_one_answer_to_all_rows_is_said():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             clf.partial_fit(inputs[rows], y[rows], classes=[0, 1])
-        heard += [str(w.message) for w in caught if "one answer to all rows" in str(w.message)]
-    assert len(heard) >= 1
+        texts += [str(w.message) for w in caught if "one answer to all rows" in str(w.message)]
+    assert len(texts) >= 1
     assert np.std(clf.decision_function(inputs)) < 0.01
-    assert "tau='auto'" in heard[0]
+    assert "tau='auto'" in texts[0]
 
 
 def test_labels_that_turn_round_are_learnt_after_an_alarm():
@@ -112,7 +112,7 @@ def test_a_model_read_from_a_file_goes_on_with_equal_numbers(tmp_path):
         ({"loss": "squared_hinge"}, "loss is 'squared_hinge', but was 'auto' before"),
     ],
 )
-def test_what_one_iteration_cannot_heed_is_said(options, words):
+def test_what_one_iteration_cannot_do_is_refused(options, words):
     clf = classifier().fit(X, Y).set_params(**options)
     before = clf.n_iter_
     with pytest.raises(ValueError, match=words):
@@ -133,7 +133,7 @@ def test_the_width_of_y_stays():
 
 
 def test_a_first_call_with_hardly_any_rows_is_a_warning():
-    with pytest.warns(UserWarning, match=r"settles the scale of the data and the number of agents, but brought 1 row"):
+    with pytest.warns(UserWarning, match=r"fixes the scale of the data and the number of agents, but brought 1 row"):
         classifier().partial_fit(X[:1], Y[:1], classes=[0, 1, 2])
 
 
