@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Damping(Parameters, ABC):
     """Chooses tau_i: `start` before the first iteration, `update` after each."""
 
     mixes_numbers = False  # whether `numbers` has any, which order "pre" mixes along
+    needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
 
     @abstractmethod
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
@@ -40,10 +42,10 @@ class Damping(Parameters, ABC):
 
     @abstractmethod
     def update(self, s: State, model: LocalModel) -> None:
-        """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y, whose model of S.1 was `model`."""
+        """Set s.tau after an iteration from s.w_old, s.y_old to s.w, s.y, whose model of S.1 was `model`.
 
-    def settle(self, s: State, model: LocalModel) -> None:
-        """Accept the iteration, or take it back at every agent; called last."""
+        It comes last, and may take the iteration back at every agent.
+        """
 
     def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
         """ValueError if the rule does not fit what it is to run on."""
@@ -95,14 +97,14 @@ def make_damping(tau: str | float | Damping) -> Damping:
     if isinstance(tau, Damping):
         return tau
     if isinstance(tau, str):
-        _checks.check_choice("tau", tau, ("auto", "signed", "ratio"))
-        if tau == "signed":
-            from dnnext.algorithms.signed import SignedRule
+        from dnnext.algorithms.ratio import NielsenRule, RatioRule
+        from dnnext.algorithms.signed import SignedRule
 
-            return SignedRule()
-        if tau == "ratio":
-            from dnnext.algorithms.ratio import RatioRule
-
-            return RatioRule()
-        return SecantRule()
+        rules: dict[str, Callable[[], Damping]] = {
+            "auto": SecantRule,
+            "signed": SignedRule,
+            "ratio": RatioRule,
+            "nielsen": NielsenRule,
+        }
+        return rules[_checks.check_choice("tau", tau, tuple(rules))]()
     return FixedTau(tau)

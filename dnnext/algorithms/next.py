@@ -15,6 +15,7 @@ from dnnext.local import Backprop, Oracle, PartialLinearization, Surrogate
 from dnnext.local.oracles import check_oracle
 
 if TYPE_CHECKING:
+    from dnnext.local import LocalModel
     from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
@@ -41,10 +42,12 @@ class NEXT(Algorithm):
     ----------
     surrogate : Surrogate or None
         The convex model; None is `PartialLinearization()`.
-    tau : "auto", "ratio", float or Damping
-        Strength of the proximal term; "auto" is the secant rule (`dnnext.algorithms.damping.SecantRule`). "ratio", for
-        shared curvature on a fixed graph, tests every iteration and takes back what does not lower the objective
-        (`dnnext.algorithms.ratio.RatioRule`).
+    tau : "auto", "ratio", "nielsen", float or Damping
+        Strength of the proximal term; "auto" is the secant rule (`dnnext.algorithms.damping.SecantRule`), "signed"
+        with shared and "ratio" with exact curvature. "ratio", for shared and exact curvature, tests every iteration and
+        takes back what does not lower the objective (`dnnext.algorithms.ratio.RatioRule`); "nielsen" does so with the
+        damping of the method of Levenberg and Marquardt (`NielsenRule`). On networks that keep messages, such as those
+        with faults, nothing can be taken back, and the two are refused.
     step : "auto" or float
         Step size in (0, 1]; "auto" is 1.
     mu : float
@@ -104,13 +107,15 @@ class NEXT(Algorithm):
         self.oracle_given, self.oracle = oracle, check_oracle(oracle, self.surrogate)
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
-        is_shared = self.surrogate.is_shared
-        is_pre = order == "pre" or (order == "auto" and (is_shared or (isinstance(tau, str) and tau == "ratio")))
+        is_shared, is_exact = self.surrogate.is_shared, getattr(self.surrogate, "curvature", "") == "exact"
+        is_pre = order == "pre" or (order == "auto" and (is_shared or tau in ("ratio", "nielsen")))
         self._order: Order = Pre() if is_pre else Post()
-        self.damping = make_damping("signed" if is_pre and is_shared and tau == "auto" else tau)
-        if self.damping.mixes_numbers and not is_pre:
+        usual = ("ratio" if is_exact else "signed") if is_pre and is_shared else "auto"
+        self.damping = make_damping(usual if isinstance(tau, str) and tau == "auto" else tau)
+        self.needs = self.damping.needs | ({"tree"} if is_exact else set())
+        if (self.damping.mixes_numbers or self.damping.needs) and not is_pre:
             raise ValueError(
-                f"order must be 'pre' with tau={tau!r}, a rule that mixes numbers of its own, got {order!r}. Choose "
+                f"order must be 'pre' with tau={tau!r}, a rule that looks at z before mixing, got {order!r}. Choose "
                 "that, or tau='auto'."
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
@@ -124,16 +129,19 @@ class NEXT(Algorithm):
 
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
-        self.damping.check(problem, network, self.surrogate)
-        self._order.begin(network, s)
-        model = self.surrogate.at(problem, s)
+        model = self._model(problem, network, s)
         model.argmin(out=s.w_hat)  # S.1
         s.move(self.step_size(s.t))
-        numbers = partial(self.damping.numbers, s, model)
-        self._order.move(problem, network, s, self.oracle, numbers)  # S.2, S.3
-        self.damping.update(s, model)
+        self._order.move(problem, network, s, self.oracle, partial(self.damping.numbers, s, model))  # S.2, S.3
         model.learn(s)
-        self.damping.settle(s, model)
+        self.damping.update(s, model)
+
+    def _model(self, problem: Problem, network: Network, s: State) -> LocalModel:
+        """The convex model at s.w, after the messages that the order and the curvature need before it."""
+        self.damping.check(problem, network, self.surrogate)
+        self._order.begin(network, s)
+        self.surrogate.gather(problem, network, s)
+        return self.surrogate.at(problem, s)
 
     def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
         """The same in one kernel call, where every part is built in and the network is small."""

@@ -3,19 +3,22 @@
 # Design
 # The signed rule is bold where the models agree, and its objective may rise. Here all agents have one tau and take one
 # decision, from numbers that `sum_agents` returned: the objective at the mean of the weights before and after, and the
-# mean of the decreases that the models predicted. A trial that is refused costs its message; what it measured of the
-# curvature is kept.
+# mean of the decreases that the models predicted. These sums are those that the loop would make for its history: what
+# the models predicted is added to the first, and the results are left for the loop in `State.measured`, so the test
+# needs no collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
+# kept.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.signed import SignedRule
 from dnnext.kernels.sums import row_dots, row_norms
-from dnnext.network.network import Network as FixedNetwork
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
-__all__ = ["RatioRule"]
+__all__ = ["GainTest", "NielsenRule", "RatioRule"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,31 +35,22 @@ CAP = 1e8  # times b
 EQUAL = 450  # roundings within which two objectives count as equal
 
 
-class RatioRule(SignedRule):
-    """The signed rule with one tau for all agents, and a test by the gain ratio of Levenberg and Marquardt [1]_.
+class GainTest(Damping):
+    """What rules share that test an iteration by its gain ratio and take it back at every agent, or do not.
 
-    With ``D_i = z_i - w_i``, r the penalty, U the objective at the mean of the weights and t_i what the signed rule
-    (safeguard 0.15, first tau 3 b) would choose,
+    With ``D_i = z_i - w_i``, r the penalty and U the objective at the mean of the weights,
 
         pred = mean_i [ -A y_i'D_i - D_i'B_i D_i / 2 + r(w_i) - r(z_i) ]
         rho  = (U(w_bar) - U(w_bar+)) / pred
-        rho > 1e-4:  tau = mean_i t_i,  nu = 2
-        else:        every agent back to w_i, y_i, grad_i;  tau = max(mean_i t_i, 2 nu tau),  nu = 2 nu
 
-    Differences of U within rounding count as none. The pairs of the quasi-Newton correction are learnt from refused
-    trials, too; the alarm does not see them. Every iteration then ends with an objective that is no higher. It needs
-    models that agree: shared curvature or one agent, on a fixed graph or a schedule without losses.
-
-    References
-    ----------
-    .. [1] J. J. More, The Levenberg-Marquardt algorithm: implementation and theory, Numerical Analysis, Lecture Notes
-       in Mathematics 630 (1978): the gain ratio, section 4.
+    and the iteration is accepted if rho > 1e-4. Else every agent goes back to w_i, y_i and grad_i. Differences of U
+    within rounding count as none. A rule says what tau follows.
     """
 
-    first, safeguard = 3.0, 0.15
+    needs = frozenset({"memoryless"})
 
     def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
-        """ValueError for curvature that differs between agents, or messages that may be lost.
+        """ValueError for curvature that differs between agents.
 
         Raises
         ------
@@ -66,54 +60,140 @@ class RatioRule(SignedRule):
         if problem.n_agents > 1 and not surrogate.is_shared:
             raise ValueError(
                 f"tau='ratio' needs models that agree at all agents, got surrogate={surrogate!r}: use "
-                "PartialLinearization(curvature='shared'), or tau='auto'."
-            )
-        if type(network) is not FixedNetwork:
-            raise ValueError(
-                f"tau='ratio' takes iterations back, which {type(network).__name__} cannot: use a Network, or "
-                "tau='auto'."
+                "PartialLinearization(curvature='shared') or 'exact', or tau='auto'."
             )
 
-    def update(self, s: State, model: LocalModel) -> None:
-        """t_i into s.tau; the tau of this trial is kept for `settle`."""
-        if "ratio.objective" not in s.memory:
-            n = len(s.w)
-            s.memory["ratio.objective"] = np.full(n, _objective(model.problem, s.w_old)[0])
-            s.memory["ratio.nu"] = np.full(n, 2.0)
-        super().update(s, model)
+    @abstractmethod
+    def accepted(self, tau: float, wanted: float, rho: float) -> float:
+        """The tau that follows an accepted iteration with tau, where the agents wanted the mean `wanted`."""
 
-    def settle(self, s: State, model: LocalModel) -> None:
-        """Accept, or take the trial back at every agent."""
+    @abstractmethod
+    def refused(self, tau: float, wanted: float, nu: float) -> float:
+        """The tau that follows a refused one; nu = 2, 4, 8, ... counts refusals in a row."""
+
+    def test(self, s: State, model: LocalModel, wanted: Array) -> None:
+        """Accept the iteration, or take it back at every agent; `wanted` (n_local,) is what each would set tau to."""
         problem, tau = model.problem, float(model.tau[0])
-        mine = np.stack([_predicted(s, model), np.where(np.isfinite(s.tau), s.tau, tau)], axis=1)
-        predicted, wanted = problem.runtime.sum_agents(mine) / problem.n_agents
-        objective, is_finite = _objective(problem, s.w)
-        before, nu = float(s.memory["ratio.objective"][0]), float(s.memory["ratio.nu"][0])
-        gain, slack = before - objective, EQUAL * np.finfo(problem.dtype).eps * abs(before)
+        before, nu = self._before(s, problem)
+        predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau))
+        after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
+        gain, slack = before - after, EQUAL * np.finfo(problem.dtype).eps * abs(before)
         if problem.dtype == np.float32:
             slack /= 100  # values are added up in float64
-        if is_finite and (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted)):
-            s.memory["ratio.objective"][:], s.memory["ratio.nu"][:] = objective, 2.0
-            s.memory["ratio.values"] = s.values.copy()
-            s.tau = np.full_like(s.tau, wanted)
-            return
-        s.w, s.y = s.w_old.copy(), s.y_old.copy()
-        s.values = s.memory["ratio.values"].copy() if "ratio.values" in s.memory else problem.local_values(s.w)
-        s.grad, s.spare = s.spare, s.grad
-        s.disagreement, s.size, s.squares = np.zeros(len(s.w)), row_norms(s.w), None
-        s.tau = np.full_like(s.tau, min(max(wanted, 2 * nu * tau), CAP * s.unit))
-        s.memory["ratio.nu"][:] = 2 * nu
+        s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted))
+        if s.is_refused:
+            _take_back(s, problem)
+            following, nu, after = self.refused(tau, mean_wanted, nu), 2 * nu, before
+        else:
+            following, nu = self.accepted(tau, mean_wanted, gain / predicted if predicted > 0 else 0.0), 2.0
+            s.measured = s.scratch["ratio.measured"] = measured
+            s.memory["rows.values"] = s.values.copy()
+        s.tau = np.full_like(s.tau, min(following, CAP * s.unit))
+        s.memory["rows.objective"], s.memory["ratio.nu"] = np.full(len(s.w), after), np.full(len(s.w), nu)
+
+    def _before(self, s: State, problem: Problem) -> tuple[float, float]:
+        """U at the mean of the weights before the iteration, and nu."""
+        nu = float(s.memory["ratio.nu"][0]) if "ratio.nu" in s.memory else 2.0
+        if "rows.objective" in s.memory:
+            return float(s.memory["rows.objective"][0]), nu
+        mean = np.asarray(problem.runtime.sum_agents(s.w_old) / problem.n_agents, dtype=problem.dtype)
+        return problem.value(mean), nu
 
 
-def _objective(problem: Problem, w: Array) -> tuple[float, bool]:
-    """U at the mean of the weights, and whether it is a number."""
-    mean = np.asarray(problem.runtime.sum_agents(w) / problem.n_agents, dtype=problem.dtype)
-    value = problem.value(mean) if np.all(np.isfinite(mean)) else np.inf
-    return value, bool(np.isfinite(value))
+class RatioRule(GainTest, SignedRule):
+    """The signed rule with one tau for all agents, and a test by the gain ratio of Levenberg and Marquardt [1]_.
+
+    With t_i what the signed rule would choose, and rho the gain ratio of `GainTest`,
+
+        rho > 1e-4:  tau = mean_i t_i,  nu = 2
+        else:        every agent back to w_i, y_i, grad_i;  tau = max(mean_i t_i, 2 nu tau),  nu = 2 nu
+
+    The first tau and the safeguard of the signed rule are the surrogate's (`Surrogate.first_tau`, `safeguard`): 3 b and
+    0.15 with synthetic inputs, b and 0.3 with exact curvature. The pairs of the quasi-Newton correction are learnt from
+    refused trials, too; the alarm does not see them. Every iteration then ends with an objective that is no higher. It
+    needs models that agree: shared or exact curvature or one agent, on a fixed graph or a schedule without losses.
+
+    References
+    ----------
+    .. [1] J. J. More, The Levenberg-Marquardt algorithm: implementation and theory, Numerical Analysis, Lecture Notes
+       in Mathematics 630 (1978): the gain ratio, section 4.
+    """
+
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """The surrogate's first tau; b is remembered as s.unit."""
+        super().start(problem, surrogate, s)
+        s.tau[:] = surrogate.first_tau * s.unit
+
+    def update(self, s: State, model: LocalModel) -> None:
+        """The signed rule, then the test."""
+        self.test(s, model, self.wanted(s, model, model.surrogate.safeguard))
+
+    def accepted(self, tau: float, wanted: float, rho: float) -> float:
+        """What the agents want."""
+        return wanted
+
+    def refused(self, tau: float, wanted: float, nu: float) -> float:
+        """Four times tau, then 8, 16, ..."""
+        return max(wanted, 2 * nu * tau)
+
+
+class NielsenRule(GainTest):
+    """The damping of Levenberg and Marquardt by Nielsen's rule [1]_: one tau, no curvature measured along steps.
+
+    With rho the gain ratio of `GainTest` and ``tau[0] = 1e-3 b``,
+
+        rho > 1e-4:  tau = tau max(1/3, 1 - (2 rho - 1)^3),  nu = 2
+        else:        every agent back to w_i, y_i, grad_i;  tau = nu tau,  nu = 2 nu
+
+    References
+    ----------
+    .. [1] H. B. Nielsen, Damping parameter in Marquardt's method, Report IMM-REP-1999-05, Technical University of
+       Denmark (1999), with beta = 2, gamma = 3, p = 3.
+    """
+
+    first = 1e-3
+
+    def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
+        """tau = 1e-3 b; b is remembered as s.unit."""
+        s.unit = surrogate.scale(problem, s.w)
+        s.tau[:] = self.first * s.unit
+
+    def update(self, s: State, model: LocalModel) -> None:
+        """The test; no agent wants a tau of its own."""
+        self.test(s, model, s.tau)
+
+    def accepted(self, tau: float, wanted: float, rho: float) -> float:
+        """Less where the model predicted well: by 3 at most."""
+        return tau * max(1 / 3, 1 - (2 * min(rho, 1.0) - 1) ** 3)
+
+    def refused(self, tau: float, wanted: float, nu: float) -> float:
+        """Twice tau, then 4, 8, ..."""
+        return nu * tau
+
+
+def _take_back(s: State, problem: Problem) -> None:
+    """Every agent to where it was before the iteration."""
+    s.w, s.y = s.w_old.copy(), s.y_old.copy()
+    s.values = s.memory["rows.values"].copy() if "rows.values" in s.memory else problem.local_values(s.w)
+    s.grad, s.spare = s.spare, s.grad
+    s.disagreement, s.size, s.squares = np.zeros(len(s.w)), row_norms(s.w), None
+    s.measured = s.scratch.get("ratio.measured")
+
+
+def _sums(s: State, model: LocalModel, wanted: Array) -> tuple[float, float, tuple[Array, float, Array] | None]:
+    """Means over agents of what the models predicted and of `wanted`; w_bar, G and its gradient there, if finite."""
+    problem = model.problem
+    beside = np.stack([_predicted(s, model), wanted], axis=1)
+    every = problem.runtime.sum_agents(np.concatenate([s.w, beside], axis=1, dtype=np.float64)) / problem.n_agents
+    w_bar = np.asarray(every[:-2], dtype=problem.dtype)
+    if not np.isfinite(w_bar).all():
+        return float(every[-2]), float(every[-1]), None
+    smooth, slope = problem.smooth_value_grad(w_bar)
+    return float(every[-2]), float(every[-1]), (w_bar, smooth, slope) if np.isfinite(smooth) else None
 
 
 def _predicted(s: State, model: LocalModel) -> Array:
-    """What every agent's model promised of z_i against w_i, (n_local,)."""
+    """What every agent's model predicted of z_i against w_i, (n_local,)."""
     problem, r = model.problem, model.problem.penalty
     step = s.z.astype(np.float64) - s.w_old
     curved = model.product(step)

@@ -40,12 +40,11 @@ class SignedRule(Damping):
     """
 
     mixes_numbers = True
-    first, safeguard = FIRST, SAFEGUARD
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
         s.unit = surrogate.scale(problem, s.w)
-        s.tau[:] = self.first * s.unit
+        s.tau[:] = FIRST * s.unit
 
     def numbers(self, s: State, model: LocalModel) -> Array:
         """num_i, den_i (n_local, 2)."""
@@ -60,7 +59,11 @@ class SignedRule(Damping):
         return numbers
 
     def update(self, s: State, model: LocalModel) -> None:
-        """The rule above; an agent that did not move keeps its tau."""
+        """The rule above."""
+        s.tau = self.wanted(s, model, SAFEGUARD)
+
+    def wanted(self, s: State, model: LocalModel, safeguard: float) -> Array:
+        """The tau (n_local,) of the rule above with this safeguard; an agent that did not move keeps its own."""
         problem, step = model.problem, s.z.astype(np.float64) - s.w_old
         num, den = np.asarray(s.mixed, dtype=np.float64).T
         moved = den > (1e-12 * row_norms(s.w_old)) ** 2
@@ -68,10 +71,10 @@ class SignedRule(Damping):
         beta = np.abs(num / den + (s.tau if self._knows_condition(problem, s) else 0))
         missed = problem.n_agents * (s.y.astype(np.float64) - s.y_old)
         missed -= _product(model, step)
-        missed = self.safeguard * row_norms(missed) / np.sqrt(den)
+        missed = safeguard * row_norms(missed) / np.sqrt(den)
         tau = np.clip(np.maximum(np.maximum(beta, missed), s.tau / 2), LOWEST * s.unit, HIGHEST * s.unit)
-        s.tau = np.where(moved, tau, s.tau)
         s.beta = np.where(moved, beta, s.beta)
+        return np.where(moved, tau, s.tau)
 
     def _knows_condition(self, problem: Problem, s: State) -> bool:
         return problem.penalty.quadratic is not None and s.step == 1.0

@@ -10,6 +10,7 @@ import numpy as np
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
+    from dnnext.network import Network
     from dnnext.problem import Problem
 
 __all__ = ["At", "LocalModel", "Surrogate"]
@@ -22,7 +23,8 @@ class At(Protocol):
 
     w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those of the iteration
     before; tau (n_local,); w_hat: the last minimiser, where solvers start; memory: arrays of the surrogate's own with
-    one entry per local agent, kept in checkpoints.
+    one entry per local agent, kept in checkpoints; scratch: what it can form again; is_refused: whether the last
+    iteration was taken back, so that w is where it was.
     """
 
     w: Array
@@ -34,6 +36,8 @@ class At(Protocol):
     tau: Array
     w_hat: Array
     memory: dict[str, Array]
+    scratch: dict[str, Any]
+    is_refused: bool
 
 
 class LocalModel(ABC):
@@ -121,10 +125,14 @@ class Surrogate(Parameters, ABC):
     decay: float
     needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
     is_shared = False  # whether all agents' models have (nearly) the same curvature
+    first_tau, safeguard = 3.0, 0.15  # of tau="ratio": in units of `scale`, and the share of the norm rule
 
     def safer(self) -> Surrogate:
         """What to go on with where a shared model diverges."""
         return self
+
+    def gather(self, problem: Problem, network: Network, s: At) -> None:
+        """What the model at s.w needs from other agents, by messages of its own; called in front of `at`."""
 
     @abstractmethod
     def at(self, problem: Problem, s: At) -> LocalModel:

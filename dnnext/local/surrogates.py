@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
-from dnnext.local import exact, quasi_newton, solvers
+from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.models.inner_products import InnerProduct
@@ -28,12 +28,14 @@ from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
+    from dnnext.network import Network
     from dnnext.problem import Problem
 
 __all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearization", "Surrogate", "mean_curvature"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+CURVATURES = ("own", "shared", "exact")
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 
 
@@ -126,7 +128,7 @@ class GaussNewtonModel(LocalModel):
         super().__init__(surrogate, problem, s)
         self.sub = sub = surrogate.subproblem(problem, s)
         self.solver = solvers.choose(sub) if surrogate.solver == "auto" else surrogate.solver
-        self.memory, self._last = s.memory, (self.w, self.w)
+        self.memory, self._last = s.memory, (self.w, self.w)  # a vector, and its product with the base
         self.correction = sub.correction = self._make_correction()
 
     def argmin(self, out: Array) -> None:
@@ -139,10 +141,7 @@ class GaussNewtonModel(LocalModel):
     def product(self, v: Array) -> Array:
         """``kappa_i A_i v_i`` with A_i, or its diagonal blocks, and what the correction adds."""
         product = self._base_product(v)
-        if self.correction is None:
-            return product
-        self._last = v, product
-        return np.asarray(product + self.correction.product(v))
+        return product if self.correction is None else np.asarray(product + self.correction.product(v))
 
     def learn(self, s: At) -> None:
         """A new pair for the quasi-Newton correction: the step, and the gradient change along it."""
@@ -150,12 +149,16 @@ class GaussNewtonModel(LocalModel):
             return
         step = s.z.astype(np.float64) - s.w_old
         change = self.problem.n_agents * (s.y.astype(np.float64) - s.y_old)
-        v, known = self._last  # what the rule for tau asked for just before
-        base = known if v is not self.w and np.array_equal(v, step) else self._base_product(step)
-        quasi_newton.learn(s.memory, self.correction, step, change, base)
+        quasi_newton.learn(s.memory, self.correction, step, change, self._base_product(step))
 
     def _base_product(self, v: Array) -> Array:
-        return self.sub.problem.gauss_newton_product(self.w, self.sub.root, v, self.sub.blocks)
+        """Also asked for once more by the rule for tau."""
+        known, product = self._last
+        if known is self.w or not np.array_equal(known, v):
+            product = self.sub.problem.gauss_newton_product(self.w, self.sub.root, v, self.sub.blocks)
+            if self.surrogate.is_shared:
+                self._last = v.copy(), product
+        return product
 
     def _make_correction(self) -> quasi_newton.Correction | None:
         """What `learn` has gathered, or None where there is no correction: the model is then the base alone."""
@@ -191,16 +194,18 @@ class PartialLinearization(Surrogate):
         only diagonal blocks of A_i are formed ([1]_, section 4).
     solver : {"auto", "primal", "dual", "cg", "fista"}
         How the subproblem is solved; "auto" takes the cheapest by the flop model of ``dnnext.local.solvers.choose``.
-    curvature : {"own", "shared", "shared-own-moments", "recoloured"}
-        Whose inputs make A_i: "own" the agent's; "shared" synthetic ones with the mean and covariance of all inputs,
-        the same at every agent, in place of ``kappa_i A_i``; "shared-own-moments" synthetic ones with the agent's own
-        mean and covariance; "recoloured" its own, moved to the shared mean and covariance
-        (`dnnext.problem.synthetic`).
-        With "shared" and "recoloured" every agent learns the mean and covariance of all inputs. Not for losses whose
-        curvature depends on the targets. Use ``Network(..., contract_to=0.01)`` with all but "own".
+    curvature : {"own", "shared", "exact"}
+        What stands for ``kappa_i A_i``. "own": the agent's own matrix. "shared": that of synthetic inputs with the mean
+        and covariance of all inputs, the same at every agent (`dnnext.problem.synthetic`); every agent learns this mean
+        and covariance. Not for losses whose curvature depends on the targets. "exact": the sum of all agents' matrices,
+        added up along a spanning tree of the graph in every iteration that was not taken back
+        (`dnnext.network.Network.sum`): ``(P^2 + P) / 2`` numbers per link and way and twice the radius of the graph in
+        rounds; on a way every agent learns the sum over the agents below it, and then all learn the whole sum. It needs
+        a fixed graph and a model that forms such matrices (`MLP`). A run mixes to 0.01 with "shared" and "exact",
+        unless the network was given a contraction of its own.
     quasi_newton : int
-        Pairs of steps and gradient changes that correct a curvature that is not "own" (`dnnext.local.quasi_newton`);
-        0 switches it off. With n_blocks > 1 and with the solver "dual" there is no correction.
+        Pairs of steps and gradient changes that correct "shared" curvature (`dnnext.local.quasi_newton`); 0 switches it
+        off. With n_blocks > 1 and with the solver "dual" there is no correction.
 
     Raises
     ------
@@ -250,13 +255,18 @@ class PartialLinearization(Surrogate):
         self.inner_iter = inner_iter
         self.n_blocks = n_blocks
         self.solver = solver
-        _checks.check_choice("curvature", curvature, ("own", *synthetic.KINDS))
-        self.curvature = curvature
+        self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
         self.is_shared = curvature != "own"
-        _checks.check_count("quasi_newton", quasi_newton, 0)
-        self.quasi_newton = quasi_newton
+        self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
+        if curvature == "exact":
+            self.first_tau, self.safeguard = 1.0, 0.3
+            if n_blocks > 1 or solver not in ("auto", "primal"):
+                raise ValueError(
+                    f"curvature='exact' forms one whole matrix: leave n_blocks=1 and solver='auto', got {n_blocks} and "
+                    f"{solver!r}."
+                )
 
     def safer(self) -> PartialLinearization:
         """The same with each agent's own curvature."""
@@ -264,23 +274,33 @@ class PartialLinearization(Surrogate):
 
     def rows(self, problem: Problem) -> Problem:
         """The problem whose rows make the curvature: the own ones, or synthetic inputs."""
-        return synthetic.synthetic_problem(problem, self.curvature) if self.is_shared else problem
+        return synthetic.synthetic_problem(problem) if self.curvature == "shared" else problem
 
     def kappas(self, problem: Problem) -> Array:
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
         own = problem.agent_weight
         held = own > 0
-        if self.curvature in ("shared", "shared-own-moments"):
-            value = np.ones(len(own))  # a mean over synthetic inputs stands for everyone's as it is
+        if self.is_shared:
+            value = np.ones(len(own))  # a mean over synthetic inputs, or a sum, stands for everyone's as it is
         elif self.kappa == "auto":
             value = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=held)
         else:
             value = np.full(len(own), self.kappa)
         return np.where(held, value, 0.0)
 
-    def at(self, problem: Problem, s: At) -> GaussNewtonModel:
+    def gather(self, problem: Problem, network: Network, s: At) -> None:
+        """The sum of all agents' matrices, where the curvature is "exact"."""
+        if self.curvature == "exact":
+            if "gauss_newton" not in problem.model.offers:
+                raise ValueError(
+                    f"curvature='exact' needs a model that forms Gauss-Newton matrices, such as MLP, got "
+                    f"{problem.model!r}; use 'own'."
+                )
+            common.gather(problem, network, s)
+
+    def at(self, problem: Problem, s: At) -> LocalModel:
         """The Gauss-Newton model at s.w."""
-        return GaussNewtonModel(self, problem, s)
+        return common.CommonModel(self, problem, s) if self.curvature == "exact" else GaussNewtonModel(self, problem, s)
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
         """What the solver is asked at s, not yet corrected."""
@@ -311,9 +331,9 @@ class PartialLinearization(Surrogate):
         return curvature_at(problem, None, w, self.kappas(problem), formed)  # type: ignore[no-any-return]
 
     def scale(self, problem: Problem, w: Array) -> float:
-        """``b = max_j kappa_j trace(A_j) / P``, see `mean_curvature`."""
+        """``b = max_j kappa_j trace(A_j) / P``, or ``sum_j trace(A_j) / P`` if exact, see `mean_curvature`."""
         rows = self.rows(problem)
-        return mean_curvature(rows, w, self.kappas(rows))
+        return mean_curvature(rows, w, self.kappas(rows), added_up=self.curvature == "exact")
 
 
 def own_shares(problem: Problem) -> Array:
@@ -322,8 +342,8 @@ def own_shares(problem: Problem) -> Array:
     return np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
 
 
-def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
-    """``max_j kappa_j trace(A_j) / P`` at w (n_local, P): the unit of tau, equal at every agent.
+def mean_curvature(problem: Problem, w: Array, kappa: Array, added_up: bool = False) -> float:
+    """``max_j kappa_j trace(A_j) / P`` at w (n_local, P), or their sum: the unit of tau, equal at every agent.
 
     The loss may be flat where the run starts (sure of every class, or far from every target) and curved where it goes.
     So H is taken at the raw outputs of w, at 0, where no class is preferred, and at the targets; the largest counts.
@@ -334,7 +354,8 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array) -> float:
     trace = np.zeros((problem.n_local, len(outputs)))
     for k, f in enumerate(outputs):
         trace[:, k] = problem.gauss_newton_trace(w, curvature_at(problem, f, w, kappa))
-    scale = float(np.max(problem.runtime.max_agents(trace))) / problem.n_params
+    over_agents = problem.runtime.sum_agents if added_up else problem.runtime.max_agents
+    scale = float(np.max(over_agents(trace))) / problem.n_params
     if scale > 0:
         return scale
     # A loss without curvature of its own: the change of w by its own length should be worth the gradient.

@@ -126,6 +126,11 @@ class FaultyNetwork(Network):
         self.runtime.agree("faults and patience", (repr(faults), faults.entropy, patience))
         self.restart()
 
+    @property
+    def offers(self) -> frozenset[str]:
+        """What a recipe may ask of this network: it remembers the weights of agents that are away."""
+        return super().offers - {"memoryless", "tree"}
+
     def restart(self) -> None:
         """Forget what the agents knew of each other: they begin again together, with y = grad."""
         self._w: Array | None = None

@@ -18,6 +18,8 @@ OFFERS = {
     "any_arrays": "mixes any number of arrays; without it the last of two or more arrays must be a tracker",
     "scalars": "passes scalars on to the neighbours",
     "static": "has the same matrix in every round",
+    "memoryless": "keeps no numbers from call to call, so that an iteration can be taken back",
+    "tree": "adds rows up along a spanning tree, for which the graph must be fixed",
 }
 
 
@@ -101,7 +103,7 @@ class Mixer(Protocol):
     >>> from dnnext.network import Network, Topology
     >>> mixer: Mixer = Network(Topology.complete(2))
     >>> mixer.mix(np.array([[0.0], [2.0]])).arrays[0].tolist(), sorted(mixer.offers)
-    ([[1.0], [1.0]], ['any_arrays', 'scalars', 'static'])
+    ([[1.0], [1.0]], ['any_arrays', 'memoryless', 'scalars', 'static', 'tree'])
     """
 
     n_agents: int

@@ -8,6 +8,7 @@ iteration's worth of rounds. For a fixed graph all decisions are made at constru
 in Python; for a schedule the rounds of a call are looked up first, then run.
 """
 
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from dnnext import _checks, kernels
 from dnnext.network.lanes import Message, change_of
 from dnnext.network.messages import MessageCheck, Refusal
-from dnnext.network.mixer import Mixed, MixerState
+from dnnext.network.mixer import Mixed, MixerState, check_offers
 from dnnext.network.plan import peers_of
 from dnnext.network.rounds import FixedRounds, Rounds, ScheduledRounds
 from dnnext.network.schedules import Schedule
 from dnnext.network.spectrum import CONTRACTION
 from dnnext.network.topology import Topology
+from dnnext.network.tree import SpanningTree
 from dnnext.runtime import InProcess, Runtime
 
 __all__ = ["FixedMixing", "Network"]
@@ -143,7 +145,7 @@ class Network:
         self._check, self._message = MessageCheck(), Message(self.runtime)
         is_open = self.schedule is not None and self.schedule.is_open
         peers = peers_of(None if is_open else self.topology.adjacency, self.runtime)
-        place = (self.runtime, peers, f"{topology.hash} {self.runtime.bounds.tolist()}")
+        self._place = place = (self.runtime, peers, f"{topology.hash} {self.runtime.bounds.tolist()}")
         self._fixed_rounds = FixedRounds(self._graph, *place) if self._graph is not None and self.n_agents > 1 else None
         self._scheduled = ScheduledRounds(self.schedule, *place) if self.schedule is not None else None
         self._decide()
@@ -207,7 +209,7 @@ class Network:
     @property
     def offers(self) -> frozenset[str]:
         """What a recipe may ask of this network."""
-        return frozenset({"any_arrays", "scalars"} | ({"static"} if self.is_static else set()))
+        return frozenset({"any_arrays", "scalars", "memoryless"} | ({"static", "tree"} if self.is_static else set()))
 
     @property
     def refused(self) -> Refusal | None:
@@ -297,6 +299,43 @@ class Network:
             received[received == -np.inf] = 0.0
         mixed = tuple([lane.finish(len(rounds)) for lane in lanes])
         return Mixed(mixed, message.received(received), disagreement, size)
+
+    def sum(self, values: Array) -> Array:
+        """``sum_i values_i`` over all agents, by messages between neighbours along a spanning tree of least depth.
+
+        It takes 2 radius rounds and 2 (A - 1) messages, and adds in an order that is the same for every split of the
+        agents over ranks. Only a mixer that offers "tree" has it.
+
+        Parameters
+        ----------
+        values : (n_local, k) float64 or float32
+
+        Returns
+        -------
+        (k,)
+            In the precision of the values.
+
+        Examples
+        --------
+        >>> network = Network(Topology.path(5))
+        >>> network.sum(np.arange(10.0).reshape(5, 2)), network.round, network.bytes
+        (array([20., 25.]), 4, 128)
+        """
+        check_offers(self, {"tree"}, "a sum along a tree")
+        values = np.ascontiguousarray(values)
+        if self.n_agents == 1:
+            return np.array(values[0])
+        tree: SpanningTree = self._tree
+        total, bad = tree.sum(values)
+        if bad and self.refused is None:
+            self.refused = Refusal(bad[0], self.round, False)
+        self.round += tree.n_rounds
+        self.bytes += tree.n_messages * values.shape[1] * values.itemsize
+        return total
+
+    @cached_property
+    def _tree(self) -> SpanningTree:
+        return SpanningTree(self.topology, *self._place)
 
     @property
     def is_at_once(self) -> bool:

@@ -20,11 +20,10 @@ from dnnext.problem.kept import Kept
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
-__all__ = ["KINDS", "input_moments", "synthetic_problem", "synthetic_rows"]
+__all__ = ["input_moments", "synthetic_problem", "synthetic_rows"]
 
 Array = NDArray[Any]
 
-KINDS = ("shared", "shared-own-moments", "recoloured")
 LEAST_ROWS = 150
 VIEWS: Kept[str, Problem] = Kept()
 ROOT_FLOOR = 1e-10  # eigenvalues of a covariance below this share of the largest count as zero
@@ -55,17 +54,11 @@ def input_moments(problem: Problem) -> tuple[Array, Array]:
     return mean, runtime.sum_agents(second) / every
 
 
-def synthetic_problem(problem: Problem, kind: str = "shared") -> Problem:
+def synthetic_problem(problem: Problem) -> Problem:
     """The problem with other rows, whose curvature stands for everyone's; made once and kept with the problem.
 
-    Parameters
-    ----------
-    problem : Problem
-    kind : str
-        "shared": the same M rows ``x = mu + Sigma^(1/2) zeta`` at every agent, relays included, ``zeta`` standard
-        normal from a common seed, whitened exactly. "shared-own-moments": agent i's own mean and covariance
-        instead, the off-diagonal of the latter times ``min(1, m_i / d)``; nothing is disclosed. "recoloured": the
-        agent's own rows, moved to the shared moments, ``x -> mu + Sigma^(1/2) Sigma_i^(-1/2) (x - mu_i)``.
+    Every agent, relays included, has the same M rows ``x = mu + Sigma^(1/2) zeta`` with the mean and covariance of all
+    inputs, ``zeta`` standard normal from a common seed, whitened exactly; the scale per sample is 1/M.
 
     Raises
     ------
@@ -74,62 +67,28 @@ def synthetic_problem(problem: Problem, kind: str = "shared") -> Problem:
     """
     if problem.loss.curvature_has_labels:
         raise ValueError(
-            f"curvature={kind!r} needs a loss whose curvature does not depend on the targets (SquaredError, Logistic, "
+            "curvature='shared' needs a loss whose curvature does not depend on the targets (SquaredError, Logistic, "
             f"Softmax), got {problem.loss!r}; use curvature='own'."
         )
     if problem.x.ndim != 2:
         raise ValueError(
-            f"curvature={kind!r} needs inputs (rows, columns), got rows of shape {problem.x.shape[1:]}; use "
+            f"curvature='shared' needs inputs (rows, columns), got rows of shape {problem.x.shape[1:]}; use "
             "curvature='own'."
         )
-    return VIEWS.once(problem, kind, lambda: _RULES[kind](problem))
+    return VIEWS.once(problem, "shared", lambda: _with_synthetic_rows(problem))
 
 
-def _shared(problem: Problem) -> Problem:
+def _with_synthetic_rows(problem: Problem) -> Problem:
     mean, covariance = input_moments(problem)
-    x = mean + _zeta(problem) @ _power(covariance, 0.5)
-    return _on(problem, [x] * problem.n_local)
-
-
-def _own_moments(problem: Problem) -> Problem:
-    zeta, rows = _zeta(problem), []
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        if not c.sum() > 0:  # a relay knows no inputs
-            rows.append(np.empty((0, x.shape[1])))
-            continue
-        mean, covariance = _moments(x, c)
-        shrunk = covariance * min(1.0, len(x) / x.shape[1])
-        np.fill_diagonal(shrunk, np.diagonal(covariance))
-        rows.append(mean + zeta @ _power(shrunk, 0.5))
-    return _on(problem, rows)
-
-
-def _recoloured(problem: Problem) -> Problem:
-    mean, covariance = input_moments(problem)
-    root, shards = _power(covariance, 0.5), []
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        if c.sum() > 0:
-            own_mean, own = _moments(x, c)
-            white = _power(own, -0.5, floor=1e-3)
-            x = mean + (x - own_mean) @ white @ root
-        shards.append((x, _any_target(problem, len(x)), c))
-    return problem.with_shards(shards, n_total=problem.n_total)
-
-
-_RULES = {"shared": _shared, "shared-own-moments": _own_moments, "recoloured": _recoloured}
-
-
-def _on(problem: Problem, rows: list[Array]) -> Problem:
-    """Every agent with rows of its own, per-sample scale 1/M."""
     m = synthetic_rows(problem.n_params, problem.model.n_outputs)
     what = f"{m} synthetic inputs at {problem.n_local} agents"
-    n_bytes = m * sum(len(x) > 0 for x in rows) * (problem.model.n_inputs + problem.model.n_outputs) * 8
+    n_bytes = m * problem.n_local * (problem.model.n_inputs + problem.model.n_outputs) * 8
     every = float(problem.runtime.sum_agents(problem.agent_weight))
     with problem.runtime.together():
         _checks.check_memory(what, n_bytes, "use curvature='own'")
-    return problem.with_shards([(x, _any_target(problem, len(x))) for x in rows], n_total=m * problem.n_total / every)
+    x, target = mean + _zeta(problem) @ _power(covariance, 0.5), np.zeros((m, problem.model.n_outputs))
+    target[:, 0] = 1  # a target that every loss takes; the curvature does not look at it
+    return problem.with_shards([(x, target)] * problem.n_local, n_total=m * problem.n_total / every)
 
 
 def _zeta(problem: Problem) -> Array:
@@ -140,19 +99,12 @@ def _zeta(problem: Problem) -> Array:
     return np.asarray(zeta @ _power(zeta.T @ zeta / len(zeta), -0.5))
 
 
-def _power(matrix: Array, exponent: float, floor: float = ROOT_FLOOR) -> Array:
+def _power(matrix: Array, exponent: float) -> Array:
     """A symmetric power of a positive semidefinite matrix; where it is (nearly) flat the power is 0."""
     value, vector = np.linalg.eigh(matrix)
-    held = value > floor * max(float(value[-1]), 0.0)
+    held = value > ROOT_FLOOR * max(float(value[-1]), 0.0)
     value = np.where(held, np.where(held, value, 1.0) ** exponent, 0.0)
     return np.asarray((vector * value) @ vector.T)
-
-
-def _moments(x: Array, c: Array) -> tuple[Array, Array]:
-    """Weighted mean and covariance of one agent's inputs."""
-    share = c / c.sum()
-    mean = share @ x
-    return mean, (share[:, None] * (x - mean)).T @ (x - mean)
 
 
 def _weighted(problem: Problem, i: int) -> tuple[Array, Array]:
@@ -161,10 +113,3 @@ def _weighted(problem: Problem, i: int) -> tuple[Array, Array]:
     x = problem.x[rows].astype(np.float64)
     weight = np.ones(len(x)) if problem.weight is None else problem.weight[rows].astype(np.float64)
     return x, weight
-
-
-def _any_target(problem: Problem, n_rows: int) -> Array:
-    """Targets that every loss takes; the curvature does not look at them."""
-    target = np.zeros((n_rows, problem.model.n_outputs))
-    target[:, 0] = 1
-    return target

@@ -68,8 +68,11 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     tangent_term: mu R(w_bar), part of the objective, for problems with tangents.
     """
     n_agents = problem.n_agents
-    w_bar = mean_over_agents(problem, s.w)
-    smooth, slope = problem.smooth_value_grad(w_bar)
+    if s.measured is None:
+        w_bar = mean_over_agents(problem, s.w)
+        smooth, slope = problem.smooth_value_grad(w_bar)
+    else:
+        w_bar, smooth, slope = s.measured
     response = problem.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     consensus = s.w.astype(np.float64) - w_bar
     tracking = n_agents * s.y.astype(np.float64) - slope

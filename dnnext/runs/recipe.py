@@ -8,10 +8,11 @@
 #   values (n_local,)         own cost where that gradient was taken
 #   disagreement (n_local,)   |z_i - sum_j c_ij z_j| / |z_i| of the first mixing round, as `network.mix` returns it
 #
-# `size` (n_local,), |z_i|, and `squares` (n_local,), |w_i|^2 + |y_i|^2, may be left where they are at hand; the loop
-# forgets them before each step. tau (n_local,) and `step` are shown in the history, and saved by the alarm. What the
-# recipe itself wants to find at its next step it keeps in the fields of `dnnext.runs.state.LASTING` or in `memory`; all
-# other fields of the State are scratch that nothing may rely on (a contract test fills them with NaN).
+# `size` (n_local,), |z_i|, `squares` (n_local,), |w_i|^2 + |y_i|^2, and `measured`, G and its gradient at the mean of
+# w, may be left where they are at hand; the loop forgets them before each step. tau (n_local,) and `step` are shown in
+# the history, and saved by the alarm. What the recipe itself wants to find at its next step it keeps in the fields of
+# `dnnext.runs.state.LASTING` or in `memory`; all other fields of the State are scratch that nothing may rely on (a
+# contract test fills them with NaN).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 RETURNED = ("w", "y", "grad", "values")  # what an iteration is undone with
 # What the next iteration may depend on, beside `memory`; the rest of a state is made anew by every iteration.
 LASTING = ("w", "w_hat", "y", "grad", "values", "tau", "beta", "received", "disagreement")
+FLAGS = ("is_fresh", "is_refused")
 
 
 @dataclass
@@ -55,6 +56,12 @@ class State:
         What surrogate and oracle keep from iteration to iteration.
     is_fresh : bool
         Whether the agents stand at a common start, y = grad.
+    is_refused : bool
+        Whether the last iteration was taken back at every agent, so that w is where it was.
+    measured : (w_bar, G(w_bar), grad G(w_bar)) or None
+        At the mean of the weights w, where the last iteration had them at hand.
+    scratch : dict
+        What the recipe can form again from the rest: not saved.
 
     Examples
     --------
@@ -87,6 +94,9 @@ class State:
     mixed: Array | None = None
     memory: dict[str, Array] = field(default_factory=dict)
     is_fresh: bool = True
+    is_refused: bool = False
+    measured: tuple[Array, float, Array] | None = None
+    scratch: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def at(cls, problem: Problem, w: Array, oracle: Oracle | None = None) -> State:
@@ -105,14 +115,17 @@ class State:
         """What the next iteration depends on; the arrays are the state's own, copy or write them at once."""
         arrays = {name: getattr(self, name) for name in LASTING}
         arrays |= {f"memory.{name}": kept for name, kept in self.memory.items()}
-        return Snapshot(arrays, {}, {"unit": float(self.unit), "t": int(self.t), "is_fresh": bool(self.is_fresh)})
+        numbers = {"unit": float(self.unit), "t": int(self.t)}
+        return Snapshot(arrays, {}, numbers | {name: bool(getattr(self, name)) for name in FLAGS})
 
     def resume(self, saved: Snapshot) -> None:
         """Go on from another state's `snapshot`; its arrays are copied."""
         for name in LASTING:
             setattr(self, name, np.array(saved.agents[name]))
         numbers, memory = saved.numbers, saved.below("memory").agents
-        self.unit, self.t, self.is_fresh = float(numbers["unit"]), int(numbers["t"]), bool(numbers.get("is_fresh"))
+        self.unit, self.t = float(numbers["unit"]), int(numbers["t"])
+        for name in FLAGS:
+            setattr(self, name, bool(numbers.get(name)))
         self.memory = {name: np.array(kept) for name, kept in memory.items()}
 
     def move(self, step: float) -> None:
@@ -150,7 +163,14 @@ class State:
         """Take an iteration back, whatever the recipe did: w, y, grad and values as `keep` found them."""
         for name in RETURNED:
             setattr(self, name, before.agents[name])
-        self.t = before.numbers["t"]
+        self.t, self.measured = before.numbers["t"], None
+        self.scratch.clear()
+
+    def forget_rows(self) -> None:
+        """What was found on other rows is forgotten: entries ``rows.*`` of the memory, and the scratch."""
+        self.memory = {name: kept for name, kept in self.memory.items() if not name.startswith("rows.")}
+        self.is_refused, self.measured = False, None
+        self.scratch.clear()
 
     def restart(self, problem: Problem, w: Array, tau: Array, oracle: Oracle) -> None:
         """Go back to w with fresh trackers y_i = grad_i; all agents together, or the tracking invariant is lost."""
@@ -161,4 +181,5 @@ class State:
         self.y = self.grad.copy()
         self.tau = tau.copy()
         self.beta, self.received = np.zeros_like(self.beta), np.zeros_like(self.received)
-        self.is_fresh = True
+        self.is_fresh, self.is_refused, self.measured = True, False, None
+        self.scratch.clear()

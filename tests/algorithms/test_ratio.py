@@ -85,13 +85,13 @@ def test_precision_relay_star_and_failing_links(dtype, slack, graph):
 class Refusing(RatioRule):
     """Every second trial is refused."""
 
-    def settle(self, s, model):
-        before = s.memory["ratio.objective"].copy()
+    def test(self, s, model, wanted):
+        kept = s.memory.get("rows.objective")
         if s.t % 2:
-            s.memory["ratio.objective"][:] = -1e9
-        super().settle(s, model)
+            s.memory["rows.objective"] = np.full(len(s.w), -1e9)
+        super().test(s, model, wanted)
         if s.t % 2:
-            s.memory["ratio.objective"] = before
+            s.memory["rows.objective"] = kept
 
 
 def test_a_refused_trial_is_taken_back_exactly_and_its_pair_is_learnt():
@@ -150,12 +150,55 @@ def test_one_agent_needs_no_shared_curvature():
     assert history["objective"][-1] < 0.8 * history["objective"][0]
 
 
+def marquardt(problem, w, steps, b):
+    """(U, mu) after every trial of the method of Levenberg and Marquardt: squared error, l2, written out."""
+    mu, nu, l2, out = 1e-3 * b, 2.0, problem.penalty.quadratic, []
+    for _ in range(steps):
+        slope = problem.grad(w)[0] + l2 * w
+        b_w = problem.gauss_newton(w, problem.root(w)).reshape(len(w), -1)
+        d = -np.linalg.solve(b_w + np.diag(l2) + mu * np.eye(len(w)), slope)
+        before, after = problem.value(w), problem.value(w + d)
+        rho = (before - after) / -(d @ slope + d @ (b_w + np.diag(l2)) @ d / 2)
+        if rho > 1e-4:
+            w, mu, nu = w + d, mu * max(1 / 3, 1 - (2 * rho - 1) ** 3), 2.0
+        else:
+            mu, nu = nu * mu, 2 * nu
+        out.append((min(before, after) if rho > 1e-4 else before, mu))
+    return np.array(out)
+
+
+def test_central_lm_is_the_method_written_out():
+    whole = make_problem()
+    problem = Problem(whole.model, whole.loss, L2(alpha=5 / 180), [(whole.x, whole.target)])
+    algorithm, w0 = CentralizedSCA(damping="lm"), whole.model.init(3)
+    history = algorithm.run(whole, Network(RING), w0=w0, max_iter=25, warn=False).history
+    wanted = marquardt(problem, w0, 25, algorithm.surrogate.scale(problem, w0[None]))
+    assert (np.diff(wanted[:, 1]) > 0).any()  # a trial was refused
+    np.testing.assert_allclose(history["objective"][1:], wanted[:, 0], rtol=1e-8)
+    np.testing.assert_allclose(history["tau"][1:], wanted[:, 1], rtol=1e-4)
+
+
+def test_the_test_needs_no_collective_call_of_its_own(lockstep):
+    def calls(tau):
+        def run(runtime):
+            recipe(tau).run(make_problem(runtime=runtime), tight(runtime=runtime), max_iter=3, warn=False)
+            before = sum(runtime.comm.tally.calls.values())
+            recipe(tau).run(make_problem(runtime=runtime), tight(runtime=runtime), max_iter=9, warn=False)
+            return sum(runtime.comm.tally.calls.values()) - 2 * before  # of six iterations
+
+        return lockstep(6, 2, run)[0]
+
+    assert calls("ratio") == calls("auto")
+
+
 def test_what_does_not_fit_is_a_sentence():
+    with pytest.raises(ValueError, match="tau must be 'auto' with damping='lm'"):
+        CentralizedSCA(tau=1.0, damping="lm")
     problem = make_problem()
     for surrogate in (PartialLinearization(), FullLinearization()):
         with pytest.raises(ValueError, match="tau='ratio' needs models that agree at all agents"):
             NEXT(surrogate, tau="ratio").run(problem, tight(), max_iter=2)
-    with pytest.raises(ValueError, match="takes iterations back, which KnownLoss cannot"):
+    with pytest.raises(ValueError, match=r"keeps no numbers from call to call.*got KnownLoss"):
         recipe().run(problem, KnownLoss(RING, Faults(loss=0.1, random_state=0)), max_iter=2)
     with pytest.raises(ValueError, match="order must be 'pre' with tau='ratio'"):
         NEXT(PartialLinearization(curvature="shared"), tau="ratio", order="post")

@@ -211,7 +211,7 @@ def test_a_recipe_is_refused_in_one_sentence_where_its_needs_are_not_met(kind, p
 @each
 def test_shared_curvature_runs_on_every_mixer_and_on_ranks_alike(kind, place, lockstep):
     def run(runtime=None):
-        algorithm = NEXT(PartialLinearization(curvature="shared-own-moments"), step=0.5)
+        algorithm = NEXT(PartialLinearization(curvature="shared"), step=0.5)
         network = kind.examples(runtime)[place]
         return algorithm.run(problem_of(runtime), network, max_iter=8, warn=False)
 
@@ -223,7 +223,7 @@ def test_shared_curvature_runs_on_every_mixer_and_on_ranks_alike(kind, place, lo
 
 def test_a_network_contracts_as_far_as_the_algorithm_asks():
     graph = Topology.ring(A)
-    shared = NEXT(PartialLinearization(curvature="shared-own-moments"))
+    shared = NEXT(PartialLinearization(curvature="shared"))
     network = dnnext.network.Network(graph)
     shared.run(problem_of(), network, max_iter=1, warn=False)
     assert network.contract_to == shared.contract_to < 0.25

@@ -7,6 +7,7 @@ import pytest
 from job import (
     ALGORITHMS,
     COMM,
+    EXACT,
     GRAPHS,
     N_AGENTS,
     PENALTIES,
@@ -76,6 +77,16 @@ def test_trajectories(over_mpi, algorithm, graph, penalty):
     short = {"max_iter": 3 if graph is GRAPHS["open"] else 8}
     options = {"algorithm": algorithm, "graph": graph, "penalty": penalty, "run": short}
     assert_same(run(over_mpi, **options), run(InProcess(N_AGENTS), **options), over_mpi)
+
+
+def test_exact_curvature_and_its_resumed_run_are_those_of_one_process(over_mpi, folder):
+    """Sums along the tree, acceptance test and roll-back; the matrix of a resumed run is formed again, not counted."""
+    options = {"algorithm": EXACT, "penalty": PENALTIES["l2"], "relays": (4,)}
+    whole = run(InProcess(N_AGENTS), **options)
+    assert_same(run(over_mpi, **options), whole, over_mpi)
+    run(over_mpi, **options, run={"max_iter": 7, "callbacks": [Checkpoint(folder, every=7)]})
+    resumed = run(over_mpi, **options, run={"resume": checkpoint.read(folder, over_mpi)})
+    assert_same(resumed, whole, over_mpi)
 
 
 @pytest.mark.parametrize("loss", [Huber(), Logistic(), Softmax(), SquaredHinge()], ids=lambda v: type(v).__name__)

@@ -41,8 +41,8 @@ ALGORITHMS = {
     "diging": GradientTracking(form="diging"),
     "dgd": DGD(),
     "shared": SHARED,
-    "recoloured": NEXT(PartialLinearization(curvature="recoloured")),
 }
+EXACT = NEXT(PartialLinearization(curvature="exact"))
 PENALTIES = {"l1": L1(alpha=1e-2), "l2": L2(alpha=1e-2)}
 
 

@@ -42,20 +42,6 @@ def test_shared_rows_are_equal_at_every_agent_and_have_the_moments_exactly():
     assert synthetic_problem(problem) is view
 
 
-@pytest.mark.parametrize("kind", ["shared-own-moments", "recoloured"])
-def test_rows_from_an_agents_own_numbers(kind):
-    problem = Problem(MLP([3, 4, 1]), SquaredError(), L2(alpha=0.1), shards(relay=1))
-    view = synthetic_problem(problem, kind)
-    assert view.offsets[2] == view.offsets[1]  # a relay has no numbers of its own
-    mean, covariance = input_moments(problem)
-    for i in (0, 2, 3):
-        x = view.x[view.offsets[i] : view.offsets[i + 1]]
-        own = problem.x[problem.offsets[i] : problem.offsets[i + 1]]
-        wanted = (mean, covariance) if kind == "recoloured" else (own.mean(axis=0), np.cov(own.T, bias=True))
-        np.testing.assert_allclose(x.mean(axis=0), wanted[0], rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(np.cov(x.T, bias=True), wanted[1], rtol=1e-8, atol=1e-8)
-
-
 def test_with_no_hidden_layer_the_shared_curvature_of_squared_error_is_that_of_all_data():
     problem = Problem(MLP([3, 1]), SquaredError(), None, shards(weights=True, relay=0))
     w = np.zeros((4, 4))

@@ -32,7 +32,6 @@ DECENTRAL: dict[str, tuple[Callable[[], Algorithm], dict[str, Any]]] = {
     "own": (NEXT, {}),
     "shared": (_shared("shared", 0), TIGHT),
     "shared + QN": (_shared("shared", 5), TIGHT),
-    "recoloured": (_shared("recoloured", 0), TIGHT),
     "fast pair": (lambda: NEXT(step=0.5), {"mixing_rounds": 1}),
 }
 GT = "gradient tracking"

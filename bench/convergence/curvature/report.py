@@ -13,8 +13,8 @@ Run = dict[str, Any]
 Done = list[tuple[Scenario, dict[str, Run]]]
 COLUMNS = ("iteration", "round", "bytes", "seconds")
 TARGETS = ((0.1, 0.03), 1.5, 1e-4)
-SHARED = ("shared", "shared + QN", "recoloured")
-COLOURS = dict(zip(METHODS, ("black", "0.55", "C0", "C1", "C3", "C2", "C4", "C5"), strict=True))
+SHARED = ("shared", "shared + QN")
+COLOURS = dict(zip(METHODS, ("black", "0.55", "C0", "C1", "C3", "C4", "C5"), strict=True))
 
 
 def best(result: dict[str, Run]) -> float:

@@ -16,7 +16,7 @@ CASES = (
     ("california", 50, 10),
     ("spambase", 10, 17),
 )
-NAMES = ("own", "shared", "shared + QN", "recoloured")
+NAMES = ("own", "shared", "shared + QN")
 ITERATIONS, TIMES = 8, 3
 
 

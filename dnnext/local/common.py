@@ -1,0 +1,165 @@
+"""One Gauss-Newton matrix for all agents: the sum of their own, added up along a spanning tree of the graph.
+
+# Design
+# After the sum every agent has the same bits, so a process factors the matrix once for all its agents, and the model of
+# every agent differs from the others' by its weights and its tracker alone. The matrix belongs to the weights it was
+# formed at: an iteration that was taken back leaves it as it is, and nothing is sent anew. It is not saved; a resumed
+# run forms it again, and counts no round for that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.linalg
+
+from dnnext import _checks, kernels
+from dnnext.local import solvers
+from dnnext.local.local_model import At, LocalModel
+from dnnext.local.subproblem import DESCENT_SWEEPS, TAU_DOUBLINGS, Subproblem
+from dnnext.problem.curvature import curvature_at
+
+if TYPE_CHECKING:
+    from dnnext.local.surrogates import PartialLinearization
+    from dnnext.network import Network
+    from dnnext.problem import Problem
+
+__all__ = ["CommonModel", "gather", "packed", "unpacked"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MATRIX = "common.matrix"  # in the scratch of a state, (P, P) float64
+SENT = "rows.matrix_sent"  # in its memory, where the matrix is the same everywhere
+
+
+class CommonModel(LocalModel):
+    """``1/2 (v - w_i)'B (v - w_i) + G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``, B the same at every agent."""
+
+    surrogate: PartialLinearization
+
+    def __init__(self, surrogate: PartialLinearization, problem: Problem, s: At) -> None:
+        super().__init__(surrogate, problem, s)
+        if MATRIX not in s.scratch:
+            raise ValueError(f"{surrogate!r} needs what the agents sent each other: call gather(problem, network, s).")
+        self.matrix: Array = s.scratch[MATRIX]
+
+    def product(self, v: Array) -> Array:
+        """``B v_i`` (n_local, P) float64, agent by agent, so that no bit depends on the agents of a process."""
+        return np.stack([self.matrix @ row for row in v])
+
+    def argmin(self, out: Array) -> None:
+        """One factorisation for all agents with one tau (quadratic penalties); else descent, or FISTA."""
+        penalty, slope = self.problem.penalty, self.problem.n_agents * self.y
+        if penalty.quadratic is not None:
+            self._solve(np.asarray(penalty.quadratic, dtype=np.float64), slope.astype(np.float64), out)
+        elif "terms" in penalty.offers:
+            self._descend(slope, out)
+        else:
+            sub = _Common(
+                self.problem, self.w, None, slope, self.tau.astype(slope.dtype), self.surrogate.blocks(self.problem),
+                self.w_hat, self.surrogate.inner_iter,
+            )  # fmt: skip
+            sub.model = self
+            solvers.fista(sub, out)
+
+    def _solve(self, l2: Array, slope: Array, out: Array) -> None:
+        """w_hat_i = w_i - (B + tau_i I + l2)^-1 (A y_i + l2 w_i)."""
+        factor, of = None, np.nan
+        for i, tau in enumerate(self.tau.tolist()):
+            if tau != of:
+                factor, of = _factored(self.matrix, tau, l2), tau
+            if factor is None:
+                out[i] = np.nan  # diverged: the alarm of the recipe follows
+            else:
+                right = slope[i] + l2 * self.w[i]
+                out[i] = self.w[i] - scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+
+    def _descend(self, slope: Array, out: Array) -> None:
+        """Coordinate descent on the formed matrix, one agent after the other."""
+        r: Any = self.problem.penalty
+        b = np.ascontiguousarray(self.matrix, dtype=slope.dtype).reshape(1, -1)
+        tau, blocks = self.tau.astype(slope.dtype), self.surrogate.blocks(self.problem)
+        out[...] = self.w_hat
+        for i in range(len(out)):
+            one = slice(i, i + 1)
+            kernels.descent_solve(
+                out[one], np.zeros(1, np.int64), b, tau[one], self.w[one], slope[one], r.l1, r.l2, r.groups, r.strength,
+                blocks, self.surrogate.inner_iter or DESCENT_SWEEPS, solvers.TOLERANCE, self.problem.n_threads,
+            )  # fmt: skip
+
+
+class _Common(Subproblem):
+    """The subproblem as FISTA sees it: products with the common matrix."""
+
+    model: CommonModel
+
+    def product(self, v: Array) -> Array:
+        """``B v_i``."""
+        return self.model.product(v).astype(v.dtype)
+
+
+def gather(problem: Problem, network: Network, s: At) -> None:
+    """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still is that.
+
+    (P^2 + P) / 2 numbers per agent and way. Squared error on a model without hidden layer has the same matrix
+    everywhere: it is sent once.
+    """
+    same = is_constant(problem)
+    if MATRIX in s.scratch and (s.is_refused or same):
+        return
+    was_sent, counts = s.is_refused or (same and SENT in s.memory), (network.round, network.bytes)
+    s.scratch[MATRIX] = unpacked(network.sum(packed(problem, s.w)), problem.n_params)
+    if was_sent:  # before a break: a run that was resumed
+        network.round, network.bytes = counts
+    if same:
+        s.memory[SENT] = np.ones(len(s.w))
+
+
+def is_constant(problem: Problem) -> bool:
+    """Whether the Gauss-Newton matrix is the same at all weights: squared error, and no hidden layer."""
+    return problem.loss.is_quadratic and len(getattr(problem.model, "layers", ())) == 2
+
+
+def packed(problem: Problem, w: Array) -> Array:
+    """The upper triangles of every local agent's ``A_i``, row after row, (n_local, (P^2 + P) / 2).
+
+    Raises
+    ------
+    ValueError
+        If the model does not form such matrices.
+    MemoryError
+        If they do not fit into this machine.
+    """
+    p, n = problem.n_params, problem.n_local
+    what, size = f"{n} Gauss-Newton matrices of {p} parameters", (3 * n + 4) * p * p // 2 * problem.dtype.itemsize
+    with problem.runtime.together():
+        _checks.check_memory(what, size, "use curvature='own' or 'shared'")
+    root = curvature_at(problem, None, w, np.ones(n), formed=True)
+    upper, out = np.triu_indices(p), np.empty((n, (p * p + p) // 2), dtype=problem.dtype)
+    for i in range(n):
+        out[i] = problem.gauss_newton(w, root, None, slice(i, i + 1)).reshape(p, p)[upper]
+    return out
+
+
+def unpacked(triangle: Array, p: int) -> Array:
+    """The symmetric matrix (P, P) float64 of a packed upper triangle."""
+    out = np.zeros((p, p))
+    out[np.triu_indices(p)] = triangle
+    out += np.triu(out, 1).T
+    return out
+
+
+def _factored(matrix: Array, tau: float, l2: Array) -> Array | None:
+    """The lower Cholesky factor of B + tau I + l2, tau doubled where rounding left it indefinite; None if never."""
+    least = np.finfo(np.float64).eps * float(np.max(np.abs(matrix)))
+    for _ in range(TAU_DOUBLINGS):
+        if not np.isfinite(tau + least):
+            return None
+        damped = matrix.copy()
+        damped.flat[:: len(damped) + 1] += tau + l2
+        factor, failed = scipy.linalg.lapack.dpotrf(damped, lower=1, overwrite_a=1)
+        if not failed:
+            return np.asarray(factor)
+        tau = max(2 * tau, least)
+    return None
