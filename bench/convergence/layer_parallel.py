@@ -1,4 +1,4 @@
-"""One-shot training in depth against layer after layer: peaks, L-BFGS on pooled rows, and NEXT on four agents.
+"""One-shot training in depth against layer after layer: peaks, SciPy's L-BFGS on all rows, and NEXT on four agents.
 
 ``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png; ``--quick`` runs one
 seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster; what is
@@ -8,159 +8,161 @@ counted is the longest chain of layers that one rank computes one after another.
 import argparse
 
 import numpy as np
+from scipy.optimize import minimize
 
 from bench.machine import software
 from bench.study import MUTED, OURS, RESULTS
-from dnnext.algorithms import NEXT
+from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.datasets import make_peaks
 from dnnext.local import FullLinearization, LayerParallel
-from dnnext.models import ResNet, Rows
-from dnnext.models.layer_parallel import Grid, Propagation
+from dnnext.models import MGRIT, ResNet, Rows
 from dnnext.network import Network, Topology
 from dnnext.problem import Problem, Softmax
+from dnnext.problem.depth import DepthPenalty
 
 TIKHONOV, SMOOTHNESS = 1e-7, 1e-5
-KINDS = {"serial": None, "two cycles": 2, "one cycle": 1}
+KINDS = {
+    "serial": LayerParallel(switch="serial"),
+    "two cycles": LayerParallel(2, 2, switch="never"),
+    "one cycle": LayerParallel(1, 1, switch="never"),
+    "one cycle, switch='auto'": LayerParallel(1, 1),
+}
+SEEDS, LONG = 10, 1000  # of the table; updates of the figure
 
 
-def depth_penalty(model, w):
-    """``TIKHONOV / 2 |w|^2 + SMOOTHNESS / 2 sum_n |(theta_n - theta_n-1) / h|^2`` and its gradient."""
+def start(model, seed):
+    """N(0, 1 / inputs) at both ends, a tenth of that between, zero biases."""
+    rng, row = np.random.default_rng(seed), np.zeros(model.layout.n_params)
+    for part in model.layout.parts:
+        if part.name.endswith("weight"):
+            scale = (0.1 if part.name.startswith("layer") else 1.0) / np.sqrt(part.shape[0])
+            row[part.columns] = scale * rng.standard_normal(part.size)
+    return row
+
+
+def depth_slope(model, w):
+    """The gradient of `DepthPenalty`."""
     gradient = TIKHONOV * w
     layers, slope = model.split(w)[1], model.split(gradient)[1]
     steps = np.diff(layers, axis=0) / model.h
     slope[1:] += SMOOTHNESS * steps / model.h
     slope[:-1] -= SMOOTHNESS * steps / model.h
-    return TIKHONOV / 2 * w @ w + SMOOTHNESS / 2 * np.sum(steps**2), gradient
+    return gradient
 
 
 class OneShot:
-    """Objective and gradient on all rows from so many cycles of kept states; None: exactly."""
+    """Objective and gradient on all rows by an oracle that keeps its states."""
 
-    def __init__(self, model, x, labels, n_cycles):
-        self.model, self.x, self.n_cycles = model, x, n_cycles
-        self.target, self.labels = np.eye(5)[labels], labels
-        self.u = self.adjoint = None
+    def __init__(self, model, x, labels, oracle):
+        penalty = DepthPenalty(TIKHONOV, SMOOTHNESS, h=model.h)
+        self.problem = Problem(model, Softmax(), penalty, [(x, np.eye(5)[labels])])
+        self.oracle, self.memory = oracle, {}
         self.n_calls = self.n_layers = 0  # calls, and layers one after another on as many ranks as intervals
+        self.chain = MGRIT(None, model.n_layers, sweep=lambda *_: None).critical_path(10**6)
 
     def __call__(self, w):
-        net = Propagation(self.model, w, self.x, Grid())
-        is_first = self.u is None
-        n_cycles = None if self.n_cycles is None else self.n_cycles + is_first
-        if is_first:
-            self.u = net.start()
-        net.states(self.u, n_cycles)
-        f = net.outputs(self.u)
-        share = np.exp(f - f.max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
-        value = -np.mean(np.log(share[np.arange(len(f)), self.labels]))
-        delta = (share - self.target) / len(f)
-        if is_first:
-            self.adjoint = np.repeat(
-                self.model.pull_output(net.output, self.u[-1], delta)[0][None], net.n_points, axis=0
-            )
-        net.adjoints(self.adjoint, self.u, delta, n_cycles)
-        gradient = np.empty_like(w)
-        net.gradient(self.u, self.adjoint, delta, gradient)
+        """(objective, gradient), as SciPy takes them."""
+        is_first, extra = not self.memory, int(self.memory.get("layers.extra", [0])[0])
+        out = np.empty((1, len(w)))
+        value = self.oracle(self.problem, w[None], out, self.memory)[0]
+        serial = self.oracle.switch == "serial" or extra < 0
+        cycles = self.oracle.forward_cycles + self.oracle.adjoint_cycles + 2 * (extra + is_first)
         self.n_calls += 1
-        self.n_layers += 2 * (self.model.n_layers if n_cycles is None else n_cycles * net.down.critical_path(10**6))
-        more, slope = depth_penalty(self.model, w)
-        return value + more, gradient + slope
+        self.n_layers += 2 * self.problem.model.n_layers if serial else cycles * self.chain
+        return value + self.problem.penalty.value(w), out[0] + depth_slope(self.problem.model, w)
 
 
-def direction(gradient, pairs):
-    """``-H gradient`` by the two loops of L-BFGS; pairs of steps and gradient changes, oldest first."""
-    p, weights = -gradient, []
-    for s, q in reversed(pairs):
-        weights.append(s @ p / (s @ q))
-        p = p - weights[-1] * q
-    if pairs:
-        s, q = pairs[-1]
-        p = p * (s @ q) / (q @ q)
-    for (s, q), weight in zip(pairs, reversed(weights), strict=True):
-        p = p + (weight - q @ p / (s @ q)) * s
-    return p
+def descend(train, w, updates, callback=None):
+    """SciPy's L-BFGS; where its line search gives up, as it may on inexact gradients, it begins anew. (w, times)"""
+    left, begun = updates, 0
+    while left > 0 and begun < 50:
+        options = {"maxiter": left, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9, "maxfun": 10**6}
+        found = minimize(train, w, jac=True, method="L-BFGS-B", options=options, callback=callback)
+        w, left, begun = found.x, left - max(found.nit, 1), begun + 1
+    return w, begun
 
 
-def descend(train, w, updates, memory=20):
-    """L-BFGS with halved steps that asks for Armijo's decrease of the inexact value alone: SciPy's line search, which
-    asks for a slope too, gives up on inexact gradients."""
-    value, gradient = train(w)
-    pairs = []
-    for _ in range(updates):
-        p = direction(gradient, pairs)
-        if gradient @ p >= 0:
-            pairs, p = [], -gradient
-        length = 1.0 if pairs else min(1.0, 1 / np.linalg.norm(gradient))
-        for _ in range(15):
-            trial, slope = train(w + length * p)
-            if trial <= value + 1e-4 * length * (gradient @ p):
-                break
-            length /= 2
-        step, change = length * p, slope - gradient
-        if step @ change > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change):
-            pairs = [*pairs, (step, change)][-memory:]
-        w, value, gradient = w + step, trial, slope
-    return w
-
-
-def one_shot(n_layers, updates, seed, n_cycles):
-    """(objective by exact propagation, validation accuracy, layers one after another) after L-BFGS updates."""
+def one_shot(n_layers, updates, seed, oracle, callback=None):
+    """(objective by exact propagation, validation accuracy, layers one after another, calls, starts) of L-BFGS."""
     (x, labels), (x_new, labels_new) = make_peaks(200, seed), make_peaks(200, 1000 + seed)
     model = ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5)
-    train = OneShot(model, x, labels, n_cycles)
-    w = descend(train, model.init(seed), updates)
+    train, exact = OneShot(model, x, labels, oracle), OneShot(model, x, labels, KINDS["serial"])
+    watch = None if callback is None else (lambda w: callback(exact(w)[0], train.memory["measure.gradient_error"][0]))
+    w, begun = descend(train, start(model, seed), updates, watch)
     guess = model.forward(w[None], Rows.of(x_new)).argmax(axis=1)
-    return OneShot(model, x, labels, None)(w)[0], float(np.mean(guess == labels_new)), train.n_layers
+    return exact(w)[0], float(np.mean(guess == labels_new)), train.n_layers, train.n_calls, begun
 
 
-def decentralised(oracle, max_iter, n_layers=64, seed=0):
-    """History of NEXT on a ring of four agents."""
-    x, labels = make_peaks(200, seed)
+def decentralised(recipe, oracle, max_iter, n_layers=64, seed=0):
+    """(history, validation accuracy) of a recipe on a ring of four agents."""
+    (x, labels), (x_new, labels_new) = make_peaks(200, seed), make_peaks(200, 1000 + seed)
     shards = [(x[i::4], np.eye(5)[labels[i::4]]) for i in range(4)]
-    problem = Problem(ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5), Softmax(), None, shards)
-    recipe = NEXT(FullLinearization(), oracle=oracle)
-    return recipe.run(problem, Network(Topology.ring(4)), max_iter=max_iter, random_state=seed, warn=False).history
+    model = ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5)
+    problem = Problem(model, Softmax(), DepthPenalty(TIKHONOV, SMOOTHNESS, h=model.h), shards)
+    options = {"max_iter": max_iter, "w0": start(model, seed), "monitor_every": 10, "warn": False}
+    result = recipe(oracle).run(problem, Network(Topology.ring(4)), **options)
+    guess = model.forward(result.w_bar[None], Rows.of(x_new)).argmax(axis=1)
+    return result.history, float(np.mean(guess == labels_new))
 
 
-def table(n_layers, updates, seeds):
-    """Rows of the Markdown table: one for each kind, means over seeds."""
-    rows = []
-    for name, n_cycles in KINDS.items():
-        runs = np.array([one_shot(n_layers, updates, seed, n_cycles) for seed in seeds])
-        each = ", ".join(f"{v:.4f}" for v in runs[:, 0])
-        mean = runs.mean(axis=0)
-        rows.append(f"| {n_layers}, {updates} | {name} | {mean[0]:.4f} ({each}) | {mean[1]:.3f} | {mean[2]:.0f} |")
+def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle")):
+    """Rows of the Markdown table: one for each kind, means over seeds and ratios to the first kind."""
+    rows, first = [], None
+    for name in kinds:
+        runs = np.array([one_shot(n_layers, updates, seed, KINDS[name]) for seed in seeds])
+        first = runs if first is None else first
+        each = " ".join(f"{v:.3f}" for v in runs[:, 0])
+        objective, accuracy, layers, _, begun = runs.mean(axis=0)
+        ratio, spread = objective / first[:, 0].mean(), np.std(np.log(runs[:, 0] / first[:, 0])) / len(runs) ** 0.5
+        few = runs[:3, 0].mean() / first[:3, 0].mean()
+        rows.append(
+            f"| {n_layers}, {updates} | {name} | {objective:.4f} | {ratio:.2f} ({few:.2f}) | {spread:.2f} | "
+            f"{accuracy:.3f} | {layers:.0f} ({layers / first[:, 2].mean():.2f}) | {begun:.1f} | {each} |"
+        )
         print(rows[-1], flush=True)
     return rows
 
 
-def figure(path, max_iter):
-    """Objective and estimated error of NEXT on four agents, with and without the switch."""
+def networks(max_iter):
+    """Rows of the table of recipes on four agents."""
+    recipes = {
+        "NEXT, full linearisation": lambda oracle: NEXT(FullLinearization(), oracle=oracle),
+        "gradient tracking": lambda oracle: GradientTracking(oracle=oracle),
+    }
+    rows = []
+    for label, recipe in recipes.items():
+        for name, oracle in KINDS.items():
+            history, accuracy = decentralised(recipe, oracle, max_iter)
+            worst = history["gradient_error"].max()
+            rows.append(f"| {label} | {name} | {history['objective'][-1]:.4f} | {accuracy:.3f} | {worst:.1e} |")
+            print(rows[-1], flush=True)
+    return rows
+
+
+def figure(path, updates):
+    """Objective and estimated error along L-BFGS, with and without the switch; the objectives at the end."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    oracles = {
-        "exact gradients": None,
-        "one cycle, switch='auto'": LayerParallel(1, 1),
-        "one cycle, never switched": LayerParallel(1, 1, switch="never"),
-    }
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    ends = {}
-    for (name, oracle), colour in zip(oracles.items(), (MUTED[4], OURS["color"], MUTED[0]), strict=True):
-        history = decentralised(oracle, max_iter)
-        left.semilogy(history["iteration"], history["objective"], color=colour, label=name)
-        ends[name] = history["objective"][-1]
-        if "gradient_error" in history:
-            right.semilogy(history["iteration"], np.maximum(history["gradient_error"], 1e-16), color=colour, label=name)
-    left.set(xlabel="iteration", ylabel="objective", title="NEXT on four agents, 64 layers")
+    ends, names = {}, ("serial", "one cycle", "one cycle, switch='auto'")
+    for name, colour in zip(names, (MUTED[4], MUTED[0], OURS["color"]), strict=True):
+        rows = []
+        ends[name] = one_shot(64, updates, 0, KINDS[name], lambda value, error, rows=rows: rows.append((value, error)))
+        values, errors = np.array(rows).T
+        left.semilogy(values, color=colour, label=name)
+        left.plot(len(values) - 1, values[-1], "o", color=colour)
+        if name != "serial":
+            right.semilogy(np.maximum(errors, 1e-6), color=colour, label=name)
+    left.set(xlabel="update", ylabel="objective (exact propagation)", title="L-BFGS, 64 layers")
     right.axhline(0.1, color="0.8", linewidth=1)
-    right.set(xlabel="iteration", ylabel="estimated relative error", title="error of the gradient (worst agent)")
+    right.set(xlabel="update", ylabel="estimated relative error", title="error of the gradient")
     left.legend(frameon=False)
     right.legend(frameon=False)
     fig.savefig(path, dpi=110)
-    return ends
+    return {name: end[0] for name, end in ends.items()}
 
 
 def main():
@@ -169,23 +171,34 @@ def main():
     if parser.parse_args().quick:
         table(64, 40, [0])
         return
-    rows = table(64, 300, range(3)) + table(128, 100, range(3))
-    ends = figure(RESULTS / "layer_parallel.png", 200)
+    rows = table(64, 300, range(SEEDS)) + table(128, 100, range(3)) + table(256, 60, range(3), ("serial", "two cycles"))
+    ends = figure(RESULTS / "layer_parallel.png", LONG)
+    over_ring = networks(400)
     lines = [
         f"Training residual networks by multigrid in depth, peaks, width 8, T = 5. {software()}.",
         "",
-        "L-BFGS on all rows (1000 for training, 1000 others): the objective is taken again by exact propagation;",
-        "layers one after another are those of states and adjoints on as many ranks as there are intervals.",
+        "SciPy's L-BFGS (memory 20) on all rows, 1000 for training and 1000 others, both ends begun with variance",
+        "1 / inputs, layers with a hundredth of it. The objective is taken again by exact propagation; in brackets: of",
+        "the first three seeds. The standard error is that of the mean logarithm of paired ratios. Layers one after",
+        "another are those of states and adjoints on as many ranks as there are intervals. Where SciPy's line search",
+        "gave up on inexact values, it began anew: starts.",
         "",
-        "| layers, updates | propagation | objective (each seed) | accuracy on new points | layers one after another |",
-        "|---|---|---:|---:|---:|",
+        "| layers, updates | propagation | objective | ratio to serial | standard error | accuracy on new points "
+        "| layers one after another | starts | objective of each seed |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
         *rows,
         "",
-        "NEXT with full linearisation on a ring of four agents, 64 layers, 200 iterations, objective at the end: "
+        f"One seed, {LONG} updates (the figure), objective at the end: "
         + "; ".join(f"{name} {value:.4f}" for name, value in ends.items())
         + ".",
         "",
         "![objective and error of the gradient](layer_parallel.png)",
+        "",
+        "On a ring of four agents, 64 layers, 400 iterations without a line search:",
+        "",
+        "| recipe | propagation | objective | accuracy on new points | largest estimated error |",
+        "|---|---|---:|---:|---:|",
+        *over_ring,
     ]
     (RESULTS / "layer_parallel.md").write_text("\n".join(lines) + "\n")
 

@@ -10,7 +10,7 @@ from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.next import NEXT
 from dnnext.local import Oracle, Surrogate
 from dnnext.network import Network, Topology
-from dnnext.problem import Problem
+from dnnext.problem import Problem, row_parts
 
 
 class CentralizedSCA(NEXT):
@@ -72,6 +72,7 @@ class CentralizedSCA(NEXT):
 
     def run(self, problem: Problem, network: Network, *args: Any, **kwargs: Any) -> Result:
         """Minimise the pooled problem; arguments as for `Algorithm.run`."""
+        row_parts.require_whole(problem, "CentralizedSCA", "NEXT, GradientTracking or DGD")
         if problem.runtime.is_distributed:
             raise ValueError(
                 "CentralizedSCA pools the data, but the shards live on several ranks. Use engine='local' for this "

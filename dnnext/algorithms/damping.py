@@ -16,6 +16,7 @@ import numpy as np
 
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
@@ -85,11 +86,22 @@ class SecantRule(Damping):
         problem, surrogate, product = model.problem, model.surrogate, model.product(s.w - s.w_old)
         s.tau, s.beta = s.tau.copy(), s.beta.copy()
         (w, y), (w_old, y_old) = model.coordinates(s.w, s.y), model.coordinates(s.w_old, s.y_old)
+        if s.shards is not None:
+            w, w_old, y, y_old, product = _lengths(problem, w, w_old, y, y_old, product)
         kernels.secant_rule(
             s.tau, s.beta, np.asarray(s.received, np.float64), w, w_old, y, y_old,
             None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip
+
+
+def _lengths(problem: Problem, w: Array, w_old: Array, y: Array, y_old: Array, product: Array | None) -> list[Array]:
+    """Rows of two numbers with the lengths that the rule asks for, of rows that are spread over ranks."""
+    missed = problem.n_agents * (y.astype(np.float64) - y_old) - (0 if product is None else product)
+    old, moved, missed = (row_parts.norms(problem, row) for row in (w_old, w.astype(np.float64) - w_old, missed))
+    zero = np.zeros_like(old)
+    rows = (old, moved), (old, zero), (zero, zero), (zero, zero), (missed, zero)
+    return [np.stack(row, axis=1).astype(w.dtype) for row in rows]
 
 
 def make_damping(tau: str | float | Damping) -> Damping:

@@ -71,7 +71,7 @@ class DGD(Algorithm):
         s.step = StepSize(first, 0.01 / first if self.mu is None else self.mu)(s.t)
         push = s.step * problem.n_agents * s.grad
         mixed = network.mix(s.w, t=s.t)
-        s.disagreement, s.size = mixed.disagreement, row_norms(s.w) if mixed.size is None else mixed.size
+        s.differ(mixed.disagreement, row_norms(s.w) if mixed.size is None else mixed.size)
         lengths = (0 * s.tau + s.step).astype(s.w.dtype)
         s.w = problem.prox(mixed.arrays[0] - push, lengths)
         s.values = self.oracle(problem, s.w, s.grad, s.memory)

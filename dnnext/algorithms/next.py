@@ -13,6 +13,7 @@ from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import Backprop, Oracle, PartialLinearization, Surrogate
 from dnnext.local.oracles import check_oracle
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel
@@ -125,6 +126,8 @@ class NEXT(Algorithm):
 
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
+        if self.damping.mixes_numbers:
+            row_parts.require_whole(problem, repr(self), "PartialLinearization() or FullLinearization(), tau='auto'")
         self.damping.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:

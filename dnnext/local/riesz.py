@@ -8,6 +8,7 @@ import numpy as np
 
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.models.inner_products import InnerProduct
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -40,6 +41,7 @@ def bound_quadratic(metric: InnerProduct, problem: Problem) -> Array:
             f"penalty must be a square (L2) or None for metric={metric!r}, got {problem.penalty!r}: its prox in "
             "another metric has no closed form; use metric=None."
         )
+    row_parts.require_whole(problem, f"metric={metric!r}", "metric=None")
     metric.bind(problem.model.layout)
     return np.asarray(problem.penalty.quadratic)
 

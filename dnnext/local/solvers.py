@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnnext import kernels
-from dnnext.kernels.sums import row_dots, row_norms
 from dnnext.local.choice import choose
 from dnnext.local.dual import dual
 from dnnext.local.subproblem import (
@@ -26,9 +26,12 @@ from dnnext.local.subproblem import (
     damped,
     quadratic,
 )
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dnnext.problem import Problem
 
 __all__ = ["SOLVERS", "TOLERANCE", "Subproblem", "cg", "choose", "cut_blocks", "dual", "fista", "primal", "solve"]
 
@@ -96,19 +99,18 @@ def cg(sub: Subproblem, out: Array) -> None:
     diag = sub.tau[:, None] + quadratic(sub, "cg")
     residual = -(sub.slope + (diag - sub.tau[:, None]) * sub.centre)
     step, direction = np.zeros_like(residual), residual.copy()
-    energy = row_dots(residual, residual)
+    dots = partial(row_parts.dots, sub.problem)
+    energy = dots(residual, residual)
     goal = sub.tol**2 * energy
     for _ in range(sub.inner_iter or (CG_STEPS if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
         active = energy > goal
         if not active.any():
             break
         image = sub.product(direction) + diag * direction
-        length = np.where(active, energy / np.where(active, row_dots(direction, image), 1), 0).astype(step.dtype)[
-            :, None
-        ]
+        length = np.where(active, energy / np.where(active, dots(direction, image), 1), 0).astype(step.dtype)[:, None]
         step += length * direction
         residual -= length * image
-        after = row_dots(residual, residual)
+        after = dots(residual, residual)
         ratio = np.where(active, after / np.where(active, energy, 1), 0).astype(step.dtype)[:, None]
         direction = residual + ratio * direction
         energy = np.where(active, after, energy)
@@ -137,7 +139,8 @@ def _fista(sub: Subproblem, agents: slice, product: Callable[[Array], Array], ou
     assert sub.centre is not None
     prox, centre, slope = sub.problem.prox, sub.centre[agents], sub.slope[agents]
     tau = sub.tau[agents].astype(slope.dtype)
-    bound = (1.1 * _largest_eigenvalue(product, slope) + tau).astype(slope.dtype)
+    dots, largest = partial(row_parts.dots, sub.problem), partial(row_parts.largest, sub.problem)
+    bound = (1.1 * _largest_eigenvalue(sub.problem, product, slope) + tau).astype(slope.dtype)
     v = sub.start[agents].copy()
     b_v = product(v - centre)
     point, b_point = v, b_v
@@ -147,12 +150,12 @@ def _fista(sub: Subproblem, agents: slice, product: Callable[[Array], Array], ou
         new = prox(point - gradient / bound[:, None], 1 / bound)
         b_new = product(new - centre)
         forward = new - point
-        square = row_dots(forward, forward)
-        short = active & (row_dots(forward, b_new - b_point) > (bound - tau) * square * (1 + 1e-6))
-        moved, size = np.max(np.abs(forward), axis=1), np.max(np.abs(new), axis=1)
+        square = dots(forward, forward)
+        short = active & (dots(forward, b_new - b_point) > (bound - tau) * square * (1 + 1e-6))
+        moved, size = largest(forward), largest(new)
         bound = np.where(short, 1.5 * bound, bound).astype(bound.dtype)
         change = new - v
-        restart = short | (row_dots(forward, change) < 0)
+        restart = short | (dots(forward, change) < 0)
         keep = (active & ~short)[:, None]
         before, v, b_before, b_v = v, np.where(keep, new, v), b_v, np.where(keep, b_new, b_v)
         after = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
@@ -165,14 +168,14 @@ def _fista(sub: Subproblem, agents: slice, product: Callable[[Array], Array], ou
     out[...] = v
 
 
-def _largest_eigenvalue(product: Callable[[Array], Array], like: Array, n_iter: int = 10) -> Array:
+def _largest_eigenvalue(problem: Problem, product: Callable[[Array], Array], like: Array, n_iter: int = 10) -> Array:
     """lambda_max(B_i) by power iteration from a fixed start, (n,); 0 where B_i is 0."""
-    v = np.cos(np.arange(like.shape[1]) + 1.0) + np.zeros((len(like), 1))
+    v = row_parts.cut(problem, np.cos(np.arange(row_parts.n_params(problem)) + 1.0)) + np.zeros((len(like), 1))
     value = np.zeros(len(like))
     for _ in range(n_iter):
-        v = v / np.sqrt(np.maximum(row_dots(v, v), np.finfo(float).tiny))[:, None]
+        v = v / np.sqrt(np.maximum(row_parts.dots(problem, v, v), np.finfo(float).tiny))[:, None]
         image = product(np.ascontiguousarray(v, dtype=like.dtype)).astype(np.float64)
-        value = row_norms(image)
+        value = row_parts.norms(problem, image)
         v = image
     return value
 

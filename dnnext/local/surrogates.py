@@ -23,7 +23,7 @@ from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.models.inner_products import InnerProduct
-from dnnext.problem import synthetic
+from dnnext.problem import row_parts, synthetic
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.kept import Kept
 
@@ -109,14 +109,14 @@ class FullLinearization(Surrogate):
         least = mean_curvature(problem, w, own_shares(problem))
         start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
         slope = problem.smooth_value_grad(start)[1]
-        norm = float(np.linalg.norm(slope))
+        norm = float(row_parts.norms(problem, slope[None])[0])
         if norm == 0:
             return least
-        length = max(1e-3, np.sqrt(np.finfo(w.dtype).eps) * float(np.linalg.norm(start)))
+        length = max(1e-3, np.sqrt(np.finfo(w.dtype).eps) * float(row_parts.norms(problem, start[None])[0]))
         moved = (start + (length / norm) * slope).astype(w.dtype)
         e = moved.astype(np.float64) - start
         change = problem.smooth_value_grad(moved)[1] - slope
-        return max(least, float(np.linalg.norm(change) / np.linalg.norm(e)))
+        return max(least, float(row_parts.norms(problem, change[None])[0] / row_parts.norms(problem, e[None])[0]))
 
 
 class GaussNewtonModel(LocalModel):
@@ -300,6 +300,8 @@ class PartialLinearization(Surrogate):
 
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The Gauss-Newton model at s.w."""
+        if self.is_shared or self.exact or self.n_blocks > 1:
+            row_parts.require_whole(problem, repr(self), "PartialLinearization(), or FullLinearization()")
         return common.CommonModel(self, problem, s) if self.curvature == "exact" else GaussNewtonModel(self, problem, s)
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
@@ -355,11 +357,12 @@ def mean_curvature(problem: Problem, w: Array, kappa: Array, added_up: bool = Fa
     for k, f in enumerate(outputs):
         trace[:, k] = problem.gauss_newton_trace(w, curvature_at(problem, f, w, kappa))
     over_agents = problem.runtime.sum_agents if added_up else problem.runtime.max_agents
-    scale = float(np.max(over_agents(trace))) / problem.n_params
+    scale = float(np.max(over_agents(trace))) / row_parts.n_params(problem)
     if scale > 0:
         return scale
     # A loss without curvature of its own: the change of w by its own length should be worth the gradient.
     start = problem.runtime.sum_agents(w) / problem.n_agents
     slope = problem.smooth_value_grad(start.astype(w.dtype))[1]
-    scale = float(np.linalg.norm(slope) / max(np.linalg.norm(start), np.finfo(float).tiny))
+    length = max(row_parts.norms(problem, start[None])[0], np.finfo(float).tiny)
+    scale = float(row_parts.norms(problem, slope[None])[0] / length)
     return scale if scale > 0 else 1.0  # gradient zero: nothing will move, whatever the unit

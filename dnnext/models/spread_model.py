@@ -1,4 +1,6 @@
-"""A model whose passes over the data run on several ranks."""
+"""A model whose weights, products and passes over the data are spread over several ranks."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,7 +16,7 @@ from dnnext.models.layers import Dense
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
 from dnnext.models.spread import Spread, connected
-from dnnext.runtime import Cube
+from dnnext.runtime import Communicator, Cube
 
 __all__ = ["SpreadModel", "cube_mlp"]
 
@@ -24,10 +26,11 @@ Array = NDArray[Any]
 class SpreadModel:
     """A chain of layers over ranks, as the model of an agent that is a group of ranks.
 
-    Forward, derivative and adjoint run on tiles: products, activations and what is kept between the sweeps are spread
-    over the ranks. Every rank of the agent brings the same rows and has the whole flat row of weights, so that every
-    recipe, penalty, solver and rule for tau does the same on each of them; outputs and gradients are gathered, which
-    costs ``(P - 1) / P`` words per number. All ranks of the agent call every method, in the same order.
+    A row of weights on one rank is that rank's tiles of all layers: each weight is stored once, ``1 / P`` of them per
+    rank where the sizes divide. Steps, mixing, tracking and penalties that act number by number need no message inside
+    the agent; lengths and products of rows take one small sum over its ranks (`dnnext.problem.row_parts`). Every rank
+    of the agent brings the same rows of data; outputs (M, Q) are gathered. All ranks of the agent call every method, in
+    the same order.
 
     Parameters
     ----------
@@ -38,7 +41,13 @@ class SpreadModel:
     ----------
     layers : list of Spread
     layout : Layout
-        That of the same layers on one rank.
+        Of this rank's tiles.
+    whole_layout : Layout
+        Of the same layers on one rank.
+    n_whole : int
+        Parameters of a whole row.
+    shards : Communicator
+        The ranks that together hold a row.
     n_inputs, n_outputs : int
 
     Raises
@@ -51,10 +60,11 @@ class SpreadModel:
     >>> from dnnext.models import MLP, Rows
     >>> from dnnext.runtime import threads
     >>> x, mlp = np.linspace(-1, 1, 10).reshape(5, 2), MLP([2, 3, 1])
-    >>> rows, w = Rows(x, np.array([0, 5])), mlp.init(0)[None]
+    >>> rows, w = Rows(x, np.array([0, 5])), mlp.init(0)
     >>> def program(comm):
-    ...     return cube_mlp(Cube(comm, 2), [2, 3, 1]).forward(w, rows)
-    >>> bool(np.allclose(threads.run(8, program)[3], mlp.forward(w, rows), rtol=1e-13))
+    ...     model = cube_mlp(Cube(comm, 2), [2, 3, 1])
+    ...     return model.forward(model.cut(w)[None], rows)
+    >>> bool(np.allclose(threads.run(8, program)[3], mlp.forward(w[None], rows), rtol=1e-13))
     True
     """
 
@@ -71,15 +81,20 @@ class SpreadModel:
                     f"got {layer.n_inputs}."
                 )
         self.n_inputs, self.n_outputs = self.layers[0].n_inputs, self.layers[-1].n_outputs
-        self.comm = self.layers[0].comm
-        self.layout = Layout(
+        self.shards: Communicator = self.layers[0].comm
+        self.whole_layout = Layout(
             [(f"layer{k}.weight", (layer.n_inputs, layer.n_outputs), True, 0)]
             + [(f"layer{k}.bias", (layer.n_outputs,), False, None)] * layer.bias
             for k, layer in enumerate(self.layers, 1)
         )
+        self.layout = Layout(
+            [(f"layer{k}.{name}", shape, penalised, None) for name, shape, penalised, _ in layer.parts()]
+            for k, layer in enumerate(self.layers, 1)
+        )
+        self.n_whole = self.whole_layout.n_params
         self._seen: Array | None = None
 
-    def sized(self, n_inputs: Any, n_outputs: int) -> "SpreadModel":
+    def sized(self, n_inputs: Any, n_outputs: int) -> SpreadModel:
         """The model itself.
 
         Raises
@@ -94,14 +109,26 @@ class SpreadModel:
         return self
 
     def init(self, random_state: Any = None, dtype: Any = np.float64) -> Array:
-        """The start (P,) that the same layers have on one rank."""
-        rng = np.random.default_rng(_checks.check_random_state(random_state))
-        arrays = [
-            array.ravel()
-            for layer in self.layers
-            for array in Dense(layer.n_outputs, layer.activation).sized((layer.n_inputs,)).init(rng)[: 1 + layer.bias]
-        ]
-        return np.concatenate(arrays).astype(dtype)
+        """The part held here of the start that the same layers have on one rank; drawn layer by layer."""
+        rng, parts = np.random.default_rng(_checks.check_random_state(random_state)), list[Array]()
+        for layer in self.layers:
+            drawn = Dense(layer.n_outputs, layer.activation).sized((layer.n_inputs,)).init(rng)
+            parts += _tiles(layer, drawn)
+        return np.concatenate([part.ravel() for part in parts]).astype(dtype)
+
+    def cut(self, row: Array) -> Array:
+        """The part held here of a whole row (n_whole,)."""
+        arrays, parts = iter(self.whole_layout.unpack(row).values()), list[Array]()
+        for layer in self.layers:
+            parts += _tiles(layer, [next(arrays) for _ in layer.parts()])
+        return np.concatenate([part.ravel() for part in parts])
+
+    def whole(self, row: Array) -> Array:
+        """The whole row (n_whole,) on every rank, from the parts. Collective."""
+        tiles, arrays = iter(self._tiles(row)), list[Array]()
+        for layer in self.layers:
+            arrays += layer.whole_weights([next(tiles) for _ in layer.parts()])
+        return np.concatenate([array.ravel() for array in arrays])
 
     def fingerprint(self) -> str:
         """Sizes, activations and layouts."""
@@ -109,7 +136,7 @@ class SpreadModel:
         return f"SpreadModel({own})"
 
     def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
-        """``f(w_i; x_m)``, (M, Q)."""
+        """``f(w_i; x_m)``, (M, Q), equal on every rank."""
         out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
         for agent, chunk in self._agents(rows):
             z, _ = self._sweep(self._tiles(w[agent % len(w)]), rows.x[chunk])
@@ -117,7 +144,7 @@ class SpreadModel:
         return out
 
     def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
-        """``J_m(w_i) v_i``: v (n, P) -> (M, Q)."""
+        """``J_m(w_i) v_i``: v (n, P) -> (M, Q), equal on every rank."""
         out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
         for agent, chunk in self._agents(rows):
             own = self._tiles(w[agent % len(w)])
@@ -128,7 +155,7 @@ class SpreadModel:
         return out
 
     def vjp(self, w: Array, rows: Rows, u: Array, out: Array | None = None) -> Array:
-        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n, P)."""
+        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q), equal on every rank, -> (n, P)."""
         out = np.empty((rows.n_agents, self.layout.n_params), rows.x.dtype) if out is None else out
         out[...] = 0
         for agent, chunk in self._agents(rows):
@@ -136,31 +163,34 @@ class SpreadModel:
             _, keeps = self._sweep(own, rows.x[chunk])
             tile = self.layers[-1].output_tile(len(u[chunk])).cut(u[chunk])
             _, _, gradient = adjoint_all(self.layers, own, keeps, tile, None)
-            place = iter(self.layout.unpack(out[agent]).values())
-            tiles = iter(gradient)
-            for layer in self.layers:
-                for whole in layer.whole_weights([next(tiles) for _ in layer.parts()]):
-                    next(place)[...] = whole
+            for place, part in zip(self._tiles(out[agent]), gradient, strict=True):
+                place[...] = part
         return out
 
     def _agents(self, rows: Rows) -> list[tuple[int, slice]]:
         """(agent, its rows) of every agent that has any, the same on all ranks."""
         if rows.x is not self._seen:
-            self.comm.agree_on({"the rows of the agent": (rows.x, rows.offsets)})
+            self.shards.agree_on({"the rows of the agent": (rows.x, rows.offsets)})
             self._seen = rows.x
         return [(i, slice(a, b)) for i, (a, b) in enumerate(pairwise(rows.offsets.tolist())) if b > a]
 
     def _tiles(self, row: Array) -> list[Array]:
-        """The tiles of this rank, of every weight and bias in a flat row."""
-        arrays, tiles = iter(self.layout.unpack(row).values()), list[Array]()
-        for layer in self.layers:
-            places = (layer.weight_tile(), layer.bias_tile())[: 1 + layer.bias]
-            tiles += [place.cut(next(arrays)) for place in places]
-        return tiles
+        """Views of one row (P,): the tiles of every weight and bias."""
+        return list(self.layout.unpack(row).values())
 
     def _sweep(self, own: list[Array], x: Array) -> tuple[Array, list[Keep]]:
         keeps: list[Keep] = [{} for _ in self.layers]
         return forward_all(self.layers, own, self.layers[0].input_tile(len(x)).cut(x), keeps), keeps
+
+    def __repr__(self) -> str:
+        sizes = [self.n_inputs, *(layer.n_outputs for layer in self.layers)]
+        return f"SpreadModel({type(self.layers[0]).__name__}, {sizes}, {self.shards.size} ranks)"
+
+
+def _tiles(layer: Spread, arrays: list[Array]) -> list[Array]:
+    """The tiles of this rank of the weight and, if there is one, the bias."""
+    places = (layer.weight_tile(), layer.bias_tile())[: 1 + layer.bias]
+    return [place.cut(array) for place, array in zip(places, arrays[: len(places)], strict=True)]
 
 
 def cube_mlp(cube: Cube, layer_sizes: Iterable[int], activation: str = "tanh") -> SpreadModel:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext.problem import row_parts
 from dnnext.problem.curvature import curvature_at
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ def smoothness(problem: Problem, w_bar: Array, n_iter: int = 20) -> float:
     w = np.array(np.broadcast_to(w_bar, (problem.n_local, problem.n_params)), dtype=problem.dtype)
     root = curvature_at(problem, None, w, np.ones(problem.n_local))
     blocks = np.array([0, problem.n_params], dtype=np.int64)
-    v = np.cos(np.arange(problem.n_params) + 1.0) + np.zeros((problem.n_local, 1))
+    v = row_parts.cut(problem, np.cos(np.arange(row_parts.n_params(problem)) + 1.0)) + np.zeros((problem.n_local, 1))
     size = np.zeros(problem.n_local)
     for _ in range(n_iter):
-        norm = np.linalg.norm(v, axis=1, keepdims=True)
+        norm = row_parts.norms(problem, v)[:, None]
         v = v / np.where(norm > 0, norm, 1)
         v = problem.gauss_newton_product(w, root, np.ascontiguousarray(v, dtype=problem.dtype), blocks).astype(float)
-        size = np.linalg.norm(v, axis=1)
+        size = row_parts.norms(problem, v)
     return float(problem.runtime.sum_agents(size))
 
 
@@ -72,7 +73,7 @@ def final_prox(
     bound = smoothness(problem, w_bar)
     step = 1 / bound if bound > 0 else 1.0
     smooth, slope = problem.smooth_value_grad(w_bar)
-    before = smooth + problem.penalty.value(w_bar)
+    before = smooth + row_parts.penalty_value(problem, w_bar)
 
     def proximal(rows: Array, slopes: Array) -> Array:
         lengths = np.full(len(rows), step, problem.dtype)

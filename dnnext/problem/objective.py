@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dnnext import _checks
 from dnnext._params import fingerprint
 from dnnext.models.model import Curved, Fused, Model, Rows, require
-from dnnext.problem import products, tangent_terms
+from dnnext.problem import products, row_parts, tangent_terms
 from dnnext.problem.curvature import RowCurvature, is_wide
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
@@ -121,6 +121,7 @@ class Problem:
         self.n_params = model.layout.n_params
         self._check_memory()
         bound = NoPenalty() if penalty is None else penalty
+        row_parts.check_penalty(self, bound)
         self.penalty = bound.bind(model.layout, dtype=self.dtype, n_threads=self.n_threads)
         self.n_agents, self.n_local = self.runtime.n_agents, len(self.runtime.agents)
         data = self._gather(shards)
@@ -187,7 +188,7 @@ class Problem:
     def value(self, w_bar: Array) -> float:
         """``U(w_bar) = G(w_bar) + r(w_bar)`` over all agents; w_bar (P,)."""
         self._check_one_row(w_bar)
-        return float(self.runtime.sum_agents(self.local_values(w_bar))) + self.penalty.value(w_bar)
+        return float(self.runtime.sum_agents(self.local_values(w_bar))) + row_parts.penalty_value(self, w_bar)
 
     def smooth_value_grad(self, w_bar: Array) -> tuple[float, Array]:
         """``G(w_bar)`` and ``grad G(w_bar)`` (P,) over all agents, added up in float64 in agent order; w_bar (P,)."""

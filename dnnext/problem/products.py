@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext.problem import row_parts
 from dnnext.problem.curvature import RowCurvature
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def gauss_newton_trace(problem: Problem, w: Array, root: Array | RowCurvature) -
     """
     total, rng = np.zeros(problem.n_local), np.random.default_rng(0)
     for _ in range(TRACE_PROBES):
-        signs = np.tile(rng.integers(0, 2, problem.n_params) * 2.0 - 1.0, (problem.n_local, 1))
+        signs = rng.integers(0, 2, row_parts.n_params(problem)) * 2.0 - 1.0
+        signs = np.tile(row_parts.cut(problem, signs), (problem.n_local, 1))
         image = problem.jvp(w, signs)
         if isinstance(root, RowCurvature):
             square = image * root.times(image)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.kernels.sums import row_dots, row_norms
+from dnnext.kernels.sums import row_dots
+from dnnext.problem import row_parts
 from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class Alarm:
     def __init__(self, problem: Problem, s: State) -> None:
         own = problem.agent_weight
         self.share = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
-        penalty = np.array([problem.penalty.value(row) for row in s.w])
+        penalty = np.array([row_parts.penalty_value(problem, row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
         self.ceiling: float | Array = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
-        self.size = row_norms(s.w)
+        self.problem, self.size = problem, row_parts.norms(problem, s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
         self.saved = [_point(s)]
@@ -49,7 +50,7 @@ class Alarm:
 
     def check(self, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
-        size = row_norms(s.w) if s.size is None else s.size
+        size = row_parts.norms(self.problem, s.w) if s.size is None else s.size
         near = s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size)
         if near.all():
             self.armed[:], self.above[:] = True, 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.kernels.sums import row_dots
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -78,8 +78,8 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     tracking = n_agents * s.y.astype(np.float64) - slope
     per_agent = np.zeros((len(s.tau), 5))
     per_agent[:, 0], per_agent[:, 1], per_agent[:, 2] = (
-        row_dots(consensus, consensus),
-        row_dots(tracking, tracking),
+        row_parts.dots(problem, consensus, consensus),
+        row_parts.dots(problem, tracking, tracking),
         s.tau,
     )
     per_agent[:, 3], per_agent[0, 4] = s.step, problem.runtime.bytes_wire
@@ -88,8 +88,8 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     row = {
         "iteration": s.t,
         "round": network.round,
-        "objective": smooth + problem.penalty.value(w_bar),
-        "stationarity": float(np.linalg.norm(w_bar.astype(np.float64) - response)),
+        "objective": smooth + row_parts.penalty_value(problem, w_bar),
+        "stationarity": float(row_parts.norms(problem, (w_bar.astype(np.float64) - response)[None])[0]),
         "disagreement": float(disagreement),
         "tracking_error": float(tracking_error),
         "tau": float(tau),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks
+from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -32,7 +33,10 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
         )
     if not np.all(np.isfinite(w0)):
         raise ValueError("w0 must hold finite numbers, got NaN or infinite ones.")
-    if problem.model.layout.n_layers > 1 and not np.any(w0 * problem.model.layout.mask):
+    if (
+        problem.model.layout.n_layers > 1
+        and not row_parts.largest(problem, np.atleast_2d(w0 * problem.model.layout.mask)).any()
+    ):
         raise ValueError(
             "w0 must not have zero weights only, an exact saddle: hidden units that are all alike stay alike. "
             "Choose random weights."
@@ -47,4 +51,4 @@ def _common_seed(problem: Problem, random_state: Any) -> int:
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
     drawn = _checks.check_random_state(random_state).generate_state(1)[0].astype(np.int64)
-    return int(problem.runtime.all_agents(np.full(problem.n_local, drawn))[0])
+    return int(problem.runtime.all_ranks(str(drawn))[0])

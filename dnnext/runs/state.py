@@ -10,11 +10,13 @@ import numpy as np
 from dnnext import kernels
 from dnnext.kernels.sums import row_norms
 from dnnext.local.oracles import Backprop, Oracle
+from dnnext.problem.row_parts import shards
 from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
+    from dnnext.runtime import Communicator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -62,6 +64,8 @@ class State:
         At the mean of the weights w, where the last iteration had them at hand.
     scratch : dict
         What the recipe can form again from the rest: not saved.
+    shards : Communicator or None
+        The ranks that together hold a row, where rows are spread over ranks (`dnnext.problem.row_parts`).
 
     Examples
     --------
@@ -97,6 +101,7 @@ class State:
     is_refused: bool = False
     measured: tuple[Array, float, Array] | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
+    shards: Communicator | None = None
 
     @classmethod
     def at(cls, problem: Problem, w: Array, oracle: Oracle | None = None) -> State:
@@ -108,7 +113,7 @@ class State:
         return cls(
             w=w, w_hat=w.copy(), z=w.copy(), y=grad.copy(), grad=grad, values=values, tau=np.ones(n), beta=np.zeros(n),
             received=np.zeros(n), disagreement=np.zeros(n), w_old=w, y_old=grad, spare=np.empty_like(w),
-            memory=memory, n_threads=problem.n_threads,
+            memory=memory, n_threads=problem.n_threads, shards=shards(problem),
         )  # fmt: skip
 
     def snapshot(self) -> Snapshot:
@@ -144,8 +149,17 @@ class State:
         else:
             mixed = network.mix(self.z, numbers.astype(self.z.dtype), self.y, t=self.t)
             self.w, self.mixed, self.y = mixed.arrays
-        self.received, self.disagreement = mixed.received.astype(np.float64), mixed.disagreement
-        self.size = row_norms(self.z) if mixed.size is None else mixed.size
+        self.received = mixed.received.astype(np.float64)
+        self.differ(mixed.disagreement, row_norms(self.z) if mixed.size is None else mixed.size)
+
+    def differ(self, disagreement: Array, size: Array) -> None:
+        """disagreement and size (n_local,) of what was mixed here, from which those of whole rows follow."""
+        self.disagreement, self.size = disagreement, size
+        if self.shards is not None:
+            squares = np.square([disagreement * size, size])
+            self.shards.allreduce(squares)
+            change, self.size = np.sqrt(squares)
+            self.disagreement = np.divide(change, self.size, out=np.zeros_like(change), where=self.size != 0)
 
     def track(self, values: Array) -> None:
         """y_i <- y_i + spare_i - grad_i, grad_i <- spare_i: the new gradient lies in spare, its costs are `values`."""

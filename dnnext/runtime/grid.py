@@ -61,8 +61,9 @@ class GroupedAgents(Runtime):
         return self.whole.texts(text)
 
     def agree_on(self, fields: dict[str, Any]) -> None:
-        """As of `Runtime`, over all ranks."""
-        self.whole.agree_on(fields)
+        """As of `Runtime`, over the ranks at one place; a difference is an error on all ranks."""
+        with self.together():
+            super().agree_on(fields)
 
     @contextmanager
     def together(self) -> Iterator[None]:

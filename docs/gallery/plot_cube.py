@@ -24,18 +24,18 @@ from dnnext.runtime import Cube, threads
 
 SIZES, M = [64, 128, 10], 256
 x = np.random.default_rng(0).standard_normal((M, SIZES[0]))
-rows, w = Rows(x, np.array([0, M])), MLP(SIZES).init(0)[None]
+rows, w = Rows(x, np.array([0, M])), MLP(SIZES).init(0)
 
 
 def program(comm):
     cube = Cube(comm, 2)
     net = cube_mlp(cube, SIZES)
-    outputs = net.forward(w, rows)
+    outputs = net.forward(net.cut(w)[None], rows)  # each weight lies on one rank
     return outputs, sum(cube.tally.words.values()), net.layers[0].weight_tile().shape
 
 
 results = threads.run(8, program)
-whole = MLP(SIZES).forward(w, rows)
+whole = MLP(SIZES).forward(w[None], rows)
 words = sum(volumes.words("3d", M, k, n, 8, bias=True).forward for k, n in pairwise(SIZES))
 print("largest difference to one rank:", f"{np.abs(results[5][0] - whole).max():.1e}")
 print("weights of the first layer on each rank:", results[5][2], "of", tuple(SIZES[:2]))

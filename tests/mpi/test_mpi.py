@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
         ("in_lazy.py", 3),
         *[("in_communicators.py", n) for n in (1, 2, 4)],
         ("in_layers.py", 4),
-        ("in_spread.py", 8),
+        ("in_spread.py", 16),
     ],
 )
 def test_ranks_and_one_process_give_the_same_bits(launch, tmp_path, file, n_ranks):

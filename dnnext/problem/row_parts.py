@@ -1,0 +1,87 @@
+"""Numbers of whole rows of weights, also where each rank of an agent holds a part of the row only.
+
+A model whose rows are spread over ranks has two attributes: `shards`, the communicator of the ranks that together hold
+a row, each number once, and `cut`, this rank's part of a whole row. For all other models the functions here need no
+message. What acts number by number (steps, mixing, tracking, the prox of most penalties) needs none in either case.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext.kernels.sums import row_dots
+from dnnext.runtime import Communicator
+
+if TYPE_CHECKING:
+    from dnnext.problem.objective import Problem
+    from dnnext.problem.penalty import Penalty
+
+__all__ = ["check_penalty", "cut", "dots", "largest", "n_params", "norms", "penalty_value", "require_whole", "shards"]
+
+Array = NDArray[Any]
+
+
+def shards(problem: Problem) -> Communicator | None:
+    """The ranks that together hold a row of weights; None where every row is whole."""
+    found: Communicator | None = getattr(problem.model, "shards", None)
+    return found
+
+
+def dots(problem: Problem, u: Array, v: Array) -> NDArray[np.float64]:
+    """``u_i'v_i`` of every row: (n, P), (n, P) -> (n,)."""
+    found, comm = row_dots(u, v), shards(problem)
+    if comm is not None:
+        comm.allreduce(found)
+    return found
+
+
+def norms(problem: Problem, u: Array) -> NDArray[np.float64]:
+    """``||u_i||`` of every row: (n, P) -> (n,)."""
+    return np.asarray(np.sqrt(dots(problem, u, u)))
+
+
+def largest(problem: Problem, u: Array) -> NDArray[np.float64]:
+    """The largest ``|u_ip|`` of every row: (n, P) -> (n,)."""
+    comm = shards(problem)
+    found: NDArray[np.float64] = np.max(np.abs(u), axis=1, initial=0).astype(np.float64)
+    if comm is not None:
+        comm.allreduce(found, "max")
+    return found
+
+
+def penalty_value(problem: Problem, w: Array) -> float:
+    """``r(w)`` of one row (P,)."""
+    found, comm = np.array(problem.penalty.value(w)), shards(problem)
+    if comm is not None:
+        comm.allreduce(found)
+    return float(found)
+
+
+def n_params(problem: Problem) -> int:
+    """Parameters of a whole row."""
+    comm = shards(problem)
+    return problem.n_params if comm is None else int(problem.model.n_whole)  # type: ignore[attr-defined]
+
+
+def cut(problem: Problem, row: Array) -> Array:
+    """The part held here of a whole row (n_params,)."""
+    return row if shards(problem) is None else np.asarray(problem.model.cut(row))  # type: ignore[attr-defined]
+
+
+def require_whole(problem: Problem, what: str, instead: str) -> None:
+    """ValueError if rows are spread over ranks."""
+    if shards(problem) is not None:
+        raise ValueError(
+            f"{what} needs rows of weights that are whole on every rank, got {problem.model!r}, whose rows are spread "
+            f"over ranks. Use {instead}."
+        )
+
+
+def check_penalty(problem: Problem, penalty: Penalty) -> None:
+    """ValueError if rows are spread over ranks and the penalty does not act number by number."""
+    alone = type(penalty).__name__ in ("L1", "L2", "ElasticNet", "NoPenalty") and "terms" in penalty.offers
+    if not alone:
+        require_whole(problem, f"penalty={penalty!r}", "L2, L1, ElasticNet or none")
