@@ -4,6 +4,7 @@ from dnnext.algorithms.base import Algorithm, ConvergenceWarning, Result, Snapsh
 from dnnext.algorithms.centralized import CentralizedSCA
 from dnnext.algorithms.dgd import DGD
 from dnnext.algorithms.gradient_tracking import GradientTracking
+from dnnext.algorithms.newton import Newton
 from dnnext.algorithms.next import NEXT
 from dnnext.problem.final_step import final_prox
 
@@ -14,6 +15,7 @@ __all__ = [
     "CentralizedSCA",
     "ConvergenceWarning",
     "GradientTracking",
+    "Newton",
     "Result",
     "Snapshot",
     "State",

@@ -77,9 +77,7 @@ class GainTest(Damping):
         before, nu = self._before(s, problem)
         predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau))
         after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
-        gain, slack = before - after, EQUAL * np.finfo(problem.dtype).eps * abs(before)
-        if problem.dtype == np.float32:
-            slack /= 100  # values are added up in float64
+        gain, slack = before - after, slack_of(problem, before)
         s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted))
         if s.is_refused:
             _take_back(s, problem)
@@ -169,6 +167,12 @@ class NielsenRule(GainTest):
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """Twice tau, then 4, 8, ..."""
         return nu * tau
+
+
+def slack_of(problem: Problem, value: float) -> float:
+    """Half the width within which two objectives near `value` count as equal."""
+    share = 0.01 if problem.dtype == np.float32 else 1.0  # values are added up in float64
+    return share * EQUAL * float(np.finfo(problem.dtype).eps) * abs(value)
 
 
 def _take_back(s: State, problem: Problem) -> None:

@@ -201,7 +201,9 @@ def _add_model(p):
     p.add_argument("--alpha", default="auto", help="strength of the penalty per sample (default: 5 / rows)")
     p.add_argument("--l1-ratio", type=float, default=0.5, help="share of l1 in mixed penalties (default: 0.5)")
     p.add_argument("--class-weight", choices=("balanced",), help="weights of classes by their rows (default: none)")
-    p.add_argument("--algorithm", default="next", help="next, gradient_tracking, dgd, centralized (default: next)")
+    p.add_argument(
+        "--algorithm", default="next", help="next, newton, gradient_tracking, dgd, centralized (default: next)"
+    )
     p.add_argument("--surrogate", default="auto", help="partial or full linearisation (default: auto)")
     p.add_argument("--max-iter", type=int, default=200, help="most iterations (default: %(default)s)")
     p.add_argument("--max-time", type=float, metavar="SECONDS", help="stop after so many seconds (default: never)")

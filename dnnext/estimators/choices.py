@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 
 from dnnext import _checks
-from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking
+from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking, Newton
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
@@ -25,7 +25,7 @@ from dnnext.problem import PENALTIES, Loss, Penalty, make_penalty
 from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
-ALGORITHMS = ("next", "gradient_tracking", "dgd", "centralized")
+ALGORITHMS = ("next", "newton", "gradient_tracking", "dgd", "centralized")
 LOSSES = {
     "classifier": ("auto", "log_loss", "squared_hinge"),
     "regressor": ("auto", "squared_error", "huber", "poisson"),
@@ -223,8 +223,9 @@ def make_algorithm(algorithm, problem):
     """Algorithm object for `run(problem, network)`; one that was given is taken as it is."""
     if not isinstance(algorithm, str):
         return algorithm
-    if algorithm in ("gradient_tracking", "dgd"):
-        return GradientTracking() if algorithm == "gradient_tracking" else DGD()
+    others = {"newton": Newton, "gradient_tracking": GradientTracking, "dgd": DGD}
+    if algorithm in others:
+        return others[algorithm]()
     recipe = NEXT if algorithm == "next" else CentralizedSCA
     return recipe(choose_surrogate(problem.n_params, problem.agent_rows))
 

@@ -78,10 +78,11 @@ class SharedParameters(TypedDict, total=False):
         Any,
         Given(
             "next",
-            "{'next', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm",
+            "{'next', 'newton', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm",
             "The recipe. 'next' is `dnnext.algorithms.NEXT` with full linearisation if P > 5000 and the median agent "
-            "has fewer than P / 2 rows, else with partial linearisation. Anything else is chosen with an object, such "
-            "as ``NEXT(PartialLinearization(n_blocks=4), tau=0.1)`` or ``NEXT(FullLinearization())``; a search then "
+            "has fewer than P / 2 rows, else with partial linearisation. 'newton' (`dnnext.algorithms.Newton`) "
+            "sends P^2 numbers and needs a fixed graph. Anything else is chosen with an object, such as "
+            "``NEXT(PartialLinearization(n_blocks=4), tau=0.1)`` or ``NEXT(FullLinearization())``; a search then "
             "reaches ``algorithm__tau`` and ``algorithm__surrogate__n_blocks``.",
         ),
     ]

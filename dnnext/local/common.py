@@ -105,6 +105,7 @@ def gather(problem: Problem, network: Network, s: At) -> None:
     (P^2 + P) / 2 numbers per agent and way. Squared error on a model without hidden layer has the same matrix
     everywhere: it is sent once.
     """
+    check_forms_matrices(problem)
     same = is_constant(problem)
     if MATRIX in s.scratch and (s.is_refused or same):
         return
@@ -114,6 +115,15 @@ def gather(problem: Problem, network: Network, s: At) -> None:
         network.round, network.bytes = counts
     if same:
         s.memory[SENT] = np.ones(len(s.w))
+
+
+def check_forms_matrices(problem: Problem) -> None:
+    """ValueError for models without kernels for their Gauss-Newton matrices."""
+    if "gauss_newton" not in problem.model.offers:
+        raise ValueError(
+            f"the sum of Gauss-Newton matrices needs a model that forms them, such as MLP, got {problem.model!r}; use "
+            "NEXT(PartialLinearization(curvature='own'))."
+        )
 
 
 def is_constant(problem: Problem) -> bool:

@@ -291,11 +291,6 @@ class PartialLinearization(Surrogate):
     def gather(self, problem: Problem, network: Network, s: At) -> None:
         """The sum of all agents' matrices, where the curvature is "exact"."""
         if self.curvature == "exact":
-            if "gauss_newton" not in problem.model.offers:
-                raise ValueError(
-                    f"curvature='exact' needs a model that forms Gauss-Newton matrices, such as MLP, got "
-                    f"{problem.model!r}; use 'own'."
-                )
             common.gather(problem, network, s)
 
     def at(self, problem: Problem, s: At) -> LocalModel:

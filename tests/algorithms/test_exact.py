@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnnext.algorithms import NEXT
+from dnnext.algorithms import NEXT, CentralizedSCA, Newton
 from dnnext.local import PartialLinearization, common
 from dnnext.models import Chain, Dense
 from dnnext.network import Faults, KnownLoss, Network, RunningSums, Schedule, Topology
@@ -159,8 +159,58 @@ def test_what_does_not_fit_is_a_sentence(make_problem):
         with pytest.raises(ValueError, match="curvature='exact' forms one whole matrix"):
             recipe(**options)
     chain = Problem(Chain([Dense(2, "tanh"), Dense(1)], 3), SquaredError(), None, [(np.ones((2, 3)), np.ones(2))] * 6)
-    with pytest.raises(ValueError, match="needs a model that forms Gauss-Newton matrices"):
+    with pytest.raises(ValueError, match="needs a model that forms them"):
         recipe().run(chain, Network(NET), max_iter=2)
     s = State.at(problem, np.zeros((6, problem.n_params)))
     with pytest.raises(ValueError, match="call gather"):
         recipe().surrogate.at(problem, s)
+
+
+def newton(problem, graph=NET, **options):
+    return Newton().run(problem, Network(graph), **{"max_iter": 15, "warn": False, **options})
+
+
+@pytest.mark.parametrize("penalty", [L2(alpha=1e-2), L1(alpha=1e-3)], ids=repr)
+def test_newton_takes_the_steps_of_the_centralised_method(make_problem, penalty):
+    problem = make_problem(6, seed=3, penalty=penalty)
+    w0 = problem.model.init(0)
+    central = CentralizedSCA(damping="lm").run(problem, Network(NET), w0=w0, max_iter=15, warn=False).history
+    found = newton(problem, w0=w0).history
+    np.testing.assert_allclose(found["objective"], central["objective"], rtol=1e-6)
+    np.testing.assert_allclose(found["tau"][:8], central["tau"][:8], rtol=1e-2)
+    assert rises(found) <= 1e-12
+    p, tree = problem.n_params, 2 * Network(NET)._tree.radius
+    assert found["round"][-1] == (2 + 15) * tree  # the common start, the sums there, and one per trial
+    assert found["bytes"][-1] == 2 * 5 * 8 * (p + 16 * (1 + p + (p * p + p) // 2))
+
+
+def test_newton_keeps_agents_equal_and_its_tracker_exact(make_problem):
+    problem = make_problem(6, seed=3)
+    rng = np.random.default_rng(0)
+    result = newton(problem, w0=problem.model.init(0) + 0.1 * rng.standard_normal((6, problem.n_params)))
+    np.testing.assert_array_equal(result.w, result.w[:1].repeat(6, axis=0))
+    np.testing.assert_allclose(result.y.mean(axis=0), problem.grad(result.w).mean(axis=0), atol=1e-14)
+    assert result.history["tracking_error"][-1] < 1e-20
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_newton_is_resumed_and_runs_on_ranks_with_the_same_bits(make_problem, tmp_path, lockstep, dtype):
+    whole = newton(make_problem(6, seed=3, dtype=dtype))
+    assert whole.history["objective"][-1] < 0.5 * whole.history["objective"][0]
+    newton(make_problem(6, seed=3, dtype=dtype), max_iter=7, callbacks=[Checkpoint(tmp_path, every=7)])
+    again = newton(make_problem(6, seed=3, dtype=dtype), resume=lambda runtime: checkpoint.read(tmp_path, runtime))
+    np.testing.assert_array_equal(again.w, whole.w)
+
+    def run(runtime):
+        data = make_problem(6, seed=3)
+        cuts = [slice(*data.offsets[i : i + 2]) for i in runtime.agents]
+        shards = [(data.x[rows], data.target[rows]) for rows in cuts]
+        problem = Problem(data.model, data.loss, L2(alpha=1e-2), shards, runtime=runtime, dtype=dtype)
+        return Newton().run(problem, Network(NET, runtime=runtime), max_iter=15, warn=False)
+
+    for n_ranks in (2, 3):
+        parts = lockstep(6, n_ranks, run)
+        np.testing.assert_array_equal(np.concatenate([part.w for part in parts]), whole.w)
+        for name in ("objective", "round", "bytes", "tau"):
+            np.testing.assert_array_equal(again.history[name], whole.history[name])
+            np.testing.assert_array_equal(parts[-1].history[name], whole.history[name])

@@ -97,6 +97,8 @@ def test_skewed_parts_reach_the_same_quality(partition):
         {"algorithm": "gradient_tracking"},
         {"algorithm": "dgd"},
         {"algorithm": "centralized"},
+        {"algorithm": "newton"},
+        {"algorithm": NEXT(PartialLinearization(curvature="exact"))},
         {"algorithm": NEXT(FullLinearization())},
         {"algorithm": NEXT(PartialLinearization(n_blocks=3))},
         {"algorithm": NEXT(PartialLinearization(solver="dual"))},
