@@ -173,11 +173,12 @@ static void product_tn(
     gemm(blas, 'N', 'T', m, n, k, b, m, a, n, keep, c, m);
 }
 
-/* Threads worth waking for so much work: each must get 100 microseconds. */
+/* Threads worth waking for so much work: each must get 100 microseconds, and waking it takes about 10: work / n + 10 n
+ * is least at n^2 = work / 10. */
 INLINE int team_size(int threads, double microseconds)
 {
 #ifdef _OPENMP
-    double worth = microseconds / 100;
+    double worth = microseconds < 1000 ? microseconds / 100 : sqrt(microseconds / 10);
     return worth < 2 ? 1 : worth < threads ? (int)worth : threads;
 #else
     (void)threads, (void)microseconds;

@@ -3,6 +3,7 @@
  */
 
 enum { CHAIN_BYTES = 1 << 20, CHAIN_PANEL = 64 }; /* of a chunk with images; rows of a panel, if chunks are short */
+enum { PANEL_CHUNKS = 8 };
 
 typedef struct { /* what follows from the chain, the same for all threads */
     const dnn_chain *chain;

@@ -1,13 +1,6 @@
 /* descent.c: block coordinate descent on a quadratic plus r(u). */
 
 /* Workspace: the gradient of the quadratic and one group's step, for the largest block. */
-static int64_t largest_block(const int64_t *blocks, int64_t n_blocks)
-{
-    int64_t most = 0;
-    for (int64_t b = 0; b < n_blocks; b++) most = max_index(most, blocks[b + 1] - blocks[b]);
-    return most;
-}
-
 static size_t descent_work(const int64_t *blocks, int64_t n_blocks, int threads)
 {
     return 2 * lines(largest_block(blocks, n_blocks), sizeof(real)) * (size_t)threads;

@@ -29,7 +29,7 @@ enum { DNN_DENSE, DNN_CONV, DNN_AVERAGE, DNN_MAX, DNN_ADD, DNN_LAYER_KINDS };
 typedef void (*dnn_function)(void);
 
 typedef struct { /* Fortran BLAS and LAPACK of the table's precision, 32-bit integers */
-    dnn_function gemm, syrk, potrf, potrs;
+    dnn_function gemm, syrk, trsm, potrf, potrs;
 } dnn_blas;
 
 typedef struct { /* the agents' networks and rows */
@@ -163,7 +163,7 @@ typedef struct {
     void (*mlp_gauss_newton)(/* diagonal blocks of sum_m J_m' S_m S_m' J_m           gauss_newton.c */
         void *out, const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads,
         void *work);
-    void (*mlp_gauss_newton_product)(/* those blocks times v_i                       gauss_newton.c */
+    void (*mlp_gauss_newton_product)(/* those blocks times v_i                       product.c */
         void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v, const int64_t *blocks, int64_t n_blocks,
         int threads, void *work);
     void (*block_product)(/*   B_i v_i, B_i block-diagonal                           solve.c */
@@ -228,6 +228,8 @@ typedef struct {
 
     size_t (*chain_work)(const dnn_chain *chain, int threads); /* bytes */
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
+    size_t (*mlp_curvature_work)(/* of mlp_gauss_newton */
+        const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads);
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
     size_t (*residual_work)(const dnn_chains *chains, int threads);

@@ -8,30 +8,7 @@
  * that are outer products again. The matrix is made in square tiles of fixed size, its upper triangle only.
  */
 
-enum { DUAL_TILE = 128, DUAL_PIECES = 3 * DNN_MAX_LAYERS, DUAL_GROUP = 64 };
-
-/* Weights (i, j) of one layer, i0 <= i < i1, j0 <= j < j1, and biases j if `bias`. */
-typedef struct {
-    int64_t layer, start, d, h, i0, i1, j0, j1; /* start: the layer's first parameter; d, h: its sizes */
-    int bias;
-} piece;
-
-/* The pieces of parameters lo .. hi - 1 in order; returns how many. */
-static int dual_pieces(piece *p, const dnn_mlp *mlp, int64_t lo, int64_t hi)
-{
-    int n = 0;
-    for (int64_t u = 0; u < mlp->n_layers; u++) {
-        part q = part_of(mlp, u, lo, hi);
-        int64_t d = mlp->layers[u], h = q.h;
-        for (int64_t at = q.lo; at < q.hi;) {
-            int64_t i = at / h, j = at % h, whole = j == 0 ? (q.hi - at) / h : 0;
-            int64_t end = whole ? i + whole : i + 1, stop = whole ? h : min_index(h, j + q.hi - at);
-            p[n++] = (piece){u, q.start, d, h, min_index(i, d), min_index(end, d), j, stop, end == d + 1};
-            at += whole ? whole * h : stop - j;
-        }
-    }
-    return n;
-}
+enum { DUAL_TILE = 128, DUAL_GROUP = 64 };
 
 /* What one thread keeps of one agent. */
 typedef struct {
@@ -91,12 +68,9 @@ typedef struct {
     const real *x, *gram, *root; /* of the agent's first row; gram may be NULL */
     int64_t n, columns;
     real tau;
+    row_factors factors;
+    real scale[DNN_MAX_LAYERS + 1]; /* -1 / (tau + l2) of every layer's weights, -1 / tau */
 } dual_agent;
-
-INLINE const real *piece_inputs(const dual_agent *g, const piece *p)
-{
-    return (p->layer ? g->s->input[p->layer] : g->x) + p->i0;
-}
 
 INLINE real weight_share(const dual_agent *g, const piece *p) { return 1 / (g->tau + g->call->l2[p->layer]); }
 
@@ -135,7 +109,7 @@ static void add_dual_piece(
     int64_t columns = g->columns, rows = g->n * columns, width = n_c * columns, high = n_a * columns;
     int64_t lda = p->d, ld_gram = n_c, ld_tile = width;
     int diagonal = g->call->root->diagonal && p->layer == g->call->h.mlp->n_layers - 1;
-    const real *input = piece_inputs(g, p), *gram = s->gram, *delta = s->delta[p->layer] + p->j0;
+    const real *input = piece_inputs(&g->factors, p), *gram = s->gram, *delta = s->delta[p->layer] + p->j0;
     real *k = s->k + a * columns * rows + c * columns, *tile = s->tile;
     real share = weight_share(g, p), constant = p->bias ? 1 / g->tau : 0;
     if (p->i0 == p->i1)
@@ -170,46 +144,6 @@ static void add_dual_piece(
     }
 }
 
-/* c = K_b v over the pieces. Shapes: c (N), v (P). Aliasing: none. Serial. */
-static void dual_forward(const dual_agent *g, const piece *p, int count, const real *v)
-{
-    const dual_space *s = g->s;
-    memset(s->c, 0, (size_t)(g->n * g->columns) * sizeof(real));
-    for (; count-- > 0; p++) {
-        int64_t width = p->j1 - p->j0, inputs = p->i1 - p->i0;
-        const real *bias = v + p->start + p->d * p->h + p->j0, *delta = s->delta[p->layer] + p->j0;
-        if (p->bias)
-            for (int64_t m = 0; m < g->n; m++) memcpy(s->along + m * width, bias, (size_t)width * sizeof(real));
-        if (inputs)
-            gemm(g->call->h.mlp->blas, 'N', 'N', width, g->n, inputs, v + p->start + p->i0 * p->h + p->j0, p->h,
-                piece_inputs(g, p), p->d, p->bias, s->along, width);
-        for (int64_t m = 0; m < g->n; m++)
-            for (int64_t r = 0; r < g->columns; r++, delta += p->h)
-                s->c[m * g->columns + r] += dot(delta, s->along + m * width, width);
-    }
-}
-
-/* v -= D^-1 K_b' c over the pieces. Shapes: c (N), v (P). Aliasing: none. Serial. */
-static void dual_backward(const dual_agent *g, const piece *p, int count, real *v)
-{
-    const dual_space *s = g->s;
-    for (; count-- > 0; p++) {
-        int64_t width = p->j1 - p->j0, inputs = p->i1 - p->i0;
-        real *bias = v + p->start + p->d * p->h + p->j0, share = -weight_share(g, p), own = -1 / g->tau;
-        const real *delta = s->delta[p->layer] + p->j0;
-        for (int64_t m = 0; m < g->n; m++) {
-            real *row = s->along + m * width;
-            memset(row, 0, (size_t)width * sizeof(real));
-            for (int64_t r = 0; r < g->columns; r++, delta += p->h) axpy(row, s->c[m * g->columns + r], delta, width);
-            if (p->bias) axpy(bias, own, row, width);
-            for (int64_t e = 0; e < width; e++) row[e] *= share;
-        }
-        if (inputs)
-            gemm(g->call->h.mlp->blas, 'N', 'T', width, inputs, g->n, s->along, width, piece_inputs(g, p), p->d, 1,
-                v + p->start + p->i0 * p->h + p->j0, p->h);
-    }
-}
-
 /* v <- D^-1 v over the pieces; returns whether all is finite. Shapes: v (P). Serial. */
 static int divide_damping(const dual_agent *g, const piece *p, int count, real *v)
 {
@@ -229,8 +163,8 @@ static int divide_damping(const dual_agent *g, const piece *p, int count, real *
 /* Block b of one agent in v (P), which holds q; returns 0, or 1 and v_b = 0 if there is no finite solution. Serial. */
 static int dual_block(const dual_agent *g, int64_t lo, int64_t hi, real *v)
 {
-    piece pieces[DUAL_PIECES];
-    int count = dual_pieces(pieces, g->call->h.mlp, lo, hi);
+    piece pieces[MOST_PIECES];
+    int count = cut_pieces(pieces, g->call->h.mlp, lo, hi);
     int64_t step = dual_samples(g->call->root);
     int failed = !divide_damping(g, pieces, count, v);
     if (g->n > 0 && count > 0 && !failed) {
@@ -238,9 +172,9 @@ static int dual_block(const dual_agent *g, int64_t lo, int64_t hi, real *v)
             for (int64_t c = a; c < g->n; c += step)
                 for (int k = 0; k < count; k++)
                     add_dual_piece(g, pieces + k, a, min_index(step, g->n - a), c, min_index(step, g->n - c), k == 0);
-        dual_forward(g, pieces, count, v);
+        rows_times(&g->factors, pieces, count, v, g->s->c);
         failed = solve_block(g->call->h.mlp->blas, g->s->k, g->s->ones, g->s->c, g->n * g->columns);
-        if (!failed) dual_backward(g, pieces, count, v);
+        if (!failed) rows_adjoint(&g->factors, pieces, count, g->s->c, g->scale, g->call->h.mlp->n_layers, v);
     }
     for (int64_t p = lo; p < hi && !failed; p++) failed = !isfinite(v[p]);
     if (failed) memset(v + lo, 0, (size_t)(hi - lo) * sizeof(real));
@@ -255,8 +189,14 @@ static void dual_solve_agent(const dual *d, int64_t agent, int thread)
     cut_dual(&s, d->spaces + d->space_bytes * (size_t)thread, mlp, d->root);
     dual_agent g = {d, &s, inputs_of(mlp, first), d->gram ? d->gram + d->place[agent] : NULL,
         (const real *)d->root->root + first * outputs * (d->root->diagonal ? 1 : d->root->columns), n, d->root->columns,
-        d->tau[agent]};
+        d->tau[agent], {.blas = mlp->blas, .columns = d->root->columns, .along = s.along}, {0}};
     if (g.columns == 0) g.n = 0;
+    g.factors.n = g.n;
+    for (int64_t u = 0; u < mlp->n_layers; u++) {
+        g.factors.input[u] = u ? s.input[u] : g.x, g.factors.delta[u] = s.delta[u];
+        g.scale[u] = -1 / (g.tau + d->l2[u]);
+    }
+    g.scale[mlp->n_layers] = -1 / g.tau;
     for (int64_t e = 0; e < n * g.columns; e++) s.ones[e] = 1;
     if (g.n > 0) {
         workspace r = workspace_of(&d->h, thread);

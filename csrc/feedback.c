@@ -71,5 +71,5 @@ static void mlp_feedback(double *value, void *grad, const dnn_mlp *mlp, const vo
         .loss = loss,
         .param = param,
         .scale = scale};
-    sum_agents(&j, guess_work(mlp) * 0.8, threads, work);
+    sum_job(&j, guess_work(mlp) * 0.8, threads, work);
 }

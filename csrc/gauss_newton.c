@@ -1,11 +1,13 @@
-/* gauss_newton.c: the diagonal blocks of J' S S' J, and their products with vectors.
+/* gauss_newton.c: the diagonal blocks of J' S S' J.
  *
  * Two ways, chosen by a model of their cost: from J (a few groups of rows are held at a time, and their products are
- * added to fixed tiles of each block), or from pair features (pairs.c). Everything is cut into pieces that depend on
- * sizes alone, each made by one thread: no bit depends on `threads`. `thread` of `team` takes every team-th piece.
+ * added to fixed tiles of each block), or from pair features (pairs.c). Small matrices are summed by parts of the rows
+ * (parts.c), one thread at each. Of large ones `thread` of `team` takes every team-th tile. All cuts depend on sizes
+ * alone: no bit depends on `threads`.
  */
 
-enum { TILE = 256, SMALL_BLOCK = 16 };
+enum { TILE = 160, SMALL_BLOCK = 16, MIRROR_PIECES = 8, PARTS_PAY = 10 };
+enum { CURVE_LARGEST = 1 << 18, CURVE_NUMBERS = 1 << 22 }; /* numbers of a part's matrix, and of all parts' together */
 
 /* One tile of a block: C[a .. , c .. ] += J[:, a ..]' J[:, c ..], the upper triangle if a = c.
  * Shapes: j (rows, P) from the block's first column on, out (size, size). Aliasing: none. Serial. */
@@ -91,136 +93,129 @@ static void mirror_blocks(real *out, const int64_t *blocks, int64_t n_blocks, in
     }
 }
 
-/* One agent from J, by thread `thread` of `team` in workspace r; J stands in `jacobian`, one for the team. */
-static void curve_from_jacobian(
-    const curvature *c, const workspace *r, real *jacobian, int64_t agent, real *out, int thread, int team)
+/* Some rows from J, in workspace r; J stands in `jacobian`, one for the team. */
+static void curve_from_jacobian(const curvature *c, const workspace *r, real *jacobian, const stretch *some, real *out)
 {
     const dnn_mlp *mlp = c->h.mlp;
     const dnn_root *root = c->h.root;
+    const real *w = weights_of(mlp, some->agent);
     int64_t held = jacobian_samples(mlp, root), group = jacobian_group(mlp, root), columns = root->columns;
-    int64_t end = mlp->offsets[agent + 1];
-    for (int64_t first = mlp->offsets[agent]; first < end; first += held) {
-        int64_t n = min_index(held, end - first), turn = 0;
+    for (int64_t first = some->first; first < some->stop; first += held) {
+        int64_t n = min_index(held, some->stop - first), turn = 0;
         for (int64_t g = 0; g < n; g += group)
-            if (turn++ % team == thread)
-                jacobian_rows(r, mlp, root, weights_of(mlp, agent), first + g, min_index(group, n - g),
-                    jacobian + g * columns * mlp->params);
-        wait_for(team);
-        add_pieces(mlp->blas, out, jacobian, n * columns, mlp->params, c->blocks, c->n_blocks, thread, team);
-        wait_for(team);
+            if (turn++ % some->team == some->thread)
+                jacobian_rows(
+                    r, mlp, root, w, first + g, min_index(group, n - g), jacobian + g * columns * mlp->params);
+        wait_for(some->team);
+        add_pieces(
+            mlp->blas, out, jacobian, n * columns, mlp->params, c->blocks, c->n_blocks, some->thread, some->team);
+        wait_for(some->team);
     }
 }
 
-/* One agent by thread `thread` of `team`, in the workspace of that thread; workspace `shared` is common to the team. */
-static void curve_agent(const curvature *c, int64_t agent, int thread, int shared, int team)
+/* out (S) = the upper triangles that some rows bring, in workspace r; `common` is one for the team. */
+static void curve_rows(const curvature *c, const workspace *r, const workspace *common, const stretch *some, real *out)
 {
-    workspace r = workspace_of(&c->h, thread), common = workspace_of(&c->h, shared);
-    real *out = c->out + agent * c->packed;
-    int pairs = pairs_pay(c, rows_of(c->h.mlp, agent));
-    if (team == 1) thread = 0;
-    if (thread == 0) memset(out, 0, (size_t)c->packed * sizeof(real));
-    wait_for(team);
-    if (pairs)
-        curve_from_pairs(c, &r, &common, agent, out, thread, team);
+    if (some->thread == 0) memset(out, 0, (size_t)c->packed * sizeof(real));
+    wait_for(some->team);
+    if (pairs_pay(c, rows_of(c->h.mlp, some->agent)))
+        curve_from_pairs(c, r, common, some, out);
     else
-        curve_from_jacobian(c, &r, common.jacobian, agent, out, thread, team);
-    mirror_blocks(out, c->blocks, c->n_blocks, pairs ? 1 : SMALL_BLOCK, thread, team);
+        curve_from_jacobian(c, r, common->jacobian, some, out);
+}
+
+/* Parts of an agent's rows whose matrices are made by one thread each: 1 where these would take too much memory, or the
+ * part too little time beside the sum of the matrices. */
+static int64_t curve_parts(const void *call, int64_t agent)
+{
+    const curvature *c = call;
+    int64_t rows = rows_of(c->h.mlp, agent), parts = rows > 0;
+    if (c->packed > CURVE_LARGEST || rows == 0) return parts;
+    int pairs = pairs_pay(c, rows);
+    double least = PARTS_PAY * (0.3 * (double)c->packed + c->per_chunk[pairs]);
+    least = least > PART_NS / 2 ? least : PART_NS / 2;
+    while (2 * parts <= min_index(PART_MOST, CURVE_NUMBERS / c->packed)
+           && (double)(rows / (2 * parts)) * c->per_sample[pairs] >= least)
+        parts *= 2;
+    return parts;
+}
+
+static void curve_part(const void *call, workspace *r, int64_t agent, int64_t part, real *out, double *value)
+{
+    const curvature *c = call;
+    const int64_t *offsets = c->h.mlp->offsets + agent, parts = curve_parts(c, agent);
+    int64_t rows = ceil_div(offsets[1] - offsets[0], parts), first = min_index(offsets[0] + part * rows, offsets[1]);
+    stretch some = {agent, first, min_index(offsets[1], first + rows), 0, 1};
+    (void)value;
+    curve_rows(c, r, r, &some, out);
+}
+
+/* One agent by a team. */
+static void curve_together(const curvature *c, int64_t agent, int thread, int team)
+{
+    workspace r = workspace_of(&c->h, thread), common = workspace_of(&c->h, 0);
+    stretch some = {agent, c->h.mlp->offsets[agent], c->h.mlp->offsets[agent + 1], team == 1 ? 0 : thread, team};
+    curve_rows(c, &r, &common, &some, c->out + agent * c->packed);
+    wait_for(team);
+}
+
+/* Lower triangles from upper ones: piece number `unit` of MIRROR_PIECES of every agent. */
+static void mirror_piece(const curvature *c, int64_t unit)
+{
+    int64_t agent = unit / MIRROR_PIECES;
+    int64_t small = pairs_pay(c, rows_of(c->h.mlp, agent)) ? 1 : SMALL_BLOCK;
+    mirror_blocks(
+        c->out + agent * c->packed, c->blocks, c->n_blocks, small, (int)(unit % MIRROR_PIECES), MIRROR_PIECES);
+}
+
+static curvature open_curvature(const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks)
+{
+    curvature c = {.h = open_workspaces(mlp, root, NULL),
+        .blocks = blocks,
+        .n_blocks = n_blocks,
+        .packed = dnn_packed_size(blocks, n_blocks)};
+    model_costs(&c);
+    return c;
+}
+
+static int64_t most_curve_parts(const curvature *c)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < c->h.mlp->agents; i++) most = max_index(most, curve_parts(c, i));
+    return most;
+}
+
+static size_t mlp_curvature_work(
+    const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads)
+{
+    curvature c = open_curvature(mlp, root, blocks, n_blocks);
+    summing s = {.numbers = c.packed};
+    char *next = NULL;
+    cut_places(&s, &next, most_curve_parts(&c), threads);
+    return c.h.bytes * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
 /* out_i = the diagonal blocks of sum_m J_m' S_m S_m' J_m, each full and symmetric.
  * Shapes: out (A, S), blocks (n_blocks + 1). Aliasing: none.
- * Agents are parallel, or the groups and tiles of one agent after another. */
+ * Agents are parallel, or parts of their rows, or where these are too few the groups and tiles of one after another. */
 static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks,
     int64_t n_blocks, int threads, void *work)
 {
-    curvature c = {
-        open_workspaces(mlp, root, work), out, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), {0}, {0}};
-    model_costs(&c);
+    curvature c = open_curvature(mlp, root, blocks, n_blocks);
+    c.out = out, c.h.work = work;
     double work_ns = 0;
     for (int64_t i = 0; i < mlp->agents; i++)
         work_ns += agent_cost(&c, rows_of(mlp, i), pairs_pay(&c, rows_of(mlp, i)));
     int team = team_size(threads, work_ns * 1e-3);
-    if (team == 1 || by_agents(&c.h, team)) {
-        FOR_EACH(i, mlp->agents, curve_agent(&c, i, thread, thread, 1))
-        return;
-    }
+    int64_t most = most_curve_parts(&c);
+    if (most > 1 || team == 1 || by_agents(&c.h, team)) {
+        summing s = {.h = &c.h, .call = &c, .parts = curve_parts, .part = curve_part, .out = out, .numbers = c.packed};
+        char *next = c.h.work + c.h.bytes * (size_t)threads;
+        cut_places(&s, &next, most, threads);
+        sum_parts(&s, work_ns * 1e-3, threads);
+    } else {
 #pragma omp parallel num_threads(team)
-    for (int64_t i = 0; i < mlp->agents; i++) curve_agent(&c, i, thread_number(), 0, team_present());
-}
-
-/* u_m = S_m S_m' t_m. Shapes: t, u (n, Q). Aliasing: none. Serial. */
-static void times_root(
-    real *restrict u, const real *restrict t, const dnn_root *root, int64_t first, int64_t n, int64_t outputs)
-{
-    int64_t columns = root->columns;
-    const real *s = (const real *)root->root + first * outputs * (root->diagonal ? 1 : columns);
-    if (root->diagonal) {
-        for (int64_t k = 0; k < n * outputs; k++) u[k] = s[k] * s[k] * t[k];
-        return;
+        for (int64_t i = 0; i < mlp->agents; i++) curve_together(&c, i, thread_number(), team_present());
     }
-    memset(u, 0, (size_t)(n * outputs) * sizeof(real));
-    for (int64_t m = 0; m < n; m++, s += outputs * columns, t += outputs, u += outputs)
-        for (int64_t r = 0; r < columns; r++) {
-            real along = 0;
-            for (int64_t q = 0; q < outputs; q++) along += s[q * columns + r] * t[q];
-            for (int64_t q = 0; q < outputs; q++) u[q] += s[q * columns + r] * along;
-        }
-}
-
-/* One block: J is never made. */
-static void product_chunk(
-    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
-{
-    const dnn_mlp *mlp = j->mlp;
-    int64_t n = stop - first;
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
-    forward_chunk(r, mlp, w, x, n);
-    const real *t = tangent_chunk(r, mlp, w, j->direction + agent * mlp->params, x, n);
-    times_root(r->delta[0], t, j->root, first, n, outputs_of(mlp));
-    backward_chunk(r, mlp, w, x, n, keep, out);
-}
-
-/* out_b += j_b (j_b' v_b) for one row j of J. Shapes: (P) each. Aliasing: none. Serial. */
-static void add_row_product(
-    real *restrict out, const real *restrict j, const real *restrict v, const int64_t *blocks, int64_t n_blocks)
-{
-    for (int64_t b = 0; b < n_blocks; b++) {
-        int64_t lo = blocks[b], size = blocks[b + 1] - lo;
-        if (size == 1)
-            out[lo] += j[lo] * (j[lo] * v[lo]);
-        else
-            axpy(out + lo, dot(j + lo, v + lo, size), j + lo, size);
-    }
-}
-
-/* Several blocks: row by row of J, made group by group. */
-static void block_product_chunk(
-    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
-{
-    const dnn_mlp *mlp = j->mlp;
-    int64_t params = mlp->params, group = jacobian_group(mlp, j->root), columns = j->root->columns;
-    if (keep == 0) memset(out, 0, (size_t)params * sizeof(real));
-    for (; first < stop; first += group) {
-        int64_t n = min_index(group, stop - first);
-        jacobian_rows(r, mlp, j->root, weights_of(mlp, agent), first, n, r->jacobian);
-        for (int64_t m = 0; m < n * columns; m++)
-            add_row_product(out, r->jacobian + m * params, j->direction + agent * params, j->blocks, j->n_blocks);
-    }
-}
-
-/* Block b of out_i = (J_b' S S' J_b) v_ib. Shapes: out, v (A, P), blocks (n_blocks + 1). Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
-static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v,
-    const int64_t *blocks, int64_t n_blocks, int threads, void *work)
-{
-    job j = {.mlp = mlp,
-        .root = root,
-        .out = out,
-        .direction = v,
-        .blocks = blocks,
-        .n_blocks = n_blocks,
-        .chunk_rows = chunk_rows(mlp),
-        .panel = sum_chunks,
-        .chunk = n_blocks == 1 ? product_chunk : block_product_chunk};
-    sum_agents(&j, guess_work(mlp) * (n_blocks == 1 ? 1.5 : 1 + (double)root->columns), threads, work);
+    FOR_EACH(u, mlp->agents * MIRROR_PIECES, mirror_piece(&c, u))
 }

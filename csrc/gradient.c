@@ -234,5 +234,5 @@ static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const v
         .loss = loss,
         .param = param,
         .scale = scale};
-    sum_agents(&j, guess_work(mlp) * (grad ? 1 : 0.4), threads, work);
+    sum_job(&j, guess_work(mlp) * (grad ? 1 : 0.4), threads, work);
 }

@@ -1,6 +1,6 @@
 /* jacobian.c: rows S' J, made in groups of samples that depend on the layer sizes alone. */
 
-enum { HELD_NUMBERS = 1 << 19, HELD_LEAST = 64, HELD_MOST = 1024 };
+enum { HELD_NUMBERS = 1 << 19, HELD_LEAST = 64, HELD_MOST = 1024, HELD_GROUPS = 16 };
 
 static int64_t held_target(const dnn_mlp *mlp, const dnn_root *root)
 {
@@ -10,7 +10,15 @@ static int64_t held_target(const dnn_mlp *mlp, const dnn_root *root)
 
 static int64_t jacobian_group(const dnn_mlp *mlp, const dnn_root *root)
 {
-    return min_index(chunk_rows(mlp), max_index(1, held_target(mlp, root) / 4));
+    return min_index(chunk_rows(mlp), max_index(1, held_target(mlp, root) / HELD_GROUPS));
+}
+
+static int64_t stacked_samples(const dnn_mlp *mlp, const dnn_root *root)
+{
+    int64_t width = 0;
+    for (int64_t k = 1; k <= mlp->n_layers; k++) width += mlp->layers[k];
+    int64_t fit = min_index(HELD_LEAST, HELD_NUMBERS / max_index(1, width * root->columns));
+    return min_index(chunk_rows(mlp), max_index(fit, jacobian_group(mlp, root)));
 }
 
 static int64_t jacobian_samples(const dnn_mlp *mlp, const dnn_root *root)

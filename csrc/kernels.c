@@ -29,6 +29,10 @@
 
 #include "mlp.c"
 
+#include "parts.c"
+
+#include "passes.c"
+
 #include "gradient.c"
 
 #include "feedback.c"
@@ -44,6 +48,10 @@
 #include "pairs.c"
 
 #include "gauss_newton.c"
+
+#include "pieces.c"
+
+#include "product.c"
 
 #include "solve.c"
 

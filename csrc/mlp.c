@@ -1,10 +1,7 @@
-/* mlp.c: forward, loss + gradient, J v, J'u of any number of hidden layers.
- *
- * Rows are taken in chunks that fit a cache; a panel is a fixed number of chunks, the unit that a thread takes and
- * whose partial sums are added in order. Both are functions of the layer sizes alone: no bit depends on `threads`.
+/* mlp.c: networks of any number of hidden layers: work spaces, and what is done to a chunk of rows, which fits a cache.
  */
 
-enum { PANEL_CHUNKS = 8, CHUNK_NUMBERS = 32768, CHUNK_LEAST = 64, CHUNK_MOST = 512 };
+enum { CHUNK_NUMBERS = 32768, CHUNK_LEAST = 64, CHUNK_MOST = 512 };
 
 /* Rows of a chunk: inputs and activations together about 256 KB in double. */
 static int64_t chunk_rows(const dnn_mlp *mlp)
@@ -29,12 +26,18 @@ static int64_t most_rows(const dnn_mlp *mlp)
     return most;
 }
 
-/* A guess of the work in microseconds: 6 P flops and 3 ns per activation and row, at 15 flops per ns. */
+/* A guess of the nanoseconds that the gradient takes per row: 6 P flops at 50 per ns, and 1 ns per unit. */
+static double row_work(const dnn_mlp *mlp)
+{
+    double hidden = 0;
+    for (int64_t k = 1; k < mlp->n_layers; k++) hidden += (double)mlp->layers[k];
+    return (double)mlp->params * 0.12 + hidden;
+}
+
+/* The same for all rows, in microseconds. */
 static double guess_work(const dnn_mlp *mlp)
 {
-    double hidden = 0, rows = (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]);
-    for (int64_t k = 1; k < mlp->n_layers; k++) hidden += (double)mlp->layers[k];
-    return rows * ((double)mlp->params * 6 / 15 + hidden * 3) * 1e-3;
+    return (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]) * row_work(mlp) * 1e-3;
 }
 
 /* Features of a chunk of pair_samples() samples: see pairs.c. */
@@ -67,17 +70,18 @@ typedef struct {
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: output of layer k, (rows, layers[k]); a[0] is x itself */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2], *tangent[2]; /* (rows, widest layer) each */
-    real *partial; /* (P) */
     double *value; /* (rows) */
-    real *stack[DNN_MAX_LAYERS]; /* stack[k]: deltas of layer k for every column of S, (group R, layers[k + 1]) */
-    real *jacobian; /* (jacobian_samples() R, P) */
+    real *stack
+        [DNN_MAX_LAYERS]; /* stack[k]: deltas of layer k for every column of S, (stacked_samples() R, layers[k + 1]) */
+    real *jacobian; /* (jacobian_samples() R, P), at least (stacked_samples() R) */
     pair_space pairs;
     tile_space tiles;
 } workspace;
 
-/* Samples whose rows of J are held together, and samples of one of the groups in which they are made. */
+/* Samples whose rows of J are held together, of one of the groups in which they are made, and whose deltas are. */
 static int64_t jacobian_samples(const dnn_mlp *mlp, const dnn_root *root);
 static int64_t jacobian_group(const dnn_mlp *mlp, const dnn_root *root);
+static int64_t stacked_samples(const dnn_mlp *mlp, const dnn_root *root);
 
 /* Bytes of one thread's workspace, which is cut from `start` unless that is NULL. Without root no J is kept. */
 static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t most)
@@ -86,7 +90,7 @@ static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const
     int64_t rows = min_index(chunk_rows(mlp), most), widest = 1, stacked = 0, held = 0;
     if (root) {
         held = min_index(jacobian_samples(mlp, root), most);
-        stacked = min_index(jacobian_group(mlp, root), most) * root->columns;
+        stacked = min_index(stacked_samples(mlp, root), most) * root->columns;
     }
     for (int64_t k = 1; k <= mlp->n_layers; k++) {
         widest = max_index(widest, mlp->layers[k]);
@@ -99,20 +103,13 @@ static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const
         r->delta[j] = carve(&next, rows * widest, sizeof(real));
         r->tangent[j] = carve(&next, rows * widest, sizeof(real));
     }
-    r->partial = carve(&next, mlp->params, sizeof(real));
     r->value = carve(&next, rows, sizeof(double));
-    r->jacobian = root ? carve(&next, held * root->columns * mlp->params, sizeof(real)) : NULL;
+    r->jacobian = root ? carve(&next, max_index(held * root->columns * mlp->params, stacked), sizeof(real)) : NULL;
     if (root)
         cut_pairs(&r->pairs, &next, mlp, root, most);
     else
         cut_tiles(&r->tiles, &next, mlp, most);
     return (size_t)((uintptr_t)next - (uintptr_t)start);
-}
-
-static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
-{
-    workspace r;
-    return cut_workspace(&r, NULL, mlp, root, most_rows(mlp)) * (size_t)threads;
 }
 
 /* The workspaces of one call, one for every thread. */
@@ -121,18 +118,20 @@ typedef struct {
     const dnn_root *root;
     char *work;
     int64_t most;
+    size_t bytes; /* of each */
 } workspaces;
 
 INLINE workspaces open_workspaces(const dnn_mlp *mlp, const dnn_root *root, void *work)
 {
-    return (workspaces){mlp, root, work, most_rows(mlp)};
+    workspace r;
+    int64_t most = most_rows(mlp);
+    return (workspaces){mlp, root, work, most, cut_workspace(&r, NULL, mlp, root, most)};
 }
 
 static workspace workspace_of(const workspaces *h, int thread)
 {
     workspace r;
-    size_t bytes = cut_workspace(&r, NULL, h->mlp, h->root, h->most);
-    cut_workspace(&r, h->work + bytes * (size_t)thread, h->mlp, h->root, h->most);
+    cut_workspace(&r, h->work + h->bytes * (size_t)thread, h->mlp, h->root, h->most);
     return r;
 }
 
@@ -201,179 +200,4 @@ static const real *tangent_chunk(
         side = !side;
     }
     return r->tangent[!side];
-}
-
-/* One kernel that adds something up over the rows of each agent. */
-typedef struct job {
-    const dnn_mlp *mlp;
-    const dnn_root *root;
-    real *out; /* (A, P) or NULL */
-    double *value; /* (A) or NULL */
-    int64_t chunk_rows;
-    /* out (P) and *value += what rows first .. stop - 1 of the agent, a panel, bring */
-    void (*panel)(
-        const struct job *, workspace *, int64_t agent, int64_t first, int64_t stop, real *out, double *value);
-    /* for sum_chunks: out (P) <- keep out + what the rows of one chunk bring */
-    void (*chunk)(
-        const struct job *, const workspace *, int64_t agent, int64_t first, int64_t stop, real keep, real *out);
-    const real *target, *weight, *direction; /* (M, Q), (M) or NULL; v (A, P) or u (M, Q) */
-    const real *feedback; /* (hidden units, Q): see feedback.c */
-    const int64_t *blocks;
-    int64_t n_blocks;
-    double param, scale;
-    int loss;
-} job;
-
-/* A panel chunk by chunk. Serial. */
-static void sum_chunks(const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
-{
-    (void)value;
-    real keep = 0;
-    for (; first < stop; first += j->chunk_rows, keep = 1)
-        j->chunk(j, r, agent, first, min_index(stop, first + j->chunk_rows), keep, out);
-}
-
-/* The sums over one panel into out (P) and *value. Serial. */
-static void sum_panel(const job *j, workspace *r, int64_t agent, int64_t panel, real *out, double *value)
-{
-    int64_t first = j->mlp->offsets[agent] + panel * j->chunk_rows * PANEL_CHUNKS;
-    int64_t stop = min_index(j->mlp->offsets[agent + 1], first + j->chunk_rows * PANEL_CHUNKS);
-    *value = 0;
-    j->panel(j, r, agent, first, stop, out, value);
-}
-
-/* Add panel p to the sums of its agent; called in the order of p. */
-static void add_panel(const job *j, int64_t agent, int64_t panel, double value, const real *partial)
-{
-    if (j->value) j->value[agent] += value;
-    if (j->out && panel) axpy(j->out + agent * j->mlp->params, 1, partial, j->mlp->params);
-}
-
-/* One agent by one thread. */
-static void sum_agent(const job *j, workspace *r, int64_t agent)
-{
-    int64_t panels = ceil_div(rows_of(j->mlp, agent), j->chunk_rows * PANEL_CHUNKS);
-    for (int64_t p = 0; p < panels; p++) {
-        double value;
-        sum_panel(j, r, agent, p, p || !j->out ? r->partial : j->out + agent * j->mlp->params, &value);
-        add_panel(j, agent, p, value, r->partial);
-    }
-}
-
-/* One agent by the thread of that number. */
-static void sum_agent_in(const job *j, const workspaces *h, int64_t agent, int thread)
-{
-    workspace r = workspace_of(h, thread);
-    sum_agent(j, &r, agent);
-}
-
-/* One agent by a team: any free thread sums the next panel; panels are added in order. */
-static void sum_agent_together(const job *j, const workspaces *h, int64_t agent, int64_t panels, int team)
-{
-    (void)team; /* without OpenMP */
-#pragma omp parallel num_threads(team)
-    {
-        workspace r = workspace_of(h, thread_number());
-#pragma omp for ordered schedule(static, 1)
-        for (int64_t p = 0; p < panels; p++) {
-            double value;
-            sum_panel(j, &r, agent, p, p || !j->out ? r.partial : j->out + agent * j->mlp->params, &value);
-#pragma omp ordered
-            add_panel(j, agent, p, value, r.partial);
-        }
-    }
-}
-
-/* The sums over the rows of every agent. Shapes: out (A, P), value (A) of the job. Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
-static void sum_agents(const job *j, double microseconds, int threads, void *work)
-{
-    const dnn_mlp *mlp = j->mlp;
-    workspaces h = open_workspaces(mlp, j->root, work);
-    int team = team_size(threads, microseconds);
-    int64_t rows = j->chunk_rows * PANEL_CHUNKS;
-    if (j->value) memset(j->value, 0, (size_t)mlp->agents * sizeof(double));
-    for (int64_t i = 0; i < mlp->agents; i++)
-        if (j->out && rows_of(mlp, i) == 0) memset(j->out + i * mlp->params, 0, (size_t)mlp->params * sizeof(real));
-    workspace first = workspace_of(&h, 0);
-    if (team == 1) {
-        for (int64_t i = 0; i < mlp->agents; i++) sum_agent(j, &first, i);
-    } else if (by_agents(&h, team)) {
-        FOR_EACH(i, mlp->agents, sum_agent_in(j, &h, i, thread))
-    } else
-        for (int64_t i = 0; i < mlp->agents; i++) {
-            int64_t panels = ceil_div(rows_of(mlp, i), rows);
-            if (panels > 1)
-                sum_agent_together(j, &h, i, panels, team);
-            else
-                sum_agent(j, &first, i);
-        }
-    if (j->value)
-        for (int64_t i = 0; i < mlp->agents; i++) j->value[i] *= j->scale;
-}
-
-static void jtu_chunk(
-    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
-{
-    const dnn_mlp *mlp = j->mlp;
-    int64_t n = stop - first, outputs = outputs_of(mlp);
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
-    forward_chunk(r, mlp, w, x, n);
-    memcpy(r->delta[0], j->direction + first * outputs, (size_t)(n * outputs) * sizeof(real));
-    backward_chunk(r, mlp, w, x, n, keep, out);
-}
-
-/* out_i = sum_m J_m(w_i)' u_m. Shapes: out (A, P), u (M, Q). Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
-static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, void *work)
-{
-    job j = {
-        .mlp = mlp, .out = out, .chunk_rows = chunk_rows(mlp), .panel = sum_chunks, .chunk = jtu_chunk, .direction = u};
-    sum_agents(&j, guess_work(mlp), threads, work);
-}
-
-/* f or J v of one chunk. Shapes: out (M, Q), v (A, P) or NULL for f. Aliasing: none. Serial. */
-static void map_chunk(real *out, const workspaces *h, const real *v, int64_t agent, int64_t chunk, int thread)
-{
-    const dnn_mlp *mlp = h->mlp;
-    workspace r = workspace_of(h, thread);
-    int64_t step = chunk_rows(mlp), outputs = outputs_of(mlp), first = mlp->offsets[agent] + chunk * step;
-    int64_t n = min_index(step, mlp->offsets[agent + 1] - first);
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first), *result = r.a[mlp->n_layers];
-    forward_chunk(&r, mlp, w, x, n);
-    if (v) result = tangent_chunk(&r, mlp, w, v + agent * mlp->params, x, n);
-    memcpy(out + first * outputs, result, (size_t)(n * outputs) * sizeof(real));
-}
-
-static void map_agent(real *out, const workspaces *h, const real *v, int64_t agent, int thread)
-{
-    int64_t chunks = ceil_div(rows_of(h->mlp, agent), chunk_rows(h->mlp));
-    for (int64_t c = 0; c < chunks; c++) map_chunk(out, h, v, agent, c, thread);
-}
-
-/* f or J v of all rows. Agents are parallel, or the chunks of one agent after another. */
-static void map_agents(real *out, const dnn_mlp *mlp, const real *v, double microseconds, int threads, char *work)
-{
-    workspaces h = open_workspaces(mlp, NULL, work);
-    int team = team_size(threads, microseconds);
-    if (team == 1 || by_agents(&h, team)) {
-        FOR_EACH(i, mlp->agents, map_agent(out, &h, v, i, thread))
-        return;
-    }
-    for (int64_t i = 0; i < mlp->agents; i++) {
-        int64_t chunks = ceil_div(rows_of(mlp, i), chunk_rows(mlp));
-        FOR_EACH(c, chunks, map_chunk(out, &h, v, i, c, thread))
-    }
-}
-
-/* out_m = f(w_i; x_m). Shapes: out (M, Q). Aliasing: none. Agents are parallel, or chunks of one after another. */
-static void mlp_forward(void *out, const dnn_mlp *mlp, int threads, void *work)
-{
-    map_agents(out, mlp, NULL, guess_work(mlp) * 0.4, threads, work);
-}
-
-/* out_m = J_m(w_i) v_i. Shapes: out (M, Q), v (A, P). Aliasing: none. Agents are parallel, or chunks of one. */
-static void mlp_jv(void *out, const dnn_mlp *mlp, const void *v, int threads, void *work)
-{
-    map_agents(out, mlp, v, guess_work(mlp), threads, work);
 }

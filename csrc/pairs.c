@@ -7,7 +7,7 @@
  * J' J takes R times as many, and twice that where u = v.
  */
 
-enum { PANEL_PAIRS = 128, PAIR_NUMBERS = 1 << 19, PAIR_MOST = 1024, PAIR_WIDEST = 1 << 22 };
+enum { PANEL_PAIRS = 96, PAIR_GROUP = 32, PAIR_NUMBERS = 1 << 19, PAIR_MOST = 1024, PAIR_WIDEST = 1 << 22 };
 
 /* What of a block lies in layer u: parameters lo .. hi - 1, counted from the layer's first, inputs i0 .. i1 - 1. */
 typedef struct {
@@ -74,6 +74,12 @@ typedef struct {
     int64_t n_blocks, packed;
     double per_sample[2], per_chunk[2]; /* nanoseconds, from J and from pairs */
 } curvature;
+
+/* Some rows of an agent, and who is at them: `thread` of `team`. */
+typedef struct {
+    int64_t agent, first, stop;
+    int thread, team;
+} stretch;
 
 /* The model behind the choice, in nanoseconds per sample and per chunk of samples of one agent: 50 flops per ns in
  * products, 1 ns for a number of J, 0.3 for a left or right feature, 1 for a number added to the result. */
@@ -220,17 +226,17 @@ INLINE void wait_for(int team)
     }
 }
 
-/* One agent by thread `thread` of `team` in workspace r; features stand in the workspace `common`, one for the team. */
+/* Some rows in workspace r; features stand in the workspace `common`, one for the team. */
 static void curve_from_pairs(
-    const curvature *c, const workspace *r, const workspace *common, int64_t agent, real *out, int thread, int team)
+    const curvature *c, const workspace *r, const workspace *common, const stretch *some, real *out)
 {
     const dnn_mlp *mlp = c->h.mlp;
-    int64_t samples = pair_samples(mlp, c->h.root), end = mlp->offsets[agent + 1];
-    int64_t group = min_index(chunk_rows(mlp), 64);
-    for (int64_t first = mlp->offsets[agent]; first < end; first += samples) {
-        int64_t n = min_index(samples, end - first);
+    const int thread = some->thread, team = some->team;
+    int64_t samples = pair_samples(mlp, c->h.root), group = min_index(chunk_rows(mlp), PAIR_GROUP);
+    for (int64_t first = some->first; first < some->stop; first += samples) {
+        int64_t n = min_index(samples, some->stop - first);
         for (int64_t g = thread * group; g < n; g += team * group)
-            fill_space(&common->pairs, r, c, agent, first + g, g, min_index(group, n - g));
+            fill_space(&common->pairs, r, c, some->agent, first + g, g, min_index(group, n - g));
         for (int64_t u = 0; u < mlp->n_layers; u++)
             for (int64_t v = u; v < mlp->n_layers; v++) {
                 int64_t turn = 0;

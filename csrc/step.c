@@ -259,11 +259,13 @@ static size_t step_work(const dnn_iteration *it, int threads)
     most = gradient > most ? gradient : most;
     if (it->recipe.model) {
         size_t b = lines(it->recipe.model->group * params, (size_t)params * sizeof(real));
-        size_t solving = b + lines(it->recipe.model->group * params, sizeof(real));
-        size_t asking = 2 * lines(agents * params, sizeof(real));
-        size_t curved =
-            mlp_work(&it->problem.mlp, &it->recipe.model->root, threads) + (solving > asking ? solving : asking);
-        most = curved > most ? curved : most;
+        const int64_t blocks[] = {0, params};
+        const dnn_root *root = &it->recipe.model->root;
+        size_t solving = b + lines(it->recipe.model->group * params, sizeof(real))
+                         + mlp_curvature_work(&it->problem.mlp, root, blocks, 1, threads);
+        size_t predicting = 2 * lines(agents * params, sizeof(real)) + mlp_work(&it->problem.mlp, root, threads);
+        most = solving > most ? solving : most;
+        most = predicting > most ? predicting : most;
     }
     return most + 2 * lines(agents, sizeof(real));
 }

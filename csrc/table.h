@@ -35,6 +35,7 @@
     .chain_loss_grad = chain_loss_grad, \
     .chain_work = chain_work, \
     .mlp_work = mlp_work, \
+    .mlp_curvature_work = mlp_curvature_work, \
     .mlp_dual_work = mlp_dual_work, \
     .mlp_tangent_work = mlp_tangent_work, \
     .residual_work = residual_work, \

@@ -159,12 +159,14 @@ static void mlp_tangent_kernel(void *out, const dnn_mlp *mlp, const void *y, int
 {
     char *next = work;
     int64_t n = rows_of(mlp, 0), columns = y ? n_y : n;
-    tangent t = {.h = {mlp, NULL, NULL, TANGENT_GROUP}, .out = out, .samples = tangent_samples(mlp), .symmetric = !y};
+    tangent t = {
+        .h = {mlp, NULL, NULL, TANGENT_GROUP, 0}, .out = out, .samples = tangent_samples(mlp), .symmetric = !y};
     cut_tangent_rows(&t.rows[0], &next, mlp, mlp->x, n);
     cut_tangent_rows(&t.rows[1], &next, mlp, y, y ? n_y : 0);
     workspace r;
     t.h.work = next;
-    t.tiles = next + cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP) * (size_t)threads;
+    t.h.bytes = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP);
+    t.tiles = next + t.h.bytes * (size_t)threads;
     int64_t side = ceil_div(n, t.samples), across = ceil_div(columns, t.samples);
     double numbers = (double)(n * columns) * (double)square(outputs_of(mlp)), widths = 0;
     for (int64_t k = 0; k < mlp->n_layers; k++) widths += (double)mlp->layers[k] / (double)outputs_of(mlp) + 8;

@@ -28,6 +28,18 @@ static void NAME(syrk)(
         }
 }
 
+static void NAME(trsm)(
+    char *side, char *uplo, char *t, char *diag, int *m, int *n, real *alpha, real *a, int *lda, real *b, int *ldb)
+{
+    if (*side != 'R' || *uplo != 'L' || *t != 'T' || *diag != 'N' || *alpha != 1) abort();
+    for (int j = 0; j < *n; j++)
+        for (int i = 0; i < *m; i++) {
+            real sum = b[i + (size_t)j * *ldb];
+            for (int p = 0; p < j; p++) sum -= b[i + (size_t)p * *ldb] * a[j + (size_t)p * *lda];
+            b[i + (size_t)j * *ldb] = sum / a[j + (size_t)j * *lda];
+        }
+}
+
 static void NAME(potrf)(char *uplo, int *n, real *a, int *lda, int *info)
 {
     if (*uplo != 'L') abort();
@@ -63,5 +75,5 @@ static void NAME(potrs)(char *uplo, int *n, int *nrhs, real *a, int *lda, real *
     }
 }
 
-static const dnn_blas NAME(blas) = {
-    (dnn_function)NAME(gemm), (dnn_function)NAME(syrk), (dnn_function)NAME(potrf), (dnn_function)NAME(potrs)};
+static const dnn_blas NAME(blas) = {(dnn_function)NAME(gemm), (dnn_function)NAME(syrk), (dnn_function)NAME(trsm),
+    (dnn_function)NAME(potrf), (dnn_function)NAME(potrs)};

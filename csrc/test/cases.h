@@ -86,7 +86,11 @@ static void NAME(test_curvature)(const dnn_table *t, NAME(net) * n, int64_t colu
     int64_t packed = dnn_packed_size(cuts, 3), whole[2] = {0, p}, height = n->offsets[1] * root.columns;
     real *b = NAME(numbers)(a * packed), *bv = NAME(numbers)(a * p), *bv2 = NAME(numbers)(a * p);
     real *full = NAME(numbers)(a * p * p), *j = NAME(numbers)(height * p);
-    void *work = aligned_alloc(64, t->mlp_work(&n->mlp, &root, threads) + 64);
+    size_t bytes = t->mlp_work(&n->mlp, &root, threads), whole_bytes, part_bytes;
+    part_bytes = t->mlp_curvature_work(&n->mlp, &root, cuts, 3, threads);
+    whole_bytes = t->mlp_curvature_work(&n->mlp, &root, whole, 1, threads);
+    bytes = bytes > part_bytes ? bytes : part_bytes;
+    void *work = aligned_alloc(64, ((bytes > whole_bytes ? bytes : whole_bytes) + 127) / 64 * 64);
     t->mlp_gauss_newton(b, &n->mlp, &root, cuts, 3, threads, work);
     t->mlp_gauss_newton_product(bv, &n->mlp, &root, n->v, cuts, 3, threads, work);
     t->block_product(bv2, b, n->v, a, cuts, 3, threads);

@@ -167,6 +167,8 @@ static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in,
     t->mlp_gauss_newton_product(out = malloc(params + 1), mlp, &in->root, in->net->v, in->cuts, 3, threads, work);
     sum = NAME(digest)(sum, out, params);
     real *b = malloc(blocks + 1), *diag = malloc(params + 1);
+    free(work);
+    work = aligned_alloc(64, (t->mlp_curvature_work(mlp, &in->root, in->cuts, 3, threads) + 127) / 64 * 64);
     t->mlp_gauss_newton(b, mlp, &in->root, in->cuts, 3, threads, work);
     t->block_product(out = malloc(params + 1), b, in->net->v, a, in->cuts, 3, threads);
     sum = NAME(digest)(sum, out, params);

@@ -42,6 +42,7 @@ cdef int choose_level() except -1:
 choose_level()
 blas[0].gemm, blas[0].syrk = <dnn_function> cython_blas.dgemm, <dnn_function> cython_blas.dsyrk
 blas[1].gemm, blas[1].syrk = <dnn_function> cython_blas.sgemm, <dnn_function> cython_blas.ssyrk
+blas[0].trsm, blas[1].trsm = <dnn_function> cython_blas.dtrsm, <dnn_function> cython_blas.strsm
 blas[0].potrf, blas[0].potrs = <dnn_function> cython_lapack.dpotrf, <dnn_function> cython_lapack.dpotrs
 blas[1].potrf, blas[1].potrs = <dnn_function> cython_lapack.spotrf, <dnn_function> cython_lapack.spotrs
 

@@ -40,6 +40,7 @@ cdef extern from "dnnext.h" nogil:
     ctypedef struct dnn_blas:
         dnn_function gemm
         dnn_function syrk
+        dnn_function trsm
         dnn_function potrf
         dnn_function potrs
     ctypedef struct dnn_mlp:
@@ -236,6 +237,9 @@ cdef extern from "dnnext.h" nogil:
             const void *beta, int loss, double param, double scale, double mu, int threads, void *work) noexcept nogil
         size_t (*chain_work)(const dnn_chain *chain, int threads) noexcept nogil
         size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads) noexcept nogil
+        size_t (*mlp_curvature_work)(
+            const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks,
+            int threads) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads) noexcept nogil
         size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads) noexcept nogil
         size_t (*residual_work)(const dnn_chains *chains, int threads) noexcept nogil

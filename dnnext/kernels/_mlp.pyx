@@ -267,7 +267,7 @@ def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_thr
         take_root(&c, root)
         take_blocks(&c, blocks, c.mlp.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.packed)
-        allocate_work(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
+        allocate_work(&c, table_of(&c).mlp_curvature_work(&c.mlp, &c.root, c.blocks, c.n_blocks, c.threads))
         with nogil:
             table_of(&c).mlp_gauss_newton(out_.buf, &c.mlp, &c.root, c.blocks, c.n_blocks, c.threads, c.work)
     finally:

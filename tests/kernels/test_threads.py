@@ -17,9 +17,9 @@ SHARES = [(4000,) * 5, (30000,), (15000, 9000), (20000, 10, 0, 7), (0, 0)]
 
 
 def bits(name, outputs, arguments):
-    """The same outputs from 1, 2 and 3 threads."""
+    """The same outputs from 1, 2, 3 and 4 threads."""
     results = []
-    for n_threads in (1, 2, 3):
+    for n_threads in (1, 2, 3, 4):
         out = [np.full_like(o, 7) for o in outputs]
         getattr(kernels, name)(*out, *arguments, n_threads=n_threads)
         results.append(out)
