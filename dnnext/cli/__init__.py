@@ -3,7 +3,8 @@
 # Design:
 #   __init__  the parser, and how mistakes end: one sentence on standard error, exit code 2 (--debug: the traceback)
 #   train, predict, demo, look   one file per command or group; each command is a function of the parsed arguments
-#   table, parquet -> cells -> columns, target   from a file to inputs and target; sentences about what cannot be used
+#   table, parquet -> distinct -> cells (writing, dates) -> columns, target   from a file to inputs and target
+#   sentences                what cannot be used, where, and the option that settles it
 #   places, report, figure       where results go, what is printed, the convergence figure
 #   Nothing heavy is imported before the command is known.
 """

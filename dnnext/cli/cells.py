@@ -1,53 +1,36 @@
 """What the cells of a column are: numbers, words, dates, or numbers written in a way that has to be named.
 
 # Design:
-#   `look` is the one place that decides. A cell is a plain number only by its ASCII letters: no digit of another
-#   script, no underscore. Numbers with a comma, a percent sign, a currency or blanks between digits are read only if
-#   --decimal states how, because "1,000" is a thousand to some and one to others. Digits with a leading zero are codes.
-#   Distinct cells are judged, not rows.
+#   `look` is the one place that decides. Numbers with a comma, a percent sign, a currency or blanks between digits are
+#   read only if --decimal states how, because "1,000" is a thousand to some and one to others. Digits with a leading
+#   zero are codes. Shapes of distinct cells are judged, not rows (`distinct`, `writing`).
 """
 
 from __future__ import annotations
 
-import re
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from dnnext.cli.dates import are_compact, are_dates
+from dnnext.cli.distinct import Cells, shapes_of, used
+from dnnext.cli.writing import (
+    CODE,
+    INFINITE,
+    NEAR,
+    PLAIN,
+    has_unit,
+    is_numeric,
+    sign_of,
+    written_number,
+    written_numbers,
+)  # fmt: skip
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a", "<na>", "nat"})
 WORD_TOO = frozenset({"none"})  # a gap among numbers, a word among words
 MOST_UNITS = 10  # "5 kg", "6 kg", ...: more of them are numbers, fewer may be classes
 EXACT = 2**53  # whole numbers beyond are not exact in float64
-
-PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
-CODE = re.compile(r"0[0-9]+")
-WHOLE = re.compile(r"[+-]?[0-9]+")
-CURRENCY = "$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2"
-SIGN = rf"[{CURRENCY}]|EUR|USD|GBP|CHF|JPY"
-BLANKS = " \u00a0\u2007\u2009\u202f"
-GROUPS = {",": f".'\u2019{BLANKS}", ".": f",'\u2019{BLANKS}"}
-WRITTEN = {
-    mark: re.compile(
-        rf"(?P<open>\()?(?P<minus>[+\-\u2212])?[{BLANKS}]*(?P<before>{SIGN})?[{BLANKS}]*(?P<minus2>[-\u2212])?"
-        rf"(?P<whole>[1-9][0-9]{{0,2}}(?:(?P<group>[{groups}])[0-9]{{3}})(?:(?P=group)[0-9]{{3}})*|[0-9]*)"
-        rf"(?:{re.escape(mark)}(?P<part>[0-9]+))?(?P<exponent>[eE][+-]?[0-9]+)?"
-        rf"[{BLANKS}]*(?P<after>%|\u2030|{SIGN})?(?P<close>\))?"
-    )
-    for mark, groups in GROUPS.items()
-}
-CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?: ?[AaPp][Mm])?"
-ZONE = r"(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?"
-MONTH = r"(?:jan|feb|mar|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?"
-DATE = re.compile(
-    rf"(?:[0-9]{{4}}[-/.][0-9]{{1,2}}[-/.][0-9]{{1,2}}|[0-9]{{1,2}}([-/.])[0-9]{{1,2}}\1(?:[0-9]{{4}}|[0-9]{{2}})"
-    rf"|[0-9]{{1,2}}\.?[ -]?{MONTH}[ ,-]*(?:[0-9]{{4}}|[0-9]{{2}})|{MONTH} [0-9]{{1,2}},? [0-9]{{4}})"
-    rf"(?:[T ,]+{CLOCK}{ZONE})?|{CLOCK}|(?:1[89]|20|21)[0-9]{{2}}-(?:0[1-9]|1[0-2])",
-    re.IGNORECASE,
-)
-NEAR = re.compile(r"[<>~=+\-\u2212(]*[ \u00a0]?[0-9]")
-UNIT = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[ \u00a0]?(?P<unit>[^\W\d_]+(?:[/^][^\W_]+)?|[\u00b0\u00b5][^\W\d_]*)")
-DAY = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 
 
 @dataclass(frozen=True)
@@ -78,26 +61,26 @@ class Look:
     kind is "nothing", "numbers", "words", "dates", "mixed" (numbers and text), "infinite", "units" ("5 kg"), "near"
     (numbers with other letters, nearly each in one row only), "written"
     (numbers that --decimal has to settle), or "mark" (numbers with the other decimal mark than that of --decimal), or a
-    type of Parquet that cannot be used. `gaps` (n,) bool. `numbers` maps cells to float64, `distinct` are
-    the cells that are no gaps. `first`, `second`: rows to name in a sentence.
+    type of Parquet that cannot be used. `gap` says which distinct cells are gaps, `gaps` (n,) which rows. `distinct`
+    (K,) are the others, `numbers` (K,) their float64. `first`, `second`: rows to name in a sentence.
     """
 
     kind: str
+    gap: np.ndarray
     gaps: np.ndarray
-    numbers: dict
+    distinct: list = field(default_factory=list)
+    numbers: np.ndarray = field(default_factory=lambda: np.empty(0))
     first: int = 0
     second: int = 0
     is_whole: bool = False
-    distinct: list = field(default_factory=list)
     has_codes: bool = False
 
     def values(self, cells):
         """The cells as float64 with NaN, or as words with None."""
-        if self.kind == "numbers":
-            return np.array([np.nan if g else self.numbers[c] for c, g in zip(cells, self.gaps, strict=True)])
-        out = cells.copy()
-        out[self.gaps] = None
-        return out
+        is_number = self.kind == "numbers"
+        out = np.full(len(cells.distinct), np.nan if is_number else None, dtype=np.float64 if is_number else object)
+        out[~self.gap] = self.numbers if is_number else self.distinct
+        return out[cells.codes]
 
 
 def look(cells, rules, kind=None, forced=None):
@@ -105,136 +88,101 @@ def look(cells, rules, kind=None, forced=None):
 
     Parameters
     ----------
-    cells : ndarray of str (n,)
+    cells : Cells, or array of str (n,)
     rules : Rules
     kind : str or None
         Its type in the file (Parquet); None decides by the cells.
     forced : {None, "words", "numbers"}
         The kind that the user asks for.
     """
-    distinct = list(dict.fromkeys(cells.tolist()))
-    gap = {cell: rules.is_gap(cell) for cell in distinct}
-    there = [cell for cell in distinct if not gap[cell]]
+    cells = Cells.of(cells)
     if kind not in (None, "numbers", "words", "nothing"):
-        return Look(kind, cells == "", {})
-    if forced == "words" or (kind == "words" and forced is None):
-        found, numbers = ("words" if there else "nothing"), {}
-    elif not there:
-        found, numbers = "nothing", {}
+        return Look(kind, np.array([cell == "" for cell in cells.distinct]), cells.rows(""))
+    shapes, of = shapes_of(cells.distinct)
+    if rules.missing is None:  # none of the usual words has a digit
+        gap = np.array([rules.is_gap(shape) for shape in shapes], dtype=bool)[of]
     else:
-        found, numbers = _judge(there, rules, forced)
-        if found == "words" and len(there) > MOST_UNITS and len(cells) < 2 * len(there):
-            found = "near" if all(map(NEAR.match, there)) and not all(map(CODE.fullmatch, there)) else found
-    if found == "words" and rules.missing is None:
-        gap |= {cell: False for cell in distinct if cell.lower() in WORD_TOO}
-    gaps = np.array([gap[cell] for cell in cells.tolist()], dtype=bool)
-    first, second = _rows_to_name(found, cells, gaps, rules)
-    whole = found == "numbers" and all(value == np.floor(value) for value in numbers.values())
-    words = [cell for cell in distinct if not gap[cell]]
-    return Look(found, gaps, numbers, first, second, whole, words, any(CODE.fullmatch(cell) for cell in there))
+        gap = np.array([rules.is_gap(cell) for cell in cells.distinct], dtype=bool)
+    there = list(itertools.compress(cells.distinct, ~gap))
+    shapes, of = used(shapes, of[~gap])
+    numbers = None
+    if forced == "words" or (kind == "words" and forced is None):
+        found = "words" if there else "nothing"
+    elif not there:
+        found = "nothing"
+    else:
+        found, numbers = _judge(there, shapes, of, rules, forced)
+        if found == "words" and len(there) > MOST_UNITS and len(cells) < 2 * len(there) and _are_near(shapes, of):
+            found = "near"
+    k, other = _to_name(found, there, shapes, of)
+    named = [cells.first(cells.distinct.index(there[j])) if there else 0 for j in (k, other)]
+    if found == "words" and rules.missing is None and gap.any():
+        gap &= [cell.lower() not in WORD_TOO for cell in cells.distinct]
+        there = list(itertools.compress(cells.distinct, ~gap))
+    whole = found == "numbers" and bool((numbers == np.floor(numbers)).all())
+    codes = any(map(CODE.fullmatch, shapes))
+    return Look(found, gap, gap[cells.codes], there, np.empty(0) if numbers is None else numbers, *named, whole, codes)
 
 
-def _judge(there, rules, forced):
-    """(kind, numbers) of distinct cells that are no gaps."""
-    plain = [cell for cell in there if PLAIN.fullmatch(cell)]
-    if len(plain) == len(there) and rules.decimal != ",":
-        if any(CODE.fullmatch(cell) for cell in there) and forced is None:
-            return "words", {}
-        numbers = {cell: float(cell) for cell in there}
-        if not all(np.isfinite(list(numbers.values()))):
-            return "infinite", {}
-        return ("dates" if forced is None and _are_days(there) else "numbers"), numbers
-    if rules.decimal is not None:
-        values = {cell: written_number(cell, rules.decimal) for cell in there}
-        signs = {sign for value in values.values() if value is not None for sign in [value[1]]}
-        if all(value is not None for value in values.values()):
-            if any(CODE.fullmatch(cell) for cell in there) and forced is None:
-                return "words", {}
-            numbers = {cell: value[0] for cell, value in values.items()}
-            fits = all(np.isfinite(list(numbers.values())))
-            if len(signs) > 1:
-                return "mixed", {}
-            return ("infinite" if not fits else "dates" if forced is None and _are_days(there) else "numbers"), numbers
-    if all(DATE.fullmatch(cell) for cell in there) and forced is None:
-        return "dates", {}
-    if any(INFINITE.fullmatch(cell) for cell in there) and all(
-        INFINITE.fullmatch(cell) or PLAIN.fullmatch(cell) for cell in there
+def _judge(there, shapes, of, rules, forced):
+    """(kind, numbers) of distinct cells that are no gaps; `shapes[of[k]]` is the shape of cell k."""
+    has_codes = forced is None and any(map(CODE.fullmatch, shapes))
+    written = [None if rules.decimal is None else written_number(shape, rules.decimal) for shape in shapes]
+    numbers, signs = None, {value[1] for value in written if value is not None}
+    if rules.decimal != "," and all(map(PLAIN.fullmatch, shapes)):
+        numbers, signs = np.fromiter(map(float, there), float, len(there)), {""}
+    elif None not in written:
+        numbers = written_numbers(there, shapes, of, rules.decimal)
+    if numbers is not None:
+        if has_codes:
+            return "words", None
+        if len(signs) > 1:
+            return "mixed", None
+        if not np.isfinite(numbers).all():
+            return "infinite", None
+        return ("dates" if forced is None and are_compact(there, shapes) else "numbers"), numbers
+    if forced is None and are_dates(there, shapes, of):
+        return "dates", None
+    is_infinite = [bool(INFINITE.fullmatch(shape)) for shape in shapes]
+    if any(is_infinite) and all(
+        endless or PLAIN.fullmatch(shape) for endless, shape in zip(is_infinite, shapes, strict=True)
     ):
-        return "infinite", {}
-    if any(all(is_numeric(cell, (mark,)) for cell in there) for mark in ",."):
-        return ("written" if rules.decimal is None else "mark"), {}
-    like = [is_numeric(cell) for cell in there]
+        return "infinite", None
+    like = [is_numeric(shape) for shape in shapes]
     if all(like):
-        return ("written" if rules.decimal is None else "mark"), {}
-    ordinary = [cell for cell, number in zip(there, like, strict=True) if number and not CODE.fullmatch(cell)]
-    if ordinary or forced == "numbers":
-        return "mixed", {}
-    units = {found["unit"] if found else None for found in map(UNIT.fullmatch, there)}
-    return ("units" if len(units) == 1 and None not in units and len(there) > MOST_UNITS else "words"), {}
+        return ("written" if rules.decimal is None else "mark"), None
+    if forced == "numbers" or any(
+        number and not CODE.fullmatch(shape) for shape, number in zip(shapes, like, strict=True)
+    ):
+        return "mixed", None
+    return ("units" if has_unit(shapes, of, MOST_UNITS) else "words"), None
 
 
-def _are_days(there):
-    """Whether all are dates written as 20240131."""
-    return len(there) > 2 and all(DAY.fullmatch(cell) for cell in there)
+def _are_near(shapes, of):
+    """Whether most cells begin like a number, and not all are codes."""
+    near = np.array([bool(NEAR.match(shape)) for shape in shapes])[of]
+    return 2 * near.sum() > len(of) and not all(map(CODE.fullmatch, shapes))
 
 
-def is_numeric(cell, marks=(",", ".")):
-    """Whether a cell is a number in any of the ways of writing one."""
-    return bool(PLAIN.fullmatch(cell)) or any(written_number(cell, mark) is not None for mark in marks)
+def _to_name(kind, there, shapes, of):
+    """(k, k): the distinct cells that a sentence shows: a number and a text, or the first that is not plain."""
 
+    def first(holds):
+        found = np.flatnonzero(np.array([bool(holds(shape)) for shape in shapes])[of])
+        return int(found[0]) if len(found) else None
 
-def written_number(cell, decimal):
-    """(value, sign or "") of a number with that decimal mark, thousands, currency or percent sign; or None."""
-    found = WRITTEN[decimal].fullmatch(cell)
-    if not found or not (found["whole"] or found["part"]) or bool(found["open"]) != bool(found["close"]):
-        return None
-    if found["before"] and found["after"]:
-        return None
-    whole = re.sub(r"[^0-9]", "", found["whole"])
-    value = float(f"{whole or '0'}.{found['part'] or '0'}{found['exponent'] or ''}")
-    negative = found["open"] or found["minus2"] or (found["minus"] or "+") != "+"
-    return (-value if negative else value), found["before"] or found["after"] or ""
-
-
-def _rows_to_name(kind, cells, gaps, rules):
-    """(row, row) that a sentence shows: a number and a text, or the first cell that is not plain."""
-    if kind in ("nothing", "numbers"):
-        return 0, 0
-    rows = np.flatnonzero(~gaps)
-    if not len(rows):
-        return 0, 0
     if kind == "infinite":
-        odd = [k for k in rows if not (PLAIN.fullmatch(cells[k]) and np.isfinite(float(cells[k])))]
-        return int((odd or rows)[0]), 0
+        odd = (k for k, cell in enumerate(there) if not (PLAIN.fullmatch(cell) and np.isfinite(float(cell))))
+        return next(odd, 0), 0
     if kind in ("written", "mark"):  # best a cell that can be read in one way only
-        odd = [k for k in rows if not PLAIN.fullmatch(cells[k])]
-        sure = [k for k in odd if (written_number(cells[k], ",") is None) != (written_number(cells[k], ".") is None)]
-        return int((sure or odd or rows)[0]), 0
+        odd = first(lambda s: not PLAIN.fullmatch(s))
+        sure = first(
+            lambda s: not PLAIN.fullmatch(s) and (written_number(s, ",") is None) != (written_number(s, ".") is None)
+        )
+        return next((k for k in (sure, odd) if k is not None), 0), 0
     if kind == "mixed":
-        like = {cell: is_numeric(cell) for cell in dict.fromkeys(cells[rows].tolist())}
-        number = next((k for k in rows if like[cells[k]]), rows[0])
-        text = next((k for k in rows if not like[cells[k]]), None)
+        number, text = first(is_numeric), first(lambda s: not is_numeric(s))
         if text is None:  # signs that differ
-            text = next((k for k in rows if _sign(cells[k]) != _sign(cells[number])), rows[0])
-        return int(number), int(text)
-    return int(rows[0]), 0
-
-
-def _sign(cell):
-    found = [value for value in (written_number(cell, ","), written_number(cell, ".")) if value is not None]
-    return found[0][1] if found else None
-
-
-def how_written(cell):
-    """In words, what keeps a cell from being a plain number."""
-    for letters, what in (
-        ("%\u2030", "a percent sign"), (CURRENCY, "a currency sign"), ("\u00a0\u2007\u2009\u202f", "a no-break space"),
-        ("'\u2019", "an apostrophe between thousands"), ("\u2212", "the sign U+2212 for minus"), ("(", "parentheses"),
-    ):  # fmt: skip
-        if any(letter in cell for letter in letters):
-            return what + (" and a comma" if "," in cell else "")
-    if "," in cell:
-        both = written_number(cell, ",") is not None and written_number(cell, ".") is not None
-        decimal = written_number(cell, ",") is not None
-        return "a comma" if both else "a decimal comma" if decimal else "a comma between thousands"
-    return "a blank" if " " in cell else "points between thousands"
+            text = first(lambda s: sign_of(s) != sign_of(there[number or 0]))
+        return number or 0, text or 0
+    return 0, 0

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dnnext.cli import sentences, target
-from dnnext.cli.cells import EXACT, WHOLE, Look, Rules, look
+from dnnext.cli.cells import EXACT, Look, Rules, look
 from dnnext.cli.table import Table
+from dnnext.cli.writing import WHOLE
 
 IDENTIFIER = re.compile(
     r"(?:.*[ _.-])?(?:id|idx|index|key|nr|no|row|rows|rowid|rownames?|row[ _]?num(?:ber)?|record|uuid|guid)"
@@ -92,8 +93,9 @@ def study(table, args, local=False):
         target_problems, found.target = target.study(table, args, rules, speak)
         problems += target_problems
     if args.agent_column in table.names:
-        found.agent = table.column(args.agent_column)
-        gaps = np.array([rules.is_gap(cell) for cell in found.agent], dtype=bool)
+        owners = table.column(args.agent_column)
+        found.agent = owners.array()
+        gaps = owners.spread([rules.is_gap(cell) for cell in owners.distinct], bool)
         problems += speak.gaps(args.agent_column, gaps, "every row needs its agent") if gaps.any() else []
     for name in names:
         forced = "words" if name in args.categorical else "numbers" if name in args.numeric else None
@@ -149,9 +151,9 @@ def _kept(table, args, problems, notes, speak):
             continue
         if UNNAMED.fullmatch(name) and name not in chosen:
             cells = table.columns[k]
-            if (cells == "").all():
+            if cells.distinct == [""]:
                 notes.append(f"column {k + 1} has no name and no values; it is left out")
-            elif k == 0 and len(set(cells.tolist())) == len(cells):
+            elif k == 0 and len(cells.distinct) == len(cells):
                 notes.append(
                     f"the first column has no name and labels the rows; it is left out (--numeric '{name}' keeps it)"
                 )
@@ -190,7 +192,7 @@ def _identifier(name, one, speak):
     if not one.is_whole:
         return []
     settle = f"leave it out with --drop {name!r}, name it as --index, or keep it with --numeric {name!r}."
-    if any(abs(value) > EXACT for value in one.numbers.values()) and all(map(WHOLE.fullmatch, one.numbers)):
+    if (np.abs(one.numbers) > EXACT).any() and all(map(WHOLE.fullmatch, one.distinct)):
         return [f"column {name!r} holds whole numbers beyond 2**53, which look like identifiers; {settle}"]
     distinct = len(one.numbers) == len(one.gaps) >= FEW
     if distinct and (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)):
@@ -204,12 +206,12 @@ def _notes(name, one, table, args):
         return [
             f"column {name!r} has numbers that begin with 0, so it is read as words (--numeric {name!r} reads numbers)"
         ]
-    none = [word for word in one.distinct if word.lower() == "none"]
-    if one.kind == "words" and none and args.missing is None:
+    none = [word for word in one.distinct if word.lower() == "none"] if one.kind == "words" else []
+    if none and args.missing is None:
         return [f"{none[0]!r} counts as a word in column {name!r} (--missing {none[0]} counts it as a gap)"]
     if one.kind != "numbers" or not one.is_whole or name in args.numeric or one.gaps.any():
         return []
-    values = list(one.numbers.values())
+    values = one.numbers
     if len(values) == len(one.gaps) >= 10 and np.all(np.diff(values) == 1):
         return [f"column {name!r} counts the rows ({values[0]:.0f} to {values[-1]:.0f}) and is used as a number"]
     if (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)) and len(values) > 2:

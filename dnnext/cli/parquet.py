@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnnext.cli.distinct import Cells
 from dnnext.cli.table import Table
 
 
@@ -53,9 +54,12 @@ def _kind(type_, test):
 def _texts(path, name, column, kind, pyarrow):
     """The cells as the text a CSV would hold; no value is no text."""
     if kind not in ("numbers", "words"):
-        return np.full(len(column), "", dtype=object)
+        return Cells(np.zeros(len(column), dtype=np.int64), [""])
     try:
-        cells = ["" if value is None else str(value).strip() for value in column.to_pylist()]
+        held = column.combine_chunks()
+        held = held if pyarrow.types.is_dictionary(held.type) else held.dictionary_encode()
+        words = ["" if value is None else str(value) for value in held.dictionary.to_pylist()]
+        codes = held.indices.fill_null(len(words)).to_numpy(zero_copy_only=False).astype(np.int64)
     except (pyarrow.ArrowException, ValueError) as error:  # damaged text
         raise ValueError(f"{path}: column {name!r} cannot be read ({error}).") from None
-    return np.array(cells, dtype=object)
+    return Cells.of(np.array([*words, ""], dtype=object)[codes]).stripped()

@@ -45,7 +45,7 @@ def predict(args):
         header += [f"p({label})" for label in model.classes_]
         columns += list(model.predict_proba(X).T)
     if args.index:
-        header, columns = [args.index, *header], [table.column(args.index), *columns]
+        header, columns = [args.index, *header], [table.column(args.index).array(), *columns]
     write_predictions(sys.stdout, header, columns)
 
 
@@ -85,18 +85,18 @@ def _column(table, column, rules, speak, args):
         if one.kind == "nothing":
             return [], np.full(len(cells), np.nan)
         if one.kind in ("mixed", "words"):
-            wrong = next(k for k, cell in enumerate(cells) if not one.gaps[k] and not _is_number(cell, rules))
+            wrong = cells.first(next(k for k, cell in enumerate(cells.distinct) if _is_text(cell, rules)))
             return [f"column {name!r} holds text ({speak.cell(cells, wrong)}); it must be numbers."], None
         return speak.unusable(f"column {name!r}", name, one), one.values(cells)
-    values = one.values(cells)
-    new = [k for k, word in enumerate(values) if word is not None and word not in set(known)]
-    if new and args.unknown == "refuse":
+    values, words = one.values(cells), set(one.distinct)
+    new = next((k for k, cell in enumerate(cells.distinct) if cell in words and cell not in known), None)
+    if new is not None and args.unknown == "refuse":
         return [
-            f"column {name!r} holds {speak.cell(cells, new[0])}, which the model has not seen (it knows "
+            f"column {name!r} holds {speak.cell(cells, cells.first(new))}, which the model has not seen (it knows "
             f"{some(known)}); --unknown ignore counts it as none of them."
         ], values
     return [], values
 
 
-def _is_number(cell, rules):
-    return look(np.array([cell], dtype=object), rules, None, "numbers").kind == "numbers"
+def _is_text(cell, rules):
+    return look(np.array([cell], dtype=object), rules, None, "numbers").kind not in ("numbers", "nothing")

@@ -6,7 +6,7 @@ import difflib
 
 import numpy as np
 
-from dnnext.cli.cells import how_written
+from dnnext.cli.writing import how_written
 from dnnext.preprocessing.columns import some
 
 
@@ -55,7 +55,7 @@ class Speaker:
                 f"the decimal mark) or --decimal . (comma between thousands), or {settle}."
             ]
         if one.kind == "units":
-            return [f"{what} holds text: numbers with a unit ({first}); take the unit out, or {settle}."]
+            return [f"{what} holds text: numbers with a unit or mark ({first}); take it out, or {settle}."]
         if one.kind == "near":
             many = f"{len(one.distinct)} different in {len(one.gaps)} rows"
             return [f"{what} holds text that begins with numbers ({first}; {many}); {settle}."]

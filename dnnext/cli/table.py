@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dnnext.cli.distinct import Cells
+
 PARQUET = (".parquet", ".pq")
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
 EMPTY = re.compile(r"[ \t]*(?:\r\n|\r|\n)")
@@ -41,7 +43,7 @@ class Table:
         The file, for sentences.
     names : list of str
         Its columns in their order; a name may come twice.
-    columns : list of ndarray of str (n,)
+    columns : list of Cells (n,)
         Their cells, without blanks around them; "" where there is nothing.
     lines : ndarray of int (n,)
         Where each row stands.
@@ -68,12 +70,14 @@ class Table:
 
     def take(self, keep):
         """The table of the rows where keep (n,) is true."""
-        return Table(self.path, self.names, [c[keep] for c in self.columns], self.lines[keep], self.unit, self.kinds)
+        return Table(
+            self.path, self.names, [c.take(keep) for c in self.columns], self.lines[keep], self.unit, self.kinds
+        )
 
     @property
     def empty_rows(self):
         """Where no cell holds anything, (n,) bool."""
-        return np.logical_and.reduce([column == "" for column in self.columns])
+        return np.logical_and.reduce([column.rows("") for column in self.columns])
 
 
 def read_table(path, encoding=None):
@@ -184,15 +188,14 @@ def _parse(shown, text):
     body = _read(shown, text, separator, rest, skipped, single=len(names) == 1)
     if body is None:
         raise ValueError(f"{shown}: there are no rows below the header.")
-    columns = [body[k].to_numpy(dtype=object) for k in range(body.shape[1])]
+    columns = [Cells.of(body[k].to_numpy(dtype=object)) for k in range(body.shape[1])]
     lines = _lines(columns, skipped + above + 1)
     names, columns = _fitted(shown, names, columns, lines, len(names) > 1 or rest.startswith('"'))
     _check_ragged(shown, text, separator, names, columns, skipped)
-    columns = [np.array([cell.strip() for cell in column.tolist()], dtype=object) for column in columns]
-    table = Table(shown, names, columns, lines)
+    table = Table(shown, names, [column.stripped() for column in columns], lines)
     if len(names) > 1:  # empty lines at the end are no rows; of one column they are gaps
         n = len(lines) - int(np.argmin(table.empty_rows[::-1])) if not table.empty_rows.all() else 0
-        table = table.take(np.arange(len(lines)) < n)
+        table = table.take(np.arange(len(lines)) < n) if n < len(lines) else table
     if not len(table.lines):
         raise ValueError(f"{shown}: there are no rows below the header.")
     return table
@@ -243,7 +246,7 @@ def _read(shown, text, separator, rest=None, skipped=0, single=False):
     pandas = pandas_here()
     try:
         return pandas.read_csv(
-            io.StringIO(text if rest is None else rest, newline=""), sep=separator, header=None, dtype=str,
+            io.StringIO(text if rest is None else rest, newline=""), sep=separator, header=None, dtype=object,
             na_filter=False, index_col=False, skip_blank_lines=False, skipinitialspace=separator != "\t",
             nrows=1 if rest is None else None, low_memory=False,
             names=[0] if single and rest is not None and EMPTY.match(rest) else None,
@@ -279,7 +282,7 @@ def _first_ragged(text, separator):
 
 def _fitted(shown, names, columns, lines, may_label):
     """Names and columns of one number: row labels without a name (R), separators at line ends."""
-    is_empty = [bool((column == "").all()) for column in columns]
+    is_empty = [column.distinct == [""] for column in columns]
     if len(names) == len(columns) + 1 and not names[-1]:
         names = names[:-1]
     elif len(columns) == len(names) + 1:
@@ -297,9 +300,9 @@ def _fitted(shown, names, columns, lines, may_label):
 def _check_ragged(shown, text, separator, names, columns, skipped):
     """ValueError if a line has too few cells, which pandas fills: the text must have the separators of the cells."""
     width = len(columns)
-    inside = sum(cell.count(separator) for c in columns for cell in c.tolist()) if '"' in text else 0
+    inside = 0
     if '"' in text:
-        inside += sum(name.count(separator) for name in names)
+        inside = sum(c.count(separator) for c in columns) + sum(name.count(separator) for name in names)
     if text.count(separator) - inside == (len(columns[0]) + 1) * (width - 1):
         return
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
@@ -312,13 +315,14 @@ def _lines(columns, start):
     """The line on which each row begins, although quoted cells may hold line ends."""
     more = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
-        if any("\n" in cell or "\r" in cell for cell in dict.fromkeys(column.tolist())):
-            more += [_breaks(cell) for cell in column.tolist()]
+        joined = "".join(column.distinct)
+        if "\n" in joined or "\r" in joined:
+            more += column.spread([_breaks(cell) for cell in column.distinct], np.int64)
     return start + np.arange(len(more)) + np.concatenate([[0], np.cumsum(more)[:-1]])
 
 
 def _breaks(cell):
-    return cell.replace("\r\n", "\n").replace("\r", "\n").count("\n")
+    return cell.count("\n") + cell.count("\r") - cell.count("\r\n")
 
 
 def _is_number(cell):

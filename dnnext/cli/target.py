@@ -10,7 +10,8 @@ import json
 
 import numpy as np
 
-from dnnext.cli.cells import EXACT, WHOLE, look
+from dnnext.cli.cells import EXACT, look
+from dnnext.cli.writing import WHOLE
 from dnnext.preprocessing.columns import some
 
 MOST_CLASSES = 20  # different whole numbers that are still classes
@@ -50,16 +51,16 @@ def study(table, args, rules, speak):
 
 def _numbers(what, one, speak):
     """Problems of a target that is numbers, without --task."""
-    wide = one.is_whole and any(abs(v) > EXACT for v in one.numbers.values()) and all(map(WHOLE.fullmatch, one.numbers))
-    if wide and len(one.numbers) > MOST_CLASSES:
+    wide = one.is_whole and (np.abs(one.numbers) > EXACT).any() and all(map(WHOLE.fullmatch, one.distinct))
+    if wide and len(one.distinct) > MOST_CLASSES:
         return [
             f"{what} holds text that looks like identifiers (whole numbers beyond 2**53); use --task classification if "
             "these are classes, --task regression if they are amounts."
         ]
-    exact = [int(cell) if WHOLE.fullmatch(cell) else value for cell, value in one.numbers.items()]
-    if _few(one) and len(set(exact)) < len(exact):
+    exact = _exact(one) if _few(one) else []
+    if len(set(exact)) < len(exact):
         twice = next(value for value in exact if exact.count(value) > 1)
-        cells = [cell for cell, value in zip(one.numbers, exact, strict=True) if value == twice]
+        cells = [cell for cell, value in zip(one.distinct, exact, strict=True) if value == twice]
         shown = "in two ways" if speak.local else f"as {cells[0]!r} and as {cells[1]!r}"
         return [
             f"{what} writes one number {shown}; correct it, or use --task regression, or --task classification if they "
@@ -70,8 +71,15 @@ def _numbers(what, one, speak):
 
 def _few(one):
     """Whether numbers are few and whole, so that they are classes."""
-    n = len({int(cell) if WHOLE.fullmatch(cell) else value for cell, value in one.numbers.items()})
-    return one.kind == "numbers" and one.is_whole and n <= min(MOST_CLASSES, max(2, len(one.gaps) // 2))
+    most = min(MOST_CLASSES, max(2, len(one.gaps) // 2))
+    if one.kind != "numbers" or not one.is_whole or len(np.unique(one.numbers)) > most:
+        return False
+    return len(set(_exact(one))) <= most
+
+
+def _exact(one):
+    """The numbers of the distinct cells, whole ones as Python's."""
+    return [int(cell) if WHOLE.fullmatch(cell) else v for cell, v in zip(one.distinct, one.numbers, strict=True)]
 
 
 def settle(one, args, ranks):
@@ -84,8 +92,8 @@ def settle(one, args, ranks):
     as_numbers : bool
         Whether labels of classes are whole numbers written plainly, so that they can be int64.
     """
-    plain = one.kind == "numbers" and all(_is_canonical(cell) for cell in one.distinct)
-    whole = one.kind == "numbers" and one.is_whole and len(set(one.numbers.values())) <= MOST_CLASSES
+    whole = one.kind == "numbers" and one.is_whole and len(np.unique(one.numbers)) <= MOST_CLASSES
+    plain = whole and all(_is_canonical(cell) for cell in one.distinct)
     marks = {"task": args.task, "kind": one.kind, "plain": plain, "whole": whole, "few": _few(one)}
     if args.task == "classification" and args.target not in args.categorical:
         marks["plain"] = all(_is_canonical(cell) for cell in one.distinct)
@@ -109,7 +117,9 @@ def values(one, cells, task, as_numbers):
     """The target (n,): float64 for regression, int64 or text for classification."""
     if task == "regression":
         return one.values(cells)
-    return np.array([int(cell) for cell in cells], dtype=np.int64) if as_numbers else np.array(cells.tolist())
+    if as_numbers:
+        return cells.spread([int(cell) for cell in cells.distinct], np.int64)
+    return np.array(cells.distinct)[cells.codes]
 
 
 def _is_canonical(cell):

@@ -115,7 +115,11 @@ def numbers_or_words(name: str, column: Any, categorical: bool | None = None) ->
     if values.dtype.kind in "iufb" and not categorical:
         return _finite(name, values.astype(np.float64))
     cells = values.astype(object)
-    gaps = np.array([_is_gap(cell) for cell in cells], dtype=bool)
+    types = set(map(type, cells.tolist()))
+    if types <= {str, type(None)}:  # the usual words
+        gaps = np.array([cell is None for cell in cells.tolist()], dtype=bool)
+    else:
+        gaps = np.array([_is_gap(cell) for cell in cells], dtype=bool)
     there = cells[~gaps]
     if not len(there):
         return "nothing", np.full(len(cells), np.nan)
@@ -133,6 +137,8 @@ def numbers_or_words(name: str, column: Any, categorical: bool | None = None) ->
         )
     if categorical is False:
         raise ValueError(f"column {name!r} holds text ({there[0]!r}); it held numbers when it was fitted.")
+    if types <= {str, type(None)}:
+        return "words", cells
     words = np.full(len(cells), None, dtype=object)
     words[~gaps] = [_word(cell) for cell in there]
     return "words", words
@@ -186,7 +192,7 @@ def one_hot(words: Array, categories: Sequence[str]) -> NDArray[np.float64]:
 def codes_of(words: Array, categories: Sequence[str]) -> NDArray[np.int64]:
     """The place of each word among the categories, (n,); -1 for none and for gaps."""
     place = {word: k for k, word in enumerate(categories)}
-    return np.array([place.get(word, -1) for word in words], dtype=np.int64)
+    return np.fromiter((place.get(word, -1) for word in words.tolist()), np.int64, len(words))
 
 
 def some(words: Collection[str]) -> str:
