@@ -126,7 +126,7 @@ class NEXT(Algorithm):
 
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
-        if self.damping.mixes_numbers:
+        if self.damping.mixes_numbers or self.damping.needs:
             row_parts.require_whole(problem, repr(self), "PartialLinearization() or FullLinearization(), tau='auto'")
         self.damping.start(problem, self.surrogate, s)
 

@@ -215,7 +215,12 @@ def _add_model(p):
 
 
 def _add_ranks(p):
-    p.add_argument("--engine", choices=tuple(ENGINES), default="local", help="one process, or ranks of mpiexec")
+    p.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="local",
+        help="one process, or ranks of mpiexec (a model too large for one: dnnext.models.Cube)",
+    )
     p.add_argument("--local-data", metavar="PATTERN", help="a file per rank, such as part-{rank}.csv, that stays there")
     p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
     p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")

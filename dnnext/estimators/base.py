@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from dnnext.estimators import exports, files, ranks, results, training
+from dnnext.estimators import exports, files, groups, ranks, results, training
+from dnnext.estimators.engine import open_runtime
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.inputs import checked, prepare_agents, takes_images
 from dnnext.estimators.renamed import refuse_old_names
@@ -167,6 +168,20 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
             On every rank, if one of them has unfit rows.
         """
         return ranks.score_local(self, X, y, sample_weight)
+
+    def gather_weights(self) -> Self:
+        """Make the fitted model whole on every rank, where `dnnext.models.Cube` spreads its weights. Collective.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        if isinstance(self._network, groups.Parted):
+            with open_runtime(self) as all_ranks:
+                network, self._agent_rows = groups.gather_weights(self, all_ranks.comm)
+            results.set_network(self, network)
+        return self
 
     @property
     def feature_importances_(self) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
 from dnnext.network import Network
 from dnnext.preprocessing import NetworkPreprocessor
-from dnnext.problem import PENALTIES, Loss, Penalty, make_penalty
+from dnnext.problem import PENALTIES, Loss, Penalty, make_penalty, row_parts
 from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
@@ -227,7 +227,7 @@ def make_algorithm(algorithm, problem):
     if algorithm in others:
         return others[algorithm]()
     recipe = NEXT if algorithm == "next" else CentralizedSCA
-    return recipe(choose_surrogate(problem.n_params, problem.agent_rows))
+    return recipe(choose_surrogate(row_parts.n_params(problem), problem.agent_rows))
 
 
 def make_network(estimator, topology, algorithm, runtime):

@@ -17,6 +17,7 @@ import sklearn
 from dnnext._version import __version__
 from dnnext.estimators import choices
 from dnnext.estimators.data import Seeds
+from dnnext.estimators.groups import grid_of, ranks_per_agent
 from dnnext.runtime import AgentsLost, RanksLost, Runtime
 from dnnext.runtime.engines import open_communicator
 
@@ -35,6 +36,8 @@ def open_runtime(estimator, n_agents=None, bounds=None, ranks=None):
     It stands on the communicator of `ranks`, the runtime of `open_ranks`, or on a new one.
     """
     choices.check_engine(estimator.get_params(deep=False))
+    if ranks is not None and ranks_per_agent(estimator) > 1:
+        return grid_of(estimator, ranks.comm, n_agents).agents
     if ranks is not None:
         return Runtime(n_agents, ranks.comm, bounds)
     try:

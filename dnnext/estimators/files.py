@@ -21,7 +21,8 @@ from dnnext import _version, algorithms, local, models, preprocessing, problem
 from dnnext.estimators.data import Moments, channel_shape
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
-from dnnext.estimators.regimes import is_tangent
+from dnnext.estimators.groups import Parted
+from dnnext.estimators.regimes import check_network, is_tangent
 from dnnext.estimators.renamed import translated
 from dnnext.estimators.results import set_curves, set_network
 from dnnext.estimators.rows import plain_labels
@@ -59,6 +60,8 @@ def save(estimator: Any, path: str | os.PathLike[str], notes: dict[str, Any] | N
     ValueError
         If class labels are neither text nor numbers.
     """
+    if isinstance(estimator._network, Parted):
+        check_network(estimator, "save()")
     params, objects = split_params(estimator.get_params(deep=False))
     network = estimator._network
     base = network.model.model if is_tangent(estimator) else network.model

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from dnnext.estimators import choices
+from dnnext.estimators import choices, groups
 from dnnext.estimators.data import held_out
 from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.graph import Graph, make_graph
@@ -33,6 +33,8 @@ def fit_local(
     e = estimator
     if not check_engine(e.engine, e.engine_options).has_ranks:
         raise ValueError(f"fit_local needs engine='mpi', got engine={e.engine!r}; in one process use fit_agents.")
+    if groups.ranks_per_agent(e) > 1:
+        raise ValueError(f"fit_local has agents of one rank each, got model={e.model!r}: use fit on every rank.")
     with open_ranks(e) as ranks:
         with ranks.together():
             choices.check_parameters(e, e._kind)
@@ -99,6 +101,9 @@ def score_local(estimator: Any, X: Any, y: Any, sample_weight: Any) -> float:
     with open_runtime(estimator) as ranks:
         with ranks.together():
             check_is_fitted(estimator)
+        if isinstance(estimator._network, groups.Parted):
+            return groups.score_local(estimator, X, y, sample_weight, ranks.comm)
+        with ranks.together():
             network, targets = estimator._network, estimator._y
             X, y = checked(estimator, X, y)
             codes, weight = targets.codes(y, "y"), check_weight(sample_weight, X.shape[0])

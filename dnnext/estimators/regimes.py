@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from dnnext.estimators.groups import Parted
 from dnnext.models import Frozen, Linearised
 from dnnext.models.risks import REGIMES
 
@@ -42,7 +43,9 @@ def is_tangent(estimator):
 
 
 def check_network(estimator, what):
-    """ValueError where only a network fits and the fitted model is a tangent."""
+    """ValueError where only a whole network fits and the fitted model is a tangent, or spread over ranks."""
+    if isinstance(estimator._network, Parted):
+        raise ValueError(f"{what} needs whole weights, which are spread over ranks: call gather_weights() first.")
     if is_tangent(estimator):
         raise ValueError(
             f"{what} needs a network, but regime='tangent' trained the tangent of one: use regime='full' or 'features' "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from dnnext.algorithms import Result, final_prox
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units
 from dnnext.estimators.graph import Graph, survivors
+from dnnext.estimators.groups import fitted_network
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.progress import progress_moved, progress_of
 from dnnext.estimators.regimes import full_rows
@@ -40,7 +42,7 @@ def expose(
     n_rows = np.diff(problem.offsets)
     if runtime.is_distributed and graph.n_agents == n_agents:  # every rank knows all rows: it may know all views
         views, n_rows = runtime.all_agents(views), problem.agent_rows
-    set_network(e, FittedNetwork(problem.model, np.array(row), moments))
+    set_network(e, fitted_network(e, problem.model, np.array(row), moments))
     e._agent_rows = np.array(full_rows(problem.model, views))
     e._graph, e._agent_samples = graph, n_rows.tolist()
     e._progress = _progress(problem, result, w, seen, ceiling, data)
@@ -56,14 +58,14 @@ def expose(
     e.n_outputs_ = problem.model.n_outputs
     set_curves(e)
     e._settled = {name: getattr(e, name) for name in SETTLED}
-    if result.warning and runtime.rank == 0:
+    if result.warning and runtime.is_first:
         warn_user(result.warning, ConvergenceWarning)
     return e
 
 
 def _progress(problem: Problem, result: Result, w: Any, seen: float, ceiling: float, data: Any) -> Any:
     """What partial_fit goes on from, where the rows of all agents are here."""
-    if problem.runtime.is_distributed or result.state is None or len(result.state.w) != problem.n_agents:
+    if not problem.runtime.is_alone or result.state is None or len(result.state.w) != problem.n_agents:
         return None
     ceiling = ceiling or MEAN_LOSS * float(result.history["objective"][0])
     progress = progress_of(result.state, seen + int(problem.agent_rows.sum()), ceiling, result.retreats, data)
@@ -109,7 +111,7 @@ def views(estimator: Any) -> list[Any]:
     found = []
     for row, n, label in zip(estimator._agent_rows, estimator._agent_samples, estimator._graph.labels, strict=True):
         view = copy.copy(estimator)
-        set_network(view, FittedNetwork(estimator._network.model, row, estimator._network.moments))
+        set_network(view, replace(estimator._network, row=row))
         view._agent_rows, view._progress = None, None
         view.n_samples, view.label = n, label
         found.append(view)

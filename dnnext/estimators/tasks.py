@@ -84,7 +84,7 @@ class Iterations:
         """One iteration is done."""
         if self.context is None:
             return False
-        model = None if self.run.problem.runtime.is_distributed else lambda: self.model(state)
+        model = (lambda: self.model(state)) if self.run.problem.runtime.is_alone else None
         subtask = self.context.subcontext(task_name="iteration")
         subtask.call_on_fit_task_begin(**self.arguments)
         return subtask.call_on_fit_task_end(**self.arguments, reconstruction_attributes=model)

@@ -20,6 +20,7 @@ from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, 
 from dnnext.estimators.files import split_params
 from dnnext.estimators.fitted import unfold
 from dnnext.estimators.graph import Graph, make_graph, owners
+from dnnext.estimators.groups import on_ranks
 from dnnext.estimators.inputs import checked_eval_set, checked_rows, learn_inputs
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.regimes import check_full, check_network, of_regime
@@ -110,7 +111,7 @@ def train(
         score=score,
         patience=patience if e.early_stopping else None,
         tol=e.tol,
-        total=int(e.max_iter) if e.verbose and problem.runtime.rank == 0 else None,
+        total=int(e.max_iter) if e.verbose and problem.runtime.is_first else None,
         bar=False if e.verbose > 1 else None,
     )
     options: dict[str, Any] = {}
@@ -144,7 +145,8 @@ def make_problem(
     """The Problem of these rows, whose x is scaled in place; alpha="auto" counts them and those `seen` before."""
     e, dtype = estimator, estimator._precision
     wanted = e._y.wanted(rows.target)
-    model = of_regime(e.regime, choices.make_model(e._open_model(), rows.x.shape[1:], wanted.shape[1]), seeds, dtype)
+    sized = choices.make_model(e._open_model(), rows.x.shape[1:], wanted.shape[1])
+    model = of_regime(e.regime, on_ranks(e, sized, runtime), seeds, dtype)
     n_rows = int(runtime.sum_agents(rows.n_rows)) + seen
     penalty = choices.make_penalty_object(e.penalty, e.alpha, e.l1_ratio, n_rows, model.layout.n_layers)
     x = np.ascontiguousarray(rows.x, dtype)

@@ -8,6 +8,7 @@ from dnnext.models.linearised import Frozen, Linearised
 from dnnext.models.mgrit import MGRIT
 from dnnext.models.mlp import MLP
 from dnnext.models.model import Curved, Fused, Model, Rows
+from dnnext.models.over_ranks import Cube
 from dnnext.models.resnet import ResNet
 from dnnext.models.tangent_kernel import NeuralTangentKernel
 
@@ -17,6 +18,7 @@ __all__ = [
     "AvgPool2d",
     "Chain",
     "Conv2d",
+    "Cube",
     "Curved",
     "Dense",
     "Flatten",

@@ -221,7 +221,7 @@ class Progress:
     def begin(self, run: Run) -> None:
         """Note whether this rank prints, and the number of iterations."""
         self._last = run.limits.max_iter if self.total is None else self.total
-        self._prints, self._shown, self._started = run.problem.runtime.rank == 0, -1, time.perf_counter()
+        self._prints, self._shown, self._started = run.problem.runtime.is_first, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
         self._waiting, self._has_begun = "", False
 

@@ -176,6 +176,11 @@ class Runtime:
         return self.n_ranks > 1
 
     @property
+    def is_first(self) -> bool:
+        """Whether this is the first of all ranks, which alone prints."""
+        return self.rank == 0 and self.inner.rank == 0
+
+    @property
     def is_alone(self) -> bool:
         """Whether no other rank takes part, neither with other agents nor inside the same one."""
         return self.n_ranks == 1 and self.inner.size == 1

@@ -1,7 +1,7 @@
 """Ranks in a row, a square or a cube: agents that are groups of ranks, and the groups inside one of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
-from dnnext.runtime.agents import Runtime
+from dnnext.runtime.agents import AgentsLost, Runtime
 from dnnext.runtime.communicator import Communicator, RanksLost, Tally
 
 __all__ = ["Cube", "Grid", "Square"]
@@ -74,6 +74,12 @@ class GroupedAgents(Runtime):
         except RanksLost as lost:
             groups = sorted({rank // self.inner.size for rank in lost.ranks})
             raise self.lost(groups, lost.what) from lost
+
+    def lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
+        """As of `Runtime`; a run cannot go on without a rank of a group."""
+        found = super().lost(ranks, what)
+        self.has_survivors = False
+        return found
 
     def close(self) -> None:
         """Close the communicator of all ranks."""
