@@ -58,6 +58,8 @@ class Algorithm(Parameters, ABC):
     _kept: ClassVar[dict[str, str]] = {"step": "first_step", "oracle": "oracle_given"}  # `step` is the iteration
 
     contract_to = 0.25  # how far `Network` should contract disagreement in an iteration
+    why = ""  # a sentence about what was chosen, if anything was
+    columns: dict[str, float] = {}  # noqa: RUF012 - of the history; never written to
     needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
     oracle: Oracle = Backprop()  # where gradients come from
 
@@ -68,6 +70,10 @@ class Algorithm(Parameters, ABC):
     @abstractmethod
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration, from s to s."""
+
+    def chosen(self, problem: Problem, network: Network) -> Algorithm:
+        """The recipe that a run uses: itself, unless it leaves something to be chosen for the problem and network."""
+        return self
 
     def soften(self, s: State) -> None:
         """Ten times more careful, after an alarm: a larger tau (a recipe with a step size divides it)."""
@@ -145,9 +151,10 @@ class Algorithm(Parameters, ABC):
         """
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits, callbacks)
-        check_offers(network, self.needs, type(self).__name__)
+        recipe = self.chosen(problem, network)
+        check_offers(network, recipe.needs, type(self).__name__)
         with one_blas_thread(), np.errstate(all="ignore"):  # the alarm looks at what comes out
-            network.take_contraction(self.contract_to)
+            network.take_contraction(recipe.contract_to)
             network.round = network.bytes = 0
             network.restart()
             if callable(resume):
@@ -157,11 +164,11 @@ class Algorithm(Parameters, ABC):
             s = State.at(
                 problem,
                 starting_weights(problem, w0, random_state) if resume is None else resume.agents["w"],
-                self.oracle,
+                recipe.oracle,
             )
             if resume is None:
-                self.start(problem, s)
-            run = Run(self, problem, network, s, limits, callbacks, notes)
+                recipe.start(problem, s)
+            run = Run(recipe, problem, network, s, limits, callbacks, notes)
             if resume is not None:
                 with problem.runtime.together():
                     _resumed(run, resume)

@@ -124,6 +124,20 @@ class NEXT(Algorithm):
         if self.step_size.step > 1:
             raise ValueError(f"step must be in (0, 1], got {step}: NEXT moves at most to the best response.")
 
+    def chosen(self, problem: Problem, network: Network) -> NEXT:
+        """The recipe with the curvature that suits the problem and network, where it is "auto"."""
+        surrogate, why = self.surrogate.chosen(problem, network)
+        if surrogate is self.surrogate:
+            return self
+        given = self.get_params(deep=False) | {"surrogate": surrogate}
+        if surrogate.is_shared and self.order == "post":  # the recipe of the papers was asked for
+            given["surrogate"], why = surrogate.safer(), "curvature='auto' is 'own': order='post'."
+        elif surrogate.is_shared and isinstance(self.tau, str) and self.tau == "auto":
+            given["tau"] = "ratio"
+        recipe = type(self)(**given)
+        recipe.why, recipe.columns = why, recipe.surrogate.columns
+        return recipe
+
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
         if self.damping.mixes_numbers or self.damping.needs:
@@ -161,7 +175,9 @@ class NEXT(Algorithm):
         if not self.surrogate.is_shared:
             return None
         tau = "auto" if self.damping.mixes_numbers else self.tau
-        return NEXT(self.surrogate.safer(), tau, self.first_step, self.mu, "post", self.oracle_given)
+        own = NEXT(self.surrogate.safer(), tau, self.first_step, self.mu, "post", self.oracle_given)
+        own.columns = own.surrogate.columns if self.columns else {}
+        return own
 
     @property
     def title(self) -> str:

@@ -232,8 +232,9 @@ def make_algorithm(algorithm, problem):
 
 def make_network(estimator, topology, algorithm, runtime):
     """Network for `run(problem, network)`, that mixes as far as the algorithm needs."""
-    contract_to = getattr(algorithm, "contract_to", Algorithm.contract_to)
-    return Network(topology, mixing_rounds=estimator.mixing_rounds, contract_to=contract_to, runtime=runtime)
+    network = Network(topology, mixing_rounds=estimator.mixing_rounds, runtime=runtime)
+    network.take_contraction(getattr(algorithm, "contract_to", Algorithm.contract_to))
+    return network
 
 
 def make_threads(n_jobs, n_here=1):

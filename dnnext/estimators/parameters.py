@@ -273,7 +273,7 @@ ATTRIBUTES = """\
     history_ : dict of ndarray
         Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step, bytes
         (between neighbours), bytes_wire (all that left a rank), seconds; validation_score and validation_loss where
-        rows are held out.
+        rows are held out; curvature where it was "auto" (0 own, 1 shared, 2 exact).
     loss_curve_, best_loss_, loss_ : list of float, float, float
         The objective of every measured iteration, its least, and its last.
     validation_scores_ : list of float or None

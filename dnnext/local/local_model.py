@@ -125,11 +125,16 @@ class Surrogate(Parameters, ABC):
     decay: float
     needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
     is_shared = False  # whether all agents' models have (nearly) the same curvature
+    columns: dict[str, float] = {}  # noqa: RUF012 - of the history, where it was chosen; never written to
     first_tau, safeguard = 3.0, 0.15  # of tau="ratio": in units of `scale`, and the share of the norm rule
 
     def safer(self) -> Surrogate:
         """What to go on with where a shared model diverges."""
         return self
+
+    def chosen(self, problem: Problem, network: Network) -> tuple[Surrogate, str]:
+        """The surrogate that a run uses, and a sentence if it had to choose: itself, and none."""
+        return self, ""
 
     def gather(self, problem: Problem, network: Network, s: At) -> None:
         """What the model at s.w needs from other agents, by messages of its own; called in front of `at`."""

@@ -22,6 +22,7 @@ from dnnext import _checks, kernels
 from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
+from dnnext.local.sharing import SHARES, Choice, choose_curvature
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import row_parts, synthetic
 from dnnext.problem.curvature import RowCurvature, curvature_at
@@ -35,7 +36,7 @@ __all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearizati
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-CURVATURES = ("own", "shared", "exact")
+CURVATURES = ("own", "shared", "exact", "auto")  # their places are numbers in the history
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 
 
@@ -194,7 +195,7 @@ class PartialLinearization(Surrogate):
         only diagonal blocks of A_i are formed ([1]_, section 4).
     solver : {"auto", "primal", "dual", "cg", "fista"}
         How the subproblem is solved; "auto" takes the cheapest by the flop model of ``dnnext.local.solvers.choose``.
-    curvature : {"own", "shared", "exact"}
+    curvature : {"own", "shared", "exact", "auto"}
         What stands for ``kappa_i A_i``. "own": the agent's own matrix. "shared": that of synthetic inputs with the mean
         and covariance of all inputs, the same at every agent (`dnnext.problem.synthetic`); every agent learns this mean
         and covariance. Not for losses whose curvature depends on the targets. "exact": the sum of all agents' matrices,
@@ -202,10 +203,14 @@ class PartialLinearization(Surrogate):
         (`dnnext.network.Network.sum`): ``(P^2 + P) / 2`` numbers per link and way and twice the radius of the graph in
         rounds; on a way every agent learns the sum over the agents below it, and then all learn the whole sum. It needs
         a fixed graph and a model that forms such matrices (`MLP`). A run mixes to 0.01 with "shared" and "exact",
-        unless the network was given a contraction of its own.
+        unless the network was given a contraction of its own. "auto": the run chooses one of these when it begins
+        (`dnnext.local.sharing.choose_curvature`); "own" in ``partial_fit``, whose rows change.
     quasi_newton : int
         Pairs of steps and gradient changes that correct "shared" curvature (`dnnext.local.quasi_newton`); 0 switches it
         off. With n_blocks > 1 and with the solver "dual" there is no correction.
+    share : {"curvature", "moments", "nothing"}
+        What "auto" may send beside weights and trackers: sums of Gauss-Newton matrices, mean and covariance of the
+        inputs, or nothing. Whom that tells what is on the page :doc:`/planes`.
 
     Raises
     ------
@@ -239,6 +244,7 @@ class PartialLinearization(Surrogate):
         solver: str = "auto",
         curvature: str = "own",
         quasi_newton: int = 5,
+        share: str = "curvature",
     ) -> None:
         if isinstance(kappa, str):
             _checks.check_choice("kappa", kappa, ("auto",))
@@ -256,7 +262,9 @@ class PartialLinearization(Surrogate):
         self.n_blocks = n_blocks
         self.solver = solver
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
-        self.is_shared = curvature != "own"
+        self.share = _checks.check_choice("share", share, SHARES)
+        self.is_shared = curvature in ("shared", "exact")
+        self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
@@ -271,6 +279,19 @@ class PartialLinearization(Surrogate):
     def safer(self) -> PartialLinearization:
         """The same with each agent's own curvature."""
         return PartialLinearization(self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver)
+
+    def chosen(self, problem: Problem, network: Network) -> tuple[PartialLinearization, str]:
+        """The surrogate that a run on this problem and network uses, and a sentence if that was to be chosen."""
+        if self.curvature != "auto":
+            return self, ""
+        choice = choose_curvature(problem, network, self.share)
+        if self.exact or self.n_blocks > 1 or self.solver not in ("auto", "primal"):
+            choice = Choice("own", "exact, n_blocks or solver ask for it")
+        surrogate = PartialLinearization(
+            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, choice.curvature, self.quasi_newton,
+            self.share,
+        )  # fmt: skip
+        return surrogate, f"curvature='auto' is {choice.curvature!r}: {choice.why}."
 
     def rows(self, problem: Problem) -> Problem:
         """The problem whose rows make the curvature: the own ones, or synthetic inputs."""

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from dnnext.problem.kept import Kept
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
-__all__ = ["input_moments", "synthetic_problem", "synthetic_rows"]
+__all__ = ["InputKind", "input_kind", "input_moments", "synthetic_problem", "synthetic_rows"]
 
 Array = NDArray[Any]
 
@@ -52,6 +52,44 @@ def input_moments(problem: Problem) -> tuple[Array, Array]:
         x, c = _weighted(problem, i)
         second[i] = (c[:, None] * (x - mean)).T @ (x - mean)
     return mean, runtime.sum_agents(second) / every
+
+
+class InputKind(NamedTuple):
+    """The share of input columns with two values, and their median kurtosis (3: Gaussian)."""
+
+    binary: float
+    kurtosis: float
+
+
+def input_kind(problem: Problem) -> InputKind:
+    """How far the inputs of all agents are from Gaussian, from the first four moments of every column.
+
+    With ``mu_k = (1/N) sum_m c_m (x_m - mu)^k`` a column has two values exactly if ``mu_4 mu_2 - mu_3^2 = mu_2^3``;
+    for all others the left side is larger [1]_. Constant columns do not count. Equal on every rank; each agent's own
+    4 sums per column are gathered.
+
+    References
+    ----------
+    .. [1] K. Pearson, Mathematical contributions to the theory of evolution XIX, Phil. Trans. R. Soc. A 216 (1916).
+    """
+    d, runtime = problem.model.n_inputs, problem.runtime
+    first, higher = np.zeros((problem.n_local, d + 1)), np.zeros((problem.n_local, 3, d))
+    for i in range(problem.n_local):
+        x, c = _weighted(problem, i)
+        first[i] = np.append(c @ x, c.sum())
+    sums = runtime.sum_agents(first)
+    mean, every = sums[:-1] / sums[-1], float(sums[-1])
+    for i in range(problem.n_local):
+        x, c = _weighted(problem, i)
+        x = x - mean
+        higher[i] = [c @ x**2, c @ x**3, c @ x**4]
+    two, three, four = runtime.sum_agents(higher) / every
+    held = two > ROOT_FLOOR * float(np.max(two, initial=0.0))
+    if not held.any():
+        return InputKind(0.0, 3.0)
+    kurtosis = four[held] / two[held] ** 2
+    binary = kurtosis - three[held] ** 2 / two[held] ** 3 < 1 + 1e-6
+    return InputKind(float(np.mean(binary)), float(np.median(kurtosis)))
 
 
 def synthetic_problem(problem: Problem) -> Problem:

@@ -224,6 +224,8 @@ class Progress:
         self._prints, self._shown, self._started = run.problem.runtime.is_first, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
         self._waiting, self._has_begun = "", False
+        if self._prints and run.recipe.why:
+            print(run.recipe.why, file=self._out(), flush=True)
 
     def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
         """Show the newest row, once, and more words if there are any."""

@@ -262,7 +262,7 @@ class Run:
     def measure(self) -> None:
         """One row of the history; its cost is not part of `seconds`."""
         row, w_bar = measure(self.problem, self.network, self.s)
-        row["seconds"] = self.seconds
+        row |= {"seconds": self.seconds, **self.recipe.columns}
         for _, callback in self.named:
             row |= getattr(callback, "measures", lambda _: {})(self)
         self.history.append(row)

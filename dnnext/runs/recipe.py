@@ -31,6 +31,8 @@ class Recipe(Protocol):
 
     contract_to: float
     oracle: Oracle
+    why: str  # a sentence about what was chosen, shown with the progress; "" if nothing was
+    columns: dict[str, float]  # of the history, equal on every rank
 
     @property
     def title(self) -> str:

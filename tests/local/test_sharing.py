@@ -1,0 +1,113 @@
+"""curvature="auto": what is chosen, why, alike on every rank, and said where the user looks."""
+
+import numpy as np
+import pytest
+
+from dnnext import DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT, CentralizedSCA
+from dnnext.local import PartialLinearization
+from dnnext.local.sharing import EXACT_PARAMS, choose_curvature
+from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
+from dnnext.problem import L2, MLP, Huber, Problem, SquaredError
+from dnnext.problem.synthetic import input_kind
+
+RING = Topology.ring(4)
+FIXED, TURNS = Network(RING), Network(Schedule.alternating(Topology.complete(4), 2))
+
+
+def inputs(kind, n=240, d=3):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, d))
+    return {"near": x, "heavy": x * rng.standard_t(2, (n, 1)), "binary": (x > 0.4) * 1.0}[kind]
+
+
+def make_problem(kind="near", hidden=4, loss=None, runtime=None, n_agents=4):
+    x = inputs(kind)
+    parts = [(x[i::n_agents], np.sin(x[i::n_agents, 0])) for i in range(n_agents)]
+    mine = range(n_agents) if runtime is None else runtime.agents
+    loss = SquaredError() if loss is None else loss
+    return Problem(MLP([3, hidden, 1]), loss, L2(alpha=1e-2), [parts[i] for i in mine], runtime=runtime)
+
+
+LOSSY = KnownLoss(RING, Faults(loss=0.1, random_state=0))
+
+
+@pytest.mark.parametrize(
+    ("problem", "network", "share", "wanted", "why"),
+    [
+        ({}, FIXED, "curvature", "exact", "21 weights, and a fixed graph"),
+        ({"kind": "binary"}, FIXED, "curvature", "exact", "fixed graph"),
+        ({"loss": Huber()}, FIXED, "curvature", "exact", "fixed graph"),
+        ({}, TURNS, "curvature", "shared", "a graph that changes"),
+        ({"hidden": 100}, FIXED, "curvature", "shared", "501 weights"),
+        ({}, FIXED, "moments", "shared", "share='moments'"),
+        ({"kind": "heavy"}, FIXED, "moments", "own", "heavy tails"),
+        ({"kind": "binary"}, TURNS, "moments", "own", "100 % of the inputs have two values"),
+        ({"loss": Huber()}, TURNS, "moments", "own", "depends on the targets"),
+        ({}, FIXED, "nothing", "own", "share='nothing'"),
+        ({}, LOSSY, "curvature", "own", "on KnownLoss no iteration can be taken back"),
+        ({"n_agents": 1}, Network(Topology.complete(1)), "curvature", "own", "one agent"),
+    ],
+)
+def test_what_is_chosen_and_why(problem, network, share, wanted, why):
+    choice = choose_curvature(make_problem(**problem), network, share)
+    assert choice.curvature == wanted
+    assert why in choice.why
+    assert EXACT_PARAMS < 501
+
+
+def test_the_kind_of_inputs_is_that_of_the_pooled_rows():
+    for kind in ("near", "heavy", "binary"):
+        x = inputs(kind)
+        found = input_kind(make_problem(kind))
+        z = (x - x.mean(axis=0)) / x.std(axis=0)
+        assert found.kurtosis == pytest.approx(np.median(np.mean(z**4, axis=0)))
+        assert found.binary == (kind == "binary")
+    constant = Problem(MLP([1, 1]), SquaredError(), None, [(np.ones((3, 1)), np.ones(3))])
+    assert input_kind(constant) == (0.0, 3.0)
+
+
+@pytest.mark.parametrize(("share", "same"), [("curvature", "exact"), ("moments", "shared"), ("nothing", "own")])
+def test_a_run_is_that_of_the_recipe_chosen(share, same, lockstep):
+    def run(curvature, runtime=None, tau="auto"):
+        recipe = NEXT(PartialLinearization(curvature=curvature, share=share), tau=tau)
+        network = Network(RING, runtime=runtime)
+        return recipe.run(make_problem(runtime=runtime), network, max_iter=8, warn=False)
+
+    chosen, plain = run("auto"), run(same, tau="ratio" if same == "shared" else "auto")
+    np.testing.assert_array_equal(chosen.w, plain.w)
+    assert chosen.network.contract_to == plain.network.contract_to
+    assert set(chosen.history["curvature"]) == {("own", "shared", "exact").index(same)}
+    assert "curvature" not in plain.history
+    for part in lockstep(4, 2, lambda runtime: run("auto", runtime)):
+        np.testing.assert_array_equal(part.w_bar, chosen.w_bar)
+        np.testing.assert_array_equal(part.history["curvature"], chosen.history["curvature"])
+
+
+def test_what_the_user_asked_for_stands():
+    problem = make_problem()
+    auto = PartialLinearization(curvature="auto")
+    assert NEXT(auto, tau=0.3).chosen(problem, FIXED).tau == 0.3
+    assert NEXT(auto, order="post").chosen(problem, FIXED).surrogate.curvature == "own"
+    for options in ({"n_blocks": 2}, {"solver": "dual"}, {"exact": True}):
+        recipe = NEXT(PartialLinearization(curvature="auto", **options)).chosen(problem, FIXED)
+        assert recipe.surrogate == PartialLinearization(**options) or recipe.surrogate.curvature == "own"
+    plain = NEXT()
+    assert plain.chosen(problem, FIXED) is plain
+    lm = CentralizedSCA(auto, damping="lm").run(problem, FIXED, max_iter=3, warn=False)
+    same = CentralizedSCA(damping="lm").run(problem, FIXED, max_iter=3, warn=False)
+    np.testing.assert_array_equal(lm.w, same.w)
+    with pytest.raises(ValueError, match="share must be one of"):
+        PartialLinearization(curvature="auto", share="all")
+
+
+def test_an_estimator_says_what_was_chosen(capsys):
+    x = inputs("near")
+    options = {"n_agents": 4, "max_iter": 3, "tol": 0.0, "verbose": 1, "random_state": 0}
+    algorithm = NEXT(PartialLinearization(curvature="auto"))
+    reg = DecentralizedMLPRegressor((4,), algorithm=algorithm, **options).fit(x, np.sin(x[:, 0]))
+    said = capsys.readouterr()
+    assert "curvature='auto' is 'exact': 21 weights, and a fixed graph." in said.out + said.err
+    assert set(reg.history_["curvature"]) == {2.0}
+    reg.partial_fit(x, np.sin(x[:, 0]))
+    assert np.isfinite(reg.history_["objective"]).all()
