@@ -9,17 +9,18 @@
 /* W_k' and B_k of one agent in tiles, unless they stand there already. Shapes: w (P), b (hidden units, Q). Serial. */
 static void pack_feedback(tile_space *s, const dnn_mlp *mlp, const real *w, const real *b)
 {
+    const real *own = w, *every = b;
+    int64_t outputs = outputs_of(mlp);
     if (s->packed == w) return;
-    s->packed = w;
     for (int64_t k = 0; k < mlp->n_layers; k++) {
-        int64_t d = mlp->layers[k], h = mlp->layers[k + 1], outputs = outputs_of(mlp);
-        pack_tiles(s->left[k], w, h, d, 1, h);
-        if (k) {
-            pack_tiles(s->back[k], b, d, outputs, outputs, 1);
-            b += d * outputs;
-        }
-        w += (d + 1) * h;
+        int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
+        pack_tiles(s->left[k], own, h, d, 1, h);
+        own += (d + 1) * h;
+        if (k == 0 || s->sent == b) continue; /* all agents have the same */
+        pack_tiles(s->back[k], every, d, outputs, outputs, 1);
+        every += d * outputs;
     }
+    s->packed = w, s->sent = b;
 }
 
 /* After forward_tiles, e' in s->delta[0]. Shapes: x (n, d). Serial. */

@@ -33,7 +33,7 @@ INLINE int64_t sum_size(int64_t d, int64_t h) { return by_lanes(d, h) ? d * h * 
 static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most)
 {
     int64_t rows = min_index(gradient_rows(mlp), most), widest = 1;
-    space->packed = NULL;
+    space->packed = space->sent = NULL;
     space->ld = (ceil_div(rows, LANES) | 1) * LANES; /* odd: rows at even distances would share the sets of a cache */
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];

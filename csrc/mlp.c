@@ -53,7 +53,7 @@ static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const 
 /* Transposed activations and packed weights of the gradient: see gradient.c. */
 typedef struct {
     int64_t ld; /* numbers between rows: samples of a chunk, padded */
-    const real *packed; /* the weights that stand in tiles: */
+    const real *packed, *sent; /* the weights, and the feedback, that stand in tiles: */
     real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */

@@ -1,4 +1,4 @@
-"""The neural tangent kernel of a network, beside torch.func and JAX on the same CPU: ``python -m bench.tangent``.
+"""The neural tangent kernel of a network, beside torch.func and JAX on the same CPU: ``python -m bench.speed.tangent``.
 
 One thread each, float64; every rival is compiled and warmed up first, forms rows of the Jacobian by vectorised reverse
 mode, then multiplies them, as their documentation shows it; NumPy multiplies explicit Jacobians from our own kernel.
