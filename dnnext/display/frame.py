@@ -76,7 +76,10 @@ def drawing(ax=None, n_panels=1, height=2.5, width=COLUMN, ratios=None):
         figure, axes = plt.subplots(
             n_panels, 1, sharex=True, squeeze=False, figsize=(width, height), layout="constrained", height_ratios=ratios
         )
+        is_interactive = plt.isinteractive()  # the first figure loads the backend, which in a notebook turns it on
         yield figure, axes[:, 0]
+    if is_interactive:
+        plt.ion()
 
 
 def shade_of(color):

@@ -198,7 +198,8 @@ class SharedParameters(TypedDict, total=False):
         Given(
             0,
             "int",
-            "1: progress, a bar on a terminal, elsewhere every tenth line on standard error; above 1: every line.",
+            "1: progress, a bar on a terminal and in notebooks, elsewhere every tenth line on standard error; above 1: "
+            "every line.",
         ),
     ]
     random_state: Annotated[

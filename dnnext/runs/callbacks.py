@@ -24,6 +24,7 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext.runs import checkpoint
+from dnnext.runs.notebook import NotebookBar, in_notebook
 from dnnext.runs.snapshot import Snapshot, data_marks
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Checkpoint:
     --------
     >>> import tempfile
     >>> from dnnext.runs import checkpoint
+    from dnnext.runs.notebook import NotebookBar, in_notebook
     >>> from dnnext.algorithms import NEXT
     >>> from dnnext.network import Network, Topology
     >>> from dnnext.problem import L2, MLP, Problem, SquaredError
@@ -183,10 +185,10 @@ class EarlyStopping:
 
 
 class Progress:
-    """Show the progress of a run: a bar on a terminal, elsewhere every tenth iteration as a line.
+    """Show the progress of a run: a bar on a terminal and in notebooks, elsewhere every tenth iteration as a line.
 
-    The bar is one line that is written anew, by rich where that is installed, else in plain letters. Under MPI the
-    first rank alone prints.
+    The bar is one line that is written anew, by rich where that is installed, else in plain letters, or one output of a
+    cell. Under MPI the first rank alone prints.
 
     Parameters
     ----------
@@ -196,7 +198,7 @@ class Progress:
         Where to; None is the standard output if it is a terminal, else the standard error.
     bar : bool or None
         True writes one line anew, False a line for every measured iteration (None for `file` is then the standard
-        output); None asks whether there is a terminal, and else writes the first, every tenth and the last.
+        output); None is True on a terminal and in a notebook, and else writes the first, every tenth and the last.
 
     Examples
     --------
@@ -217,6 +219,7 @@ class Progress:
         self._words: list[str] = []  # of the bar on the terminal
         self._waiting, self._has_begun = "", False  # a line that is shown if no other follows
         self._drawn = -np.inf
+        self._cell: NotebookBar | None = None
 
     def begin(self, run: Run) -> None:
         """Note whether this rank prints, and the number of iterations."""
@@ -224,6 +227,7 @@ class Progress:
         self._prints, self._shown, self._started = run.problem.runtime.is_first, -1, time.perf_counter()
         self._words, self._drawn = [], -np.inf
         self._waiting, self._has_begun = "", False
+        self._cell = NotebookBar() if self.file is None and self.bar is not False and in_notebook() else None
         if self._prints and run.recipe.why:
             print(run.recipe.why, file=self._out(), flush=True)
 
@@ -233,7 +237,7 @@ class Progress:
             return
         self._shown = int(metrics["iteration"])
         out = self._out()
-        if not (out.isatty() if self.bar is None else self.bar):
+        if not (self._cell is not None or out.isatty() if self.bar is None else self.bar):
             is_first, self._waiting = not self._has_begun, self.line(metrics, *more)
             self._has_begun = True
             if self.bar is False or is_first or self._shown % LINES == 0:
@@ -250,7 +254,8 @@ class Progress:
         """Keep the last row on the terminal."""
         if self._words:
             self._draw()
-            print(file=self._out(), flush=True)
+            if self._cell is None:
+                print(file=self._out(), flush=True)
             self._words = []
         if self._waiting:
             print(self._waiting, file=self._out(), flush=True)
@@ -259,7 +264,8 @@ class Progress:
     def _out(self) -> TextIO:
         if self.file is not None:
             return self.file
-        return sys.stdout if self.bar is not None or sys.stdout.isatty() else sys.stderr
+        shown = self.bar is not None or self._cell is not None or sys.stdout.isatty()
+        return sys.stdout if shown else sys.stderr
 
     def words(self, metrics: Metrics, *more: str) -> list[str]:
         """The parts of a line: the number of the iteration, three measures, more words, the time."""
@@ -273,12 +279,15 @@ class Progress:
 
     def _draw(self) -> None:
         """The line of the bar, in place of the one before; what others print in between is kept."""
-        out = self._out()
-        (number, *rest), text = self._words, ""
+        out, (number, *rest), text = self._out(), self._words, ""
+        done = min(1.0, self._shown / self._last) if self._last else 0.0
+        if self._cell is not None:
+            self._cell.draw(done, "  ".join(self._words))
+            self._drawn = time.perf_counter()
+            return
         for word in rest:
             if len(number) + BAR + len(text) + len(word) + 5 < shutil.get_terminal_size().columns:
                 text += f"  {word}"
-        done = min(1.0, self._shown / self._last) if self._last else 0.0
         out.write("\r\x1b[2K")  # to the start of the line, and clear it
         try:
             from rich.console import Console
@@ -294,7 +303,7 @@ class Progress:
         self._drawn = time.perf_counter()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_drawn": -np.inf, "_words": [], "_waiting": ""}
+        return {**self.__dict__, "_drawn": -np.inf, "_words": [], "_waiting": "", "_cell": None}
 
 
 class History:
