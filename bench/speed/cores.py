@@ -1,0 +1,185 @@
+"""All the cores of an agent: ``python -m bench.speed.cores [--quick]``.
+
+Whole iterations of NEXT, and every kernel within them, on one thread and on two. Time is CPU time, that of the busiest
+thread: what two free cores would take, whoever else uses this machine. With the time ``t_1`` on one thread and ``t_2``
+of the busier of two,
+
+``serial share  s = 2 t_2 / t_1 - 1``,  ``forecast on n threads  t_n = t_1 (s + (1 - s) / n)``  (Amdahl).
+
+What no kernel does, NumPy and Python, counts as serial. The forecast of an iteration adds up those of its parts; it
+knows nothing of memory that cores share, nor of waking threads. Threads of a team take whatever part is next, so on a
+busy machine one of them may do the work of two: the figure is the best of several iterations.
+
+Results: bench/results/cores.md.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bench.machine import Others, software, start_again_unpinned
+from bench.study import write_table
+from dnnext import kernels
+from dnnext.algorithms import NEXT
+from dnnext.algorithms.base import one_blas_thread
+from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.network import Network, Topology
+from dnnext.problem import L2, MLP, Logistic, Problem, Softmax, SquaredError
+from dnnext.runs.state import State
+
+# name, surrogate, agents, rows of each, layers
+CASES = (
+    ("FL", FullLinearization(), 16, 1000, (30, 30, 2)),
+    ("PL cg", PartialLinearization(solver="cg"), 16, 500, (8, 20, 1)),
+    ("PL cg", PartialLinearization(solver="cg"), 16, 500, (64, 30, 10)),
+    ("PL 16 blocks", PartialLinearization(n_blocks=16, solver="primal"), 1, 2000, (64, 30, 10)),
+    ("FL", FullLinearization(), 1, 20000, (30, 60, 2)),
+    ("PL primal", PartialLinearization(solver="primal"), 1, 20000, (8, 20, 1)),
+    ("PL cg", PartialLinearization(solver="cg"), 1, 5000, (64, 30, 10)),
+    ("PL 16 blocks", PartialLinearization(n_blocks=16, solver="primal"), 1, 5000, (64, 30, 10)),
+    ("PL primal", PartialLinearization(solver="primal"), 1, 5000, (30, 60, 2)),
+)
+THREADS = (1, 2)
+FORECAST = 16
+WORTH = 0.02  # kernels below this share of an iteration are not listed
+
+
+def make(surrogate, agents, rows, layers, n_threads):
+    """(algorithm, problem, network)."""
+    rng = np.random.default_rng(0)
+    outputs, shards = layers[-1], []
+    for _ in range(agents):
+        x = rng.standard_normal((rows, layers[0]))
+        d = np.sin(2 * x[:, :outputs])
+        if outputs > 2:
+            d = np.eye(outputs)[d.argmax(axis=1)]
+        shards.append((x, (d > 0).astype(float) if outputs == 1 else d))
+    loss = Logistic() if outputs == 1 else Softmax() if outputs > 2 else SquaredError()
+    problem = Problem(MLP(layers), loss, L2(1e-3), shards, n_threads=n_threads)
+    graph = Topology.complete(1) if agents == 1 else Topology.watts_strogatz(agents, random_state=0)
+    return NEXT(surrogate), problem, Network(graph, n_threads=n_threads)
+
+
+def thread_seconds():
+    """CPU seconds of every thread of this process."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        return {0: time.process_time()}
+    return {int(t): time.clock_gettime((~int(t) << 3) | 6) for t in os.listdir(tasks)}  # Linux: that thread's clock
+
+
+def busiest(before, after):
+    """Seconds of the thread that computed most."""
+    return max(seconds - before.get(thread, 0.0) for thread, seconds in after.items())
+
+
+@contextmanager
+def watched(seconds):
+    """Every kernel adds its busiest thread's seconds to `seconds[name]`."""
+    names = [name for name in kernels.__all__ if callable(getattr(kernels, name)) and name != "info"]
+    plain = {name: getattr(kernels, name) for name in names if not isinstance(getattr(kernels, name), type)}
+
+    def watch(name, kernel):
+        def call(*args, **more):
+            before = thread_seconds()
+            result = kernel(*args, **more)
+            seconds[name] = seconds.get(name, 0.0) + busiest(before, thread_seconds())
+            return result
+
+        return call
+
+    for name, kernel in plain.items():
+        setattr(kernels, name, watch(name, kernel))
+    try:
+        yield
+    finally:
+        for name, kernel in plain.items():
+            setattr(kernels, name, kernel)
+
+
+def iterate(algorithm, problem, network, s):
+    if not algorithm.fast_step(problem, network, s):
+        algorithm.step(problem, network, s)
+    s.t += 1
+
+
+def measure(case, n_threads, n_iter):
+    """Seconds of the best iteration by kernel, "rest" included, and the weights that were reached."""
+    algorithm, problem, network = make(*case, n_threads)
+    found = []
+    with one_blas_thread(), np.errstate(all="ignore"):
+        s = State.at(problem, np.tile(problem.model.init(0), (problem.n_agents, 1)))
+        algorithm.start(problem, s)
+        iterate(algorithm, problem, network, s)
+        for _ in range(n_iter):
+            seconds = {}
+            with watched(seconds):
+                begin = time.thread_time()
+                iterate(algorithm, problem, network, s)
+                own = time.thread_time() - begin
+            seconds["rest"] = max(0.0, own - sum(seconds.values())) if n_threads == 1 else 0.0
+            found.append(seconds)
+    return {name: min(one.get(name, 0.0) for one in found) for name in found[0]}, s.w
+
+
+def serial_share(one, two):
+    """s of Amdahl's law, from the times on one thread and on two."""
+    return float(np.clip(2 * two / one - 1, 0, 1)) if one > 0 else 1.0
+
+
+def forecast(one, share, n):
+    """Time on n threads."""
+    return one * (share + (1 - share) / n)
+
+
+def rows_of(case, n_iter):
+    """Rows of the table: the iteration, then its kernels."""
+    name, *rest = case
+    (one, w_one), (two, w_two) = (measure(rest, k, n_iter) for k in THREADS)
+    assert np.array_equal(w_one, w_two), "the number of threads must not change a bit"
+    two["rest"] = one["rest"]
+    parts = [(part, t, two.get(part, t), serial_share(t, two.get(part, t))) for part, t in one.items()]
+    total, both = sum(one.values()), sum(min(t, two.get(part, t)) for part, t in one.items())
+    later = sum(forecast(t, share, FORECAST) for _, t, _, share in parts)
+    layers = "-".join(map(str, rest[3]))
+    whole = serial_share(total, both)
+    rows = [
+        [f"**{name}** {rest[1]} x ({rest[2]}, {layers})", total * 1e3, both * 1e3, total / both, whole, total / later]
+    ]
+    for part, t, t_2, share in sorted(parts, key=lambda row: -row[1]):
+        if t >= WORTH * total:
+            rows.append([part, t * 1e3, t_2 * 1e3, t / max(t_2, 1e-12), share, t / forecast(t, share, FORECAST)])
+    return rows
+
+
+def main():
+    start_again_unpinned()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three iterations per case, nothing saved")
+    quick = parser.parse_args().quick
+    rows = []
+    with Others() as others:
+        for case in CASES:
+            found = rows_of(case, 3 if quick else 9)
+            rows += found
+            print(*found, sep="\n", flush=True)
+    gains = statistics.geometric_mean(row[3] for row in rows if row[0].startswith("**"))
+    print(f"two threads, geometric mean of the iterations: {gains:.2f}")
+    if quick:
+        return
+    header = ["", "ms, 1 thread", "ms, 2 threads", "gain", "serial share", f"gain forecast on {FORECAST}"]
+    notes = (
+        f"Bold: a whole iteration, agents x (rows of each, layers); below it its kernels of at least {WORTH:.0%}, and "
+        "what no kernel does (rest). CPU time of the busiest thread, best of 9 iterations; the forecast is Amdahl's "
+        f"law per kernel. Other processes used {others.cores:.1f} cores meanwhile. {software()}."
+    )
+    write_table("cores", "All the cores of an agent", header, rows, notes)
+
+
+if __name__ == "__main__":
+    main()
