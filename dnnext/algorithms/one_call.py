@@ -52,6 +52,7 @@ def _may_be_cholesky(problem: Problem, surrogate: Surrogate) -> bool:
         type(surrogate) is PartialLinearization
         and surrogate.solver in ("auto", "primal")
         and not (surrogate.is_shared or surrogate.exact)
+        and surrogate.rows(problem) is problem
         and surrogate.n_blocks == 1
         and problem.loss.is_quadratic
         and problem.penalty.quadratic is not None

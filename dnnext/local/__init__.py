@@ -1,6 +1,7 @@
 """How one agent improves its own copy: strongly convex models of its cost (surrogates) and the solvers behind them."""
 
 from dnnext.local.feedback import Feedback, alignment
+from dnnext.local.growing import Growing
 from dnnext.local.layer_parallel import LayerParallel
 from dnnext.local.local_model import LocalModel, Surrogate
 from dnnext.local.oracles import Backprop, Oracle
@@ -10,6 +11,7 @@ __all__ = [
     "Backprop",
     "Feedback",
     "FullLinearization",
+    "Growing",
     "LayerParallel",
     "LocalModel",
     "Oracle",

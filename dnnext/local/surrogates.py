@@ -23,8 +23,9 @@ from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.local.sharing import SHARES, Choice, choose_curvature
+from dnnext.local.unit import mean_curvature, own_shares, some_rows
 from dnnext.models.inner_products import InnerProduct
-from dnnext.problem import row_parts, synthetic
+from dnnext.problem import row_parts, samples, synthetic
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.kept import Kept
 
@@ -102,12 +103,14 @@ class FullLinearization(Surrogate):
     def scale(self, problem: Problem, w: Array) -> float:
         """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
 
-        e has length 1e-3, or what rounding needs beside long weights; for `mean_curvature` see there.
+        e has length 1e-3, or what rounding needs beside long weights. The mean curvature (`mean_curvature`) is that of
+        at most 256 rows of every agent.
         With a metric: `dnnext.local.riesz.metric_scale`.
         """
         if self.metric is not None:
             return metric_scale(self.metric, problem, w)
-        least = mean_curvature(problem, w, own_shares(problem))
+        some = some_rows(problem)
+        least = mean_curvature(some, w, own_shares(some))
         start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
         slope = problem.smooth_value_grad(start)[1]
         norm = float(row_parts.norms(problem, slope[None])[0])
@@ -211,6 +214,11 @@ class PartialLinearization(Surrogate):
     share : {"curvature", "moments", "nothing"}
         What "auto" may send beside weights and trackers: sums of Gauss-Newton matrices, mean and covariance of the
         inputs, or nothing. Whom that tells what is on the page :doc:`/planes`.
+    curvature_rows : "all", "auto" or int
+        Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows, or this
+        many. They are the same throughout a run, and of all classes (`dnnext.problem.samples`); kappa is that of the
+        rows taken; gradients are always of all rows, so that the minimum is the same. On large data an iteration then
+        takes little more than a gradient, and learns a little less.
 
     Raises
     ------
@@ -245,6 +253,7 @@ class PartialLinearization(Surrogate):
         curvature: str = "own",
         quasi_newton: int = 5,
         share: str = "curvature",
+        curvature_rows: str | int = "all",
     ) -> None:
         if isinstance(kappa, str):
             _checks.check_choice("kappa", kappa, ("auto",))
@@ -266,6 +275,12 @@ class PartialLinearization(Surrogate):
         self.is_shared = curvature in ("shared", "exact")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
+        self.curvature_rows = _check_rows(curvature_rows)
+        if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
+            raise ValueError(
+                f"curvature_rows must be 'all' unless curvature='own', exact=False and kappa='auto', got "
+                f"{curvature_rows!r}."
+            )
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
         if curvature == "exact":
@@ -278,7 +293,9 @@ class PartialLinearization(Surrogate):
 
     def safer(self) -> PartialLinearization:
         """The same with each agent's own curvature."""
-        return PartialLinearization(self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver)
+        return PartialLinearization(
+            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, curvature_rows=self.curvature_rows
+        )
 
     def chosen(self, problem: Problem, network: Network) -> tuple[PartialLinearization, str]:
         """The surrogate that a run on this problem and network uses, and a sentence if that was to be chosen."""
@@ -294,8 +311,14 @@ class PartialLinearization(Surrogate):
         return surrogate, f"curvature='auto' is {choice.curvature!r}: {choice.why}."
 
     def rows(self, problem: Problem) -> Problem:
-        """The problem whose rows make the curvature: the own ones, or synthetic inputs."""
-        return synthetic.synthetic_problem(problem) if self.curvature == "shared" else problem
+        """The problem whose rows make the curvature: the own ones, some of them, or synthetic inputs."""
+        if self.curvature == "shared":
+            return synthetic.synthetic_problem(problem)
+        if self.curvature_rows == "all":
+            return problem
+        held = problem.agent_rows
+        most = samples.auto_rows(held) if self.curvature_rows == "auto" else np.full_like(held, self.curvature_rows)
+        return samples.sampled_problem(problem, most)
 
     def kappas(self, problem: Problem) -> Array:
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
@@ -316,7 +339,7 @@ class PartialLinearization(Surrogate):
 
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The Gauss-Newton model at s.w."""
-        if self.is_shared or self.exact or self.n_blocks > 1:
+        if self.is_shared or self.exact or self.n_blocks > 1 or self.curvature_rows != "all":
             row_parts.require_whole(problem, repr(self), "PartialLinearization(), or FullLinearization()")
         return common.CommonModel(self, problem, s) if self.curvature == "exact" else GaussNewtonModel(self, problem, s)
 
@@ -349,36 +372,18 @@ class PartialLinearization(Surrogate):
         return curvature_at(problem, None, w, self.kappas(problem), formed)  # type: ignore[no-any-return]
 
     def scale(self, problem: Problem, w: Array) -> float:
-        """``b = max_j kappa_j trace(A_j) / P``, or ``sum_j trace(A_j) / P`` if exact, see `mean_curvature`."""
+        """``b = max_j kappa_j trace(A_j) / P``, or ``sum_j trace(A_j) / P`` if exact, see `mean_curvature`.
+
+        With kappa="auto" and own curvature from at most 256 rows of every agent.
+        """
         rows = self.rows(problem)
+        if not self.is_shared and self.kappa == "auto":
+            rows = some_rows(rows)
         return mean_curvature(rows, w, self.kappas(rows), added_up=self.curvature == "exact")
 
 
-def own_shares(problem: Problem) -> Array:
-    """N / N_i (n_local,): how many times over agent i's data would make everyone's; 0 at relays."""
-    own = problem.agent_weight
-    return np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
-
-
-def mean_curvature(problem: Problem, w: Array, kappa: Array, added_up: bool = False) -> float:
-    """``max_j kappa_j trace(A_j) / P`` at w (n_local, P), or their sum: the unit of tau, equal at every agent.
-
-    The loss may be flat where the run starts (sure of every class, or far from every target) and curved where it goes.
-    So H is taken at the raw outputs of w, at 0, where no class is preferred, and at the targets; the largest counts.
-    """
-    outputs = [problem.loss.best_output(problem.target)]
-    if not problem.loss.is_quadratic:
-        outputs += [problem.raw_output(w), np.zeros_like(problem.target)]
-    trace = np.zeros((problem.n_local, len(outputs)))
-    for k, f in enumerate(outputs):
-        trace[:, k] = problem.gauss_newton_trace(w, curvature_at(problem, f, w, kappa))
-    over_agents = problem.runtime.sum_agents if added_up else problem.runtime.max_agents
-    scale = float(np.max(over_agents(trace))) / row_parts.n_params(problem)
-    if scale > 0:
-        return scale
-    # A loss without curvature of its own: the change of w by its own length should be worth the gradient.
-    start = problem.runtime.sum_agents(w) / problem.n_agents
-    slope = problem.smooth_value_grad(start.astype(w.dtype))[1]
-    length = max(row_parts.norms(problem, start[None])[0], np.finfo(float).tiny)
-    scale = float(row_parts.norms(problem, slope[None])[0] / length)
-    return scale if scale > 0 else 1.0  # gradient zero: nothing will move, whatever the unit
+def _check_rows(value: Any) -> str | int:
+    """A positive count, or one of two words."""
+    if isinstance(value, str):
+        return _checks.check_choice("curvature_rows", value, ("all", "auto"))
+    return _checks.check_count("curvature_rows", value)

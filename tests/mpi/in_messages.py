@@ -34,7 +34,7 @@ TRAVELS = {
     "dnnext.runs.history.mean_over_agents": "w_i, for the mean",
     "dnnext.runs.history.measure": "disagreement, tracking error, tau, step, bytes",
     "dnnext.local.surrogates.scale": "curvature at the common start",
-    "dnnext.local.surrogates.mean_curvature": "curvature at the common start, and where that is flat",
+    "dnnext.local.unit.mean_curvature": "curvature at the common start, and where that is flat",
 }
 TRAVELS_BEFORE = {  # beside these, from the estimators
     "dnnext.estimators.engine.open_runtime": "processor path, versions of BLAS and NumPy",

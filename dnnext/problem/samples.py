@@ -1,0 +1,99 @@
+"""Some rows of every agent: what a curvature, or the first iterations, can do with instead of all rows.
+
+# Design
+# An agent sorts its rows by target, equal ones in an order drawn from a seed and its number, and takes rows at even
+# distances: so every class, and every range of a regression's targets, has its share. What is taken depends on the
+# agent alone, never on processes or threads. A problem of these rows is made once and kept as long as the problem.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnext.problem import row_parts
+from dnnext.problem.kept import Kept
+
+if TYPE_CHECKING:
+    from dnnext.problem.objective import Problem
+
+__all__ = ["LEAST_ROWS", "auto_rows", "order_of_rows", "sampled_problem"]
+
+Array = NDArray[Any]
+
+LEAST_ROWS, SHARE = 128, 32  # "auto": a 32nd of an agent's rows, but 128
+SEED = 7
+SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
+
+
+def auto_rows(rows: Array) -> Array:
+    """``max(128, n_i / 32)`` for agents of rows (n,), rounded up.
+
+    Examples
+    --------
+    >>> auto_rows(np.array([0, 500, 32000]))
+    array([ 128,  128, 1000])
+    """
+    return np.asarray(np.maximum(LEAST_ROWS, -(-rows // SHARE)))
+
+
+def order_of_rows(target: Array, agent: int) -> Array:
+    """Positions of the rows (n,) of an agent by target (n, Q), equal targets in an order from the agent's number.
+
+    Of several outputs the largest one, and its value, are what counts.
+
+    Examples
+    --------
+    >>> target = np.array([[1.0], [0.0], [1.0], [0.0]])
+    >>> target[order_of_rows(target, 3)].ravel()
+    array([0., 0., 1., 1.])
+    """
+    drawn = np.random.default_rng([SEED, agent]).permutation(len(target))
+    if len(target) == 0:
+        return drawn
+    mixed = target[drawn]
+    return drawn[np.lexsort((mixed.max(axis=1), mixed.argmax(axis=1)))]
+
+
+def sampled_problem(problem: Problem, rows: Array, keep_total: bool = True) -> Problem:
+    """The problem in which agent i of the network has at most ``rows_i`` of its rows, none of weight zero among them.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : (n_agents,) int array
+        Equal on every rank.
+    keep_total : bool
+        Whether N is as before, so that ``kappa_i = N / N_i`` counts the weights ``N_i`` of the rows that were taken;
+        else N is what all rows taken weigh.
+
+    Returns
+    -------
+    Problem
+        The problem itself, where no agent has more rows; else it is made once and kept.
+    """
+    if np.all(problem.agent_rows <= rows) or row_parts.shards(problem) is not None:
+        return problem
+    return SAMPLES.once(problem, (rows.tobytes(), keep_total), lambda: _sampled(problem, rows, keep_total))
+
+
+def _sampled(problem: Problem, rows: Array, keep_total: bool) -> Problem:
+    shards = []
+    for i, agent in enumerate(problem.runtime.agents):
+        own = slice(problem.offsets[i], problem.offsets[i + 1])
+        taken = _taken(problem, own, int(rows[agent]), agent)
+        weight = None if problem.weight is None else problem.weight[own][taken]
+        shards.append((problem.x[own][taken], problem.target[own][taken], weight))
+    return problem.with_shards(shards, n_total=problem.n_total if keep_total else None)
+
+
+def _taken(problem: Problem, own: slice, most: int, agent: int) -> Array:
+    """Which of an agent's rows: all of them if they are not more, in their own order."""
+    order = order_of_rows(problem.target[own], agent)
+    if problem.weight is not None:
+        order = order[problem.weight[own][order] > 0]
+    if len(order) > most:
+        order = order[(2 * np.arange(most) + 1) * len(order) // (2 * most)]
+    return np.sort(order)

@@ -1,0 +1,153 @@
+"""Curvature, units of tau and first gradients from some rows of every agent."""
+
+import numpy as np
+import pytest
+
+from dnnext.algorithms import NEXT
+from dnnext.local import FullLinearization, Growing, PartialLinearization
+from dnnext.local.unit import mean_curvature, own_shares, some_rows
+from dnnext.network import Network, Topology
+from dnnext.problem import L1, L2, MLP, Logistic, Problem, Softmax, SquaredError
+from dnnext.problem.samples import order_of_rows, sampled_problem
+from dnnext.runs import checkpoint
+from dnnext.runs.callbacks import Checkpoint
+
+
+def data(rows, n_outputs=1, seed=0, rare=0.5):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 3))
+    raw = np.sin(2 * x[:, :1]) + 0.3 * rng.standard_normal((rows, 1)) - 2 * (0.5 - rare)
+    return (x, (raw > 0).astype(float)) if n_outputs == 1 else (x, np.eye(n_outputs)[rng.integers(0, n_outputs, rows)])
+
+
+def make_problem(rows=(900, 300, 0, 60), loss=None, penalty=None, n_threads=1, dtype="float64", **more):
+    loss = Logistic() if loss is None else loss
+    n_outputs = 3 if isinstance(loss, Softmax) else 1
+    shards = [data(n, n_outputs, seed=k, **more) for k, n in enumerate(rows)]
+    model = MLP([3, 6, n_outputs])
+    return Problem(model, loss, penalty or L2(alpha=1e-3), shards, n_threads=n_threads, dtype=dtype)
+
+
+def run(problem, algorithm, max_iter=30, **options):
+    return algorithm.run(problem, Network(Topology.ring(problem.n_agents)), max_iter=max_iter, **options)
+
+
+def test_the_rows_of_an_agent_have_all_classes_in_their_shares_and_depend_on_it_alone():
+    problem = make_problem(rare=0.1)
+    some = sampled_problem(problem, np.array([100, 400, 9, 20]))
+    np.testing.assert_array_equal(some.agent_rows, [100, 300, 0, 20])
+    assert some.n_total == problem.n_total
+    assert sampled_problem(problem, np.array([100, 400, 9, 20])) is some
+    own = problem.target[:900].mean()
+    assert abs(some.target[:100].mean() - own) <= 1 / 100
+    alone = Problem(problem.model, problem.loss, problem.penalty, [(problem.x[:900], problem.target[:900])])
+    np.testing.assert_array_equal(sampled_problem(alone, np.array([100])).x, some.x[:100])
+    np.testing.assert_array_equal(some.x[100:400], problem.x[900:1200])  # all rows in their own order
+    assert sampled_problem(problem, problem.agent_rows) is problem
+
+
+def test_rows_of_weight_zero_are_not_taken_and_targets_of_regressions_are_spread():
+    rng = np.random.default_rng(0)
+    x, d, c = rng.standard_normal((400, 3)), rng.standard_normal((400, 1)), np.repeat([0.0, 2.0], 200)
+    some = sampled_problem(Problem(MLP([3, 1]), SquaredError(), None, [(x, d, c)]), np.array([50]))
+    assert some.agent_weight[0] == 100
+    np.testing.assert_allclose(
+        np.quantile(some.target, [0.2, 0.5, 0.8]), np.quantile(d[200:], [0.2, 0.5, 0.8]), atol=0.1
+    )
+    order = order_of_rows(d, 5)
+    assert np.all(np.diff(d[order, 0]) >= 0)
+    assert len(order_of_rows(d[:0], 0)) == 0
+
+
+@pytest.mark.parametrize("solver", ["auto", "primal", "dual", "cg", "fista"])
+@pytest.mark.parametrize("curvature_rows", ["auto", 40])
+def test_the_end_is_that_of_all_rows(solver, curvature_rows):
+    """Gradients are of all rows, so that only the way there is another."""
+    ends = []
+    for rows in ("all", curvature_rows):
+        algorithm = NEXT(PartialLinearization(solver=solver, curvature_rows=rows))
+        result = run(make_problem((200, 150, 0, 60), penalty=L2(alpha=0.02)), algorithm, 600, tol=1e-6)
+        assert result.converged
+        ends.append(result.history["objective"][-1])
+    assert ends[1] == pytest.approx(ends[0], rel=2e-5)
+
+
+@pytest.mark.parametrize("surrogate", [
+    PartialLinearization(curvature_rows="auto"), PartialLinearization(curvature_rows=50, n_blocks=3),
+    PartialLinearization(curvature_rows=50, solver="cg"),
+], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("loss", [SquaredError(), Softmax()], ids=repr)
+def test_no_bit_depends_on_threads(surrogate, loss):
+    one, three = (run(make_problem(loss=loss, n_threads=k), NEXT(surrogate), 8).w for k in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_curvature_is_that_of_the_rows_taken_with_their_own_kappa():
+    problem, surrogate = make_problem(loss=SquaredError()), PartialLinearization(curvature_rows=80, solver="primal")
+    some = surrogate.rows(problem)
+    kappa = surrogate.kappas(some)
+    np.testing.assert_allclose(kappa, [1260 / 80, 1260 / 80, 0, 1260 / 60])
+    w = np.tile(problem.model.init(0), (4, 1))
+    root = surrogate.scaled_root(some, w)
+    a = some.gauss_newton(w, root).reshape(4, problem.n_params, -1)
+    each = Problem(problem.model, problem.loss, None, [(some.x[:80], some.target[:80])])
+    np.testing.assert_allclose(a[0], each.gauss_newton(w[:1], each.root(w[:1])).reshape(a[0].shape), atol=1e-12)
+    assert not a[2].any()
+
+
+def test_the_unit_of_tau_takes_some_rows():
+    problem = make_problem(rows=(2000, 700, 0, 60))
+    w = np.tile(problem.model.init(0), (4, 1))
+    some = some_rows(problem)
+    np.testing.assert_array_equal(some.agent_rows, [256, 256, 0, 60])
+    exact = mean_curvature(problem, w, own_shares(problem))
+    assert mean_curvature(some, w, own_shares(some)) == pytest.approx(exact, rel=0.2)
+    assert PartialLinearization().scale(problem, w) == mean_curvature(some, w, own_shares(some))
+
+
+@pytest.mark.parametrize("algorithm", [
+    NEXT(PartialLinearization(curvature_rows=50)), NEXT(FullLinearization(), oracle=Growing(every=3)),
+], ids=repr)  # fmt: skip
+def test_a_resumed_run_has_the_same_bits(algorithm, tmp_path):
+    whole = run(make_problem(), algorithm, 14).w
+    problem = make_problem()
+    run(problem, algorithm, 7, callbacks=[Checkpoint(tmp_path, every=7)])
+    again = run(make_problem(), algorithm, 14, resume=checkpoint.read(tmp_path, problem.runtime)).w
+    np.testing.assert_array_equal(again, whole)
+
+
+def test_growing_rows_end_where_all_rows_do_and_carry_the_trackers_on():
+    penalty = L1(alpha=1e-2)
+    plain = run(make_problem(penalty=penalty), NEXT(FullLinearization()), 600, tol=1e-6)
+    seen = []
+
+    def look(state, metrics):
+        seen.append((state.y.mean(axis=0), state.grad.mean(axis=0)))
+
+    grown = run(
+        make_problem(penalty=penalty), NEXT(FullLinearization(), oracle=Growing()), 600, tol=1e-6, callbacks=[look]
+    )
+    assert plain.converged
+    assert grown.converged
+    assert grown.history["objective"][-1] == pytest.approx(plain.history["objective"][-1], rel=1e-4)
+    for y, grad in seen[:60]:
+        np.testing.assert_allclose(y, grad, atol=1e-12)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"curvature_rows": "some"}, "curvature_rows must be"), ({"curvature_rows": 0}, "curvature_rows must be"),
+    ({"curvature_rows": 50, "curvature": "shared"}, "unless curvature='own'"),
+    ({"curvature_rows": "auto", "exact": True}, "unless curvature='own'"),
+    ({"curvature_rows": "auto", "kappa": 1.0}, "kappa='auto'"),
+])  # fmt: skip
+def test_unfit_rows_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        PartialLinearization(**options)
+
+
+@pytest.mark.parametrize("options", [{"first": 0}, {"first": 1.5}, {"growth": 1}, {"every": 0}])
+def test_unfit_growth_is_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        Growing(**options)
+    with pytest.raises(ValueError, match="needs the true gradient"):
+        NEXT(PartialLinearization(), oracle=Growing())
