@@ -66,7 +66,7 @@ def test_the_end_is_that_of_all_rows(solver, curvature_rows):
     ends = []
     for rows in ("all", curvature_rows):
         algorithm = NEXT(PartialLinearization(solver=solver, curvature_rows=rows))
-        result = run(make_problem((200, 150, 0, 60), penalty=L2(alpha=0.02)), algorithm, 600, tol=1e-6)
+        result = run(make_problem((300, 150, 0, 60), penalty=L2(alpha=0.02)), algorithm, 300, tol=1e-6)
         assert result.converged
         ends.append(result.history["objective"][-1])
     assert ends[1] == pytest.approx(ends[0], rel=2e-5)
