@@ -18,6 +18,9 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "gallery/*", "measure"]
@@ -28,16 +31,24 @@ autodoc_typehints = "none"  # shapes and units are in the text
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+# an inventory of scikit-learn's names that the build writes itself: links without a network
+intersphinx_mapping = {"sklearn": ("https://scikit-learn.org/stable/", str(HERE / "_build" / "sklearn.inv"))}
+intersphinx_disabled_reftypes = ["std:doc"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 suppress_warnings = ["myst.xref_missing"]  # a page in Markdown may point to files beside docs/
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = f"dnnext {version}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["dnnext.css"]
+html_copy_source = False
 html_show_sourcelink = False
 html_sidebars = {"**": []}  # every page is one link away in the bar at the top: an empty column helps nobody
 html_theme_options = {
     "navigation_with_keys": False,
+    "header_links_before_dropdown": 8,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],
@@ -60,6 +71,9 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "remove_config_comments": True,
     "write_computation_times": False,
+    "backreferences_dir": "api/examples",
+    "doc_module": ("dnnext",),
+    "thumbnail_size": (560, 400),
 }
 
 
@@ -67,8 +81,9 @@ def setup(app):
     """Write the reference's page and connect the hooks, which live beside this file."""
     sys.path.insert(0, str(HERE))
     os.environ.setdefault("MPLBACKEND", "agg")
-    from hooks import block_math, inline_math, skip_routing, write_reference
+    from hooks import block_math, inline_math, skip_routing, write_inventory, write_reference
 
+    write_inventory(HERE / "_build" / "sklearn.inv")
     write_reference(HERE / "reference.rst")
     app.connect("autodoc-skip-member", skip_routing)
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))

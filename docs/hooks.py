@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import warnings
+import zlib
 from pathlib import Path
 
 from docutils import nodes
@@ -28,47 +29,53 @@ GALLERY = (
     "plot_research_layer",
 )
 
-ROOMS = (
-    ("dnnext", "Estimators, graphs and displays", "What most people need, at the front door."),
+MODULES = (
+    ("dnnext", "Estimators, graphs and displays", "What most people need."),
     ("dnnext.model_selection", "Model selection", "What a path along the penalty returns."),
     ("dnnext.preprocessing", "Preparation", "Categories, gaps and scales from sums over the network."),
-    ("dnnext.callbacks", "Callbacks", "What looks at a run while it goes on."),
-    ("dnnext.display", "Displays", "All displays; the first three are at the front door too."),
-    ("dnnext.problem", "The problem", "What is minimised: the network, its losses and its penalties."),
-    ("dnnext.network", "The network", "Who talks to whom."),
-    ("dnnext.local", "Surrogates", "How one agent improves its own copy."),
-    ("dnnext.algorithms", "Algorithms", "The recipes, and what a run returns."),
-    ("dnnext.runtime", "Runtimes", "Where the agents live."),
+    ("dnnext.testing", "Testing", "For tests of programs that use the estimators."),
+    ("dnnext.datasets", "Data sets", "Synthetic data of the examples."),
+    ("dnnext.callbacks", "Callbacks", "Functions that are called after every iteration."),
+    ("dnnext.display", "Displays", "Figures of runs, graphs and fitted networks."),
+    ("dnnext.problem", "The problem", "What is minimised: losses, penalties and the data of the agents."),
+    ("dnnext.problem.depth", "Penalties in depth", "For residual networks."),
+    ("dnnext.models", "Models", "Networks: perceptrons, chains of layers, residual networks, lazy regimes."),
+    ("dnnext.models.layers", "Layers", "The parts of a chain."),
+    ("dnnext.models.inner_products", "Inner products", "Metrics of the weights."),
+    ("dnnext.network", "The network", "Graphs, weights, schedules, and what is lost on the way."),
+    ("dnnext.local", "Surrogates and oracles", "How one agent improves its own weights."),
+    ("dnnext.algorithms", "Algorithms", "The algorithms, and what a run returns."),
+    ("dnnext.runtime", "Runtimes", "Where the agents live: one process, threads, ranks."),
     ("dnnext.runtime.mpi", "MPI", "Agents in blocks on the ranks of a job."),
 )
 MOCKED = {"dnnext.runtime.mpi": ("OverMPI",)}  # cannot be imported without an MPI library
 
 
-def names_of(room):
+def names_of(place):
     """Public classes and functions of a module; constants are described where they are used."""
-    if room in MOCKED:
-        return MOCKED[room]
-    module = importlib.import_module(room)
+    if place in MOCKED:
+        return MOCKED[place]
+    module = importlib.import_module(place)
     return [name for name in module.__all__ if inspect.isclass(v := getattr(module, name)) or inspect.isroutine(v)]
 
 
 def write_reference(path):
-    """Write the page with one table per room; a name is listed where it is first met."""
+    """Write the page with one table per module; a name is listed where it first occurs."""
     lines = [
         "Reference",
         "=========",
         "",
-        "Every public name; what is below the front door is imported from its room.",
+        "Every public name, under the module that it is imported from.",
         "",
     ]
     seen = set()
-    for room, title, text in ROOMS:
-        names = [f"{room}.{name}" for name in names_of(room)]
+    for place, title, text in MODULES:
+        names = [f"{place}.{name}" for name in names_of(place)]
         homes = {name: resolve(name) for name in names}
         names = [name for name in names if homes[name] not in seen]
         seen.update(homes[name] for name in names)
         if names:
-            lines += [title, "-" * len(title), "", f"{text} ``{room}``", ""]
+            lines += [title, "-" * len(title), "", f"{text} ``{place}``", ""]
             lines += [".. autosummary::", "   :toctree: api", "   :nosignatures:", ""]
             lines += [f"   {name}" for name in names] + [""]
     text = "\n".join(lines)
@@ -80,6 +87,31 @@ def resolve(name):
     """What a dotted name stands for, so that the same thing is listed once."""
     module, _, last = name.rpartition(".")
     return name if module in MOCKED else getattr(importlib.import_module(module), last)
+
+
+# Public modules of scikit-learn whose names the pages and docstrings refer to.
+SKLEARN = ("base", "calibration", "compose", "datasets", "ensemble", "exceptions", "feature_selection", "impute",
+           "linear_model", "metrics", "model_selection", "multiclass", "neural_network", "pipeline", "preprocessing",
+           "utils")  # fmt: skip
+
+
+def write_inventory(path):
+    """Write what intersphinx reads of scikit-learn: its page of a name is always modules/generated/NAME.html."""
+    names = {"sklearn.utils.estimator_checks.check_estimator": "function"}
+    for part in SKLEARN:
+        module = importlib.import_module(f"sklearn.{part}")
+        for name in getattr(module, "__all__", ()):
+            try:
+                thing = getattr(module, name)
+            except (AttributeError, ImportError):  # experimental names must be enabled first
+                continue
+            if inspect.isclass(thing) or inspect.isroutine(thing):
+                names[f"sklearn.{part}.{name}"] = "class" if inspect.isclass(thing) else "function"
+    lines = [f"{name} py:{kind} 1 modules/generated/{name}.html#{name} -" for name, kind in sorted(names.items())]
+    head = "# Sphinx inventory version 2\n# Project: scikit-learn\n# Version: \n"
+    head += "# The remainder of this file is compressed using zlib.\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head.encode() + zlib.compress("\n".join([*lines, ""]).encode()))
 
 
 def inline_math(writer, node):
