@@ -34,7 +34,7 @@ CHUNK = 256  # rows that Python layers see at a time: a constant, so that sums a
 
 
 class Chain(Parameters):
-    """``F(w; x) = f_L(w_L; ... f_1(w_1; x))``, any layers one after another.
+    """Any layers one after another, ``F(w; x) = f_L(w_L; f_(L-1)(...))``.
 
     Standard backpropagation, the derivative along a direction of the weights, and the gradient of a loss of
     ``DF(x) v``, the derivative along a direction of the inputs, all come from the layers' own derivatives and adjoints.

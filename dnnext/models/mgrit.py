@@ -34,7 +34,7 @@ class _Level(NamedTuple):
 
 
 class MGRIT:
-    """Solves ``u[k + 1] = step(k, u[k]) + g[k + 1]``, ``k = 0 .. N - 1``, by multigrid cycles over k (FAS).
+    """Solves ``u[k + 1] = step(k, u[k]) + g[k + 1]``, ``0 <= k < N``, by multigrid cycles over k (FAS).
 
     On level l, ``u[k + 1] = step_l(k, u[k]) + g_l[k + 1]`` with the parameters of fine step ``k c^l`` and a step size
     c^l times as long. A cycle relaxes the points between coarse points (F), then coarse points and those between

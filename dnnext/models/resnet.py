@@ -24,7 +24,7 @@ CHUNK = 1024  # rows whose states are held at a time: a constant, so that sums a
 
 
 class ResNet(Parameters):
-    """A residual network: ``u[n + 1] = u[n] + h phi(u[n] W_n + b_n)``, ``n = 0 .. N - 1``, ``h = T / N``.
+    """A residual network: ``u[n + 1] = u[n] + h phi(u[n] W_n + b_n)``, ``0 <= n < N``, ``h = T / N``.
 
     The opening makes ``u[0]`` (width) from the inputs, the last layer ``f = u[N] C + c`` is linear. In memory a state
     stands in columns, (width, rows). One explicit Euler step of ``u' = phi(u W(t) + b(t))`` on ``[0, T]`` is one layer,

@@ -47,8 +47,8 @@ def main():
             active = SENDER in (a, b)
             look = {"color": OURS["color"], "lw": 1.8} if active else {"color": "0.75", "lw": 1.2}
             arrow = {"arrowstyle": "<|-|>" if active else "-", "mutation_scale": 10, "shrinkA": 0, "shrinkB": 0}
-            unit = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
-            ax.add_patch(FancyArrowPatch(ends[0] + 1.15 * RADIUS * unit, ends[1] - 1.15 * RADIUS * unit, **arrow, **look))
+            inside = 1.15 * RADIUS * (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+            ax.add_patch(FancyArrowPatch(ends[0] + inside, ends[1] - inside, **arrow, **look))
         for name, where, corner, rows in AGENTS:
             sender = name == AGENTS[SENDER][0]
             colour = OURS["color"] if sender else "white"

@@ -26,11 +26,14 @@ print(f"{os.cpu_count()} cores")
 runs = {}
 for n_blocks in (1, 4, 16):
     algorithm = NEXT(PartialLinearization(n_blocks=n_blocks, solver="primal"))
-    model = DecentralizedMLPClassifier((13,), n_agents=2, algorithm=algorithm, max_iter=8, tol=0, random_state=0)
+    model = DecentralizedMLPClassifier(
+        (13,), n_agents=2, algorithm=algorithm, max_iter=8, tol=0, random_state=0
+    )
     begin = time.perf_counter()
     model.fit(X, y)
     runs[f"{n_blocks} block{'s' * (n_blocks > 1)}"] = model
-    print(f"{n_blocks:2d} blocks: {(time.perf_counter() - begin) / model.n_iter_ * 1e3:6.0f} ms per iteration")
+    each = (time.perf_counter() - begin) / model.n_iter_
+    print(f"{n_blocks:2d} blocks: {1e3 * each:6.0f} ms per iteration")
 
 # %%
 # The blocks know nothing of each other within an iteration, so an iteration achieves less; by the clock they win where
@@ -46,7 +49,9 @@ ConvergenceDisplay.from_estimators(runs, x="seconds")
 
 four = NEXT(PartialLinearization(n_blocks=4, solver="primal"))
 one, all_cores = (
-    DecentralizedMLPClassifier((13,), n_agents=2, algorithm=four, max_iter=3, tol=0, random_state=0, n_jobs=n)
+    DecentralizedMLPClassifier(
+        (13,), n_agents=2, algorithm=four, max_iter=3, tol=0, random_state=0, n_jobs=n
+    )
     .fit(X, y)
     .history_["objective"]
     for n in (1, None)

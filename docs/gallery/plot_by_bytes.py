@@ -19,7 +19,13 @@ X, y = load_breast_cancer(return_X_y=True)
 
 def run(max_iter, **choice):
     model = DecentralizedMLPClassifier(
-        (10,), n_agents=8, partition="label", max_iter=max_iter, tol=0, random_state=0, **choice
+        (10,),
+        n_agents=8,
+        partition="label",
+        max_iter=max_iter,
+        tol=0,
+        random_state=0,
+        **choice,
     )
     return model.fit(X, y)
 
@@ -39,7 +45,11 @@ best = min(model.history_["objective"].min() for model in runs.values())
 for name, model in runs.items():
     history = model.history_
     hit = np.flatnonzero(history["objective"] <= 1.05 * best)
-    cost = f"{history['bytes'][hit[0]] / 1e6:6.1f} MB" if len(hit) else f"more than {history['bytes'][-1] / 1e6:.1f} MB"
+    cost = (
+        f"{history['bytes'][hit[0]] / 1e6:6.1f} MB"
+        if len(hit)
+        else f"more than {history['bytes'][-1] / 1e6:.1f} MB"
+    )
     print(f"{name:18s} {cost} to within 5 % of the best objective")
 
 # %%

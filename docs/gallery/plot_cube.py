@@ -36,10 +36,17 @@ def program(comm):
 
 results = threads.run(8, program)
 whole = MLP(SIZES).forward(w[None], rows)
-words = sum(volumes.words("3d", M, k, n, 8, bias=True).forward for k, n in pairwise(SIZES))
+words = sum(
+    volumes.words("3d", M, k, n, 8, bias=True).forward for k, n in pairwise(SIZES)
+)
 print("largest difference to one rank:", f"{np.abs(results[5][0] - whole).max():.1e}")
 print("weights of the first layer on each rank:", results[5][2], "of", tuple(SIZES[:2]))
-print("words that each rank received:", {counted for _, counted, _ in results}, "by the formula", words)
+print(
+    "words that each rank received:",
+    {counted for _, counted, _ in results},
+    "by the formula",
+    words,
+)
 
 # %%
 # The cube, and the words that a rank receives in a step of a large layer as ranks are added. On P ranks three
@@ -52,20 +59,45 @@ for i, j, last in np.ndindex(2, 2, 2):
     for other in ((1, j, last), (i, 1, last), (i, j, 1)):
         colour = "C0" if other[0] != i else "C1" if other[1] != j else "C2"
         axis.plot(*zip((i, j, last), other, strict=True), color=colour, lw=2)
-    axis.scatter(i, j, last, s=220, color="white", edgecolor="0.3", depthshade=False, zorder=3)
+    axis.scatter(
+        i, j, last, s=220, color="white", edgecolor="0.3", depthshade=False, zorder=3
+    )
     axis.text(i, j, last, str(4 * i + 2 * j + last), ha="center", va="center", zorder=4)
-for name, colour in (("along i: the weights", "C0"), ("along j: the inputs", "C1"), ("along l: the outputs", "C2")):
+for name, colour in (
+    ("along i: the weights", "C0"),
+    ("along j: the inputs", "C1"),
+    ("along l: the outputs", "C2"),
+):
     axis.plot([], [], [], color=colour, lw=2, label=name)
-axis.set(xticks=[], yticks=[], zticks=[], xlabel="i", ylabel="j", zlabel="l", title="Eight ranks")
+axis.set(
+    xticks=[],
+    yticks=[],
+    zticks=[],
+    xlabel="i",
+    ylabel="j",
+    zlabel="l",
+    title="Eight ranks",
+)
 axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), frameon=False, fontsize=8)
 
 axis, size = fig.add_subplot(1, 2, 2), (4096, 1024, 1024)
-lines = {"1-D": ("1d-rows", [8, 64, 512, 4096]), "2-D": ("2d", [16, 64, 256, 1024, 4096])}
+lines = {
+    "1-D": ("1d-rows", [8, 64, 512, 4096]),
+    "2-D": ("2d", [16, 64, 256, 1024, 4096]),
+}
 lines["3-D"] = ("3d", [8, 64, 512, 4096])
-for (name, (kind, ranks)), style in zip(lines.items(), ("s:", "^--", "o-"), strict=True):
+for (name, (kind, ranks)), style in zip(
+    lines.items(), ("s:", "^--", "o-"), strict=True
+):
     million = [volumes.words(kind, *size, P).both / 1e6 for P in ranks]
-    axis.loglog(ranks, million, style, color="C0" if name == "3-D" else "0.5", label=name)
-axis.set(xlabel="ranks P", ylabel="million words received per rank", title="One layer, forward and backward")
+    axis.loglog(
+        ranks, million, style, color="C0" if name == "3-D" else "0.5", label=name
+    )
+axis.set(
+    xlabel="ranks P",
+    ylabel="million words received per rank",
+    title="One layer, forward and backward",
+)
 axis.legend(frameon=False)
 plt.show()
 

@@ -9,14 +9,22 @@ which links are up in round k, the same for all agents.
 
 from sklearn.datasets import load_diabetes
 
-from dnnext import ConvergenceDisplay, DecentralizedMLPRegressor, Schedule, Topology, TopologyDisplay
+from dnnext import (
+    ConvergenceDisplay,
+    DecentralizedMLPRegressor,
+    Schedule,
+    Topology,
+    TopologyDisplay,
+)
 
 X, y = load_diabetes(return_X_y=True)
 ring = Topology.ring(8)
 schedule = Schedule.link_failures(ring, p=0.4, random_state=0)
 print(schedule)
 for k in range(4):
-    print(f"round {k}: {schedule(k).n_edges} of {ring.n_edges} links up, connected: {schedule(k).is_connected}")
+    now = schedule(k)
+    print(f"round {k}: {now.n_edges} of {ring.n_edges} links up")
+    print(f"         connected: {now.is_connected}")
 
 # %%
 # One round of it. No single round connects everybody; a few of them do together, and that is checked when the schedule
@@ -31,7 +39,9 @@ TopologyDisplay.from_topology(schedule(0), positions=TopologyDisplay(ring).posit
 runs = {}
 for p in (0.0, 0.2, 0.4, 0.6):
     net = ring if p == 0 else Schedule.link_failures(ring, p=p, random_state=0)
-    model = DecentralizedMLPRegressor((5,), topology=net, max_iter=40, tol=0, random_state=0)
+    model = DecentralizedMLPRegressor(
+        (5,), topology=net, max_iter=40, tol=0, random_state=0
+    )
     runs["all links up" if p == 0 else f"{p:.0%} down"] = model.fit(X, y)
 
 for name, model in runs.items():
@@ -39,7 +49,9 @@ for name, model in runs.items():
     print(f"{name:13s} {rounds:5.1f} rounds per iteration, R2 {model.score(X, y):.3f}")
 
 # %%
-ConvergenceDisplay.from_estimators(runs, x="round", y=["gap", "disagreement"], xscale="log")
+ConvergenceDisplay.from_estimators(
+    runs, x="round", y=["gap", "disagreement"], xscale="log"
+)
 
 # %%
 ConvergenceDisplay.from_estimators(runs, x="iteration", y="gap")

@@ -21,11 +21,20 @@ X, X_test, y, y_test = X[:1400], X[1400:], y[:1400], y[1400:]
 # Gradient tracking does the rest, for it only needs a fixed map from weights to a direction.
 
 angles, runs = Alignment(every=5), {}
-for name, oracle, callbacks in (("feedback", Feedback(0), [angles]), ("backpropagation", None, None)):
+for name, oracle, callbacks in (
+    ("feedback", Feedback(0), [angles]),
+    ("backpropagation", None, None),
+):
     clf = DecentralizedMLPClassifier(
-        (64, 64), algorithm=NEXT(FullLinearization(), oracle=oracle), n_agents=4, topology="ring", max_iter=150, tol=0,
-        random_state=0, callbacks=callbacks,
-    )  # fmt: skip
+        (64, 64),
+        algorithm=NEXT(FullLinearization(), oracle=oracle),
+        n_agents=4,
+        topology="ring",
+        max_iter=150,
+        tol=0,
+        random_state=0,
+        callbacks=callbacks,
+    )
     runs[name] = clf.fit(X, y)
     print(f"{name:15s} test accuracy {clf.score(X_test, y_test):.3f}")
 

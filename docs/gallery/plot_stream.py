@@ -26,7 +26,9 @@ for start in range(0, 900, 20):
     agent = np.arange(400) % 6
     clf.partial_fit(X[rows], y[rows], classes=np.arange(10), agent=agent)
     scores.append(clf.score(X_test, y_test))
-print(f"accuracy on rows to come: {scores[0]:.2f} at first, {scores[-1]:.2f} at the end")
+print(
+    f"accuracy on rows to come: {scores[0]:.2f} at first, {scores[-1]:.2f} at the end"
+)
 
 # %%
 figure, ax = plt.subplots(figsize=(3.5, 2.4), layout="constrained")
