@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.linalg
+import scipy.linalg.lapack
 
 from dnnext import _checks, kernels
 from dnnext.local import solvers
@@ -72,8 +73,8 @@ class CommonModel(LocalModel):
             if factor is None:
                 out[i] = np.nan  # diverged: the alarm of the recipe follows
             else:
-                right = slope[i] + l2 * self.w[i]
-                out[i] = self.w[i] - scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+                step, _ = scipy.linalg.lapack.dpotrs(factor, slope[i] + l2 * self.w[i], lower=1)
+                out[i] = self.w[i] - step
 
     def _descend(self, slope: Array, out: Array) -> None:
         """Coordinate descent on the formed matrix, one agent after the other."""
@@ -146,18 +147,30 @@ def packed(problem: Problem, w: Array) -> Array:
     with problem.runtime.together():
         _checks.check_memory(what, size, "use curvature='own' or 'shared'")
     root = curvature_at(problem, None, w, np.ones(n), formed=True)
-    upper, out = np.triu_indices(p), np.empty((n, (p * p + p) // 2), dtype=problem.dtype)
-    for i in range(n):
-        out[i] = problem.gauss_newton(w, root, None, slice(i, i + 1)).reshape(p, p)[upper]
+    out, buffer = np.empty((n, (p * p + p) // 2), dtype=problem.dtype), None
+    for agents in problem.agent_groups(p * p):
+        held = None if buffer is None else buffer[: agents.stop - agents.start]
+        b = problem.gauss_newton(w, root, None, agents, held)
+        buffer = b if buffer is None else buffer
+        np.take(b, _upper(p), axis=1, out=out[agents], mode="clip")
     return out
 
 
 def unpacked(triangle: Array, p: int) -> Array:
     """The symmetric matrix (P, P) float64 of a packed upper triangle."""
     out = np.zeros((p, p))
-    out[np.triu_indices(p)] = triangle
-    out += np.triu(out, 1).T
+    out.reshape(-1)[_upper(p)] = triangle
+    diagonal = out.diagonal().copy()
+    out += out.T
+    out.flat[:: p + 1] = diagonal
     return out
+
+
+@lru_cache(maxsize=4)
+def _upper(p: int) -> Array:
+    """Places of the upper triangle in a matrix (P, P), row after row."""
+    rows, columns = np.triu_indices(p)
+    return np.asarray(rows * p + columns)
 
 
 def _factored(matrix: Array, tau: float, l2: Array) -> Array | None:

@@ -79,9 +79,15 @@ class SpanningTree:
 
     def sum(self, values: Array) -> tuple[Array, list[int]]:
         """``sum_i values_i``, (n_local, k) -> (k,), and the agents whose message was not finite and was left out."""
+        if not self.runtime.is_distributed:
+            rows = values.copy()
+            for level in self._up:
+                for receiver, sender in level.pairs:
+                    rows[receiver] += rows[sender]
+            return rows[self.root].copy(), []
         n_local = len(values)
         n_ghost = max([level.plan.n_ghost for level in [*self._up, *self._down]], default=0)
-        rows: Array = np.zeros((n_local + n_ghost, values.shape[1]), dtype=values.dtype)
+        rows = np.zeros((n_local + n_ghost, values.shape[1]), dtype=values.dtype)
         rows[:n_local] = values
         bad: list[int] = []
         for level in self._up:
@@ -96,8 +102,6 @@ class SpanningTree:
 
     def _exchange(self, rows: Array, plan: ExchangePlan) -> list[int]:
         """Fill the ghost rows; those that are not finite are set to zero and named by their agents."""
-        if not self.runtime.is_distributed:
-            return []
         self.runtime.exchange([rows], plan)
         ghosts: Array = rows[plan.n_local : plan.n_local + plan.n_ghost]
         if np.isfinite(ghosts.sum()):
