@@ -12,7 +12,9 @@ import numpy as np
 from dnnext import _checks
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
+from dnnext.network import Network
 from dnnext.network.mixer import check_offers
+from dnnext.problem import Problem
 from dnnext.runs.blas import one_blas_thread
 from dnnext.runs.loop import Run
 from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result
@@ -21,8 +23,6 @@ from dnnext.runs.start import starting_weights
 from dnnext.runs.state import State
 
 if TYPE_CHECKING:
-    from dnnext.network import Network
-    from dnnext.problem import Problem
     from dnnext.runtime import Runtime
 
 __all__ = ["Algorithm", "Callback", "ConvergenceWarning", "Limits", "Result", "Snapshot", "State", "one_blas_thread"]
@@ -187,9 +187,9 @@ def _resumed(run: Run, saved: Snapshot) -> None:
 
 
 def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:
-    for name, given, wanted in (("problem", problem, "Problem"), ("network", network, "Network")):
-        if not any(kind.__name__ == wanted for kind in type(given).__mro__):
-            raise ValueError(f"{name} must be a {wanted}, got {given!r}: call run(problem, network).")
+    for name, given, wanted in (("problem", problem, Problem), ("network", network, Network)):
+        if not isinstance(given, wanted):
+            raise ValueError(f"{name} must be a {wanted.__name__}, got {given!r}: call run(problem, network).")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
         raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {callbacks!r}.")
     if problem.n_agents != network.n_agents:

@@ -108,12 +108,12 @@ class NEXT(Algorithm):
         self.oracle_given, self.oracle = oracle, check_oracle(oracle, self.surrogate)
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
-        is_shared, is_exact = self.surrogate.is_shared, getattr(self.surrogate, "curvature", "") == "exact"
+        is_shared = self.surrogate.is_shared
         is_pre = order == "pre" or (order == "auto" and (is_shared or tau in ("ratio", "nielsen")))
         self._order: Order = Pre() if is_pre else Post()
-        usual = ("ratio" if is_exact else "signed") if is_pre and is_shared else "auto"
+        usual = self.surrogate.usual_tau if is_pre else "auto"
         self.damping = make_damping(usual if isinstance(tau, str) and tau == "auto" else tau)
-        self.needs = self.damping.needs | ({"tree"} if is_exact else set())
+        self.needs = self.damping.needs | self.surrogate.network_needs
         if (self.damping.mixes_numbers or self.damping.needs) and not is_pre:
             raise ValueError(
                 f"order must be 'pre' with tau={tau!r}, a rule that looks at z before mixing, got {order!r}. Choose "

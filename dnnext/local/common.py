@@ -103,7 +103,8 @@ class _Common(Subproblem):
 def gather(problem: Problem, network: Network, s: At) -> None:
     """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still is that.
 
-    (P^2 + P) / 2 numbers per agent and way. Squared error on a model without hidden layer has the same matrix
+    (P^2 + P) / 2 numbers per agent and way, in single precision: the model of the next step is a little other, and the
+    step is tested by what it does. Squared error on a model without hidden layer has the same matrix
     everywhere: it is sent once.
     """
     check_forms_matrices(problem)
@@ -111,7 +112,7 @@ def gather(problem: Problem, network: Network, s: At) -> None:
     if MATRIX in s.scratch and (s.is_refused or same):
         return
     was_sent, counts = s.is_refused or (same and SENT in s.memory), (network.round, network.bytes)
-    s.scratch[MATRIX] = unpacked(network.sum(packed(problem, s.w)), problem.n_params)
+    s.scratch[MATRIX] = unpacked(network.sum(packed(problem, s.w, np.float32)), problem.n_params)
     if was_sent:  # before a break: a run that was resumed
         network.round, network.bytes = counts
     if same:
@@ -132,7 +133,7 @@ def is_constant(problem: Problem) -> bool:
     return problem.loss.is_quadratic and len(getattr(problem.model, "layers", ())) == 2
 
 
-def packed(problem: Problem, w: Array) -> Array:
+def packed(problem: Problem, w: Array, dtype: Any = np.float64) -> Array:
     """The upper triangles of every local agent's ``A_i``, row after row, (n_local, (P^2 + P) / 2).
 
     Raises
@@ -147,12 +148,12 @@ def packed(problem: Problem, w: Array) -> Array:
     with problem.runtime.together():
         _checks.check_memory(what, size, "use curvature='own' or 'shared'")
     root = curvature_at(problem, None, w, np.ones(n), formed=True)
-    out, buffer = np.empty((n, (p * p + p) // 2), dtype=problem.dtype), None
+    out, buffer = np.empty((n, (p * p + p) // 2), dtype=dtype), None
     for agents in problem.agent_groups(p * p):
         held = None if buffer is None else buffer[: agents.stop - agents.start]
         b = problem.gauss_newton(w, root, None, agents, held)
         buffer = b if buffer is None else buffer
-        np.take(b, _upper(p), axis=1, out=out[agents], mode="clip")
+        out[agents] = np.take(b, _upper(p), axis=1, mode="clip")
     return out
 
 

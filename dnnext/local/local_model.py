@@ -126,6 +126,8 @@ class Surrogate(Parameters, ABC):
     needs: tuple[str, ...] = ()  # "gradient": what the oracle gives must be the true gradient
     is_shared = False  # whether all agents' models have (nearly) the same curvature
     columns: dict[str, float] = {}  # noqa: RUF012 - of the history, where it was chosen; never written to
+    network_needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
+    usual_tau = "auto"  # the rule that tau="auto" is in order "pre"
     first_tau, safeguard = 3.0, 0.15  # of tau="ratio": in units of `scale`, and the share of the norm rule
 
     def safer(self) -> Surrogate:

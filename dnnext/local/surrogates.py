@@ -273,6 +273,7 @@ class PartialLinearization(Surrogate):
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
         self.share = _checks.check_choice("share", share, SHARES)
         self.is_shared = curvature in ("shared", "exact")
+        self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
         self.curvature_rows = _check_rows(curvature_rows)
@@ -284,7 +285,7 @@ class PartialLinearization(Surrogate):
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
         if curvature == "exact":
-            self.first_tau, self.safeguard = 1.0, 0.3
+            self.first_tau, self.safeguard, self.network_needs = 1.0, 0.3, frozenset({"tree"})
             if n_blocks > 1 or solver not in ("auto", "primal"):
                 raise ValueError(
                     f"curvature='exact' forms one whole matrix: leave n_blocks=1 and solver='auto', got {n_blocks} and "

@@ -37,10 +37,10 @@ def test_the_matrix_is_the_sum_over_all_agents(make_problem):
     surrogate, s = gathered(problem, network, 0.1)
     wanted = problem.gauss_newton(s.w, problem.root(s.w)).sum(axis=0).reshape(2 * (problem.n_params,))
     model = surrogate.at(problem, s)
-    np.testing.assert_allclose(model.matrix, wanted, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(model.matrix, wanted, rtol=1e-5, atol=1e-7)  # sent in single precision
     assert surrogate.scale(problem, s.w) == pytest.approx(np.trace(wanted) / problem.n_params)
     p = problem.n_params
-    assert network.bytes == 2 * 5 * (p * p + p) // 2 * 8
+    assert network.bytes == 2 * 5 * (p * p + p) // 2 * 4
     np.testing.assert_array_equal(common.unpacked(np.arange(6.0), 3), [[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 
 
