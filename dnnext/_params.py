@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence, Set
@@ -77,6 +78,10 @@ class Parameters:
             own[name].set_params(**changes)
         self.__init__(**own)  # type: ignore[misc]
         return self
+
+    def __sklearn_clone__(self) -> Self:
+        """A new object from copies of the parameters: what `sklearn.base.clone` makes of it."""
+        return type(self)(**copy.deepcopy(self.get_params(deep=False)))
 
     def fingerprint(self) -> str:
         """Class and parameters in a form that is equal for equal objects, on every rank; `repr` may hide some."""

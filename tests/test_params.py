@@ -1,11 +1,15 @@
-"""Parameters of objects, and fingerprints that tell different objects apart."""
+"""Parameters of objects, and fingerprints that differ for different objects."""
 
 from functools import cached_property
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from dnnext._params import Parameters, fingerprint
+from dnnext.algorithms import NEXT
+from dnnext.local import PartialLinearization
+from dnnext.models import Chain, Conv2d, Dense, Flatten
 
 
 class Inner(Parameters):
@@ -80,3 +84,12 @@ def test_cached_properties_are_no_part_of_it():
     before = outer.fingerprint()
     assert outer.double == ["x", "x"]
     assert outer.fingerprint() == before == Cached().fingerprint()
+
+
+def test_scikit_learn_clones_an_object_whose_constructor_changes_what_it_is_given():
+    chain = Chain(layer for layer in [Conv2d(2, 3), Flatten(), Dense()])
+    copy = clone(chain)
+    assert copy is not chain
+    assert copy.layers[0] is not chain.layers[0]
+    assert copy.fingerprint() == chain.fingerprint()
+    assert clone(NEXT(PartialLinearization(n_blocks=2))).surrogate.n_blocks == 2

@@ -21,7 +21,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models.risks import REGIMES
 from dnnext.network import Network
 from dnnext.preprocessing import NetworkPreprocessor
-from dnnext.problem import PENALTIES, Loss, Penalty, make_penalty, row_parts
+from dnnext.problem import PENALTIES, Loss, Penalty, Tangents, make_penalty, row_parts
 from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
@@ -99,6 +99,10 @@ RULES = {
     "alpha": (
         "'auto' (5 / N), a number >= 0, or one number >= 0 per layer",
         _either(_one_of("auto"), _zero_or_more, _strengths),
+    ),
+    "tangents": (
+        "None or an object of dnnext.problem.Tangents",
+        _either(_nothing, lambda v: isinstance(v, Tangents)),
     ),
     "l1_ratio": ("a number in [0, 1]", _passes(_checks.check_between, 0, 1)),
     "n_agents": ("an integer >= 1", _whole(1)),

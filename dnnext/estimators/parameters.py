@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict
 
-from dnnext.problem import Loss, Penalty
+from dnnext.problem import Loss, Penalty, Tangents
 
 
 class Given(NamedTuple):
@@ -42,6 +42,17 @@ class SharedParameters(TypedDict, total=False):
             "Strength per sample, the scale of Lasso (MLPClassifier's alpha divided by N); 'auto' is 5 / N with N the "
             "number of rows with a weight above zero, whatever the scale of the weights, in `partial_fit` all that "
             "came so far.",
+        ),
+    ]
+    tangents: Annotated[
+        Tangents | None,
+        Given(
+            None,
+            "Tangents or None",
+            "A term of the cost, ``mu R``, that holds derivatives of the raw outputs along directions of the inputs "
+            "near targets: `dnnext.problem.Tangents`, with directions in units of X (of the preprocessor's output, "
+            "where there is one). Partial linearisation linearises it. Its value and its share of the objective are "
+            "columns of `history_`.",
         ),
     ]
     l1_ratio: Annotated[float, Given(0.5, "float", "Share of the l1 part in 'elasticnet' and 'sparse_group'.")]
@@ -274,7 +285,8 @@ ATTRIBUTES = """\
     history_ : dict of ndarray
         Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step, bytes
         (between neighbours), bytes_wire (all that left a rank), seconds; validation_score and validation_loss where
-        rows are held out; curvature where it was "auto" (0 own, 1 shared, 2 exact).
+        rows are held out; tangent_term and tangent_share with `tangents`; curvature where it was "auto" (0 own,
+        1 shared, 2 exact).
     loss_curve_, best_loss_, loss_ : list of float, float, float
         The objective of every measured iteration, its least, and its last.
     validation_scores_ : list of float or None

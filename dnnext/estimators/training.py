@@ -25,6 +25,7 @@ from dnnext.estimators.inputs import checked_eval_set, checked_rows, learn_input
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.regimes import check_full, check_network, of_regime
 from dnnext.estimators.results import expose
+from dnnext.estimators.tangents import on_inputs
 from dnnext.estimators.tasks import Iterations
 from dnnext.estimators.watch import Scorer, Watch
 from dnnext.models import MLP
@@ -163,6 +164,7 @@ def make_problem(
         runtime=runtime,
         n_threads=choices.make_threads(e.n_jobs, runtime.n_here),
         dtype=dtype,
+        tangents=on_inputs(e.tangents, moments),
     )
 
 

@@ -65,7 +65,7 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     objective U(w_bar); stationarity |w_bar - prox_r(w_bar - grad G(w_bar))|; disagreement (1/A) sum |w_i - w_bar|^2;
     tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau, step: means over agents; bytes: directed edges x row
     bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks so far, sums and measures included;
-    tangent_term: mu R(w_bar), part of the objective, for problems with tangents.
+    tangent_term, tangent_share: mu R(w_bar), and its part of the objective, for problems with tangents.
     """
     n_agents = problem.n_agents
     if s.measured is None:
@@ -100,5 +100,6 @@ def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, flo
     for name in sorted(name for name in s.memory if name.startswith(MEASURED)):  # what an oracle measures: the worst
         row[name.removeprefix(MEASURED)] = float(problem.runtime.max_agents(s.memory[name]))
     if problem.tangents is not None:
-        row["tangent_term"] = float(problem.runtime.sum_agents(problem.tangent_terms(w_bar)))
+        term = float(problem.runtime.sum_agents(problem.tangent_terms(w_bar)))
+        row["tangent_term"], row["tangent_share"] = term, term / row["objective"] if row["objective"] else 0.0
     return row, w_bar

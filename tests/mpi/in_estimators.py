@@ -5,12 +5,14 @@ import warnings
 import numpy as np
 import pytest
 from mpi4py import MPI
-from sklearn.datasets import load_iris, load_linnerud
+from sklearn.datasets import load_digits, load_iris, load_linnerud
 
 import dnnext
-from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
+from dnnext import DecentralizedClassifier, DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
 from dnnext.algorithms import NEXT
 from dnnext.local import FullLinearization
+from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
+from dnnext.problem import ImageShifts, Tangents
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import split_agents
 
@@ -315,3 +317,30 @@ def test_callbacks_of_scikit_learn_see_fit_local():
     model.fit_local(X[OWN], Y[OWN], agent=OWNER[OWN])
     assert told == ["setup", "fit", *["iteration"] * 3, "teardown"]
     assert (model.n_iter_, model.status_) == (3, "callback")
+
+
+@pytest.mark.parametrize("channels", [0, 2])
+def test_images_with_tangents_train_on_ranks_as_in_one_process(channels, folder):
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:90].reshape(90, 8, 8), y[:90]
+    x = np.stack([x, 3 - x], axis=1) if channels else x
+    net = Chain([Conv2d(2, 3, activation="tanh"), AvgPool2d(2), Flatten(), Dense()])
+    tangents = Tangents(1e-2, ImageShifts())
+    options = {"n_agents": N_AGENTS, "max_iter": 4, "tol": 0.0, "random_state": 0, "n_jobs": 1, "tangents": tangents}
+    whole = DecentralizedClassifier(net, **options).fit(x, y, agent=OWNER)
+    parts = [(x[i == OWNER], y[i == OWNER]) for i in range(N_AGENTS)]
+    for mine, agents in (
+        (DecentralizedClassifier(net, **options, **MPI_ENGINE).fit(x, y, agent=OWNER), range(N_AGENTS)),
+        (DecentralizedClassifier(net, **options, **MPI_ENGINE).fit_agents(parts), range(N_AGENTS)),
+        (
+            DecentralizedClassifier(net, **options, **MPI_ENGINE, callbacks=[Checkpoint(folder, every=2)]).fit_local(
+                x[OWN], y[OWN], agent=OWNER[OWN]
+            ),
+            range(LOW, HIGH),
+        ),
+        (dnnext.resume(folder, x[OWN], y[OWN], agent=OWNER[OWN]), range(LOW, HIGH)),
+    ):
+        np.testing.assert_array_equal(mine._network.row, whole._network.row)
+        np.testing.assert_array_equal(mine._agent_rows, whole._agent_rows[list(agents)])
+        np.testing.assert_array_equal(mine.history_["tangent_term"], whole.history_["tangent_term"])
+        assert mine.score_local(x[RANK::SIZE], y[RANK::SIZE]) == whole.score(x, y)
