@@ -34,6 +34,8 @@ ONLY = {
     "sklearn": {"estimators", "preprocessing", "cli", "model_selection", "display"},
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
+    "nats": {"runtime/nats.py"},
+    "cryptography": {"runtime/sealing.py", "cli"},
 }
 
 

@@ -32,7 +32,9 @@ def fit_local(
     """The estimator, trained on the rows of all ranks, each with its own; collective."""
     e = estimator
     if not check_engine(e.engine, e.engine_options).has_ranks:
-        raise ValueError(f"fit_local needs engine='mpi', got engine={e.engine!r}; in one process use fit_agents.")
+        raise ValueError(
+            f"fit_local needs engine='mpi' or engine='nats', got engine={e.engine!r}; in one process use fit_agents."
+        )
     if groups.ranks_per_agent(e) > 1:
         raise ValueError(f"fit_local has agents of one rank each, got model={e.model!r}: use fit on every rank.")
     with open_ranks(e) as ranks:

@@ -264,6 +264,8 @@ class Delivery:
 
     def close(self, is_whole: bool = True) -> None:
         """Leave, once the others have all that was sent to them."""
+        if self._is_closed:
+            return
         if is_whole and not self.link.keeps:
             self._linger([r for r in self.peers if r not in self._gone()])
         self._is_closed = True

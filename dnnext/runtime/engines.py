@@ -21,6 +21,8 @@ class Engine(NamedTuple):
         The options it takes.
     has_ranks : bool
         Whether other processes may hold some of the agents.
+    on_failure : tuple of str
+        What the option on_failure may be.
 
     Examples
     --------
@@ -31,6 +33,7 @@ class Engine(NamedTuple):
     open: Callable[..., Communicator]
     options: tuple[str, ...]
     has_ranks: bool
+    on_failure: tuple[str, ...] = ("stop", "shrink")
 
 
 def _open_mpi(**options: Any) -> Communicator:
@@ -39,9 +42,29 @@ def _open_mpi(**options: Any) -> Communicator:
     return MPICommunicator(**options)
 
 
+def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
+    from dnnext.runtime.audit import Audit
+    from dnnext.runtime.nats import NatsLink, folder_options
+    from dnnext.runtime.sites import OverSites
+
+    given = {name: options.pop(name) for name in LINK if name in options}
+    found = given if folder is None else {**folder_options(folder), **given}
+    missing = [name for name in LINK[:-1] if name not in found]
+    if missing:
+        raise ValueError(
+            f"engine_options of engine='nats' must have {', '.join(missing)}, or a folder that holds them."
+        )
+    record = None if audit is None else Audit(audit).message
+    return OverSites(NatsLink(**found), record=record, **options)
+
+
+LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name")
+SITES = ("timeout", "on_failure", "late", "away", "notice")
+
 ENGINES = {
     "local": Engine(Alone, (), False),
     "mpi": Engine(_open_mpi, ("timeout", "on_failure", "comm"), True),
+    "nats": Engine(_open_nats, ("folder", *LINK, *SITES, "audit"), True, ("wait", "stop", "shrink")),
 }
 
 
@@ -75,8 +98,9 @@ def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
         raise ValueError(
             f"timeout in engine_options must be a number of seconds > 0, got {options['timeout']!r}."
         ) from None
-    if options.get("on_failure", "stop") not in ("stop", "shrink"):
-        raise ValueError(f"on_failure in engine_options must be 'stop' or 'shrink', got {options['on_failure']!r}.")
+    if options.get("on_failure", "stop") not in engine.on_failure:
+        words = " or ".join(map(repr, engine.on_failure))
+        raise ValueError(f"on_failure in engine_options must be {words}, got {options['on_failure']!r}.")
     return engine
 
 

@@ -8,34 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from site_job import GRAPHS, train
 
-from dnnext.algorithms import NEXT
-from dnnext.network import Network, Schedule, Topology
-from dnnext.problem import L2, MLP, Logistic, Problem
+from dnnext.network import Topology
 from dnnext.runtime import AgentsLost, BadMessage, InProcess, RanksLost, Runtime, WrongMessage
 from dnnext.runtime.links import memory_links
 from dnnext.runtime.sites import OverSites, run_sites
 from dnnext.runtime.wire import DATA, HEAD_BYTES, Head, pack_head, read_head
 
 QUICK = {"late": 0.05, "away": 0.3, "timeout": 30.0}
-GRAPHS = {
-    "ring": lambda n: Topology.ring(n),
-    "star": lambda n: Topology.star(n),
-    "schedule": lambda n: Schedule.alternating(Topology.complete(n), 2),
-}
-
-
-def shard(agent, dtype):
-    rng = np.random.default_rng([3, agent])
-    x = rng.standard_normal((6 + agent % 3, 4)).astype(dtype)
-    return x, (x[:, 0] > 0).astype(dtype)
-
-
-def train(runtime, graph, dtype, max_iter=4, **options):
-    shards = [shard(i, dtype) for i in runtime.agents]
-    problem = Problem(MLP([4, 3, 1]), Logistic(), L2(0.01), shards, runtime=runtime, dtype=dtype)
-    network = Network(graph, runtime=runtime)
-    return NEXT().run(problem, network, random_state=0, max_iter=max_iter, tol=0, **options)
 
 
 @pytest.mark.parametrize(

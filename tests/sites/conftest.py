@@ -1,0 +1,17 @@
+"""One relay for all tests of a file."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    from hub import Hub
+
+    hub = Hub(tmp_path_factory.mktemp("hub"))
+    yield hub
+    hub.stop()

@@ -1,0 +1,350 @@
+"""Four sites over a relay on the loopback interface: bits, faults, certificates, curious sites, what the relay sees."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nats")
+pytest.importorskip("cryptography")
+
+import nats as client
+from hub import authority, issue
+from nats.js.api import ConsumerConfig
+from site_job import GRAPHS, train
+
+from dnnext.runtime import InProcess, Runtime
+from dnnext.runtime.nats import tls_context
+from dnnext.runtime.sealing import Keyring, certificate_of, check_certificate
+from dnnext.runtime.sites import OverSites, run_sites
+
+QUICK = {"late": 0.5, "away": 5.0, "timeout": 60.0}
+
+
+def links(hub, run, n=4):
+    """The links of all sites, opened together."""
+    made = {}
+    threads = [threading.Thread(target=lambda r=r: made.update({r: hub.link(r, run)}), daemon=True) for r in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [made[r] for r in range(n)]
+
+
+def test_bits_are_those_of_one_process(hub):
+    alone = train(InProcess(4), GRAPHS["ring"](4), np.float64, max_iter=6)
+
+    def program(comm):
+        runtime = Runtime(4, comm)
+        return train(runtime, GRAPHS["ring"](4), np.float64, max_iter=6)
+
+    for rank, result in enumerate(run_sites(links(hub, "bits"), program, **QUICK)):
+        np.testing.assert_array_equal(result.w, alone.w[[rank]])
+        np.testing.assert_array_equal(result.w_bar, alone.w_bar)
+
+
+def two(hub, run):
+    sites = hub.sites[:2]
+    return [hub.link(rank, run, sites=sites) for rank in range(2)]
+
+
+def on_sites(hub, run, program, ranks=(0, 1, 2, 3), **options):
+    """program(runtime) on these sites, each in a thread; the others are elsewhere."""
+    results = {}
+
+    def work(rank):
+        with Runtime(4, OverSites(hub.link(rank, run), **{**QUICK, **options})) as runtime:
+            results[rank] = program(runtime)
+
+    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in ranks]
+    for thread in threads:
+        thread.start()
+    return threads, results
+
+
+def train_12(runtime, callbacks=None):
+    callbacks = callbacks or [lambda state, metrics: None]  # as many as the others have
+    return train(runtime, GRAPHS["ring"](4), np.float64, max_iter=12, callbacks=callbacks)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return train_12(InProcess(4))
+
+
+def start_site(hub, rank, run, last, path):
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in hub.options(rank, run).items()}
+    command = [sys.executable, str(Path(__file__).with_name("one_site.py")), json.dumps(options), str(last), str(path)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_a_site_that_is_killed_and_started_again_goes_on_with_the_same_bits(hub, alone, tmp_path):
+    threads, results = on_sites(hub, "killed", train_12, (0, 1, 3))
+    first = start_site(hub, 2, "killed", 4, tmp_path / "w.npy")
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == -9, output.decode()
+    second = start_site(hub, 2, "killed", 0, tmp_path / "w.npy")
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0, output.decode()
+    for thread in threads:
+        thread.join(60)
+    np.testing.assert_array_equal(np.load(tmp_path / "w.npy"), alone.w[[2]])
+    for rank, result in results.items():
+        np.testing.assert_array_equal(result.w, alone.w[[rank]])
+    assert sorted(results) == [0, 1, 3]
+
+
+def test_the_relay_is_killed_and_comes_back_and_one_site_starts_late(hub, alone):
+    def program(runtime):
+        def stop(state, metrics):
+            if runtime.rank == 0 and state.t == 5:
+                hub.stop()
+                threading.Timer(0.5, hub.start).start()
+
+        return train_12(runtime, [stop])
+
+    threads, results = on_sites(hub, "relay", program, (0, 1, 2))
+    time.sleep(1.0)
+    late, more = on_sites(hub, "relay", program, (3,))
+    for thread in [*threads, *late]:
+        thread.join(60)
+    results |= more
+    assert sorted(results) == [0, 1, 2, 3]
+    for rank, result in results.items():
+        np.testing.assert_array_equal(result.w, alone.w[[rank]])
+
+
+def test_a_second_fit_of_a_process_is_another_session(hub):
+    for value in (1.0, 2.0):
+
+        def program(comm, value=value):
+            a = np.array([value])
+            comm.allreduce(a)
+            return float(a[0])
+
+        assert run_sites(two(hub, "twice"), program, **QUICK) == [2 * value] * 2
+
+
+def connect(hub, name, cert=None, ca="ca", context=None):
+    """What becomes of a connection with this certificate, and of a message under another site's name."""
+
+    async def work():
+        errors = []
+
+        async def note(error):
+            errors.append(str(error))
+
+        made = context or tls_context(**{**hub.files(cert or name), "ca": hub.folder / "pki" / f"{ca}.pem"})
+        connection = await client.connect(
+            hub.url,
+            tls=made,
+            tls_hostname="127.0.0.1",
+            max_reconnect_attempts=1,
+            allow_reconnect=False,
+            reconnect_time_wait=0.05,
+            connect_timeout=5,
+            error_cb=note,
+        )
+        await connection.flush(5)
+        await connection.publish("dn.r.1.site-b.site-c.1", b"x")
+        await connection.flush(5)
+        await asyncio.sleep(0.05)
+        await connection.close()
+        return errors
+
+    return asyncio.run(asyncio.wait_for(work(), 5))
+
+
+def test_six_certificates(hub):
+    pki = hub.folder / "pki"
+    stranger = authority(hub.folder / "stranger")
+    issue(hub.folder / "stranger", stranger, "site-a")
+    issue(pki, hub.authority, "site-a", end=-1.0, file="expired")
+    assert connect(hub, "site-c") == []  # the right one, under its own name
+    assert "permissions violation" in connect(hub, "site-a")[0]  # speaking as site-c
+    wrong = {
+        "another authority": tls_context(
+            hub.folder / "stranger/site-a.pem", hub.folder / "stranger/site-a.key", pki / "ca.pem"
+        ),
+        "expired": tls_context(pki / "expired.pem", pki / "expired.key", pki / "ca.pem"),
+        "an impostor of the relay": tls_context(pki / "site-a.pem", pki / "site-a.key", hub.folder / "stranger/ca.pem"),
+    }
+    none = tls_context(pki / "site-a.pem", pki / "site-a.key", pki / "ca.pem")
+    bare = type(none)(none.protocol)
+    bare.load_verify_locations(pki / "ca.pem")
+    for context in [*wrong.values(), bare]:
+        with pytest.raises(Exception, match=r"(?i)closed|certificate|ssl|eof|reset|no servers|lost"):
+            connect(hub, "site-a", context=context)
+    log = hub.log()
+    assert "certificate has expired" in log
+    assert "unknown authority" in log
+    assert "client didn't provide a certificate" in log
+
+
+def test_a_refused_site_reads_why(hub):
+    pki = hub.folder / "pki"
+    issue(pki, hub.authority, "site-a", end=-1.0, file="old")
+    with pytest.raises(ValueError, match=r"the certificate of site-a must be valid now, got one for \d{4}-"):
+        hub.link(0, "x", cert=pki / "old.pem", key=pki / "old.key")
+    with pytest.raises(ValueError, match=r"must have the DNS name 'site-a', got \['site-b'\]"):
+        hub.link(0, "x", **hub.files("site-b"))
+    with pytest.raises(ValueError, match="key must belong to the certificate"):
+        hub.link(0, "x", key=pki / "site-b.key")
+    with pytest.raises(ConnectionError, match=r"the relay tls://127\.0\.0\.1:1 cannot be reached as site-a"):
+        hub.link(0, "x", relay="tls://127.0.0.1:1")
+    with pytest.raises(ValueError, match="run must consist of letters"):
+        hub.link(0, "x.y")
+
+
+def test_a_curious_site_reads_nobody_elses_messages(hub):
+    run_sites(two(hub, "secret"), lambda comm: comm.texts("x"), **QUICK)  # something to read
+
+    async def work():
+        got, refused = [], []
+
+        async def note(error):
+            refused.append(str(error))
+
+        async def take(message):
+            got.append(message.subject)
+
+        connection = await client.connect(
+            hub.url, tls=tls_context(**hub.files("site-a")), tls_hostname="127.0.0.1", error_cb=note,
+            allow_reconnect=False, inbox_prefix=b"_IN.site-a",
+        )  # fmt: skip
+        stream = connection.jetstream(timeout=0.5)
+
+        async def consume(subject, name="spy", body=None, **more):
+            config = ConsumerConfig(name=name, filter_subject=body or subject, **more)
+            await stream.subscribe(subject, stream="RUN", cb=take, ordered_consumer=True, config=config)
+
+        async def create(token, body, **more):  # the request's subject names one filter, its body another
+            config = {"deliver_subject": "_IN.site-a.spy", "ack_policy": "none", "name": "spy2", **body}
+            await connection.subscribe("_IN.site-a.spy", cb=take)
+            request = json.dumps({"stream_name": "RUN", "config": config}).encode()
+            answer = await connection.request(f"$JS.API.CONSUMER.CREATE.RUN.spy2.{token}", request, timeout=1)
+            assert "error" in json.loads(answer.data), answer.data
+            raise PermissionError
+
+        mine = "dn.*.*.site-a.>"
+        attempts = {
+            "a consumer of another site": lambda: consume("dn.*.*.site-b.>"),
+            "a consumer of all": lambda: consume("dn.>"),
+            "a body with another filter": lambda: create(mine, {"filter_subject": "dn.*.*.site-b.>"}),
+            "a body with several filters": lambda: create(mine, {"filter_subjects": [mine, "dn.*.*.site-b.>"]}),
+            "purging the stream": lambda: stream.purge_stream("RUN"),
+            "deleting the stream": lambda: stream.delete_stream("RUN"),
+            "reading one message": lambda: stream.get_msg("RUN", 1),
+        }
+        for attempt in attempts.values():
+            with pytest.raises((TimeoutError, PermissionError, client.errors.Error)):
+                await attempt()
+        for subject in ("_IN.>", "dn.>", "dnc.>", "dnc.*.*.site-b.>"):
+            await connection.subscribe(subject, cb=take)
+        await connection.flush()
+        await asyncio.sleep(0.2)
+        assert got == []
+        await consume(mine, name="own")
+        await asyncio.sleep(0.2)
+        assert got
+        assert {subject.split(".")[3] for subject in got} == {"site-a"}
+        await connection.close()
+        return refused
+
+    refused = asyncio.run(work())
+    assert sum('for subscription to "' in sentence.lower() for sentence in refused) == 4
+    assert sum('for publish to "' in sentence.lower() for sentence in refused) >= 5
+
+
+def test_the_relay_sees_no_plain_rows(hub):
+    seen, ready, done = [], threading.Event(), threading.Event()
+    secret = np.arange(100.0) + 0.123456789
+
+    def spy():
+        async def work():
+            async def take(message):
+                seen.append(message.data)
+
+            connection = await client.connect(
+                hub.url, tls=tls_context(**hub.files("relay")), tls_hostname="127.0.0.1", allow_reconnect=False
+            )
+            await connection.subscribe(">", cb=take)
+            await connection.flush()
+            ready.set()
+            while not done.is_set():
+                await asyncio.sleep(0.02)
+            await connection.close()
+
+        asyncio.run(work())
+
+    thread = threading.Thread(target=spy, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+
+    def program(comm):
+        received = np.zeros(100)
+        comm.exchange([(1 - comm.rank, secret)], [(1 - comm.rank, received)])
+        np.testing.assert_array_equal(received, secret)
+        if comm.rank == 0:
+            comm._delivery.has_met = False  # in the open: the capture would show it
+            comm.broadcast(secret + 1, 0)
+        return
+
+    def open_end(comm):
+        program(comm)
+        comm._delivery.close()
+
+    try:
+        run_sites(two(hub, "capture"), open_end, **QUICK)
+        time.sleep(0.2)
+    finally:
+        done.set()
+    thread.join(20)
+    assert len(seen) > 4
+    assert not any(secret.tobytes()[:64] in data for data in seen)
+    assert any((secret + 1).tobytes()[:64] in data for data in seen)
+
+
+def test_what_was_changed_on_the_way_is_refused(hub):
+    rings = [Keyring(**hub.files(name), names=hub.sites, rank=rank, run="x") for rank, name in enumerate(hub.sites)]
+    for ring in rings:
+        ring.meet([other.introduction() for other in rings])
+    head, body = b"head", b"rows of site-a"
+    data = rings[0].seal(1, head, body)
+    assert rings[1].unseal(0, head, data) == body
+    for receiver, source, top, text in (
+        (2, 0, head, data), (1, 3, head, data), (1, 0, b"Head", data), (1, 0, head, data[:-1] + b"\0"),
+        (1, 0, head, b""),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="was not sealed by that site for this one, or was changed on the way"):
+            rings[receiver].unseal(source, top, text)
+    other = Keyring(**hub.files("site-a"), names=hub.sites, rank=0, run="y")
+    other.meet([ring.introduction() for ring in rings])
+    with pytest.raises(ValueError, match="was not sealed"):
+        rings[1].unseal(0, head, other.seal(1, head, body))
+
+
+def test_certificates_of_others_are_checked(hub):
+    folder = hub.folder / "others"
+    stranger = authority(folder)
+    issue(folder, stranger, "site-b")
+    made = certificate_of(folder / "site-b.pem")
+    ring = Keyring(**hub.files("site-a"), names=hub.sites, rank=0, run="x")
+    with pytest.raises(ValueError, match="the certificate of site-b must be issued by the authority in ca"):
+        check_certificate(made, ring.ca, "site-b")
+    with pytest.raises(ValueError, match="must be in PEM form"):
+        ring.meet([ring.introduction(), "none", "none", "none"])
+
+
+def test_links_check_their_options(hub):
+    with pytest.raises(ValueError, match="sites must have different names and 'site-a' among them"):
+        hub.link(0, "x", sites=["site-b", "site-c"])
+    with pytest.raises(ValueError, match=r"relay must be an address like 'tls://host:4222', got 'http://h'"):
+        hub.link(0, "x", relay="http://h")
