@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 collect_ignore = ["hub.py", "one_site.py", "site_job.py"]
+
+
+def pytest_configure(config):
+    """What the files here share: hub.py and site_job.py."""
+    sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module")

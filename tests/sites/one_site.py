@@ -11,14 +11,16 @@ from site_job import GRAPHS, train
 from dnnext.runtime import Runtime
 from dnnext.runtime.engines import open_communicator
 
-options, last, path = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+
+def main(text, last, path):
+    def kill(state, metrics):
+        if state.t == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with Runtime(4, open_communicator("nats", json.loads(text))) as runtime:
+        result = train(runtime, GRAPHS["ring"](4), np.float64, max_iter=12, callbacks=[kill])
+    np.save(path, result.w)
 
 
-def kill(state, metrics):
-    if state.t == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-with Runtime(4, open_communicator("nats", options)) as runtime:
-    result = train(runtime, GRAPHS["ring"](4), np.float64, max_iter=12, callbacks=[kill])
-np.save(path, result.w)
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
