@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 
 from bench.machine import software
+from dnnext.display.frame import STYLE, look
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = RESULTS / "cache"
 DISTURBED = 0.25  # cores that others may use while the clock runs
-OURS: dict[str, Any] = {"color": "#D55E00", "lw": 2.0, "zorder": 3}  # dnnext in every figure
-MUTED = ("#4d6d8a", "#7f9c7a", "#9a86a4", "#a08c6c", "#6f6f6f", "#86a3a8", "#b39a9a", "#55606e")  # everything else
 STUDIES = {
     "a": "convergence.methods", "b": "rivals.sparsity", "c": "convergence.blocks", "d": "convergence.networks",
     "e": "rivals.partitions", "f": "rivals.large",
@@ -128,12 +127,15 @@ def write_table(name: str, title: str, header: Sequence[str], rows: Sequence[Seq
         writer.writerows([["" if c is None else c for c in row] for row in rows])
 
 
-def save_figure(figure: Any, name: str, facts: str) -> None:
-    """Save a figure as PNG with its facts (data, agents, graph, seeds, versions) in small print below."""
+def save_figure(figure: Any, name: str, facts: str, versions: str | None = None) -> None:
+    """Save a figure as PNG with its facts (data, agents, graph, seeds, versions) in small print below.
+
+    versions: those of the runs, where they were made before; None is what is installed now.
+    """
     import textwrap
 
     width = int(figure.get_figwidth() * 20)
-    text = "\n".join(textwrap.wrap(f"{facts}. {software()}", width))
+    text = "\n".join(textwrap.wrap(f"{facts}. {software() if versions is None else versions}", width))
     figure.text(0.01, -0.01, text, fontsize=6.5, va="top", ha="left", color="0.35")
     RESULTS.mkdir(exist_ok=True)
     figure.savefig(RESULTS / f"{name}.png", dpi=130, bbox_inches="tight")
@@ -149,10 +151,8 @@ def finished(what: str, run: Callable[[], Any], missing: list[str]) -> Any:
 
 
 def line_style(name: str, place: int) -> dict[str, Any]:
-    """Ours (partial linearisation, NEXT, dnnext) is emphasised, everything else muted, in the order of its place."""
-    if name.startswith(("dnnext", "NEXT", "PL", "ours")):
-        return dict(OURS)
-    return {"color": MUTED[place % len(MUTED)], "lw": 1.1, "ls": ("-", "--", "-.")[place // len(MUTED) % 3]}
+    """The style of `dnnext.display.frame.look`; PL, partial linearisation, is what dnnext does by default."""
+    return look("dnnext" if name.startswith(("PL", "ours", "decentralised")) else name, place)
 
 
 def not_finished(missing: Sequence[str]) -> str:
@@ -171,6 +171,7 @@ def plots(rows: int, columns: int, width: float = 4.2, height: float = 3.2, **op
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.rcParams.update(STYLE)
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
 

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.study import MUTED, OURS, save_figure, write_table
+from bench.study import save_figure, write_table
+from dnnext.display.frame import MUTED, OURS
 from dnnext.models import volumes
 from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
 from dnnext.models.layer import adjoint_all, forward_all

@@ -49,6 +49,7 @@ html_sidebars = {"**": []}  # every page is one link away in the bar at the top:
 html_theme_options = {
     "navigation_with_keys": False,
     "header_links_before_dropdown": 8,
+    "navbar_align": "left",
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],

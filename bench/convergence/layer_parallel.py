@@ -11,9 +11,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bench.machine import software
-from bench.study import MUTED, OURS, RESULTS
+from bench.study import RESULTS
 from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.datasets import make_peaks
+from dnnext.display.frame import MUTED, OURS
 from dnnext.local import FullLinearization, LayerParallel
 from dnnext.models import MGRIT, ResNet, Rows
 from dnnext.network import Network, Topology

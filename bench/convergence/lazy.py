@@ -178,11 +178,14 @@ def ordered(found: list[Row]) -> bool:
     return all(g[order[0]] > g[order[1]] > g[order[2]] - 1e-12 for g in groups.values())
 
 
+TITLES = {"quadratic": "quadratic target", "mixture": "two classes with unlike covariances"}
+
+
 def figure(found: list[Row]) -> Any:
     """Curves of theory at d = 20, dots of trained networks."""
     import matplotlib.pyplot as plt
 
-    from dnnext.display.frame import PALETTE, STYLE, STYLES
+    from dnnext.display.frame import STYLE, STYLES, look
 
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(7.0, 2.8), sharey=True, layout="constrained")
@@ -191,12 +194,12 @@ def figure(found: list[Row]) -> Any:
             units = np.arange(1, 2 * D_TRAINED + 1)
             for k, regime in enumerate(REGIMES):
                 draws = [[exact(target, regime, matrix, first_layer(D_TRAINED, n, s)) for n in units] for s in range(5)]
-                look = {"color": PALETTE[k], "ls": STYLES[k], "label": NAMES[regime]}
-                ax.plot(units / D_TRAINED, np.mean(draws, axis=0), **look)
+                style = look("dnnext" if regime == "full" else regime, k) | {"ls": STYLES[k]}
+                ax.plot(units / D_TRAINED, np.mean(draws, axis=0), label=NAMES[regime], **style)
                 dots = [r for r in found if r["kind"] == "trained" and r["target"].startswith(target)]
                 dots = [r for r in dots if r["regime"] == NAMES[regime]]
-                ax.plot([r["N/d"] for r in dots], [r["risk"] for r in dots], "o", color=PALETTE[k], ms=4)
-            ax.set(title=f"{target}, d = {D_TRAINED}", xlabel="units per input, N / d", ylim=(-0.02, 1.02))
+                ax.plot([r["N/d"] for r in dots], [r["risk"] for r in dots], "o", color=style["color"], ms=4)
+            ax.set(title=f"{TITLES[target]}, {D_TRAINED} inputs", xlabel="units per input, N / d", ylim=(-0.02, 1.02))
         axes[0].set_ylabel("risk")
         axes[0].legend(title="line: theory, dot: trained")
     return fig

@@ -12,6 +12,7 @@ from bench.cases import Case, erdos_renyi, first, run
 from bench.rivals import baselines as rivals
 from bench.study import Claim, finished, kept, line_style, not_finished, plots, publish, save_figure
 from dnnext.algorithms import DGD, NEXT, GradientTracking
+from dnnext.display.frame import GAP
 from dnnext.local import FullLinearization
 
 SETS = {"california": (20,), "magic": (20,), "penbased": (20,), "breast_cancer": (10,)}
@@ -194,7 +195,7 @@ def draw(line: Any, name: str, n_agents: int, found: dict[str, list[Any]], best:
                     values[1:], y[1:], label=method if k == 0 else None, **line_style(method, METHODS.index(method))
                 )
         ax.set(xscale="log", yscale="log", xlabel={"bytes": "megabytes"}.get(x, f"{x}s"))
-        ax.set_ylabel("test error" if error else "(U - best) / best")
+        ax.set_ylabel("test error" if error else GAP)
         ax.set_title(f"{name}, {n_agents} agents", fontsize=9)
         ax.grid(alpha=0.3)
         if error:

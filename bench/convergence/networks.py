@@ -9,6 +9,7 @@ from bench import data
 from bench.cases import Case, first, run
 from bench.study import Claim, kept, plots, publish
 from dnnext.algorithms import NEXT
+from dnnext.display.frame import GAP, PALETTE, STYLES
 from dnnext.network import Network, Schedule, Topology
 
 AGENTS = 16
@@ -176,8 +177,7 @@ def picture(groups: dict[str, dict[str, list[Any]]], best: list[float]) -> Any:
         for k, (label, cs) in enumerate(group.items()):
             c = cs[len(cs) // 2]
             gap = np.maximum(np.array(c["objective"]) / best[len(cs) // 2] - 1, 1e-4)
-            colour = f"C{k % 10}"
-            style = {"color": colour, "lw": 1.1, "ls": "-" if k < 10 else "--"}
+            style = {"color": PALETTE[k % len(PALETTE)], "lw": 1.1, "ls": STYLES[k // len(PALETTE) % len(STYLES)]}
             axes[0, column].plot(c["round"][1:], gap[1:], label=label, **style)
             axes[1, column].plot(c["iteration"][1:], gap[1:], **style)
         for ax, x in zip(axes[:, column], ("rounds", "iterations"), strict=True):
@@ -187,5 +187,5 @@ def picture(groups: dict[str, dict[str, list[Any]]], best: list[float]) -> Any:
         axes[0, column].set_title(title, fontsize=9)
         axes[0, column].legend(fontsize=5.5, ncol=1 + (len(group) > 8))
     for ax in axes[:, 0]:
-        ax.set_ylabel("(U - best) / best")
+        ax.set_ylabel(GAP)
     return fig

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from bench import data
 from bench.study import history, kept, line_style, save_figure, write_table
 from dnnext.algorithms import NEXT, Algorithm, GradientTracking
+from dnnext.display.frame import GAP as GAP_LABEL
 from dnnext.local import FullLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import Problem
@@ -138,7 +139,7 @@ def figure(curves: dict[str, list[Any]], best: float, tuned: str, facts: str) ->
         ax.set(xscale="log", yscale="log", xlabel={"round": "rounds", "bytes": "megabytes sent by all agents"}[x])
         ax.set_ylim(3e-3, 30)
         ax.grid(alpha=0.3)
-    axes[0].set_ylabel("(U - best) / best")
+    axes[0].set_ylabel(GAP_LABEL)
     axes[0].annotate(f"gap {GAP}", (1.5, GAP * 1.1), fontsize=8)
     axes[1].legend(fontsize=8)
     fig.suptitle("Planar arm, 10 agents: objective against rounds and bytes")

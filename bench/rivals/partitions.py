@@ -15,6 +15,7 @@ from bench.cases import Case
 from bench.rivals import baselines as rivals
 from bench.study import Claim, finished, kept, line_style, mean_sd, not_finished, plots, publish
 from dnnext.algorithms import NEXT
+from dnnext.display.frame import TITLES
 from dnnext.estimators.choices import choose_surrogate
 from dnnext.network import Network, Topology
 from dnnext.problem import L2
@@ -241,7 +242,7 @@ def claims(table: list[list[Any]], numbers: dict[tuple[str, str], dict[str, np.n
     ]  # fmt: skip
 
 
-TITLES = {"iid": "rows dealt at random", "label": "rows sorted by label", "dirichlet": "labels in Dirichlet shares"}
+NAMES = {"decentralised": "dnnext", "alone": "agents alone, mean", "best alone": "best agent alone"}
 
 
 def picture(numbers: dict[tuple[str, str], dict[str, np.ndarray]]) -> Any:
@@ -255,10 +256,11 @@ def picture(numbers: dict[tuple[str, str], dict[str, np.ndarray]]) -> Any:
             values = [numbers[name, how][method] for name in names]
             at = np.arange(len(names)) + (k - len(methods) / 2) * 0.11
             style = line_style(method, k) | {"ls": "", "marker": "o", "ms": 3.5}
-            ax.errorbar(at, [max(v.mean(), -0.05) for v in values], [v.std() for v in values], label=method, **style)
-        ax.set_xticks(range(len(names)), names, fontsize=7, rotation=20)
+            means, errors = [max(v.mean(), -0.05) for v in values], [v.std() for v in values]
+            ax.errorbar(at, means, errors, label=NAMES.get(method, method), **style)
+        ax.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=20)
         ax.set(ylabel="test score", title=TITLES[how])
         ax.set_ylim(-0.1, 1.02)
         ax.grid(alpha=0.3, axis="y")
-    axes[0, 0].legend(fontsize=7, ncol=4, loc="lower left")
+    axes[0, 0].legend(ncol=4, loc="lower left")
     return fig

@@ -98,12 +98,13 @@ def picture(sets: list[str], numbers: dict[tuple[str, str, float], dict[str, np.
                     continue
                 x, y = ([n[key].mean() for _, n in points] for key in (what, "accuracy"))
                 spread = [n["accuracy"].std() for _, n in points]
-                ax.errorbar(x, y, spread, marker="o", ms=4, lw=1.4, elinewidth=0.5, color=f"C{k}", label=penalty)
+                look = {"marker": "o", "ms": 4, "lw": 1.4, "elinewidth": 0.5, "color": f"C{k}"}
+                ax.errorbar(x, y, spread, label=penalty.replace("_", " "), **look)
                 if penalty == {"zeros": "l1", "off": "group"}[what]:
                     for a, b, (alpha, _) in zip(x, y, points, strict=True):
                         ax.annotate(f"{alpha:g}", (a, b), fontsize=7, xytext=(3, 4), textcoords="offset points")
             ax.set(xlabel={"zeros": "share of weights that are zero", "off": "share of inputs off"}[what])
-            ax.set(ylabel="test accuracy", title=name, xlim=(-0.05, 1.05))
+            ax.set(ylabel="test accuracy", title=name.replace("_", " "), xlim=(-0.05, 1.05))
             ax.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=7, loc="lower left")
     return fig

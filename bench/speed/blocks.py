@@ -21,6 +21,7 @@ import numpy as np
 from bench.data import planar_arm, standardised
 from bench.machine import child_environment
 from bench.study import RESULTS
+from dnnext.display.frame import PALETTE
 
 N_BLOCKS = (1, 2, 4, 8, 64, 2001)
 THREADS = (1, 2)
@@ -85,7 +86,7 @@ def draw(rows, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(3.5, 2.6), layout="constrained")
-    for threads, colour, marker in zip(THREADS, ("#0072B2", "#D55E00"), "os", strict=True):
+    for threads, colour, marker in zip(THREADS, PALETTE[1::-1], "os", strict=True):
         own = [r for r in rows if r["threads"] == threads]
         label = f"{threads} thread{'s' if threads > 1 else ''}"
         axes.loglog([r["n_blocks"] for r in own], [r["ms"] for r in own], marker=marker, color=colour, label=label)

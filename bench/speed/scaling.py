@@ -27,6 +27,7 @@ from bench.machine import child_environment, software, start_again_unpinned
 from bench.study import save_figure, write_table
 from dnnext.algorithms import NEXT
 from dnnext.algorithms.base import one_blas_thread
+from dnnext.display.frame import STYLE
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
@@ -107,16 +108,17 @@ def growth(budget):
     return rows, curves
 
 
-def draw(curves):
+def draw(curves, versions=None):
     """One panel per thing that grows, both axes logarithmic, a linear cost dotted."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    plt.rcParams.update(STYLE)
     figure, axes = plt.subplots(1, len(GROWTH), figsize=(11, 3.6), constrained_layout=True)
     for ax, what in zip(axes, GROWTH, strict=True):
-        for method, style in (("FL", "o-"), ("PL", "s--")):
+        for method, style in (("PL", "s-"), ("FL", "o--")):
             sizes, times = (np.array(v, float) for v in zip(*curves[what, method], strict=True))
             name = "full linearisation" if method == "FL" else "partial linearisation"
             (line,) = ax.loglog(sizes, times * 1e3, style, label=name)
@@ -131,7 +133,7 @@ def draw(curves):
         f"Synthetic regression, 8 inputs, tanh, {ROUNDS} mixing rounds, CPU time of one thread. Left: 10 agents, "
         "201 parameters; middle: 50 rows each, 201 parameters; right: 10 agents of 50 rows"
     )
-    save_figure(figure, "scaling", facts)
+    save_figure(figure, "scaling", facts, versions)
 
 
 def resident(field):

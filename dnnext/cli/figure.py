@@ -6,7 +6,7 @@ import os
 
 from dnnext.cli.places import MARK
 from dnnext.display import ConvergenceDisplay
-from dnnext.display.frame import PALETTE, STYLE
+from dnnext.display.frame import STYLE, look
 
 WHERE = {"png": "Software", "pdf": "Creator", "svg": "Creator", "ps": "Creator", "eps": "Creator"}
 DASHES = ("--", ":", "-.")
@@ -63,9 +63,9 @@ def draw_run(history, path, title="", score_name="validation score", references=
 
 def _compare(ax, line, history, references):
     """Name the run and draw the scores to compare with; the untrained start does not set the scale."""
-    line.set(label="the network", linewidth=2)
-    for (name, value), color, style in zip(references, PALETTE[1:], DASHES, strict=False):
-        ax.axhline(value, color=color, ls=style, label=f"{name}: {value:.3f}")
+    line.set(label="dnnext", linewidth=2)
+    for k, ((name, value), style) in enumerate(zip(references, DASHES, strict=False)):
+        ax.axhline(value, **look(name, k) | {"ls": style, "lw": 1.4}, label=f"{name}: {value:.3f}")
     values = [*history["validation_score"][1:], *(value for _, value in references)]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.1 * (high - low) + 1e-3

@@ -14,7 +14,7 @@ X_LABELS = {
 }
 Y_LABELS = {
     "objective": r"objective $U(\bar w)$",
-    "gap": "relative gap of the objective",
+    "gap": "gap to the lowest objective\nof these runs",
     "stationarity": "stationarity",
     "disagreement": "disagreement of the agents",
     "tracking_error": "tracking error",
@@ -45,7 +45,8 @@ class ConvergenceDisplay:
         What the runs are measured by. Bytes count what neighbours sent to each other, seconds the iterations alone.
     y : str or sequence of str
         Columns of the history, each in a panel of its own: 'objective', 'stationarity', 'disagreement',
-        'tracking_error', 'tau', 'step', 'score' (the validation score), or 'gap', ``(U - U*) / |U*|``.
+        'tracking_error', 'tau', 'step', 'score' (the validation score), or 'gap', ``(U - U*) / |U*|`` to the lowest
+        objective of these runs.
     score_name : str
         What the validation score is.
 
@@ -254,7 +255,8 @@ class ConvergenceDisplay:
         if logarithmic:
             axes.set_yscale("log")
             plain_numbers(axes)
-        axes.set_ylabel(self.score_name if measure == "score" else Y_LABELS[measure])
+        label = self.score_name if measure == "score" else Y_LABELS[measure]
+        axes.set_ylabel(f"gap to the objective {best:.4g}" if measure == "gap" and best is not None else label)
         axes.margins(x=0.02)
         return lines
 

@@ -17,14 +17,9 @@ OURS = {"color": PALETTE[0], "lw": 2.0, "zorder": 3}
 MUTED = ("#4d6d8a", "#7f9c7a", "#9a86a4", "#a08c6c", "#6f6f6f", "#86a3a8", "#b39a9a", "#55606e")
 FAINT = "0.85"
 
-# Names as titles and legends write them.
-TITLES = {
-    "iid": "rows spread evenly",
-    "label": "rows sorted by label",
-    "dirichlet": "uneven shares of labels",
-    "next": "dnnext",
-    "decentralised": "dnnext",
-}
+# How titles name a partition, and axes what a gap is measured from.
+TITLES = {"iid": "rows spread evenly", "label": "rows sorted by label", "dirichlet": "labels in uneven shares"}
+GAP = "gap to the lowest objective\nof all runs"
 
 STYLE = {
     "font.size": 8,
@@ -39,6 +34,7 @@ STYLE = {
     "lines.linewidth": 1.4,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
+    "axes.prop_cycle": "cycler('color', [" + ", ".join(f"'{colour[1:]}'" for colour in PALETTE) + "])",
     "figure.dpi": 150,
     "savefig.dpi": 200,
 }

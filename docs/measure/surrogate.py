@@ -72,8 +72,8 @@ def main():
         for ax in axes.ravel():
             ax.set(xscale="log", yscale="log")
             ax.minorticks_off()
-        axes[0, 0].set_ylabel("gap to the\nbest objective")
-        axes[1, 0].set_ylabel("gap to the\nbest objective")
+        axes[0, 0].set_ylabel("gap to the lowest\nobjective of both")
+        axes[1, 0].set_ylabel("gap to the lowest\nobjective of both")
         for ax in axes[0]:
             ax.set_xlabel("iterations")
         for ax in axes[1]:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from dnnext import DecentralizedMLPClassifier, Schedule, Topology
-from dnnext.display.frame import PALETTE, STYLE, STYLES
+from dnnext.display.frame import GAP, PALETTE, STYLE, STYLES
 
 FIGURES = Path(__file__).parents[1] / "figures"
 N = 16
@@ -60,7 +60,7 @@ def main():
                 ax.plot(history[unit][ok] / scale, gap[ok], color=PALETTE[k], ls=STYLES[k], label=name)
         for ax, label in zip(axes, ("iterations", "rounds of messages", "MB sent by all agents"), strict=True):
             ax.set(xscale="log", yscale="log", xlabel=label)
-        axes[0].set_ylabel("gap to the best objective")
+        axes[0].set_ylabel(GAP)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         FIGURES.mkdir(exist_ok=True)
         figure.savefig(FIGURES / "topology.png")

@@ -103,7 +103,7 @@ def draw(done: Done) -> Any:
             style = "--" if method.startswith("centralised") else "-"
             axis.step(values, height, where="post", color=COLOURS[method], label=method, ls=style, lw=1.6)
         axis.set(xscale="log", xlabel=f"{what}s", ylabel="scenarios at the gap (%)", ylim=(0, 101))
-        axis.set_title(f"relative gap {gap}", fontsize=10)
+        axis.set_title(f"gap {gap} to the lowest objective of all runs")
         axis.grid(alpha=0.25)
     for axis in axes[0][:2]:
         ticks = [3, 5, 10, 20, 40, 80]
