@@ -14,7 +14,8 @@
 #   watch, tasks            looks during a run, scikit-learn's callbacks among them
 #   online, progress        one iteration at a time
 #   engine, resuming        where the agents live; going on from a checkpoint
-#   files, exports          the model file; other libraries' models (onnx_graph)
+#   files, exports          the model file; other libraries' models (onnx_graph, onnx_layers,
+#                           torch_state)
 #   Besides preprocessing this is the only package of the library that imports scikit-learn, so `import dnnext` loads it
 #   on first use.
 """

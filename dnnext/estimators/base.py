@@ -231,10 +231,14 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         return exports.to_sklearn(self)
 
     def to_torch_state_dict(self) -> dict[str, torch.Tensor]:
-        """The weights as the state dict of a ``torch.nn.Sequential`` of Linear and activation modules, in turn.
+        """The weights as the state dict of a ``torch.nn.Sequential``, which then acts on raw inputs.
 
-        Layer k is module 2 k: ``{"0.weight": (n_out, n_in), "0.bias": (n_out,), "2.weight": ...}``, acting on raw
-        inputs in the estimator's dtype. The outputs are raw: log-odds, logits, margins or targets.
+        For an MLP, layer k is module 2 k, a Linear, with the activations between: ``{"0.weight": (n_out, n_in),
+        "0.bias": (n_out,), "2.weight": ...}``. For a `Chain`, module 0 standardises: ``BatchNorm2d(channels, eps=0,
+        affine=False)`` in evaluation mode, BatchNorm1d for tables; images (n, h, w) enter as (n, 1, h, w). Then comes
+        one module per layer (Linear, Conv2d, AvgPool2d, MaxPool2d, Flatten), each followed by one for its activation
+        if that is not "identity"; a `Residual` is a module of yours with its layers as a Sequential ``layers``. Arrays
+        have the estimator's dtype; the outputs are raw: log-odds, logits, margins or targets.
 
         Returns
         -------
@@ -244,6 +248,8 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         ------
         ImportError
             If torch is not installed.
+        ValueError
+            If the model is neither an MLP nor a Chain, or a layer has no equivalent.
 
         Examples
         --------
@@ -257,9 +263,11 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
         """The network as an ONNX model (opset 17), standardisation included.
 
-        The input is ``X`` (n, d) in the estimator's dtype. A regressor has one output, ``variable`` (n, Q); a
-        classifier has ``label`` (n,) and ``probabilities`` (n, n_classes), or ``scores`` with the raw margins in their
-        place under ``loss='squared_hinge'``.
+        The model is an MLP, or a `Chain` of Dense, Conv2d, AvgPool2d, MaxPool2d, Flatten and Residual. The input is
+        ``X``, as in `predict`, in the estimator's dtype; in double precision convolutions and average pools are
+        written with operators that onnxruntime has (its Conv is float32 only). A regressor has one output,
+        ``variable`` (n, Q); a classifier has ``label`` (n,) and ``probabilities`` (n, n_classes), or ``scores`` with
+        the raw margins in their place under ``loss='squared_hinge'``; with several labels per row both are (n, L).
 
         Parameters
         ----------
@@ -275,7 +283,7 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         ImportError
             If onnx is not installed.
         ValueError
-            If class labels are neither text nor whole numbers.
+            If class labels are neither text nor whole numbers, or a layer has no equivalent.
 
         Examples
         --------

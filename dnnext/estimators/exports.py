@@ -21,7 +21,8 @@ from dnnext.estimators.inputs import input_names
 from dnnext.estimators.onnx_graph import OnnxWriter
 from dnnext.estimators.regimes import check_network
 from dnnext.estimators.targets import Classes
-from dnnext.models import MLP
+from dnnext.estimators.torch_state import chain_state
+from dnnext.models import MLP, Chain
 
 SKLEARN_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
 
@@ -74,12 +75,13 @@ def to_torch_state_dict(fitted: Any) -> dict[str, Any]:
         import torch
     except ImportError:
         raise ImportError("to_torch_state_dict needs PyTorch: pip install torch.") from None
-    _require_mlp(network)
-    state = {}
-    for k, (weight, bias) in enumerate(zip(*network.fold(), strict=True)):
-        state[f"{2 * k}.weight"] = torch.tensor(np.ascontiguousarray(weight.T))
-        state[f"{2 * k}.bias"] = torch.tensor(np.array(bias))
-    return state
+    if isinstance(_with_layers(network, "PyTorch"), Chain):
+        state = chain_state(network)
+    else:
+        state = {}
+        for k, (weight, bias) in enumerate(zip(*network.fold(), strict=True)):
+            state |= {f"{2 * k}.weight": weight.T, f"{2 * k}.bias": bias}
+    return {name: torch.tensor(np.ascontiguousarray(array)) for name, array in state.items()}
 
 
 def to_onnx(fitted: Any, path: Any = None) -> Any:
@@ -89,7 +91,7 @@ def to_onnx(fitted: Any, path: Any = None) -> Any:
         import onnx
     except ImportError:
         raise ImportError("to_onnx needs the package onnx: pip install 'dnnext[export]'.") from None
-    _require_mlp(network)
+    _with_layers(network, "ONNX")
     model = OnnxWriter(onnx, network, fitted._y).model()
     if path is not None:
         onnx.save_model(model, os.fspath(path))
@@ -105,7 +107,14 @@ def _exported(fitted: Any, what: str) -> FittedNetwork:
 
 
 def _require_mlp(network: FittedNetwork) -> MLP:
-    """The model, an MLP: the one network that other libraries' forms are written for."""
+    """The model, an MLP: the one network that scikit-learn has."""
     if not isinstance(network.model, MLP):
-        raise ValueError(f"the model must be an MLP to be exported, got {network.model!r}.")
+        raise ValueError(f"the model must be an MLP to become one of scikit-learn's, got {network.model!r}.")
+    return network.model
+
+
+def _with_layers(network: FittedNetwork, where: str) -> MLP | Chain:
+    """The model, of layers that have an equivalent."""
+    if not isinstance(network.model, MLP | Chain):
+        raise ValueError(f"the model must be an MLP or a Chain to be exported to {where}, got {network.model!r}.")
     return network.model

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from dnnext.estimators.fitted import FittedNetwork
+from dnnext.estimators.onnx_layers import add_layers
 from dnnext.estimators.targets import Classes
+from dnnext.models import MLP
+from dnnext.models.model import input_shape
 
 ONNX_ACTIVATIONS = {"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
 OPSET = 17
@@ -46,7 +49,7 @@ class OnnxWriter:
         graph = helper.make_graph(
             self.nodes,
             "dnnext",
-            [helper.make_tensor_value_info("X", number, [None, self.network.model.layers[0]])],
+            [helper.make_tensor_value_info("X", number, [None, *input_shape(self.network.model)])],
             [helper.make_tensor_value_info(name, kind or number, shape) for name, kind, shape in outputs],
             self.constants,
         )
@@ -58,13 +61,17 @@ class OnnxWriter:
 
     def raw(self) -> str:
         """Raw outputs in units of the target, as `FittedNetwork.raw`."""
-        network, moments = self.network, self.moments
-        layers = network.model.unpack(network.row)
+        model, moments = self.network.model, self.moments
         now = self.node("Div", self.node("Sub", "X", self.constant(moments.x_mean)), self.constant(moments.x_scale))
+        if not isinstance(model, MLP):
+            if len(input_shape(model)) == 2:  # layers see one channel
+                now = self.node("Unsqueeze", now, self.constant([1], np.int64))
+            return add_layers(self, model.layers, list(model.layout.unpack(self.network.row).values()), now)
+        layers = model.unpack(self.network.row)
         for k, (weight, bias) in enumerate(layers):
             now = self.node("Gemm", now, self.constant(weight), self.constant(bias))
             if k < len(layers) - 1:
-                now = self.activate(now, network.model.activation)
+                now = self.activate(now, model.activation)
         return now
 
     def activate(self, now: str, activation: str) -> str:

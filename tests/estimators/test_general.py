@@ -51,7 +51,7 @@ def test_a_chain_takes_images(tmp_path):
     np.testing.assert_array_equal(dnnext.load(tmp_path / "m.npz").predict(IMAGES), clf.predict(IMAGES))
     with pytest.raises(ValueError, match="rows of shape"):
         clf.predict(IMAGES[:, :, :7])
-    with pytest.raises(ValueError, match="must be an MLP to be exported"):
+    with pytest.raises(ValueError, match="must be an MLP to become one of scikit-learn"):
         clf.to_sklearn()
     colours = np.stack([IMAGES, 2 + 5 * IMAGES], axis=1)
     clf = DecentralizedClassifier(net, **QUICK).fit(colours, DIGIT)
