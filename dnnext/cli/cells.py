@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dnnext.cli.dates import are_compact, are_dates
+from dnnext.cli.dates import DATE, are_compact, are_dates
 from dnnext.cli.distinct import Cells, shapes_of, used
 from dnnext.cli.writing import (
     CODE,
     INFINITE,
+    MARKED,
     NEAR,
     PLAIN,
     has_unit,
@@ -25,7 +26,7 @@ from dnnext.cli.writing import (
     sign_of,
     written_number,
     written_numbers,
-)  # fmt: skip
+)
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a", "<na>", "nat"})
 WORD_TOO = frozenset({"none"})  # a gap among numbers, a word among words
@@ -74,6 +75,9 @@ class Look:
     second: int = 0
     is_whole: bool = False
     has_codes: bool = False
+    has_digits: bool = False  # many words that begin like numbers
+    has_units: bool = False  # words that are numbers with a unit
+    n_text: int = 0  # distinct cells of text among numbers
 
     def values(self, cells):
         """The cells as float64 with NaN, or as words with None."""
@@ -105,15 +109,15 @@ def look(cells, rules, kind=None, forced=None):
         gap = np.array([rules.is_gap(cell) for cell in cells.distinct], dtype=bool)
     there = list(itertools.compress(cells.distinct, ~gap))
     shapes, of = used(shapes, of[~gap])
-    numbers = None
+    numbers, near = None, False
     if forced == "words" or (kind == "words" and forced is None):
         found = "words" if there else "nothing"
     elif not there:
         found = "nothing"
     else:
         found, numbers = _judge(there, shapes, of, rules, forced)
-        if found == "words" and len(there) > MOST_UNITS and len(cells) < 2 * len(there) and _are_near(shapes, of):
-            found = "near"
+        near = found == "words" and len(there) > MOST_UNITS and _are_near(shapes, of)
+        found = "near" if near and len(cells) < 2 * len(there) else found
     k, other = _to_name(found, there, shapes, of)
     named = [cells.first(cells.distinct.index(there[j])) if there else 0 for j in (k, other)]
     if found == "words" and rules.missing is None and gap.any():
@@ -121,7 +125,10 @@ def look(cells, rules, kind=None, forced=None):
         there = list(itertools.compress(cells.distinct, ~gap))
     whole = found == "numbers" and bool((numbers == np.floor(numbers)).all())
     codes = any(map(CODE.fullmatch, shapes))
-    return Look(found, gap, gap[cells.codes], there, np.empty(0) if numbers is None else numbers, *named, whole, codes)
+    units = found == "words" and len(there) > 2 and has_unit(shapes, of, 2)
+    n_text = int(np.sum([not is_numeric(shapes[k]) for k in of])) if found == "mixed" else 0
+    numbers = np.empty(0) if numbers is None else numbers
+    return Look(found, gap, gap[cells.codes], there, numbers, *named, whole, codes, near, units, n_text)
 
 
 def _judge(there, shapes, of, rules, forced):
@@ -171,6 +178,9 @@ def _to_name(kind, there, shapes, of):
         found = np.flatnonzero(np.array([bool(holds(shape)) for shape in shapes])[of])
         return int(found[0]) if len(found) else None
 
+    match = {"dates": DATE.fullmatch, "units": MARKED.fullmatch, "near": NEAR.match}.get(kind)
+    if match is not None:  # the usual one, not the exception
+        return first(match) or 0, 0
     if kind == "infinite":
         odd = (k for k, cell in enumerate(there) if not (PLAIN.fullmatch(cell) and np.isfinite(float(cell))))
         return next(odd, 0), 0

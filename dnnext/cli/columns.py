@@ -15,8 +15,8 @@ import numpy as np
 
 from dnnext.cli import sentences, target
 from dnnext.cli.cells import EXACT, Look, Rules, look
-from dnnext.cli.table import Table
-from dnnext.cli.writing import WHOLE
+from dnnext.cli.table import Table, labels_rows
+from dnnext.cli.writing import PLAIN_POWER, WHOLE_POINT
 
 IDENTIFIER = re.compile(
     r"(?:.*[ _.-])?(?:id|idx|index|key|nr|no|row|rows|rowid|rownames?|row[ _]?num(?:ber)?|record|uuid|guid)"
@@ -92,6 +92,8 @@ def study(table, args, local=False):
     if not problems or args.target in table.names:
         target_problems, found.target = target.study(table, args, rules, speak)
         problems += target_problems
+        if found.target is not None and found.target.kind == "words" and not target_problems:
+            found.notes += sentences.words_notes(f"the target {args.target!r}", found.target, args)
     if args.agent_column in table.names:
         owners = table.column(args.agent_column)
         found.agent = owners.array()
@@ -127,6 +129,8 @@ def _absent(table, args):
                 problems.append(f"--categorical {name!r} is no input; those are {', '.join(table.names)}.")
                 continue
             problems.append(sentences.no_column(name, option, table.names))
+            if len(table.names) == 1 and table.unit == "line":
+                problems.append("the header holds no comma, semicolon, tab or bar, so there is one column only.")
     problems += [
         f"--categorical and --numeric both name {name!r}." for name in args.categorical if name in args.numeric
     ]
@@ -153,7 +157,7 @@ def _kept(table, args, problems, notes, speak):
             cells = table.columns[k]
             if cells.distinct == [""]:
                 notes.append(f"column {k + 1} has no name and no values; it is left out")
-            elif k == 0 and len(cells.distinct) == len(cells):
+            elif k == 0 and labels_rows(cells):
                 notes.append(
                     f"the first column has no name and labels the rows; it is left out (--numeric '{name}' keeps it)"
                 )
@@ -192,7 +196,7 @@ def _identifier(name, one, speak):
     if not one.is_whole:
         return []
     settle = f"leave it out with --drop {name!r}, name it as --index, or keep it with --numeric {name!r}."
-    if (np.abs(one.numbers) > EXACT).any() and all(map(WHOLE.fullmatch, one.distinct)):
+    if (np.abs(one.numbers) > EXACT).any() and all(map(WHOLE_POINT.fullmatch, one.distinct)):
         return [f"column {name!r} holds whole numbers beyond 2**53, which look like identifiers; {settle}"]
     distinct = len(one.numbers) == len(one.gaps) >= FEW
     if distinct and (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)):
@@ -206,9 +210,12 @@ def _notes(name, one, table, args):
         return [
             f"column {name!r} has numbers that begin with 0, so it is read as words (--numeric {name!r} reads numbers)"
         ]
-    none = [word for word in one.distinct if word.lower() == "none"] if one.kind == "words" else []
-    if none and args.missing is None:
-        return [f"{none[0]!r} counts as a word in column {name!r} (--missing {none[0]} counts it as a gap)"]
+    if len(one.distinct) == 1 and not one.gaps.any() and not args.local_data:
+        return [f"column {name!r} has the same value in every row"]
+    if one.kind == "words":
+        return sentences.words_notes(f"column {name!r}", one, args)
+    if one.kind == "numbers" and all(map(PLAIN_POWER.fullmatch, one.distinct)) and name not in args.numeric:
+        return [f"column {name!r} is read as powers of ten (--categorical {name!r} if these are codes)"]
     if one.kind != "numbers" or not one.is_whole or name in args.numeric or one.gaps.any():
         return []
     values = one.numbers

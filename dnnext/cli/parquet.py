@@ -8,8 +8,8 @@ from dnnext.cli.distinct import Cells
 from dnnext.cli.table import Table
 
 
-def read_parquet(path):
-    """Table of a Parquet file.
+def read_parquet(path, data):
+    """Table of the bytes of a Parquet file; the path is for sentences.
 
     Raises
     ------
@@ -23,12 +23,11 @@ def read_parquet(path):
         raise ValueError(
             f"{path}: Parquet files need pyarrow (pip install 'dnnext[table]'); or save the file as CSV."
         ) from None
-    with open(path, "rb") as file:
-        try:
-            table = parquet.ParquetFile(file).read()
-        except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
-            what = str(error).split("\n")[0].rstrip(".")
-            raise ValueError(f"{path}: not a complete Parquet file ({what}).") from None
+    try:
+        table = parquet.ParquetFile(pyarrow.BufferReader(data)).read()
+    except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        what = str(error).split("\n")[0].rstrip(".")
+        raise ValueError(f"{path}: not a complete Parquet file ({what}).") from None
     places = [k for k, name in enumerate(table.column_names) if not name.startswith("__index_level_")]  # pandas' rows
     if not table.num_rows:
         raise ValueError(f"{path}: there are no rows.")

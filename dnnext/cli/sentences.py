@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class Speaker:
         if one.kind == "nothing":
             return [f"{what} has no value at all; " + ("choose another." if classes else "leave it out with --drop.")]
         if one.kind == "mixed":
-            return [f"{what} holds numbers and text ({first}, {second}); {settle}."]
+            gap = "" if self.local or classes or one.n_text != 1 else f", or name {cells[one.second]!r} as a gap (--missing)"
+            return [f"{what} holds numbers and text ({first}, {second}); {settle}{gap}."]
         if one.kind == "infinite":
             shown = "too large or infinite" if self.local else cells[one.first]
             return [f"{what} is {shown} in {self.table.place(one.first)}; it must be finite."]
@@ -87,3 +89,22 @@ def no_column(name, option, names):
     hint = f" Did you mean {near[0]!r}?" if near else ""
     known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"there is no column {name!r} ({option}); the columns are {known}.{hint}"
+
+
+def words_notes(what, one, args):
+    """Notes about a column of words that its user may see in another way."""
+    notes = []
+    none = [word for word in one.distinct if word.lower() == "none"]
+    if none and args.missing is None:
+        notes.append(f"{none[0]!r} counts as a word in {what} (--missing {none[0]} counts it as a gap)")
+    seen = {}
+    for word in one.distinct:
+        other = seen.setdefault(unicodedata.normalize("NFKC", " ".join(word.split())).casefold(), word)
+        if other != word:
+            notes.append(f"{what} holds {other!r} and {word!r}, which count as different")
+            break
+    if one.has_units:
+        notes.append(f"{what} holds {len(one.distinct)} numbers with a unit or mark, each of which counts as a word")
+    elif one.has_digits:
+        notes.append(f"{what} holds {len(one.distinct)} words that begin with digits; none is read as a number")
+    return notes

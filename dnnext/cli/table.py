@@ -4,33 +4,29 @@
 #   pandas reads every cell as text and judges nothing; what a column holds is decided in one place, `cells`. Of the
 #   readers tried (pandas, polars, pyarrow), pandas was right on most files: quotes after a blank, every line end,
 #   gaps in a single column. It fills short lines silently, so separators are counted; only if their number does not
-#   fit are the lines looked at one by one. Compression and encoding are found in the first bytes, so that a pipe is
-#   read as a file is.
+#   fit are the lines looked at one by one. Compression and encoding are found in the first bytes (`packed`), so
+#   that a pipe is read as a file is.
 """
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
 import itertools
-import lzma
 import re
 import sys
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dnnext.cli.distinct import Cells
+from dnnext.cli.packed import text_of, unpacked
 
 PARQUET = (".parquet", ".pq")
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
 EMPTY = re.compile(r"[ \t]*(?:\r\n|\r|\n)")
 SEPARATORS = ",;\t|"
-MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+PAGES = ("<!doctype", "<html", "<?xml", "{", "[{", "[[")
 
 
 @dataclass(frozen=True)
@@ -96,17 +92,17 @@ def read_table(path, encoding=None):
         If the file is empty, cannot be read, has no header, or a line has another number of cells; if pandas or
         pyarrow are not installed.
     """
-    if str(path).lower().endswith(PARQUET):
-        from dnnext.cli.parquet import read_parquet
-
-        return read_parquet(path)
     shown = "standard input" if path == "-" else str(path)
     if path == "-":
         data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
     else:
         with open(path, "rb") as file:
             data = file.read()
-    return _parse(shown, _text(shown, _unpacked(shown, data), encoding))
+    if str(path).lower().endswith(PARQUET) or data.startswith(b"PAR1"):
+        from dnnext.cli.parquet import read_parquet
+
+        return read_parquet(shown, data)
+    return _parse(shown, text_of(shown, unpacked(shown, data), encoding))
 
 
 def pandas_here():
@@ -118,69 +114,19 @@ def pandas_here():
     return pandas
 
 
-def _unpacked(shown, data):
-    """The bytes without gzip, bzip2, xz or zip, each known by its first bytes."""
-    try:
-        if data[:2] == b"\x1f\x8b":
-            return gzip.decompress(data)
-        if data[:3] == b"BZh":
-            return bz2.decompress(data)
-        if data[:6] == b"\xfd7zXZ\x00":
-            return lzma.decompress(data)
-        if data[:4] == b"PK\x03\x04":
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                files = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
-                if "[Content_Types].xml" in files or "mimetype" in files:
-                    raise ValueError(f"{shown}: a workbook of a spreadsheet program; save the sheet as CSV (UTF-8).")
-                if len(files) != 1:
-                    raise ValueError(f"{shown}: a zip archive of {len(files)} files; it must hold one CSV.")
-                return archive.read(files[0])
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise ValueError(f"{shown}: a compressed file that is damaged or not whole ({error}).") from None
-    if data[:4] == b"\x28\xb5\x2f\xfd":
-        raise ValueError(f"{shown}: compressed by zstd, which is not read; unpack it first.")
-    return data
-
-
-def _text(shown, data, encoding):
-    for mark, name in MARKS:
-        if data.startswith(mark):
-            encoding = name
-    try:
-        return data.decode(encoding or "utf-8")
-    except LookupError:
-        raise ValueError(f"--encoding must be the name of one, such as utf-8 or latin-1, got {encoding!r}.") from None
-    except UnicodeDecodeError:
-        what = encoding or "UTF-8"
-        raise ValueError(
-            f"{shown}: not a text file in {what}; save it as CSV (UTF-8), or name what it is, such as --encoding "
-            "cp1252 (Windows) or latin-1."
-        ) from None
-
-
 def _parse(shown, text):
     if not text.strip():
         raise ValueError(f"{shown}: the file is empty; the first line must hold the names of the columns.")
-    skipped = 0
-    separator = None
-    head, _, rest = text.partition("\n")
-    while not head.strip() or head.strip().lower().startswith("sep="):  # Excel's hint, empty lines above the header
-        separator = head.strip()[4:] or separator if head.strip() else separator
-        text, skipped = rest, skipped + 1
-        head, _, rest = text.partition("\n")
+    text, skipped, separator = _below_hints(text)
+    if not text:
+        raise ValueError(f"{shown}: there is no line with the names of the columns.")
+    if text.lower().startswith(PAGES):
+        raise ValueError(f"{shown}: a web page, XML or JSON, it begins with {text[:9]!r}; save the table as CSV.")
     separator = separator if separator and len(separator) == 1 else _separator(text)
     frame = _read(shown, text, separator)
-    names = [str(name).strip() for name in frame.iloc[0]]
-    if names[0].startswith("\ufeff"):
-        names[0] = names[0][1:]
+    names = [str(name).strip(" \t\ufeff\u200b") for name in frame.iloc[0]]
+    if len(names) > 1 and all(len(name) > 1 and name[0] == name[-1] == "'" for name in names):
+        raise ValueError(f"{shown}: the names stand in single quotes ({names[0]}); CSV quotes by double ones.")
     if all(_is_number(name) for name in names if name) and any(names):
         raise ValueError(f"{shown}: the first line must hold the names of the columns, it holds numbers ({names[0]}).")
     first = 1 + sum(_breaks(str(name)) for name in frame.iloc[0])  # lines of the header
@@ -199,6 +145,18 @@ def _parse(shown, text):
     if not len(table.lines):
         raise ValueError(f"{shown}: there are no rows below the header.")
     return table
+
+
+def _below_hints(text):
+    """(text, lines above, separator or None) from the header on: below empty lines and Excel's "sep=;"."""
+    skipped, separator, start = 0, None, 0
+    while found := LINE.match(text, start):
+        head = found[0].strip(" \t\r\n\ufeff").strip('"')
+        if head and not head.lower().startswith("sep="):
+            break
+        separator = found[0].strip("\r\n\ufeff").strip('" ')[4:5] or separator
+        start, skipped = found.end(), skipped + 1
+    return text[start:], skipped, separator
 
 
 def _separator(text):
@@ -235,10 +193,10 @@ def _counts(text, start):
 def _cut(text, first, skip_empty):
     """(lines, rest) below the first lines, and below empty lines after them if they are no rows."""
     ends = [found.end() for found in itertools.islice(LINE.finditer(text), first)]
-    above, rest = first, text[ends[-1] :] if len(ends) == first else ""
-    while skip_empty and (found := EMPTY.match(rest)):
-        above, rest = above + 1, rest[found.end() :]
-    return above, rest
+    above, start = first, ends[-1] if len(ends) == first else len(text)
+    while skip_empty and (found := EMPTY.match(text, start)):
+        above, start = above + 1, found.end()
+    return above, text[start:]
 
 
 def _read(shown, text, separator, rest=None, skipped=0, single=False):
@@ -288,13 +246,20 @@ def _fitted(shown, names, columns, lines, may_label):
     elif len(columns) == len(names) + 1:
         if is_empty[-1]:
             columns = columns[:-1]
-        elif may_label:
+        elif may_label and labels_rows(columns[0]):
             names = ["", *names]
     elif len(names) == len(columns) > 1 and not names[-1] and is_empty[-1]:
         names, columns = names[:-1], columns[:-1]
     if len(names) != len(columns):
         raise ValueError(f"{shown}: line {lines[0]} has {len(columns)} cells, the header has {len(names)}.")
     return [name or f"#{k + 1}" for k, name in enumerate(names)], columns
+
+
+def labels_rows(cells):
+    """Whether a column without a name holds row labels: each once, text or whole numbers."""
+    return len(cells.distinct) == len(cells) and all(
+        (cell.isascii() and cell.isdigit()) or not _is_number(cell) for cell in cells.distinct
+    )
 
 
 def _check_ragged(shown, text, separator, names, columns, skipped):

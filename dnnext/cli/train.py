@@ -98,9 +98,19 @@ def _encoded(rows, args, ranks):
         prepared.fit_local(frame, weight, ranks)
     else:
         with ranks.together():
+            _check_values(rows)
             prepared.fit(frame, sample_weight=weight)
     with ranks.together():
         return rows._replace(prepared=prepared, X=prepared.transform(frame))
+
+
+def _check_values(rows):
+    for name, one in rows.found.inputs.items():
+        if one.gaps[rows.learn].all():
+            raise ValueError(
+                f"column {name!r} has values in rows that are kept for testing only; leave it out (--drop), or use "
+                "--test-fraction 0."
+            )
 
 
 def _train(args, rows, ranks):
@@ -205,7 +215,7 @@ def _algorithm(name, surrogate):
 
 
 def _split(y, fraction, task, seed, local):
-    """(rows to train on, rows to test on), stratified where every class has two rows."""
+    """(rows to train on, rows to test on), stratified where the classes have two rows; single rows are to train on."""
     from sklearn.model_selection import train_test_split
 
     if not 0 <= fraction < 1:
@@ -215,11 +225,17 @@ def _split(y, fraction, task, seed, local):
         return rows, rows[:0]
     if len(y) < 4:
         raise ValueError(f"{len(y)} rows are too few to keep some for testing; use --test-fraction 0.")
-    _, counts = np.unique(y, return_counts=True)
-    n_test = int(np.ceil(fraction * len(y)))
-    fits = task == "classification" and counts.min() > 1 and n_test >= len(counts) and len(y) - n_test >= len(counts)
-    learn, test = train_test_split(rows, test_size=n_test, random_state=split_seed(seed), stratify=y if fits else None)
-    return np.sort(learn), np.sort(test)
+    n_test, alone = int(np.ceil(fraction * len(y))), rows[:0]
+    strata = None
+    if task == "classification":
+        _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        if (counts == 1).any() and n_test < (counts[codes] > 1).sum():
+            alone, rows = rows[counts[codes] == 1], rows[counts[codes] > 1]  # nobody learns a class from test rows
+        n_classes = len(np.unique(codes[rows]))
+        if counts[codes[rows]].min() > 1 and n_test >= n_classes and len(rows) - n_test >= n_classes:
+            strata = codes[rows]
+    learn, test = train_test_split(rows, test_size=n_test, random_state=split_seed(seed), stratify=strata)
+    return np.sort(np.concatenate([alone, learn])), np.sort(test)
 
 
 def split_seed(seed):

@@ -35,6 +35,8 @@ WRITTEN = {
     )
     for mark, groups in GROUPS.items()
 }
+WHOLE_POINT = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
+PLAIN_POWER = re.compile(r"[0-9]+E[0-9]+")
 NEAR = re.compile(rf"[<>~=+{MINUS}(]*[ \u00a0]?[0-9]")
 MARKED = re.compile(r"(?P<before>[^0-9]*?)[+-]?(?P<number>[0-9]+(?:[.,][0-9]+)*)[ \u00a0]?(?P<after>[^0-9]*)")
 NUMERO = re.compile(r"n[or][.\u00ba\u00b0]?|ca\.?|approx\.?|[^\W\d_]?[\u00ba\u00b0]", re.IGNORECASE)
