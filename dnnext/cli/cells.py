@@ -31,6 +31,7 @@ from dnnext.cli.writing import (
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-nan", "#n/a", "<na>", "nat"})
 WORD_TOO = frozenset({"none"})  # a gap among numbers, a word among words
 MOST_UNITS = 10  # "5 kg", "6 kg", ...: more of them are numbers, fewer may be classes
+FEW_CLASSES = 5
 EXACT = 2**53  # whole numbers beyond are not exact in float64
 
 
@@ -77,6 +78,7 @@ class Look:
     has_codes: bool = False
     has_digits: bool = False  # many words that begin like numbers
     has_units: bool = False  # words that are numbers with a unit
+    is_typed: bool = False  # text by the file's type, though all cells are numbers
     n_text: int = 0  # distinct cells of text among numbers
 
     def values(self, cells):
@@ -109,8 +111,9 @@ def look(cells, rules, kind=None, forced=None):
         gap = np.array([rules.is_gap(cell) for cell in cells.distinct], dtype=bool)
     there = list(itertools.compress(cells.distinct, ~gap))
     shapes, of = used(shapes, of[~gap])
-    numbers, near = None, False
-    if forced == "words" or (kind == "words" and forced is None):
+    numbers, near, text = None, False, np.zeros(1, dtype=bool)
+    plain = [bool(PLAIN.fullmatch(shape)) for shape in shapes]
+    if forced == "words":
         found = "words" if there else "nothing"
     elif not there:
         found = "nothing"
@@ -118,6 +121,11 @@ def look(cells, rules, kind=None, forced=None):
         found, numbers = _judge(there, shapes, of, rules, forced)
         near = found == "words" and len(there) > MOST_UNITS and _are_near(shapes, of)
         found = "near" if near and len(cells) < 2 * len(there) else found
+        text = np.array([not is_numeric(shape) for shape in shapes])[of] if found == "mixed" else text
+        if kind == "words" and forced is None:  # the file says so: "01234", 1 and A; not "5 %" nor one N.D. among many
+            rare = len(there) > FEW_CLASSES and text.sum() <= max(1, len(there) // 10)
+            if (found == "numbers" and all(plain)) or found == "infinite" or (found == "mixed" and not rare):
+                found, numbers = "words", None
     k, other = _to_name(found, there, shapes, of)
     named = [cells.first(cells.distinct.index(there[j])) if there else 0 for j in (k, other)]
     if found == "words" and rules.missing is None and gap.any():
@@ -126,9 +134,10 @@ def look(cells, rules, kind=None, forced=None):
     whole = found == "numbers" and bool((numbers == np.floor(numbers)).all())
     codes = any(map(CODE.fullmatch, shapes))
     units = found == "words" and len(there) > 2 and has_unit(shapes, of, 2)
-    n_text = int(np.sum([not is_numeric(shapes[k]) for k in of])) if found == "mixed" else 0
+    typed = kind == "words" and found == "words" and all(plain) and not codes
     numbers = np.empty(0) if numbers is None else numbers
-    return Look(found, gap, gap[cells.codes], there, numbers, *named, whole, codes, near, units, n_text)
+    flags = whole, codes, near, units, typed, int(text.sum())
+    return Look(found, gap, gap[cells.codes], there, numbers, *named, *flags)
 
 
 def _judge(there, shapes, of, rules, forced):

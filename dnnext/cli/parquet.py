@@ -24,7 +24,7 @@ def read_parquet(path, data):
             f"{path}: Parquet files need pyarrow (pip install 'dnnext[table]'); or save the file as CSV."
         ) from None
     try:
-        table = parquet.ParquetFile(pyarrow.BufferReader(data)).read()
+        table = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True).read()
     except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
         what = str(error).split("\n")[0].rstrip(".")
         raise ValueError(f"{path}: not a complete Parquet file ({what}).") from None

@@ -43,7 +43,11 @@ class Speaker:
         if one.kind == "nothing":
             return [f"{what} has no value at all; " + ("choose another." if classes else "leave it out with --drop.")]
         if one.kind == "mixed":
-            gap = "" if self.local or classes or one.n_text != 1 else f", or name {cells[one.second]!r} as a gap (--missing)"
+            gap = (
+                ""
+                if self.local or classes or one.n_text != 1
+                else f", or name {cells[one.second]!r} as a gap (--missing)"
+            )
             return [f"{what} holds numbers and text ({first}, {second}); {settle}{gap}."]
         if one.kind == "infinite":
             shown = "too large or infinite" if self.local else cells[one.first]
@@ -62,9 +66,9 @@ class Speaker:
             many = f"{len(one.distinct)} different in {len(one.gaps)} rows"
             return [f"{what} holds text that begins with numbers ({first}; {many}); {settle}."]
         if one.kind == "dates":
-            if classes:
-                return [f"{what} holds text that looks like dates ({first}); {settle}."]
             shown = "" if self.table.kinds.get(name) == "dates" else f" ({first})"
+            if classes:
+                return [f"{what} holds text that looks like dates{shown}; {settle}."]
             return [
                 f"{what} holds dates or times{shown}, which are no inputs; --date drop leaves all such columns out, "
                 f"--drop {name!r} this one, --categorical {name!r} takes each for a category."
@@ -77,9 +81,10 @@ class Speaker:
         """A column of too many categories."""
         shown = "" if self.local else f" ({some(sorted(one.distinct))})"
         each = ": every row has its own, as identifiers have" if len(one.distinct) == len(one.gaps) else ""
+        numbers = f", or read its cells as numbers (--numeric {name!r})" if one.is_typed else ""
         return (
             f"column {name!r} has {len(one.distinct)} categories{shown}, more than --max-categories {most}{each}; "
-            "leave it out with --drop, or allow more."
+            f"leave it out with --drop, or allow more{numbers}."
         )
 
 
@@ -97,12 +102,16 @@ def words_notes(what, one, args):
     none = [word for word in one.distinct if word.lower() == "none"]
     if none and args.missing is None:
         notes.append(f"{none[0]!r} counts as a word in {what} (--missing {none[0]} counts it as a gap)")
+    if one.has_codes and len(numbers := {cell.lstrip("0") for cell in one.distinct}) < len(one.distinct):
+        notes.append(f"{what} holds codes that are one number, such as 01 and 1, {len(numbers)} numbers in all")
     seen = {}
     for word in one.distinct:
         other = seen.setdefault(unicodedata.normalize("NFKC", " ".join(word.split())).casefold(), word)
         if other != word:
             notes.append(f"{what} holds {other!r} and {word!r}, which count as different")
             break
+    if one.is_typed:
+        notes.append(f"{what} is text in the file, though its cells are numbers (--numeric reads them as numbers)")
     if one.has_units:
         notes.append(f"{what} holds {len(one.distinct)} numbers with a unit or mark, each of which counts as a word")
     elif one.has_digits:

@@ -11,7 +11,7 @@ import json
 import numpy as np
 
 from dnnext.cli.cells import EXACT, look
-from dnnext.cli.writing import PLAIN, WHOLE
+from dnnext.cli.writing import WHOLE
 from dnnext.preprocessing.columns import some
 
 MOST_CLASSES = 20  # different whole numbers that are still classes
@@ -46,25 +46,15 @@ def study(table, args, rules, speak):
             f"{what} holds text, {n} different words in {len(one.gaps)} rows{shown}; use --task classification if "
             "these are classes."
         ], one
-    if one.kind == "words" and not words:
-        problems = _words(what, one, speak)
-        if problems:
-            return problems, one
+    if one.has_digits and not words:
+        first = "" if speak.local else f" ({one.distinct[0]!r})"
+        return [
+            f"{what} holds {n} words that begin with digits{first}; correct it, or use --task classification if these "
+            "are names of classes."
+        ], one
     if one.kind == "numbers" and args.task == "auto":
         return _numbers(what, one, speak), one
     return [], one
-
-
-def _words(what, one, speak):
-    """Problems of a target that is words, without --task."""
-    if one.has_digits:
-        first = "" if speak.local else f" ({one.distinct[0]!r})"
-        return [
-            f"{what} holds {len(one.distinct)} words that begin with digits{first}; "
-            "correct it, or use --task classification if these are names of classes."
-        ]
-    is_codes = one.has_codes and all(map(PLAIN.fullmatch, one.distinct))
-    return _twice(what, [float(cell) for cell in one.distinct], one, speak) if is_codes else []
 
 
 def _numbers(what, one, speak):
@@ -75,11 +65,7 @@ def _numbers(what, one, speak):
             f"{what} holds text that looks like identifiers (whole numbers beyond 2**53); use --task classification if "
             "these are classes, --task regression if they are amounts."
         ]
-    return _twice(what, _exact(one), one, speak) if _few(one) else []
-
-
-def _twice(what, exact, one, speak):
-    """A sentence if two distinct cells are one number."""
+    exact = _exact(one) if _few(one) else []
     if len(set(exact)) < len(exact):
         twice = next(value for value in exact if exact.count(value) > 1)
         cells = [cell for cell, value in zip(one.distinct, exact, strict=True) if value == twice]

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import sys
 import zipfile
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import dnnext
+from dnnext.cli import make_parser
+from dnnext.cli.columns import study
 from dnnext.cli.table import read_table
 
 RNG = np.random.default_rng(0)
@@ -24,7 +27,19 @@ def text_of(columns, sep=",", eol="\n"):
     return "".join(sep.join(map(str, row)) + eol for row in rows)
 
 
+TABLE = {"a": A, "b": B, "y": Y}
 READ_ALIKE = {
+    "pandas, shuffled": lambda t: text_of({"": [7 * k % 60 for k in range(60)], **t}).encode(),
+    "R without quotes": lambda t: text_of({"r": range(1, 61), **t}, sep="\t")[2:].encode(),
+    "sep= and carriage returns": lambda t: ("sep=;\r" + text_of(t, sep=";", eol="\r")).encode(),
+    "sep= in quotes below a mark": lambda t: b'\xef\xbb\xbf"sep=;"\n' + text_of(t, sep=";").encode(),
+    "UTF-32": lambda t: text_of(t).encode("utf-32"),
+    "UTF-16 in gzip": lambda t: gzip.compress(text_of(t).encode("utf-16")),
+    "gzip in gzip": lambda t: gzip.compress(gzip.compress(text_of(t).encode())),
+    "lzma": lambda t: lzma.compress(text_of(t).encode(), lzma.FORMAT_ALONE),
+    "the end of a DOS file": lambda t: text_of(t).encode() + b"\x1a",
+    "letters of no width": lambda t: text_of({f"\u200b{n}": [f"{v}\u200b" for v in c] for n, c in t.items()}).encode(),
+    "empty lines above": lambda t: b"\n\n" + text_of(t).encode(),
     "pandas": lambda t: text_of({"": range(60), **t}).encode(),
     "R": lambda t: text_of({'""': [f'"{k + 1}"' for k in range(60)], **{f'"{n}"': c for n, c in t.items()}}).encode(),
     "R's write.table": lambda t: text_of({"r": [f'"{k}"' for k in range(60)], **t}, sep="\t")[2:].encode(),
@@ -48,21 +63,94 @@ READ_ALIKE = {
 }  # fmt: skip
 
 
+def inputs_of(path, *words):
+    """(inputs by name, notes) of the study of a file whose target is y."""
+    found = study(read_table(path), make_parser().parse_args(["train", path, "--target", "y", *words]))
+    return found.frame().assign(y=found.target.values(found.table.column("y"))), found.notes
+
+
 @pytest.mark.parametrize("case", READ_ALIKE)
 @pytest.mark.parametrize("pipe", [False, True])
 def test_these_files_hold_the_same_table(shell, monkeypatch, case, pipe):
     plain = {"a": A, "b": B, "y": Y}
-    shell.save(plain, "plain.csv")
-    assert shell.train("y", "--out", "plain.npz", file="plain.csv")[0] == 0
     data = READ_ALIKE[case](plain)
     shell.save(data)
     if pipe:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
-    code, out, err = shell.train("y", file="-" if pipe else "t.csv")
-    assert code == 0, err
-    assert "from 2 columns, 45 rows" in out
-    for ours, theirs in zip(dnnext.load("model.npz").coefs_, dnnext.load("plain.npz").coefs_, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    frame, _ = inputs_of("-" if pipe else "t.csv")
+    assert list(frame) == ["a", "b", "y"]
+    np.testing.assert_array_equal(frame, np.array([A, B, Y]).T)
+
+
+REFUSED_FILES = {
+    "a name too few": (text_of(TABLE).replace("a,b,y", "a,b"), "line 2 has 3 cells, the header has 2"),
+    "a cell more in every row": (
+        text_of(TABLE, eol=",9\n").replace("y,9", "y"),
+        "line 2 has 4 cells, the header has 3",
+    ),
+    "UTF-16 without a mark": (text_of(TABLE).encode("utf-16-le"), "holds a NUL byte"),
+    "NUL bytes": (text_of(TABLE) + "\0\0", "line 62 holds a NUL byte"),
+    "a web page": ("<!DOCTYPE html><p>" + text_of(TABLE), "a web page, XML or JSON"),
+    "JSON": ('[{"a":1,"y":2},{"a":2,"y":3}]', "a web page, XML or JSON"),
+    "JSON lines": ('{"a":1,"y":2}\n{"a":1,"y":3}\n', "a web page, XML or JSON"),
+    "single quotes": (text_of({"'a'": ["'1'"], "'y'": ["'2'"]}), "the names stand in single quotes"),
+    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook"),
+    "a database": (b"SQLite format 3\0", "a database"),
+    "a tar archive": (b"\0" * 257 + b"ustar\0", "a tar archive"),
+    "half a bzip2": (bz2.compress(text_of(TABLE).encode())[:-9], "t.csv: a compressed file that is damaged"),
+    "half an xz": (lzma.compress(text_of(TABLE).encode())[:-9], "t.csv: a compressed file that is damaged"),
+    "blanks between columns": (text_of(TABLE, sep=" "), "no comma, semicolon, tab or bar, so there is one column"),
+    "only a hint": ("sep=;\n", "no line with the names"),
+    "only a hint and a carriage return": ("sep=;\r\r", "no line with the names"),
+    "half a Parquet file": (b"PAR1" + b"\0" * 40, "not a complete Parquet file"),
+    "two columns without names": (text_of({"": A, "b": B, "y": Y}), "column 1 has no name"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_FILES)
+def test_these_files_are_refused_with_what_they_are(shell, case):
+    data, sentence = REFUSED_FILES[case]
+    shell.save(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        inputs_of("t.csv")
+
+
+NOTES = {
+    "letters": (["Red", "red"], "holds 'Red' and 'red', which count as different"),
+    "blanks": (["a b", "a  b"], "which count as different"),
+    "accents": (["\u00e9", "e\u0301"], "which count as different"),
+    "codes": (["01", "1"], "begin with 0, so it is read as words"),
+    "powers": (["1E5", "2E7"], "is read as powers of ten"),
+    "constant": (["5"], "has the same value in every row"),
+    "units": (["1 kg", "2 kg", "3 kg"], "holds 3 numbers with a unit or mark"),
+    "digits": ([f"0x{k:x}" for k in range(12)], "holds 12 words that begin with digits"),
+    "fractions": ([f"{k}/7" for k in range(12)], "holds 12 words that begin with digits"),
+}
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_what_may_be_meant_otherwise_is_noted(shell, case):
+    cells, sentence = NOTES[case]
+    shell.save({"a": A, "x": (cells * 60)[:60], "y": Y})
+    _, notes = inputs_of("t.csv")
+    assert len(notes) == 1
+    assert sentence in notes[0]
+    shell.save({"a": A, "x": A, "y": (cells * 60)[:60]})
+    if case in ("letters", "blanks", "accents", "units"):
+        assert sentence in inputs_of("t.csv")[1][0]
+
+
+def test_a_class_of_one_row_is_trained_on(shell):
+    shell.save({"a": A, "b": B, "y": ["x"] * 59 + ["z"]})
+    assert shell.train("y")[0] == 0
+    assert dnnext.load("model.npz").classes_.tolist() == ["x", "z"]
+
+
+def test_a_column_with_values_in_test_rows_only(shell):
+    shell.save({"a": A, "x": ["5", *[""] * 59], "b": B, "y": Y})
+    seeds = [shell.train("y", "--impute", "mean", "--seed", str(seed)) for seed in range(6)]
+    assert {code for code, _, _ in seeds} == {0, 2}
+    assert all("kept for testing only" in err for code, _, err in seeds if code == 2)
 
 
 def test_a_zip_archive_holds_one_file(shell):
@@ -160,6 +248,35 @@ def test_parquet_types_are_kept(shell):
         assert "zip (2); 3 inputs in all" in out
     assert dnnext.load("model.npz").classes_.dtype.kind == "U"
     assert len(shell.predicted("t.parquet")) == 60
+
+
+PARQUET_TEXT = {
+    "decimal comma": ([f"{k % 30},5" for k in range(60)], "stands for numbers"),
+    "percent": ([f"{k % 30}%" for k in range(60)], "stands for numbers"),
+    "dates": ([f"2024-01-{k % 28 + 1:02d}" for k in range(60)], "dates"),
+    "one N.D.": ([*[f"{k % 15}" for k in range(59)], "N.D."], "numbers and text"),
+    "units": ([f"{k % 20} kg" for k in range(60)], "numbers with a unit"),
+}
+
+
+@pytest.mark.parametrize("case", PARQUET_TEXT)
+def test_text_of_a_parquet_file_may_stand_for_numbers(shell, case):
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    cells, sentence = PARQUET_TEXT[case]
+    for name, columns in (("x", {"x": cells, "y": Y}), ("y", {"a": A, "y": cells})):
+        pandas.DataFrame(columns).to_parquet("t.parquet")
+        with pytest.raises(ValueError, match=f"'{name}' holds .*{sentence}"):
+            inputs_of("t.parquet")
+
+
+def test_parquet_by_another_name_and_text_that_is_text(shell):
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    columns = {"zip": ["01234", "1234"] * 30, "mixed": ["1", "A"] * 30, "digits": ["1", "2"] * 30, "y": Y}
+    pandas.DataFrame(columns).to_parquet("t.csv", engine="pyarrow")
+    frame, notes = inputs_of("t.csv")
+    for name in ("zip", "mixed", "digits"):
+        assert frame[name].tolist() == columns[name]
+    assert any("'digits' is text in the file, though its cells are numbers" in note for note in notes)
 
 
 def test_names_that_come_twice_or_are_missing(shell):
