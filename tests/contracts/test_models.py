@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dnnext import models
+from dnnext.local.solvers import Subproblem, cg
 from dnnext.models import Rows
 from dnnext.models.model import check_model, input_shape
 from dnnext.problem import L1, L2, GroupLasso, Logistic, Problem, SquaredError
@@ -163,6 +164,39 @@ def test_a_problem_takes_it(model, penalty):
     assert np.isfinite(problem.gauss_newton_trace(w, root)).all()
 
 
+def jacobian(model, w, rows):
+    """J of all rows, (M, Q, P)."""
+    basis = np.eye(model.layout.n_params)
+    return np.stack([model.jvp(w, rows, np.tile(e, (len(w), 1))) for e in basis], axis=2)
+
+
+class Plain:
+    """A model that offers jvp and vjp alone."""
+
+    offers = frozenset()
+
+    def __init__(self, model):
+        self.layout, self.n_inputs, self.n_outputs = model.layout, model.n_inputs, model.n_outputs
+        for name in ("sized", "init", "forward", "jvp", "vjp", "fingerprint"):
+            setattr(self, name, getattr(model, name))
+
+
+@contract
+def test_conjugate_gradients_solve_the_linearised_problem_by_products_alone(model):
+    """(J'S S'J + tau + l2) (v - w) = -(slope + l2 w), with an agent without rows and one with a single row."""
+    w, rows, rng = case(model)
+    shards = [(rows.x[a:b], rng.normal(size=(b - a, model.n_outputs))) for a, b in pairwise(rows.offsets)]
+    problem = Problem(Plain(model), SquaredError(), L2(1e-2), shards)
+    p, root, slope, tau = w.shape[1], problem.root(w), rng.normal(size=w.shape), 0.1 + rng.random(len(w))
+    blocks, out = np.array([0, p]), np.empty_like(w)
+    cg(Subproblem(problem, w, root, slope, tau, blocks, w, inner_iter=20 * p, tol=1e-13), out)
+    j, l2 = jacobian(model, w, rows) * root[:, :, None], problem.penalty.quadratic
+    for i, (a, b) in enumerate(pairwise(rows.offsets)):
+        own = j[a:b].reshape(-1, p)
+        step = np.linalg.solve(own.T @ own + np.diag(tau[i] + l2), -(slope[i] + l2 * w[i]))
+        np.testing.assert_allclose(out[i], w[i] + step, rtol=1e-8, atol=1e-8)
+
+
 @terms("loss_grad")
 @pytest.mark.parametrize("loss", [SquaredError(), Logistic()], ids=repr)
 def test_the_fused_pass_is_forward_and_vjp(model, loss):
@@ -175,12 +209,6 @@ def test_the_fused_pass_is_forward_and_vjp(model, loss):
     np.testing.assert_allclose(value, [each[a:b].sum() for a, b in pairwise(rows.offsets)], rtol=1e-13)
     wanted = model.vjp(w, rows, loss.grad(f, target) * (0.5 * weight)[:, None])
     np.testing.assert_allclose(out, wanted, atol=1e-13)
-
-
-def jacobian(model, w, rows):
-    """J of all rows, (M, Q, P)."""
-    basis = np.eye(model.layout.n_params)
-    return np.stack([model.jvp(w, rows, np.tile(e, (len(w), 1))) for e in basis], axis=2)
 
 
 @terms("gauss_newton")
