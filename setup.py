@@ -136,6 +136,7 @@ setup(
         [
             extension("_arrays"),
             extension("_call", "csrc/dispatch.c", "csrc/units/f64_baseline.c", "csrc/units/f32_baseline.c"),
+            extension("_curvature"),
             extension("_layers"),
             extension("_mlp"),
             extension("_residual"),

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 HEADER = ROOT / "csrc" / "dnnext.h"
 KERNELS = ROOT / "dnnext" / "kernels"
 WIDTH = 120
-MODULES = ("_layers", "_mlp", "_residual", "_rows", "_steps")
+MODULES = ("_curvature", "_layers", "_mlp", "_residual", "_rows", "_steps")
 FROM = "made from csrc/dnnext.h by csrc/declare.py"
 
 

@@ -21,10 +21,10 @@ typedef struct {
 
 static int64_t dual_samples(const dnn_root *root) { return max_index(1, DUAL_TILE / max_index(1, root->columns)); }
 
-static size_t cut_dual(dual_space *s, char *start, const dnn_mlp *mlp, const dnn_root *root)
+static size_t cut_dual(dual_space *s, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t n)
 {
     char *next = start;
-    int64_t n = most_rows(mlp), rows = n * root->columns, widest = 1, samples = min_index(n, dual_samples(root));
+    int64_t rows = n * root->columns, widest = 1, samples = min_index(n, dual_samples(root));
     for (int64_t u = 0; u < mlp->n_layers; u++) {
         s->input[u] = carve(&next, u ? n * mlp->layers[u] : 0, sizeof(real));
         s->delta[u] = carve(&next, rows * mlp->layers[u + 1], sizeof(real));
@@ -45,7 +45,7 @@ static size_t mlp_dual_work(const dnn_mlp *mlp, const dnn_root *root, int thread
 {
     workspace r;
     dual_space s;
-    size_t each = cut_workspace(&r, NULL, mlp, NULL, most_rows(mlp)) + cut_dual(&s, NULL, mlp, root);
+    size_t each = cut_workspace(&r, NULL, mlp, NULL, most_rows(mlp)) + cut_dual(&s, NULL, mlp, root, most_rows(mlp));
     return lines(mlp->agents, sizeof(int64_t)) + each * (size_t)threads;
 }
 
@@ -64,7 +64,8 @@ typedef struct {
 /* One agent at work. */
 typedef struct {
     const dual *call;
-    const dual_space *s;
+    const dual_space *s, *own; /* of the agent; gram, tile and spread of this thread */
+    int team; /* threads that are at this agent */
     const real *x, *gram, *root; /* of the agent's first row; gram may be NULL */
     int64_t n, columns;
     real tau;
@@ -74,19 +75,17 @@ typedef struct {
 
 INLINE real weight_share(const dual_agent *g, const piece *p) { return 1 / (g->tau + g->call->l2[p->layer]); }
 
-/* Activations and deltas of all samples of an agent. Serial. */
-static void fill_dual(const dual_agent *g, const workspace *r, int64_t agent)
+/* Activations and deltas of one group of an agent's samples. Serial. */
+static void fill_dual(const dual_agent *g, int64_t agent, int64_t m, int64_t group, int thread)
 {
     const dnn_mlp *mlp = g->call->h.mlp;
-    int64_t group = min_index(chunk_rows(mlp), DUAL_GROUP);
+    workspace r = workspace_of(&g->call->h, thread);
+    int64_t count = min_index(group, g->n - m);
     real *delta[DNN_MAX_LAYERS];
-    for (int64_t m = 0; m < g->n; m += group) {
-        int64_t count = min_index(group, g->n - m);
-        for (int64_t u = 0; u < mlp->n_layers; u++) delta[u] = g->s->delta[u] + m * g->columns * mlp->layers[u + 1];
-        stacked_deltas(r, mlp, g->call->root, weights_of(mlp, agent), mlp->offsets[agent] + m, count, delta);
-        for (int64_t u = 1; u < mlp->n_layers; u++)
-            memcpy(g->s->input[u] + m * mlp->layers[u], r->a[u], (size_t)(count * mlp->layers[u]) * sizeof(real));
-    }
+    for (int64_t u = 0; u < mlp->n_layers; u++) delta[u] = g->s->delta[u] + m * g->columns * mlp->layers[u + 1];
+    stacked_deltas(&r, mlp, g->call->root, weights_of(mlp, agent), mlp->offsets[agent] + m, count, delta);
+    for (int64_t u = 1; u < mlp->n_layers; u++)
+        memcpy(g->s->input[u] + m * mlp->layers[u], r.a[u], (size_t)(count * mlp->layers[u]) * sizeof(real));
 }
 
 /* k[q, q] += s_mq s_m'q spread_m'q for m and samples c .. c + count - 1: the last layer where S is diagonal. Serial. */
@@ -109,15 +108,15 @@ static void add_dual_piece(
     int64_t columns = g->columns, rows = g->n * columns, width = n_c * columns, high = n_a * columns;
     int64_t lda = p->d, ld_gram = n_c, ld_tile = width;
     int diagonal = g->call->root->diagonal && p->layer == g->call->h.mlp->n_layers - 1;
-    const real *input = piece_inputs(&g->factors, p), *gram = s->gram, *delta = s->delta[p->layer] + p->j0;
-    real *k = s->k + a * columns * rows + c * columns, *tile = s->tile;
+    const real *input = piece_inputs(&g->factors, p), *gram = g->own->gram, *delta = s->delta[p->layer] + p->j0;
+    real *k = s->k + a * columns * rows + c * columns, *tile = g->own->tile;
     real share = weight_share(g, p), constant = p->bias ? 1 / g->tau : 0;
     if (p->i0 == p->i1)
-        memset(s->gram, 0, (size_t)(n_a * n_c) * sizeof(real)), share = 0;
+        memset(g->own->gram, 0, (size_t)(n_a * n_c) * sizeof(real)), share = 0;
     else if (g->gram && p->layer == 0 && p->i1 - p->i0 == p->d)
         gram = g->gram + a * g->n + c, ld_gram = g->n;
     else
-        gemm(blas, 'T', 'N', n_c, n_a, p->i1 - p->i0, input + c * lda, lda, input + a * lda, lda, 0, s->gram, n_c);
+        gemm(blas, 'T', 'N', n_c, n_a, p->i1 - p->i0, input + c * lda, lda, input + a * lda, lda, 0, g->own->gram, n_c);
     if (diagonal && first)
         for (int64_t e = 0; e < high; e++) memset(k + e * rows, 0, (size_t)width * sizeof(real));
     if (first) tile = k, ld_tile = rows;
@@ -126,16 +125,16 @@ static void add_dual_piece(
             p->h, 0, tile, ld_tile);
     for (int64_t m = 0; m < n_a; m++, gram += ld_gram) {
         for (int64_t e = 0; e < n_c; e++)
-            for (int64_t r = 0; r < columns; r++) s->spread[e * columns + r] = share * gram[e] + constant;
+            for (int64_t r = 0; r < columns; r++) g->own->spread[e * columns + r] = share * gram[e] + constant;
         if (diagonal) {
             const real *roots = g->root;
-            add_diagonal(k + m * columns * rows, roots + (a + m) * columns, roots + c * columns, s->spread, p, columns,
-                n_c, rows);
+            add_diagonal(k + m * columns * rows, roots + (a + m) * columns, roots + c * columns, g->own->spread, p,
+                columns, n_c, rows);
             continue;
         }
         for (int64_t r = 0; r < columns; r++) {
             real *restrict row = k + (m * columns + r) * rows;
-            const real *restrict t = tile + (m * columns + r) * ld_tile, *restrict spread = s->spread;
+            const real *restrict t = tile + (m * columns + r) * ld_tile, *restrict spread = g->own->spread;
             if (first)
                 for (int64_t e = 0; e < width; e++) row[e] *= spread[e];
             else
@@ -160,7 +159,22 @@ static int divide_damping(const dual_agent *g, const piece *p, int count, real *
     return sound;
 }
 
-/* Block b of one agent in v (P), which holds q; returns 0, or 1 and v_b = 0 if there is no finite solution. Serial. */
+/* All pieces of one tile, in the scratch of that thread. Serial. */
+static void dual_tile(const dual_agent *g, const piece *p, int count, int64_t a, int64_t c, int64_t step, int thread)
+{
+    dual_space own;
+    dual_agent mine = *g;
+    if (g->team > 1) {
+        const dual *d = g->call;
+        cut_dual(&own, d->spaces + d->space_bytes * (size_t)thread, d->h.mlp, d->root, d->h.most);
+        mine.own = &own;
+    }
+    for (int k = 0; k < count; k++)
+        add_dual_piece(&mine, p + k, a, min_index(step, g->n - a), c, min_index(step, g->n - c), k == 0);
+}
+
+/* Block b of one agent in v (P), which holds q; returns 0, or 1 and v_b = 0 if there is no finite solution. Tiles are
+ * parallel. */
 static int dual_block(const dual_agent *g, int64_t lo, int64_t hi, real *v)
 {
     piece pieces[MOST_PIECES];
@@ -168,12 +182,12 @@ static int dual_block(const dual_agent *g, int64_t lo, int64_t hi, real *v)
     int64_t step = dual_samples(g->call->root);
     int failed = !divide_damping(g, pieces, count, v);
     if (g->n > 0 && count > 0 && !failed) {
-        for (int64_t a = 0; a < g->n; a += step)
-            for (int64_t c = a; c < g->n; c += step)
-                for (int k = 0; k < count; k++)
-                    add_dual_piece(g, pieces + k, a, min_index(step, g->n - a), c, min_index(step, g->n - c), k == 0);
+        const int64_t side = ceil_div(g->n, step);
+        const int team = g->team;
+        FOR_EACH(t, side * side,
+            if (t / side <= t % side) dual_tile(g, pieces, count, t / side * step, t % side * step, step, thread))
         rows_times(&g->factors, pieces, count, v, g->s->c);
-        failed = solve_block(g->call->h.mlp->blas, g->s->k, g->s->ones, g->s->c, g->n * g->columns);
+        failed = solve_block(g->call->h.mlp->blas, g->s->k, g->s->ones, g->s->c, g->n * g->columns, team);
         if (!failed) rows_adjoint(&g->factors, pieces, count, g->s->c, g->scale, g->call->h.mlp->n_layers, v);
     }
     for (int64_t p = lo; p < hi && !failed; p++) failed = !isfinite(v[p]);
@@ -181,13 +195,14 @@ static int dual_block(const dual_agent *g, int64_t lo, int64_t hi, real *v)
     return failed;
 }
 
-static void dual_solve_agent(const dual *d, int64_t agent, int thread)
+/* One agent in the space of that thread, by a team. */
+static void dual_solve_agent(const dual *d, int64_t agent, int thread, const int team)
 {
     const dnn_mlp *mlp = d->h.mlp;
     dual_space s;
     int64_t n = rows_of(mlp, agent), first = mlp->offsets[agent], outputs = outputs_of(mlp);
-    cut_dual(&s, d->spaces + d->space_bytes * (size_t)thread, mlp, d->root);
-    dual_agent g = {d, &s, inputs_of(mlp, first), d->gram ? d->gram + d->place[agent] : NULL,
+    cut_dual(&s, d->spaces + d->space_bytes * (size_t)thread, mlp, d->root, d->h.most);
+    dual_agent g = {d, &s, &s, team, inputs_of(mlp, first), d->gram ? d->gram + d->place[agent] : NULL,
         (const real *)d->root->root + first * outputs * (d->root->diagonal ? 1 : d->root->columns), n, d->root->columns,
         d->tau[agent], {.blas = mlp->blas, .columns = d->root->columns, .along = s.along}, {0}};
     if (g.columns == 0) g.n = 0;
@@ -198,10 +213,9 @@ static void dual_solve_agent(const dual *d, int64_t agent, int thread)
     }
     g.scale[mlp->n_layers] = -1 / g.tau;
     for (int64_t e = 0; e < n * g.columns; e++) s.ones[e] = 1;
-    if (g.n > 0) {
-        workspace r = workspace_of(&d->h, thread);
-        fill_dual(&g, &r, agent);
-    }
+    const int64_t group = min_index(chunk_rows(mlp), DUAL_GROUP), groups = ceil_div(g.n, group);
+    const int first_thread = thread;
+    FOR_EACH(m, groups, fill_dual(&g, agent, m * group, group, team > 1 ? thread : first_thread))
     d->status[agent] = 0;
     for (int64_t b = 0; b < d->n_blocks; b++)
         if (dual_block(&g, d->blocks[b], d->blocks[b + 1], d->out + agent * mlp->params) && d->status[agent] == 0)
@@ -211,7 +225,8 @@ static void dual_solve_agent(const dual *d, int64_t agent, int thread)
 /* (B_ib + D_ib) out_ib = rhs_ib, B_i = sum_m J_m' S_m S_m' J_m, D_i = tau_i + l2_k on the weights of layer k and tau_i
  * on its biases. status_i: 0, or 1 + the first block without a finite solution, which is then 0.
  * Shapes: out, rhs (A, P), status, tau (A), l2 (n_layers), gram X_i X_i' one after another or NULL, blocks
- * (n_blocks + 1). Aliasing: out may be rhs. Agents are parallel. */
+ * (n_blocks + 1). Aliasing: out may be rhs. Agents are parallel, or, where
+ * they are few, groups, tiles and the Cholesky factor of one after another. */
 static void mlp_dual_solve(void *out, int64_t *status, const dnn_mlp *mlp, const dnn_root *root, const void *gram,
     const void *tau, const void *l2, const void *rhs, const int64_t *blocks, int64_t n_blocks, int threads, void *work)
 {
@@ -229,10 +244,14 @@ static void mlp_dual_solve(void *out, int64_t *status, const dnn_mlp *mlp, const
         work_ns += (rows * rows * (rows / 3 + (double)mlp->layers[1] + 10) / 30 + n * (double)mlp->params / 5);
     }
     d.spaces = next + cut_workspace(&r, NULL, mlp, NULL, d.h.most) * (size_t)threads;
-    d.space_bytes = cut_dual(&s, NULL, mlp, root);
+    d.space_bytes = cut_dual(&s, NULL, mlp, root, d.h.most);
     if (out != rhs) memcpy(out, rhs, (size_t)(mlp->agents * mlp->params) * sizeof(real));
     int team = team_size(threads, work_ns * (double)max_index(1, n_blocks) * 1e-3);
-    FOR_EACH(i, mlp->agents, dual_solve_agent(&d, i, thread))
+    if (team == 1 || mlp->agents >= team) {
+        FOR_EACH(i, mlp->agents, dual_solve_agent(&d, i, thread, 1))
+        return;
+    }
+    for (int64_t i = 0; i < mlp->agents; i++) dual_solve_agent(&d, i, 0, team);
 }
 
 /* out = X_i X_i' of every agent, one after another. Shapes: out (sum_i n_i^2), x (M, inputs), offsets (A + 1).

@@ -177,10 +177,18 @@ static void solve_unchecked(const dnn_blas *blas, real *b, const real *diag, rea
 }
 
 /* One block: b <- Cholesky factor of b + diag, x <- its solution; returns 0, or 1 if b + diag is not positive definite
- * or the solution is not finite (x is then 0). Shapes: b (size, size), diag, x (size). Aliasing: none. Serial. */
-static int solve_block(const dnn_blas *blas, real *b, const real *diag, real *x, int64_t size)
+ * or the solution is not finite (x is then 0). Shapes: b (size, size), diag, x (size). Aliasing: none. Tiles are
+ * parallel. */
+static int solve_block(const dnn_blas *blas, real *b, const real *diag, real *x, int64_t size, int team)
 {
-    solve_unchecked(blas, b, diag, x, size);
+    if (team == 1 || size <= FACTOR_WHOLE) {
+        solve_unchecked(blas, b, diag, x, size);
+        return solve_failed(x, size);
+    }
+    add_diagonal_of(b, diag, size);
+#pragma omp parallel num_threads(team)
+#pragma omp single
+    solve_tiles(blas, b, x, size, team);
     return solve_failed(x, size);
 }
 

@@ -29,20 +29,22 @@ def _patient_threads() -> Iterator[None]:
 try:
     with _patient_threads():
         from dnnext.kernels._call import info
-        from dnnext.kernels._layers import chain_forward, chain_jtu, chain_jv, chain_loss_grad
-        from dnnext.kernels._mlp import (
-            loss_value_grad,
+        from dnnext.kernels._curvature import (
             mlp_dual_solve,
-            mlp_feedback,
-            mlp_forward,
             mlp_gauss_newton,
             mlp_gauss_newton_product,
             mlp_jacobian,
+            mlp_tangent_kernel,
+            rows_gram,
+        )
+        from dnnext.kernels._layers import chain_forward, chain_jtu, chain_jv, chain_loss_grad
+        from dnnext.kernels._mlp import (
+            loss_value_grad,
+            mlp_feedback,
+            mlp_forward,
             mlp_jtu,
             mlp_jv,
             mlp_loss_grad,
-            mlp_tangent_kernel,
-            rows_gram,
         )
         from dnnext.kernels._residual import residual_backward, residual_forward, residual_gradient, residual_tangent
         from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve

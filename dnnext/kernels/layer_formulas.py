@@ -10,11 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dnnext.kernels.activations import FUNCTIONS, Activation
-
 __all__ = [
-    "FUNCTIONS",
-    "Activation",
     "at_places",
     "from_places",
     "max_places",

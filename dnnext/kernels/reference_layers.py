@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dnnext.kernels import layer_formulas as formulas
 from dnnext.kernels import reference
-from dnnext.kernels.activations import ACTIVATIONS
+from dnnext.kernels.activations import ACTIVATIONS, FUNCTIONS
 from dnnext.kernels.reference import Array, Index, Values
 
 Table = NDArray[Any]
@@ -104,7 +104,7 @@ class _Sweep:
                 z = _map(layer, a, top)
             self.sums.append(z)
             self.places.append(top)
-            self.states.append(formulas.FUNCTIONS[layer.activation].value(z) if own is not None else z)
+            self.states.append(FUNCTIONS[layer.activation].value(z) if own is not None else z)
 
     def tangents(self, v: Array | None, move: Array | None) -> tuple[States, States]:
         """(v_k, u_k): the tangents of every state, and of the sums before psi."""
@@ -116,7 +116,7 @@ class _Sweep:
             if own is not None:
                 u = _product(layer, own[0], t)
                 u = u if dw is None else _biased(u + _product(layer, dw[0], self.states[k]), dw[1])
-                states.append(formulas.FUNCTIONS[layer.activation].slope(self.sums[k], self.states[k + 1]) * u)
+                states.append(FUNCTIONS[layer.activation].slope(self.sums[k], self.states[k + 1]) * u)
             elif layer.kind == 4:
                 u = t + states[layer.source].reshape(t.shape)
                 states.append(u)
@@ -143,7 +143,7 @@ class _Sweep:
                 hs[k], ts[k] = (old + _pool_adjoint(layer, d, self.places[k]).reshape(x.shape)
                                 for old, d in ((hs[k], h), (ts[k], t)))  # fmt: skip
                 continue
-            function, z, a = formulas.FUNCTIONS[layer.activation], self.sums[k], self.states[k + 1]
+            function, z, a = FUNCTIONS[layer.activation], self.sums[k], self.states[k + 1]
             du = function.slope(z, a) * t
             dz = function.slope(z, a) * h
             if pair is not None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext.kernels import layer_formulas as formulas
-from dnnext.kernels.activations import ACTIVATIONS, NEEDS_Z
+from dnnext.kernels.activations import ACTIVATIONS, FUNCTIONS, NEEDS_Z
 from dnnext.models.layer import Affine, Keep, Layer, Linear, Parts, Shape
 from dnnext.models.layers import AVERAGE, CONV, MAX
 
@@ -67,7 +67,7 @@ class Conv2d(Affine):
     ) -> None:
         self.filters = _checks.check_count("filters of Conv2d", filters)
         self.size, self.stride, self.padding, self.dilation = size, stride, padding, dilation
-        self.activation = _checks.check_choice("activation", activation, formulas.FUNCTIONS)
+        self.activation = _checks.check_choice("activation", activation, FUNCTIONS)
         size_, dilation_ = _pair("size", size), _pair("dilation", dilation)
         _pair("stride", stride)
         if padding == "same":

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext._params import Parameters
-from dnnext.kernels.layer_formulas import FUNCTIONS
+from dnnext.kernels.activations import FUNCTIONS
 
 __all__ = ["Affine", "Layer", "Linear"]
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.kernels.activations import ACTIVATIONS, NEEDS_Z
-from dnnext.kernels.layer_formulas import FUNCTIONS
+from dnnext.kernels.activations import ACTIVATIONS, FUNCTIONS, NEEDS_Z
 from dnnext.models.layer import (
     Affine,
     Keep,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
-from dnnext.kernels.layer_formulas import FUNCTIONS
+from dnnext.kernels.activations import FUNCTIONS
 from dnnext.models.layer import Keep, Layer, Parts, Shape, Weights
 from dnnext.runtime import Communicator
 

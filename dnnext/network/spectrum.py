@@ -20,6 +20,7 @@ __all__ = [
 CONTRACTION = 0.25  # disagreement left after the mixing of one iteration
 DENSE = 300  # above this size sparse eigenvalues are faster
 LARGEST_DENSE = 3000  # above this size no matrix is dense, however slowly Lanczos converges
+MANY_STEPS, FEW_STEPS, LOOK_FIRST = 4000, 1500, 20  # of Lanczos: up to that size, above it, until the first look
 EXACT_PRODUCT = 200  # up to this size the product of a schedule is followed exactly
 
 
@@ -51,27 +52,48 @@ def extreme_eigenvalues(matrix: sp.csr_array, constant: float) -> tuple[float, f
 
 
 def _sparse_ends(matrix: sp.csr_array, shift: float, middle: float) -> tuple[float, float] | None:
-    """Lanczos from a fixed start; None where it does not converge."""
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+    """Lanczos from a fixed start, both ends at once, three vectors kept; None where it does not converge.
 
+    Without orthogonalisation eigenvalues come up again and again, which does not move the ends; an end is found when
+    the residual of its Ritz vector is below 1e-10 of the largest eigenvalue.
+    """
     n = matrix.shape[0]
-    start = np.random.default_rng(0).standard_normal(n)
-
-    def product(x: NDArray[Any]) -> NDArray[Any]:
-        x = x.ravel()
-        return np.asarray(matrix @ x - shift * x.mean())
-
+    v = np.random.default_rng(0).standard_normal(n)
     scale = float(np.abs(matrix.data).max(initial=0.0))
-    if np.abs(product(start) - middle * start).max() <= 1e-13 * n * scale:
+    if np.abs(matrix @ v - shift * v.mean() - middle * v).max() <= 1e-13 * n * scale:
         return middle, middle  # a multiple of the identity, as on a complete graph
-    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-    options = {"v0": start, "ncv": min(64, n - 1), "tol": 1e-10, "return_eigenvectors": False}
-    options["maxiter"] = 300 if n <= LARGEST_DENSE else 40
-    try:
-        low, high = (float(eigsh(operator, 1, which=end, **options)[0]) for end in ("SA", "LA"))
-    except ArpackError:
-        return None
-    return low, high
+    v /= np.linalg.norm(v)
+    before, diagonal, beside, look = np.zeros(n), list[float](), [0.0], LOOK_FIRST
+    for k in range(1, (FEW_STEPS if n > LARGEST_DENSE else MANY_STEPS) + 1):
+        image = matrix @ v
+        image -= shift * v.mean()
+        image -= beside[-1] * before
+        diagonal.append(float(v @ image))
+        image -= diagonal[-1] * v
+        beside.append(float(np.linalg.norm(image)))
+        ended = beside[-1] <= 1e-13 * scale
+        if ended or k == look:
+            look += max(LOOK_FIRST, k // 4)
+            ends = _ritz_ends(np.array(diagonal), np.array(beside[1:]))
+            if ends is not None:
+                return ends
+            if ended:
+                return None
+        before, v = v, image
+        v /= beside[-1]
+    return None
+
+
+def _ritz_ends(diagonal: NDArray[Any], beside: NDArray[Any]) -> tuple[float, float] | None:
+    """(smallest, largest) eigenvalue of Lanczos' tridiagonal matrix; None while a residual is too large."""
+    from scipy.linalg import eigh_tridiagonal
+
+    found, last = [], len(diagonal) - 1
+    for place in (0, last):
+        value, vector = eigh_tridiagonal(diagonal, beside[:-1], select="i", select_range=(place, place))
+        found.append((float(value[0]), beside[-1] * abs(float(vector[-1, 0]))))
+    (low, below), (high, above) = found
+    return (low, high) if max(below, above) <= 1e-10 * max(abs(low), abs(high)) else None
 
 
 def _clustered_ends(matrix: sp.csr_array, constant: float) -> tuple[float, float]:

@@ -38,7 +38,9 @@ class Alarm:
     def __init__(self, problem: Problem, s: State) -> None:
         own = problem.agent_weight
         self.share = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
-        penalty = np.array([row_parts.penalty_value(problem, row) for row in s.w])
+        first = row_parts.penalty_value(problem, s.w[0]) if len(s.w) else 0.0
+        is_common = bool(np.all(s.w == s.w[:1]))  # as a rule all agents start alike
+        penalty = np.array([first if is_common else row_parts.penalty_value(problem, row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
         self.ceiling: float | Array = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
         self.problem, self.size = problem, row_parts.norms(problem, s.w)

@@ -361,7 +361,7 @@ def test_import_is_light():
 
 
 def test_stubs_name_what_is_compiled():
-    for module in ("_call", "_layers", "_mlp", "_rows"):
+    for module in ("_call", "_curvature", "_layers", "_mlp", "_rows"):
         compiled = importlib.import_module(f"dnnext.kernels.{module}")
         stub = importlib.resources.files("dnnext.kernels").joinpath(f"{module}.pyi").read_text()
         for name in re.findall(r"^def (\w+)", stub, re.M):

@@ -101,3 +101,24 @@ def test_losses_by_parts_add_up(network, rows):
             total, by_hand = total + value[0], by_hand + grad[0]
         np.testing.assert_allclose(results[0][0][i], total, rtol=1e-12)
         np.testing.assert_allclose(results[0][1][i], by_hand, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [(700,), (400, 0, 30)])
+def test_the_dual_of_few_agents_is_solved_by_all_threads(network, rows, dtype):
+    p = network(0, (9, 40, 2), rows, dtype)
+    root, tau, l2 = 0.1 * p.real(p.n, p.outputs), np.full(p.agents, 0.5, dtype), np.full(2, 0.25, dtype)
+    results = []
+    for blocks in (np.array([0, p.params]), np.array([0, 100, 131, p.params])):
+        for n_threads in THREADS:
+            out, status = np.empty((p.agents, p.params), dtype), np.full(p.agents, 7)
+            tail = (p.offsets, p.layers, p.activation, blocks, n_threads)
+            kernels.mlp_dual_solve(out, status, p.w, p.x, root, None, tau, l2, p.v, *tail)
+            assert not status.any()
+            results.append(out)
+            np.testing.assert_array_equal(out, results[-1 if n_threads == 1 else -n_threads])
+        back = np.empty((p.agents, p.params), dtype)
+        kernels.mlp_gauss_newton_product(back, p.w, p.x, root, results[-1], *tail)
+        weights = np.concatenate([np.full(360, 0.25), np.zeros(40), np.full(80, 0.25), np.zeros(2)])
+        back += (0.5 + weights).astype(dtype) * results[-1]
+        np.testing.assert_allclose(back, p.v, rtol=0, atol=1e-10 if dtype is np.float64 else 2e-3)
