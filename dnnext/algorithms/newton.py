@@ -97,6 +97,7 @@ class Newton(Algorithm):
         gain = here.value + penalty.value(w) - there.value - penalty.value(z)
         predicted = penalty.value(w) - penalty.value(z) - d @ (here.slope + here.matrix @ d / 2)
         slack, nu = slack_of(problem, here.value), float(s.memory["newton.nu"][0])
+        s.is_tested = True
         s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted))
         s.w_old, s.y_old, s.z[...] = s.w, s.y, z
         if s.is_refused:

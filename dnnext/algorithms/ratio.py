@@ -78,6 +78,7 @@ class GainTest(Damping):
         predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau))
         after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
         gain, slack = before - after, slack_of(problem, before)
+        s.is_tested = True
         s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted))
         if s.is_refused:
             _take_back(s, problem)

@@ -156,7 +156,7 @@ class Run:
         s, limits, recipe = self.s, self.limits, self.recipe
         begin, self.iteration = time.perf_counter(), s.t + 1
         before = None if self.network.runtime.is_alone else s.keep()
-        self.is_whole, s.size, s.squares, s.measured = False, None, None, None
+        self.is_whole, s.size, s.squares, s.measured, s.is_tested = False, None, None, None, False
         if not recipe.fast_step(self.problem, self.network, s):
             recipe.step(self.problem, self.network, s)
         s.t += 1

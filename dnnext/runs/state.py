@@ -60,6 +60,8 @@ class State:
         Whether the agents stand at a common start, y = grad.
     is_refused : bool
         Whether the last iteration was taken back at every agent, so that w is where it was.
+    is_tested : bool
+        Whether the last iteration counts only because it did not raise the objective at the mean of the weights.
     measured : (w_bar, G(w_bar), grad G(w_bar)) or None
         At the mean of the weights w, where the last iteration had them at hand.
     scratch : dict
@@ -99,6 +101,7 @@ class State:
     memory: dict[str, Array] = field(default_factory=dict)
     is_fresh: bool = True
     is_refused: bool = False
+    is_tested: bool = False
     measured: tuple[Array, float, Array] | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
     shards: Communicator | None = None

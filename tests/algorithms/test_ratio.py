@@ -114,6 +114,23 @@ def test_a_refused_trial_is_taken_back_exactly_and_its_pair_is_learnt():
     np.testing.assert_allclose(y.mean(axis=0), grad.mean(axis=0), atol=1e-14)
 
 
+def test_an_agent_whose_few_rows_lose_raises_no_alarm_while_all_together_gain():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((180, 4))
+    d = np.sign(x[:, :1])
+    k = int(np.argmax(x[:, 0]))
+    shards = [(x[k : k + 1], -d[k : k + 1]), *[(x[i::5], d[i::5]) for i in range(5)]]  # one row against all others
+    problem = Problem(MLP([4, 5, 1]), SquaredError(), L2(alpha=1e-3), shards)
+    worst = []
+    result = recipe().run(
+        problem, tight(), max_iter=25, w0=0.1 * problem.model.init(0),
+        callbacks=[lambda s, _: worst.append(problem.n_total * s.values[0])], warn=False,
+    )  # fmt: skip
+    assert max(worst) > 3 * 0.55  # mean losses are about 1/2 at the start
+    assert result.warning is None or "diverge" not in result.warning
+    assert rises(result.history) <= 1e-12
+
+
 def test_all_agents_have_one_tau():
     def look(s, _):
         assert len(set(s.tau)) == 1
