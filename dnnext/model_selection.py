@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_array, indexable
+
+from dnnext.estimators.notices import warn_user
+from dnnext.estimators.rows import Matrix
+from dnnext.models import MLP
 
 __all__ = ["RegularizationPath", "regularization_path"]
 
@@ -29,7 +35,7 @@ ENDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RegularizationPath:
     """Score and sparsity of every strength in every fold: what `regularization_path` returns.
 
@@ -70,31 +76,42 @@ class RegularizationPath:
     n_iter: np.ndarray
     score_name: str = "score"
 
+    def __repr__(self) -> str:
+        best, sparsest = (int(np.searchsorted(self.alphas, a)) for a in (self.best_alpha, self.sparsest_alpha))
+        lines = [f"RegularizationPath: {len(self.alphas)} strengths, {self.scores.shape[1]} folds"]
+        lines += [
+            f"  {name} {self.alphas[k]:.3g}: {self.score_name} {self.mean_score[k]:.4g}, "
+            f"{self.n_active_inputs[k].mean():.3g} of {self.n_inputs} inputs, "
+            f"{self.n_active_units[k].mean():.3g} of {self.n_units} units"
+            for name, k in (("best", best), ("sparsest", sparsest))
+        ]
+        return "\n".join(lines)
+
     @property
-    def mean_score(self):
+    def mean_score(self) -> np.ndarray:
         """Mean over folds, (n_alphas,)."""
         return self.scores.mean(axis=1)
 
     @property
-    def score_error(self):
+    def score_error(self) -> np.ndarray:
         """Standard error of the mean over folds, (n_alphas,); 0 for a single fold."""
         n_folds = self.scores.shape[1]
         return np.zeros(len(self.alphas)) if n_folds == 1 else self.scores.std(axis=1, ddof=1) / np.sqrt(n_folds)
 
     @property
-    def best_alpha(self):
+    def best_alpha(self) -> float:
         """The strength with the best mean score; the largest of equals."""
         mean = self.mean_score
         return float(self.alphas[len(mean) - 1 - int(np.argmax(mean[::-1]))])
 
     @property
-    def sparsest_alpha(self):
+    def sparsest_alpha(self) -> float:
         """The largest strength whose mean score is within one standard error of the best."""
         mean = self.mean_score
         best = int(np.searchsorted(self.alphas, self.best_alpha))
         return float(self.alphas[np.flatnonzero(mean >= mean[best] - self.score_error[best])[-1]])
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draw score and sparsity.
 
         Parameters
@@ -112,8 +129,9 @@ class RegularizationPath:
 
 
 def regularization_path(
-    estimator, X, y, alphas=None, *, cv=None, scoring=None, sample_weight=None, agent=None, n_jobs=None, verbose=0
-):
+    estimator: Any, X: Matrix, y: Matrix, alphas: ArrayLike | None = None, *, cv: Any = None, scoring: Any = None,
+    sample_weight: ArrayLike | None = None, agent: ArrayLike | None = None, n_jobs: int | None = None, verbose: int = 0,
+) -> RegularizationPath:  # fmt: skip
     """Fit along growing strengths of the penalty, each fit starting from the weights of the one before.
 
     The path goes from dense to sparse: all-zero weights are a stationary point of every network, so a path that came
@@ -171,6 +189,10 @@ def regularization_path(
             f"estimator.penalty must be the name of a penalty, such as 'group' or 'l1', whose alpha can be varied, got "
             f"{estimator.penalty!r}."
         )
+    if not isinstance(estimator._open_model(), MLP):
+        raise ValueError(
+            f"estimator.model must be an MLP, whose inputs and units can be counted, got {estimator.model!r}."
+        )
     X, y, sample_weight, agent = indexable(X, y, sample_weight, agent)
     splits = list(check_cv(5 if cv is None else cv, y, classifier=is_classifier(estimator)).split(X, y))
     alphas = check_alphas(alphas, len(splits[0][0]))
@@ -180,10 +202,12 @@ def regularization_path(
         joblib.delayed(fit_fold)(clone(work), X, y, sample_weight, agent, train, test, alphas, scorer)
         for train, test in splits
     )
-    table = np.array([fold for fold, _ in rows])  # (folds, alphas, 6)
+    table = np.array([fold for fold, *_ in rows])  # (folds, alphas, 6)
     scores, inputs, units, weights, n_iter, end = np.moveaxis(table, 2, 0).transpose(0, 2, 1)
+    for message, category in dict.fromkeys(other for *_, others in rows for other in others):
+        warn_user(message, category)
     if end.any():
-        warnings.warn(what_ended_badly(end), ConvergenceWarning, stacklevel=2)
+        warn_user(what_ended_badly(end), ConvergenceWarning)
     return RegularizationPath(
         alphas, scores, inputs.astype(int), units.astype(int), weights.astype(int), *rows[0][1],
         n_iter=n_iter.astype(int), score_name=name_of_score(scoring, estimator),
@@ -191,23 +215,25 @@ def regularization_path(
 
 
 def fit_fold(estimator, X, y, sample_weight, agent, train, test, alphas, scorer):
-    """([score; inputs, units, weights in use; iterations, 0 or why it warned] per strength, [the three in all])."""
+    """([score; inputs, units, weights in use; iterations, 0 or why it warned] per strength, the three in all, others).
+
+    others: (text, category) of the warnings that were none of convergence.
+    """
     parts = [None if v is None else _safe_indexing(v, train) for v in (X, y, sample_weight, agent)]
     held_x, held_y = _safe_indexing(X, test), _safe_indexing(y, test)
-    rows = []
+    rows, others = [], []
     for alpha in alphas:
         estimator.set_params(alpha=float(alpha))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             estimator.fit(parts[0], parts[1], sample_weight=parts[2], agent=parts[3])
         text = " ".join(str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning))
-        for other in (w for w in caught if not issubclass(w.category, ConvergenceWarning)):
-            warnings.warn(other.message, stacklevel=2)
+        others += [(str(w.message), w.category) for w in caught if not issubclass(w.category, ConvergenceWarning)]
         nonzero = sum(int(np.count_nonzero(weight)) for weight in estimator.coefs_)
         used = int(estimator.active_inputs_.sum()), estimator.n_active_units_, nonzero
         rows.append([scorer(estimator, held_x, held_y), *used, estimator.n_iter_, why(text)])
     sizes = [len(estimator.coefs_[0]), sum(len(w) for w in estimator.coefs_[1:]), sum(w.size for w in estimator.coefs_)]
-    return rows, sizes
+    return rows, sizes, others
 
 
 def why(text):

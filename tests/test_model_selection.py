@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, regularization_path
+from dnnext import DecentralizedClassifier, DecentralizedMLPClassifier, DecentralizedMLPRegressor, regularization_path
 from dnnext.algorithms import NEXT
 from dnnext.estimators.choices import make_threads
+from dnnext.models import Chain, Dense
 from dnnext.problem import L1
 
 X, Y = load_breast_cancer(return_X_y=True)
@@ -137,3 +138,23 @@ def test_workers_share_the_cores(monkeypatch):
     get_reusable_executor().shutdown(wait=True)  # earlier workers may have other settings
     threads = joblib.Parallel(n_jobs=2)(joblib.delayed(make_threads)(None) for _ in range(2))
     assert threads == [max(1, joblib.cpu_count() // 2)] * 2
+
+
+@QUIET
+def test_a_path_is_printed_in_three_lines():
+    path = regularization_path(group(), *load_iris(return_X_y=True), alphas=[1e-3, 1e-1], cv=2)
+    first, best, sparsest = repr(path).split("\n")
+    assert first == "RegularizationPath: 2 strengths, 2 folds"
+    assert best.startswith(f"  best {path.best_alpha:.3g}: accuracy 0.")
+    assert sparsest.startswith(f"  sparsest {path.sparsest_alpha:.3g}: accuracy 0.")
+    assert best.endswith("of 4 units")
+
+
+def test_a_path_warns_at_the_line_of_the_user_and_needs_an_mlp():
+    x, y = load_iris(return_X_y=True)
+    clf = DecentralizedMLPClassifier((3,), n_agents=200, max_iter=5, tol=0, random_state=0)
+    with pytest.warns(UserWarning, match="n_agents=200, but there are") as caught:
+        regularization_path(clf, x[::5], y[::5], alphas=[1e-1], cv=2)
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(ValueError, match=r"estimator.model must be an MLP"):
+        regularization_path(DecentralizedClassifier(Chain([Dense()])), x, y)

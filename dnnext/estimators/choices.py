@@ -85,6 +85,10 @@ def _runs(v):
     return callable(getattr(v, "run", None)) and not isinstance(v, type)
 
 
+def _dicts(v):
+    return isinstance(v, list) and all(isinstance(d, dict) for d in v)
+
+
 def _functions(v):
     return isinstance(v, (list, tuple)) and all(callable(f) for f in v)
 
@@ -146,8 +150,8 @@ def check_parameters(estimator, kind):
     rules = dict(RULES)
     if kind == "classifier":
         rules["class_weight"] = (
-            "None, 'balanced' or a dict of weights",
-            _either(_nothing, _one_of("balanced"), lambda v: isinstance(v, dict)),
+            "None, 'balanced', a dict of weights, or one dict per label of several",
+            _either(_nothing, _one_of("balanced"), lambda v: isinstance(v, dict), _dicts),
         )
         rules["loss"] = (f"one of {allowed}", _one_of(*allowed))
     else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from dnnext.estimators.data import Moments, channel_shape
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.graph import Graph
 from dnnext.estimators.groups import Parted
+from dnnext.estimators.notices import warn_user
 from dnnext.estimators.regimes import check_network, is_tangent
 from dnnext.estimators.renamed import translated
 from dnnext.estimators.results import set_curves, set_network
@@ -204,11 +204,9 @@ def _rebuild(header, arrays):
     estimator = getattr(dnnext, header["class"])(**revive_params(header["params"]))
     if header["objects"]:
         names = ", ".join(f"{name}={text}" for name, text in header["objects"].items())
-        warnings.warn(
+        warn_user(
             f"The model was fitted with {names}, which a model file cannot hold: it predicts as before, but a new fit "
             "would use the default instead.",
-            UserWarning,
-            stacklevel=4,
         )
     for name, value in header["counts"].items():
         setattr(estimator, name, value)

@@ -69,7 +69,7 @@ class FittedNetwork:
 
     @np.errstate(over="ignore", invalid="ignore")
     def raw(self, x):
-        """Raw outputs (n, Q) for raw inputs (n, d), in units of the target.
+        """Raw outputs (n, Q) for raw inputs (n, d), in units of the target and in the precision of the weights.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class FittedNetwork:
             inputs = np.ascontiguousarray(self.moments.inputs(x[rows]), dtype=self.row.dtype)
             offsets = np.array([0, len(inputs)], dtype=np.int64)
             out[rows] = self.model.forward(self.row[None], Rows(inputs, offsets))
-        out = out * self.moments.y_scale + self.moments.y_mean
+        out = (out * self.moments.y_scale + self.moments.y_mean).astype(self.row.dtype, copy=False)
         if not np.isfinite(out).all():
             row = int(np.argmin(np.isfinite(out).all(axis=1)))
             raise ValueError(

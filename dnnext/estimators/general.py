@@ -15,7 +15,6 @@ from dnnext.estimators.base import Decentralized
 from dnnext.estimators.documented import documented, keep
 from dnnext.estimators.parameters import ClassifierParameters, RegressorParameters
 from dnnext.estimators.rows import Matrix
-from dnnext.estimators.targets import LabelSets
 from dnnext.models.model import Model
 
 
@@ -152,12 +151,11 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
     def _class_weights(self, y: Any, codes: Any, weight: Any) -> Any:
         if self.class_weight is None:
             return 1.0
-        if isinstance(self._y, LabelSets):
-            raise ValueError("class_weight must be None where rows have several labels: use sample_weight.")
         if isinstance(self.class_weight, str):
             if self._balance is None:
-                self._balance = self._y.balanced(codes, weight, len(self.classes_))
-            return self._balance[codes]
+                self._balance = self._y.balanced(codes, weight)
+            return self._y.factors(self._balance, codes)
+        self._y.check_class_weight(self.class_weight)
         weight = compute_sample_weight(self.class_weight, y)
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
             raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")

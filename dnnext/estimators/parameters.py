@@ -234,11 +234,12 @@ class ClassifierParameters(SharedParameters, total=False):
         ),
     ]
     class_weight: Annotated[
-        dict[Any, float] | str | None,
+        dict[Any, float] | list[dict[int, float]] | str | None,
         Given(
             None,
-            "dict, 'balanced' or None",
-            "Weights of the classes, multiplied into `sample_weight`; 'balanced' counts over the whole network.",
+            "dict, list of dict, 'balanced' or None",
+            "Weights of the classes, multiplied into `sample_weight`; 'balanced' counts over the whole network. With "
+            "several labels per row one dict ``{0: ..., 1: ...}`` per label, whose weights multiply.",
         ),
     ]
 

@@ -95,7 +95,7 @@ def _balance_of_all(estimator: Any, y: Any, sample_weight: Any, ranks: Any) -> A
     with ranks.together():
         codes = targets.codes(np.asarray(y), "y")
         weight = check_weight(sample_weight, len(codes))
-    return targets.balanced(codes, weight, len(targets.labels), ranks)
+    return targets.balanced(codes, weight, ranks)
 
 
 def score_local(estimator: Any, X: Any, y: Any, sample_weight: Any) -> float:

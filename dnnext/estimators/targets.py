@@ -109,13 +109,18 @@ class Classes:
     def _right(self, raw, codes):
         return self.decided(raw) == codes
 
-    @staticmethod
-    def balanced(codes, weight, n_classes, runtime=None):
+    def balanced(self, codes, weight, runtime=None):
         """Weight of each class, ``sum_l t_l / (K t_k)`` with t the sums (K,) of the rows' weights over the network."""
-        total = np.bincount(codes, weights=weight, minlength=n_classes)
-        total = total if runtime is None else runtime.sum_agents(total[None])
-        held = total > 0
-        return np.divide(total.sum(), held.sum() * total, out=np.ones(len(total)), where=held)
+        return _balanced(np.bincount(codes, weights=weight, minlength=len(self.labels)), runtime)
+
+    def factors(self, balance, codes):
+        """What multiplies the weight of every row, (n,), from what `balanced` returned."""
+        return balance[codes]
+
+    def check_class_weight(self, class_weight):
+        """ValueError unless it is a dict."""
+        if not isinstance(class_weight, dict):
+            raise ValueError(f"class_weight must be a dict of the classes' weights, got {class_weight!r}.")
 
 
 class LabelSets(Classes):
@@ -163,6 +168,24 @@ class LabelSets(Classes):
 
     def _right(self, raw, codes):
         return (self.decided(raw) == codes).all(axis=1)
+
+    def balanced(self, codes, weight, runtime=None):
+        """Weights of 0 and 1 for each label, (L, 2), each label balanced by itself."""
+        ones = weight @ codes
+        totals = np.stack([weight.sum() - ones, ones], axis=1)
+        return _balanced(totals, runtime)
+
+    def factors(self, balance, codes):
+        """The product over the labels, as in scikit-learn."""
+        return np.prod(balance[np.arange(self.n_outputs), codes], axis=1)
+
+    def check_class_weight(self, class_weight):
+        """ValueError unless it is a list of one dict per label."""
+        if not isinstance(class_weight, list) or len(class_weight) != self.n_outputs:
+            raise ValueError(
+                f"class_weight must be 'balanced' or a list of {self.n_outputs} dicts of the weights of 0 and 1, one "
+                f"per label, where rows have several labels, got {class_weight!r}."
+            )
 
 
 class Numbers:
@@ -236,6 +259,14 @@ class Numbers:
         constant = spread <= 0
         ratio = np.divide(residual, spread, out=(residual > 0).astype(float), where=~constant)
         return float(np.mean(1 - ratio))
+
+
+def _balanced(total, runtime):
+    """``sum_l t_l / (K t_k)`` along the last axis of t, summed over the agents of a runtime; 1 where t is zero."""
+    total = total if runtime is None else runtime.sum_agents(total[None])
+    held = total > 0
+    shared = held.sum(axis=-1, keepdims=True) * total
+    return np.divide(total.sum(axis=-1, keepdims=True), shared, out=np.ones(total.shape), where=held)
 
 
 def finite_numbers(name, y):

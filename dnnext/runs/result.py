@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "ConvergenceWarning", "Limits", "Result"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+SHOWN = ("objective", "stationarity", "disagreement")  # measures of the last iteration in a repr
 Callback = Callable[["State", dict[str, float]], "bool | None"]
 
 
@@ -43,7 +44,7 @@ class Limits:
     max_time: float | None
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What a run returns.
 
@@ -94,3 +95,8 @@ class Result:
     network: Network | None = field(default=None, repr=False)
     agents: Array | None = field(default=None, repr=False)
     retreats: int = 0
+
+    def __repr__(self) -> str:
+        last = [f"{name} {self.history[name][-1]:.4g}" for name in SHOWN if len(self.history.get(name, ()))]
+        shape = "{} x {}".format(*self.w.shape) if np.ndim(self.w) == 2 else np.shape(self.w)
+        return f"Result({self.status!r} after {self.n_iter} iterations: {', '.join([*last, f'w {shape}'])})"

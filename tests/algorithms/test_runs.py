@@ -297,3 +297,11 @@ def test_problem_and_network_must_count_the_same_agents(make_problem):
 def test_bad_recipes_are_refused(make):
     with pytest.raises(ValueError, match=r"tau|step|mu|form|surrogate"):
         make()
+
+
+def test_a_result_is_printed_without_its_arrays(make_problem):
+    result = NEXT().run(make_problem(), Network(Topology.ring(4)), max_iter=3)
+    text = repr(result)
+    assert text.startswith(f"Result('max_iter' after 3 iterations: objective {result.history['objective'][-1]:.4g}, ")
+    assert text.endswith(f"w 4 x {result.w.shape[1]})")
+    assert len(text) < 200

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import SelectFromModel
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils.class_weight import compute_sample_weight
 
 import dnnext
 from dnnext import (
@@ -91,12 +93,31 @@ def test_several_labels_per_row(loss, tmp_path):
         np.testing.assert_array_equal(clf.predict(x), clf.predict_proba(x) > 0.5)
         np.testing.assert_allclose(clf.to_sklearn().predict_proba(x), clf.predict_proba(x), atol=1e-10)
         np.testing.assert_array_equal(clf.to_sklearn().predict(x), clf.predict(x))
+    assert clf.score(x, y) == np.mean((clf.predict(x) == y).all(axis=1))
+    assert (clf.coefs_[-1].shape, clf.intercepts_[-1].shape) == ((8, 4), (4,))
     clf.save(tmp_path / "m.npz")
     np.testing.assert_array_equal(dnnext.load(tmp_path / "m.npz").predict(x), clf.predict(x))
     agents = DecentralizedMLPClassifier((8,), loss=loss, **QUICK).fit_agents([(x[::2], y[::2]), (x[1::2], y[1::2])])
     assert agents.n_outputs_ == 4
     stream = DecentralizedMLPClassifier((8,), loss=loss, **QUICK).partial_fit(x, y, classes=range(4))
     assert stream.partial_fit(x[:50], y[:50]).predict(x).shape == y.shape
+
+
+def test_weights_of_classes_where_rows_have_several_labels():
+    x, y = make_multilabel_classification(120, n_features=5, n_classes=3, random_state=0)
+    options = {**QUICK, "alpha": 1e-3}
+    weights = [{0: 1, 1: 3}, {0: 2, 1: 1}, {0: 1, 1: 1}]
+    for class_weight in ("balanced", weights):
+        one = DecentralizedMLPClassifier((4,), class_weight=class_weight, **options).fit(x, y)
+        other = DecentralizedMLPClassifier((4,), **options).fit(
+            x, y, sample_weight=compute_sample_weight(class_weight, y)
+        )
+        np.testing.assert_allclose(one._network.row, other._network.row, rtol=1e-7)
+    for wrong in ({0: 1, 1: 2}, weights[:2]):
+        with pytest.raises(ValueError, match="class_weight must be 'balanced' or a list of 3 dicts"):
+            DecentralizedMLPClassifier(class_weight=wrong, **QUICK).fit(x, y)
+    with pytest.raises(ValueError, match="class_weight must be a dict"):
+        DecentralizedMLPClassifier(class_weight=weights, **QUICK).fit(X, Y)
 
 
 def test_several_labels_as_onnx():
@@ -141,21 +162,36 @@ def test_what_a_fit_leaves_to_read():
 def test_float32_stays_float32():
     x = X.astype(np.float32)
     clf = DecentralizedMLPClassifier((5,), **QUICK).fit(x, Y)
-    assert clf.coefs_[0].dtype == np.float32
+    assert clf.coefs_[0].dtype == clf.weights_["layer1.weight"].dtype == np.float32
+    assert clf.predict_proba(x).dtype == clf.predict_log_proba(x).dtype == clf.decision_function(x).dtype == np.float32
+    reg = DecentralizedMLPRegressor((5,), **QUICK).fit(x, x[:, 0])
+    assert reg.predict(x).dtype == reg.agents_[0].predict(x).dtype == np.float32
     assert DecentralizedMLPClassifier((5,), **QUICK).fit(X, Y).coefs_[0].dtype == np.float64
     assert DecentralizedMLPClassifier((5,), dtype="float64", **QUICK).fit(x, Y).coefs_[0].dtype == np.float64
     stream = DecentralizedMLPClassifier((5,), **QUICK).partial_fit(x, Y, classes=[0, 1, 2]).partial_fit(X, Y)
     assert stream.coefs_[0].dtype == np.float32
 
 
-def test_warnings_point_at_the_line_of_the_user():
+def test_warnings_point_at_the_line_of_the_user(tmp_path):
     with pytest.warns(UserWarning, match="n_agents=30") as caught:
         DecentralizedMLPClassifier((3,), **{**QUICK, "n_agents": 30}).fit(X[::8], Y[::8])
-    assert caught[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match="still falling") as more:
+        DecentralizedMLPClassifier((3,), **{**QUICK, "max_iter": 10, "tol": 1e-8}).fit_agents([(X, Y)])
+    clf = DecentralizedMLPClassifier((3,), n_agents=8, random_state=0)
+    with pytest.warns(UserWarning, match="the first call of partial_fit fixes") as of_stream:
+        clf.partial_fit(X[::50], Y[::50], classes=[0, 1, 2])
+    clf = DecentralizedMLPClassifier((3,), callbacks=[lambda state, metrics: False], **QUICK).fit(X, Y)
+    clf.save(tmp_path / "m.npz")
+    with pytest.warns(UserWarning, match="which a model file cannot hold") as of_file:
+        dnnext.load(tmp_path / "m.npz")
+    with pytest.warns(FutureWarning, match="tau moved") as of_names:
+        DecentralizedMLPClassifier(tau=1.0)
+    for found in (caught, more, of_stream, of_file, of_names):
+        assert {warning.filename for warning in found} == {__file__}
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_a_fit_takes_at_most_one_and_a_half_times_the_rows_and_keeps_none(kind):
+def test_a_fit_takes_little_more_than_a_copy_of_the_rows_and_keeps_none(kind):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40_000, 40)).astype(kind)
     before, y = x.copy(), (x[:, 0] > 0).astype(int)
