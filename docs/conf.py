@@ -45,7 +45,7 @@ html_static_path = ["_static"]
 html_css_files = ["dnnext.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"**": []}  # every page is one link away in the bar at the top: an empty column helps nobody
+html_sidebars = {"**": []}  # every section is in the bar at the top, every page in the cards of its section
 html_theme_options = {
     "navigation_with_keys": False,
     "header_links_before_dropdown": 8,

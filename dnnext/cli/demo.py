@@ -66,7 +66,7 @@ def _write(together, args, references):
     together.save(model)
     print(f"model written to {model}")
     if importlib.util.find_spec("matplotlib") is None:
-        print("no figure: matplotlib is not installed (pip install 'dnnext[plot]')")
+        print("no figure: matplotlib is not installed (pip install matplotlib)")
         return
     from dnnext.cli.figure import draw_run
 

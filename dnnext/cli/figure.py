@@ -36,7 +36,7 @@ def draw_run(history, path, title="", score_name="validation score", references=
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("the figure needs matplotlib: pip install 'dnnext[plot]'.") from None
+        raise ValueError("the figure needs matplotlib: pip install matplotlib.") from None
     scored = "validation_score" in history
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.0 if scored else 3.5, 2.9), layout="constrained")

@@ -21,7 +21,7 @@ def read_parquet(path, data):
         from pyarrow import parquet
     except ImportError:
         raise ValueError(
-            f"{path}: Parquet files need pyarrow (pip install 'dnnext[table]'); or save the file as CSV."
+            f"{path}: Parquet files need pyarrow (pip install pyarrow); or save the file as CSV."
         ) from None
     try:
         table = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True).read()

@@ -45,7 +45,7 @@ def check_model(path, option):
 def check_figure(path, option):
     """ValueError unless a figure can be written there."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("the figure needs matplotlib: pip install 'dnnext[plot]'.")
+        raise ValueError("the figure needs matplotlib: pip install matplotlib.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     known = FigureCanvasAgg.filetypes

@@ -110,7 +110,7 @@ def pandas_here():
     try:
         import pandas
     except ImportError:
-        raise ValueError("reading tables needs pandas: pip install 'dnnext[table]'.") from None
+        raise ValueError("reading tables needs pandas: pip install pandas pyarrow.") from None
     return pandas
 
 

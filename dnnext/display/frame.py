@@ -51,7 +51,7 @@ def pyplot():
     try:
         import matplotlib.pyplot as plt
     except ImportError:
-        raise ImportError("the displays need matplotlib: pip install 'dnnext[plot]'.") from None
+        raise ImportError("the displays need matplotlib: pip install matplotlib.") from None
     return plt
 
 

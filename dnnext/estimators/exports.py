@@ -90,7 +90,7 @@ def to_onnx(fitted: Any, path: Any = None) -> Any:
     try:
         import onnx
     except ImportError:
-        raise ImportError("to_onnx needs the package onnx: pip install 'dnnext[export]'.") from None
+        raise ImportError("to_onnx needs the package onnx: pip install onnx.") from None
     _with_layers(network, "ONNX")
     model = OnnxWriter(onnx, network, fitted._y).model()
     if path is not None:

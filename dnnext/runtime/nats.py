@@ -32,7 +32,7 @@ try:
     from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 except ImportError as error:
     raise ImportError(
-        f"engine='nats' needs nats-py and cryptography: `pip install 'dnnext[sites]'`. Python reports: {error}"
+        f"engine='nats' needs nats-py and cryptography: `pip install nats-py cryptography`. Python reports: {error}"
     ) from error
 
 __all__ = ["NatsLink", "open_stream", "tls_context"]

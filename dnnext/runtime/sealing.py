@@ -24,7 +24,7 @@ try:
     from cryptography.x509 import verification
 except ImportError as error:
     raise ImportError(
-        f"sites need cryptography to seal messages: `pip install 'dnnext[sites]'`. Python reports: {error}"
+        f"sites need cryptography to seal messages: `pip install nats-py cryptography`. Python reports: {error}"
     ) from error
 
 __all__ = ["Keyring", "certificate_of", "check_certificate"]

@@ -27,7 +27,7 @@ for k in range(4):
     print(f"         connected: {now.is_connected}")
 
 # %%
-# One round of it. No single round connects everybody; a few of them do together, and that is checked when the schedule
+# One round of it. No single round connects all agents; a few of them do together, and that is checked when the schedule
 # is made.
 
 TopologyDisplay.from_topology(schedule(0), positions=TopologyDisplay(ring).positions)

@@ -76,7 +76,7 @@ pooled = alone(np.full(len(y), True))
 print(f"all patients in one place {pooled.score(X_test, y_test):.3f}")
 
 # %%
-# The skewed mix costs no accuracy here: the gradient of everybody's objective is tracked, not guessed from one's own
+# The skewed mix costs no accuracy here: the gradient of the common objective is tracked, not guessed from one's own
 # patients. At the end the agents hardly differ, so it does not matter whose model is used.
 
 ConvergenceDisplay.from_estimator(together, y=["objective", "disagreement", "score"])

@@ -31,7 +31,7 @@ faults = Faults(loss=0.2, delay=2, duplicate=0.1, away={3: (20, 60)}, random_sta
 networks = {
     "nothing lost": Network(net, mixing_rounds=4),
     "loss is known": KnownLoss(net, faults, mixing_rounds=8),
-    "nobody knows": RunningSums(net, faults, mixing_rounds=8),
+    "loss is not known": RunningSums(net, faults, mixing_rounds=8),
 }
 results = {
     name: NEXT().run(problem, network, w0=model.init(random_state=0), max_iter=80)

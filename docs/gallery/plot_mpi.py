@@ -2,7 +2,7 @@
 One rank per hospital, over MPI
 ===============================
 
-The same recipe, with the agents in processes of their own: each rank reads its own rows only, and sends its
+The same algorithm, with the agents in processes of their own: each rank reads its own rows only, and sends its
 neighbours weights and gradient estimates. The numbers are those of a run in one process, bit for bit.
 
 Such a script is started with ``mpiexec -n 4 python -m mpi4py hospital.py``. The ``-m mpi4py`` matters: without it an

@@ -22,19 +22,19 @@ shards = [(X[rows], y[rows]) for rows in parts]
 model = MLP([10, 6, 1], activation="tanh")
 
 # %%
-# Four recipes from one start on one graph.
+# Four algorithms from one start on one graph.
 
 problem = Problem(model, SquaredError(), L2(alpha=1e-2), shards=shards)
 w0 = model.init(random_state=0)
-recipes = {
+algorithms = {
     "NEXT, partial": NEXT(surrogate=PartialLinearization()),
     "NEXT, full": NEXT(surrogate=FullLinearization()),
     "gradient tracking": GradientTracking(step=0.5),
     "DGD": DGD(step=0.5),
 }
 results = {
-    name: recipe.run(problem, Network(Topology.torus(2, 4)), w0=w0, max_iter=60)
-    for name, recipe in recipes.items()
+    name: algorithm.run(problem, Network(Topology.torus(2, 4)), w0=w0, max_iter=60)
+    for name, algorithm in algorithms.items()
 }
 ConvergenceDisplay.from_results(results, y=["objective", "stationarity"])
 

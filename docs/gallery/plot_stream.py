@@ -3,7 +3,7 @@ Data that keep coming
 =====================
 
 Measurements arrive while the network runs. `partial_fit` puts the newest rows in the place of the old ones, moves the
-trackers by the difference of the gradients, so that they keep tracking the gradient of everybody's present data, and
+trackers by the difference of the gradients, so that they keep tracking the gradient of all present data, and
 makes one iteration.
 """
 

@@ -50,15 +50,15 @@ def main():
             raised = np.array([model.history_["tau"][-1] > 2 * tau for model, tau in zip(fixed, TAUS, strict=True)])
             ax.plot(TAUS, ends, color=PALETTE[k], ls=STYLES[k], label=name)
             ax.plot(TAUS[ended], ends[ended], "x", color=PALETTE[k], ms=6, mew=1.5)
-            tamed = raised & ~ended
-            ax.plot(TAUS[tamed], ends[tamed], "o", color=PALETTE[k], mfc="white", ms=4.5)
+            raised_only = raised & ~ended
+            ax.plot(TAUS[raised_only], ends[raised_only], "o", color=PALETTE[k], mfc="white", ms=4.5)
             kept = np.flatnonzero(~raised & ~ended)
             best = kept[np.argmin(ends[kept])]
             rows.append(
                 {
                     "set": name,
                     "of 11 fixed tau: stopped by the alarm": int(ended.sum()),
-                    "tau raised by the alarm": int(tamed.sum()),
+                    "tau raised by the alarm": int(raised_only.sum()),
                     "untouched": len(kept),
                     "best untouched tau": f"{TAUS[best]:.2g}",
                     "objective with it": f"{ends[best] * automatic[-1]:.4f}",

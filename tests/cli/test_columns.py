@@ -199,7 +199,7 @@ def test_bad_parquet_files_are_one_sentence(capsys, monkeypatch):
         file.truncate(40)
     assert "not a complete Parquet file" in refused(capsys, *train)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "need pyarrow (pip install 'dnnext[table]')" in refused(capsys, *train)
+    assert "need pyarrow (pip install pyarrow)" in refused(capsys, *train)
 
 
 def test_sentences_about_rows_of_one_rank_name_no_cell():

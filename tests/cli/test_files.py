@@ -293,4 +293,4 @@ def test_names_that_come_twice_or_are_missing(shell):
 def test_reading_needs_pandas_and_says_so(shell, monkeypatch):
     shell.save({"a": A, "y": Y})
     monkeypatch.setitem(sys.modules, "pandas", None)
-    assert shell.train("y")[2] == "dnnext: reading tables needs pandas: pip install 'dnnext[table]'.\n"
+    assert shell.train("y")[2] == "dnnext: reading tables needs pandas: pip install pandas pyarrow.\n"
