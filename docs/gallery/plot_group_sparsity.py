@@ -25,9 +25,7 @@ X, X_test, y, y_test = train_test_split(
 model = DecentralizedMLPClassifier(
     (6,), penalty="group", n_agents=7, topology="ring", tol=1e-2, random_state=0
 )
-path = regularization_path(
-    model, X, y, alphas=np.geomspace(1e-3, 0.15, 6), cv=3, n_jobs=2
-)
+path = regularization_path(model, X, y, alphas=np.geomspace(1e-3, 0.15, 6), cv=3)
 path.plot()
 
 # %%

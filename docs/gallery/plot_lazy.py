@@ -38,7 +38,7 @@ for regime in REGIMES:
             standardize=False,
             n_agents=4,
             topology="ring",
-            max_iter=80,
+            max_iter=50,
             tol=1e-6,
             random_state=0,
         )
