@@ -179,11 +179,12 @@ typedef struct {
     void (*mlp_tangent_kernel)(/* J(X) J(Y)' of one agent                            tangent.c */
         void *out, const dnn_mlp *mlp, const void *y, int64_t n_y, int threads, void *work);
     void (*residual_forward)(/* u_k+1 of chains of residual layers                   residual.c */
-        void *u, const dnn_chains *chains, const void *g, int threads, void *work);
+        void *u, void *a, const dnn_chains *chains, const void *g, int threads, void *work);
     void (*residual_tangent)(/* the same with derivatives along a direction          residual.c */
         void *u, void *du, const dnn_chains *chains, const void *direction, int threads, void *work);
     void (*residual_backward)(/* their adjoints, from the last layer to the first    residual.c */
-        void *adjoint, void *pushed, const dnn_chains *chains, const void *u, const void *g, int threads, void *work);
+        void *adjoint, void *pushed, const dnn_chains *chains, const void *u, const void *a, const void *g,
+        int threads, void *work);
     void (*residual_gradient)(/* gradients of their layers                           residual.c */
         void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas, int threads);
     void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */

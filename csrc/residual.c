@@ -8,9 +8,9 @@
  * cache; a unit of work is one tile of one chain, and no number depends on another unit.
  */
 
-enum { RESIDUAL_NUMBERS = 4096 };
+enum { RESIDUAL_NUMBERS = 12288 };
 
-/* Columns of a tile: a state, its z and its slope in a first-level cache, and whole register tiles. */
+/* Columns of a tile: what a thread holds of it in a second-level cache, pieces of rows long enough to be. */
 INLINE int64_t residual_columns(int64_t width)
 {
     int64_t tile = TILE_VECTORS * LANES;
@@ -20,7 +20,7 @@ INLINE int64_t residual_columns(int64_t width)
 typedef struct {
     const dnn_chains *c;
     real *packed[3]; /* of every layer of every chain: W', W, V' in tiles */
-    real *scratch; /* z, dz or phi'(z) of a thread: 2 (width, columns of a tile) */
+    real *scratch; /* of a thread: 4 (width, columns of a tile), the tile's state or adjoint first */
     int64_t tile, tiles;
 } residual_job;
 
@@ -37,7 +37,7 @@ static size_t cut_residual(residual_job *j, char *work, const dnn_chains *c, int
     j->tile = min_index(residual_columns(c->width), max_index(LANES, c->columns));
     j->tiles = ceil_div(c->columns, j->tile);
     for (int i = 0; i < 3; i++) j->packed[i] = i < packs ? carve(&next, numbers, sizeof(real)) : NULL;
-    j->scratch = carve(&next, 2 * c->width * j->tile * threads, sizeof(real));
+    j->scratch = carve(&next, 4 * c->width * j->tile * threads, sizeof(real));
     return (size_t)((uintptr_t)next - (uintptr_t)work);
 }
 
@@ -59,21 +59,55 @@ static void pack_residual(const residual_job *j, real *packed, const void *layer
     pack_tiles(packed + at * d * d, residual_weights(j->c, layers, at), d, d, turned ? 1 : d, turned ? d : 1);
 }
 
-/* z = b 1' or z or 0, + A u of one tile, A packed. Shapes: z (width, n) with row length tile, u (width, n) with row
- * length ld, n whole vectors. Aliasing: none. Serial. */
-static void residual_product(const residual_job *j, real *z, const real *packed, const real *bias, int keep,
-    const real *u, int64_t ld, int64_t n)
+/* The scratch of a thread: four tiles, one after another. */
+INLINE real *residual_tile(const residual_job *j, int thread, int number)
 {
-    int64_t d = j->c->width, wide = n / LANES, vectors, count;
+    return j->scratch + (4 * thread + number) * j->c->width * j->tile;
+}
+
+/* One tile of a state (width, n) from rows of length columns to rows of length tile. Serial. */
+INLINE void residual_take(const residual_job *j, real *restrict tile, const real *restrict state, int64_t n)
+{
+    for (int64_t r = 0; r < j->c->width; r++)
+        memcpy(tile + r * j->tile, state + r * j->c->columns, (size_t)n * sizeof(real));
+}
+
+/* The same back. Serial. */
+INLINE void residual_give(const residual_job *j, real *restrict state, const real *restrict tile, int64_t n)
+{
+    for (int64_t r = 0; r < j->c->width; r++)
+        memcpy(state + r * j->c->columns, tile + r * j->tile, (size_t)n * sizeof(real));
+}
+
+/* own <- own + size z (+ g), and the same into state. Shapes: own, z tiles (width, n), g and state (width, columns),
+ * g may be NULL. Aliasing: none. Serial. */
+INLINE void residual_add(const residual_job *j, real *restrict state, real *restrict own, real size,
+    const real *restrict z, const real *restrict g, int64_t n)
+{
+    int64_t ld = j->c->columns;
+    for (int64_t r = 0; r < j->c->width; r++, own += j->tile, z += j->tile, state += ld) {
+        for (int64_t m = 0; m < n; m++) own[m] += size * z[m];
+        if (g)
+            for (int64_t m = 0; m < n; m++) own[m] += g[r * ld + m];
+        memcpy(state, own, (size_t)n * sizeof(real));
+    }
+}
+
+/* z = b 1' or z or 0, + A u of one tile, A packed. Shapes: z, u (width, n) with row length tile, n whole vectors.
+ * Aliasing: none. Serial. */
+static void residual_product(
+    const residual_job *j, real *z, const real *packed, const real *bias, int keep, const real *u, int64_t n)
+{
+    int64_t d = j->c->width, ld = j->tile, wide = n / LANES, vectors, count;
     for (int64_t start = 0; start < d; start += TILE_DEPTH, bias = NULL, keep = 1)
         for (int64_t s = 0, depth = min_index(d - start, TILE_DEPTH); s < wide; s += vectors) {
             vectors = min_index(TILE_VECTORS, wide - s);
             for (int64_t r = 0; r < d; r += count) {
                 count = tile_rows(d - r);
-                real *place = z + r * j->tile + s * LANES;
+                real *place = z + r * ld + s * LANES;
                 const real *first = bias ? bias + r : NULL, *left = packed + d * start + r * depth;
                 const real *right = u + start * ld + s * LANES;
-                TILE_OF(tile_product, count, vectors, place, j->tile, first, keep, left, count, 1, right, ld, depth)
+                TILE_OF(tile_product, count, vectors, place, ld, first, keep, left, count, 1, right, ld, depth)
             }
         }
 }
@@ -104,37 +138,32 @@ static void residual_slope(
             for (int64_t m = 0; m < n; m++) delta[m] *= a[m] >= e ? 1 : (real)sqrt(a[m] / e);
 }
 
-static void residual_forward_unit(const residual_job *j, real *u, const real *g, int64_t unit, int thread)
+static void residual_forward_unit(const residual_job *j, real *u, real *kept, const real *g, int64_t unit, int thread)
 {
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
     int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->scratch + 2 * thread * d * j->tile;
+    real *own = residual_tile(j, thread, 0), *z = residual_tile(j, thread, 1);
+    residual_take(j, own, u + s * c->apart * size + first, n);
     for (int64_t k = 0; k < c->steps; k++) {
-        int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
-        const real *bias = residual_weights(c, c->layers, at) + d * d;
-        real h = (real)c->size[at];
-        residual_product(j, z, j->packed[0] + at * d * d, bias, 0, u + state, c->columns, n);
+        int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first, next = state + size;
+        residual_product(j, z, j->packed[0] + at * d * d, residual_weights(c, c->layers, at) + d * d, 0, own, n);
         residual_activate(z, d, n, j->tile, c->activation);
-        for (int64_t r = 0; r < d; r++) {
-            const real *from = u + state + r * c->columns, *more = g ? g + state + size + r * c->columns : NULL;
-            real *to = u + state + size + r * c->columns;
-            for (int64_t m = 0; m < n; m++) to[m] = from[m] + h * z[r * j->tile + m];
-            if (more)
-                for (int64_t m = 0; m < n; m++) to[m] += more[m];
-        }
+        if (kept) residual_give(j, kept + state, z, n);
+        residual_add(j, u + next, own, (real)c->size[at], z, g ? g + next : NULL, n);
     }
 }
 
-/* u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1]), state (s, k) at row s apart + k.
- * Shapes: u, g (rows, width, columns), g may be NULL. Aliasing: g is not u. Tiles of all chains are parallel. */
-static void residual_forward(void *u, const dnn_chains *c, const void *g, int threads, void *work)
+/* u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1]), state (s, k) at row s apart + k; a[s, k] is
+ * phi there. Shapes: u, a, g (rows, width, columns), a and g may be NULL. Aliasing: none. Tiles of all chains are
+ * parallel. */
+static void residual_forward(void *u, void *a, const dnn_chains *c, const void *g, int threads, void *work)
 {
     residual_job j;
     cut_residual(&j, work, c, 1, threads);
     int team = residual_team(c, 2, threads);
     FOR_EACH(at, c->chains * c->steps, pack_residual(&j, j.packed[0], c->layers, at, 1))
-    FOR_EACH(unit, c->chains * j.tiles, residual_forward_unit(&j, u, g, unit, thread))
+    FOR_EACH(unit, c->chains * j.tiles, residual_forward_unit(&j, u, a, g, unit, thread))
 }
 
 static void residual_tangent_unit(
@@ -142,23 +171,21 @@ static void residual_tangent_unit(
 {
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
-    int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->scratch + 2 * thread * d * j->tile, *dz = z + d * j->tile;
+    int64_t n = min_index(j->tile, c->columns - first), start = s * c->apart * size + first;
+    real *own = residual_tile(j, thread, 0), *moved = residual_tile(j, thread, 1);
+    real *z = residual_tile(j, thread, 2), *dz = residual_tile(j, thread, 3);
+    residual_take(j, own, u + start, n);
+    residual_take(j, moved, du + start, n);
     for (int64_t k = 0; k < c->steps; k++) {
-        int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
-        real h = (real)c->size[at];
-        residual_product(
-            j, z, j->packed[0] + at * d * d, residual_weights(c, c->layers, at) + d * d, 0, u + state, c->columns, n);
-        residual_product(
-            j, dz, j->packed[2] + at * d * d, residual_weights(c, direction, at) + d * d, 0, u + state, c->columns, n);
-        residual_product(j, dz, j->packed[0] + at * d * d, NULL, 1, du + state, c->columns, n);
+        int64_t at = s * c->steps + k, next = start + (k + 1) * size;
+        const real *weight = j->packed[0] + at * d * d, *along = j->packed[2] + at * d * d;
+        residual_product(j, z, weight, residual_weights(c, c->layers, at) + d * d, 0, own, n);
+        residual_product(j, dz, along, residual_weights(c, direction, at) + d * d, 0, own, n);
+        residual_product(j, dz, weight, NULL, 1, moved, n);
         residual_activate(z, d, n, j->tile, c->activation);
         residual_slope(dz, z, d, n, j->tile, c->activation);
-        for (int64_t r = 0; r < d; r++) {
-            int64_t row = state + r * c->columns;
-            for (int64_t m = 0; m < n; m++) u[row + size + m] = u[row + m] + h * z[r * j->tile + m];
-            for (int64_t m = 0; m < n; m++) du[row + size + m] = du[row + m] + h * dz[r * j->tile + m];
-        }
+        residual_add(j, u + next, own, (real)c->size[at], z, NULL, n);
+        residual_add(j, du + next, moved, (real)c->size[at], dz, NULL, n);
     }
 }
 
@@ -180,32 +207,30 @@ static void residual_tangent(void *u, void *du, const dnn_chains *c, const void 
     FOR_EACH(unit, c->chains * j.tiles, residual_tangent_unit(&j, u, du, direction, unit, thread))
 }
 
-static void residual_backward_unit(
-    const residual_job *j, real *adjoint, real *pushed, const real *u, const real *g, int64_t unit, int thread)
+static void residual_backward_unit(const residual_job *j, real *adjoint, real *pushed, const real *u, const real *a,
+    const real *g, int64_t unit, int thread)
 {
     const dnn_chains *c = j->c;
     int64_t d = c->width, s = unit / j->tiles, first = unit % j->tiles * j->tile, size = d * c->columns;
-    int64_t n = min_index(j->tile, c->columns - first);
-    real *z = j->scratch + 2 * thread * d * j->tile, *push = z + d * j->tile;
+    int64_t n = min_index(j->tile, c->columns - first), start = s * c->apart * size + first;
+    real *own = residual_tile(j, thread, 0), *z = residual_tile(j, thread, 1), *push = residual_tile(j, thread, 2);
+    residual_take(j, own, adjoint + start, n);
     for (int64_t k = 0; k < c->steps; k++) {
-        int64_t at = s * c->steps + k, state = (s * c->apart + k) * size + first;
+        int64_t at = s * c->steps + k, state = c->state[at] * size + first, next = start + (k + 1) * size;
         real h = (real)c->size[at];
-        const real *bias = residual_weights(c, c->layers, at) + d * d;
-        residual_product(j, z, j->packed[0] + at * d * d, bias, 0, u + c->state[at] * size + first, c->columns, n);
-        residual_activate(z, d, n, j->tile, c->activation);
-        for (int64_t r = 0; r < d; r++)
-            for (int64_t m = 0; m < n; m++) push[r * j->tile + m] = h * adjoint[state + r * c->columns + m];
-        residual_slope(push, z, d, n, j->tile, c->activation);
-        for (int64_t r = 0; r < d && pushed; r++)
-            memcpy(pushed + at * size + first + r * c->columns, push + r * j->tile, (size_t)n * sizeof(real));
-        residual_product(j, z, j->packed[1] + at * d * d, NULL, 0, push, j->tile, n);
-        for (int64_t r = 0; r < d; r++) {
-            int64_t row = state + r * c->columns;
-            const real *more = g ? g + row + size : NULL;
-            for (int64_t m = 0; m < n; m++) adjoint[row + size + m] = adjoint[row + m] + z[r * j->tile + m];
-            if (more)
-                for (int64_t m = 0; m < n; m++) adjoint[row + size + m] += more[m];
+        if (a)
+            residual_take(j, z, a + state, n);
+        else {
+            residual_take(j, push, u + state, n);
+            residual_product(j, z, j->packed[0] + at * d * d, residual_weights(c, c->layers, at) + d * d, 0, push, n);
+            residual_activate(z, d, n, j->tile, c->activation);
         }
+        for (int64_t r = 0; r < d; r++)
+            for (int64_t m = 0; m < n; m++) push[r * j->tile + m] = h * own[r * j->tile + m];
+        residual_slope(push, z, d, n, j->tile, c->activation);
+        if (pushed) residual_give(j, pushed + at * size + first, push, n);
+        residual_product(j, z, j->packed[1] + at * d * d, NULL, 0, push, n);
+        residual_add(j, adjoint + next, own, 1, z, g ? g + next : NULL, n);
     }
 }
 
@@ -217,16 +242,17 @@ static void pack_both(const residual_job *j, int64_t at)
 
 /* pushed[s, k] = size phi'(z) adjoint[s, k] with z of the state u[state[s, k]], and
  * adjoint[s, k + 1] = adjoint[s, k] + W pushed[s, k] (+ g[s, k + 1]), (s, k) of adjoint and g at row s apart + k.
- * Shapes: adjoint, g (rows, width, columns), pushed (chains, steps, width, columns), u (states, width, columns);
- * pushed and g may be NULL. Aliasing: none. Parallel as residual_forward. */
-static void residual_backward(
-    void *adjoint, void *pushed, const dnn_chains *c, const void *u, const void *g, int threads, void *work)
+ * With a[state[s, k]] = phi(z) from residual_forward z is not formed again. Shapes: adjoint, g (rows, width, columns),
+ * pushed (chains, steps, width, columns), u, a (states, width, columns); pushed, a and g may be NULL. Aliasing: none.
+ * Parallel as residual_forward. */
+static void residual_backward(void *adjoint, void *pushed, const dnn_chains *c, const void *u, const void *a,
+    const void *g, int threads, void *work)
 {
     residual_job j;
     cut_residual(&j, work, c, 2, threads);
-    int team = residual_team(c, 4, threads);
+    int team = residual_team(c, a ? 2 : 4, threads);
     FOR_EACH(at, c->chains * c->steps, pack_both(&j, at))
-    FOR_EACH(unit, c->chains * j.tiles, residual_backward_unit(&j, adjoint, pushed, u, g, unit, thread))
+    FOR_EACH(unit, c->chains * j.tiles, residual_backward_unit(&j, adjoint, pushed, u, a, g, unit, thread))
 }
 
 static void residual_gradient_layer(

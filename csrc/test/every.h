@@ -284,9 +284,9 @@ static uint64_t NAME(run_residual)(const dnn_table *t, const NAME(inputs) * in, 
     void *work = aligned_alloc(64, (t->residual_work(&c, threads) + 127) / 64 * 64);
     size_t states = ROWS * WIDTH * COLUMNS * sizeof(real), bytes = 4 * WIDTH * COLUMNS * sizeof(real);
     real *pushed = malloc(bytes), *grad = malloc(4 * SIZE * sizeof(real)), *kept = malloc(states);
-    t->residual_forward(u, &c, g, threads, work);
+    t->residual_forward(u, NULL, &c, g, threads, work);
     t->residual_tangent(u, other, &c, direction, threads, work);
-    t->residual_backward(g, pushed, &c, u, other, threads, work);
+    t->residual_backward(g, pushed, &c, u, NULL, other, threads, work);
     t->residual_gradient(grad, &c, u, pushed, &NAME(blas), threads);
     memcpy(kept, u, states);
     sum = NAME(digest)(NAME(digest)(sum, kept, states), pushed, bytes);

@@ -191,12 +191,12 @@ cdef extern from "dnnext.h" nogil:
         void (*mlp_tangent_kernel)(
             void *out, const dnn_mlp *mlp, const void *y, int64_t n_y, int threads, void *work) noexcept nogil
         void (*residual_forward)(
-            void *u, const dnn_chains *chains, const void *g, int threads, void *work) noexcept nogil
+            void *u, void *a, const dnn_chains *chains, const void *g, int threads, void *work) noexcept nogil
         void (*residual_tangent)(
             void *u, void *du, const dnn_chains *chains, const void *direction, int threads, void *work) noexcept nogil
         void (*residual_backward)(
-            void *adjoint, void *pushed, const dnn_chains *chains, const void *u, const void *g, int threads,
-            void *work) noexcept nogil
+            void *adjoint, void *pushed, const dnn_chains *chains, const void *u, const void *a, const void *g,
+            int threads, void *work) noexcept nogil
         void (*residual_gradient)(
             void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas,
             int threads) noexcept nogil

@@ -9,6 +9,7 @@ def residual_forward(
     apart: int,
     activation: int,
     g: Array | None = None,
+    a: Array | None = None,
     n_threads: int = 1,
 ) -> None: ...
 def residual_tangent(
@@ -33,6 +34,7 @@ def residual_backward(
     apart: int,
     activation: int,
     g: Array | None = None,
+    a: Array | None = None,
     n_threads: int = 1,
 ) -> None: ...
 def residual_gradient(grad: Array, u: Array, pushed: Array, state: Index, n_threads: int = 1) -> None: ...

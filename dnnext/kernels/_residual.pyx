@@ -48,11 +48,11 @@ cdef int take_state(Call *c, dnn_chains *d, object state, int64_t states) except
     return 0
 
 
-def residual_forward(u, layers, layer, size, apart, activation, g=None, n_threads=1):
+def residual_forward(u, layers, layer, size, apart, activation, g=None, a=None, n_threads=1):
     """u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1]), state (s, k) in row ``s apart + k`` of u.
 
     u (rows, width, columns), columns a multiple of 16; layers (n, width^2 + width); layer, size (chains, steps); g like
-    u or None, of its own memory.
+    u or None, of its own memory; a like u or None: row ``s apart + k`` becomes phi of layer k of chain s.
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -66,6 +66,8 @@ def residual_forward(u, layers, layer, size, apart, activation, g=None, n_thread
     cdef Call c
     cdef dnn_chains d
     cdef const void *more = NULL
+    cdef void *kept = NULL
+    cdef Py_buffer *g_ = NULL
     begin(&c, n_threads)
     try:
         u_ = take(&c.arrays, u, "u", REAL, True, 3)
@@ -75,9 +77,14 @@ def residual_forward(u, layers, layer, size, apart, activation, g=None, n_thread
             if overlap(u_, g_):
                 raise ValueError("u and g must not share memory: give u an array of its own.")
             more = g_.buf
+        if a is not None:
+            a_ = take(&c.arrays, a, "a", REAL, True, 3, u_.shape[0], u_.shape[1], u_.shape[2])
+            if overlap(u_, a_) or (g is not None and overlap(g_, a_)):
+                raise ValueError("a must not share memory with u or g: give it an array of its own.")
+            kept = a_.buf
         allocate_work(&c, table_of(&c).residual_work(&d, c.threads))
         with nogil:
-            table_of(&c).residual_forward(u_.buf, &d, more, c.threads, c.work)
+            table_of(&c).residual_forward(u_.buf, kept, &d, more, c.threads, c.work)
     finally:
         end(&c)
 
@@ -114,12 +121,12 @@ def residual_tangent(u, du, layers, direction, layer, size, apart, activation, n
         end(&c)
 
 
-def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, activation, g=None, n_threads=1):
+def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, activation, g=None, a=None, n_threads=1):
     """adjoint[s, k + 1] = adjoint[s, k] + W pushed[s, k] (+ g[s, k + 1]), pushed[s, k] = size phi'(z) adjoint[s, k].
 
     adjoint, g (rows, width, columns), (s, k) in row ``s apart + k``; pushed (chains steps, width, columns) or None;
-    u (states, width, columns); state (chains, steps): the row of u that z is taken at; the rest as in
-    `residual_forward`.
+    u (states, width, columns); state (chains, steps): the row of u that z is taken at; a like u or None: phi of those
+    states, as `residual_forward` leaves it, which saves forming z again; the rest as there.
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -134,6 +141,8 @@ def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, act
     cdef dnn_chains d
     cdef const void *more = NULL
     cdef void *kept = NULL
+    cdef const void *known = NULL
+    cdef Py_buffer *pushed_ = NULL
     begin(&c, n_threads)
     try:
         a_ = take(&c.arrays, adjoint, "adjoint", REAL, True, 3)
@@ -152,9 +161,14 @@ def residual_backward(adjoint, pushed, u, layers, layer, size, state, apart, act
             if overlap(a_, g_):
                 raise ValueError("adjoint and g must not share memory: give adjoint an array of its own.")
             more = g_.buf
+        if a is not None:
+            known_ = take(&c.arrays, a, "a", REAL, False, 3, u_.shape[0], u_.shape[1], u_.shape[2])
+            if overlap(known_, a_) or (pushed is not None and overlap(known_, pushed_)):
+                raise ValueError("a must not share memory with adjoint or pushed: give it an array of its own.")
+            known = known_.buf
         allocate_work(&c, table_of(&c).residual_work(&d, c.threads))
         with nogil:
-            table_of(&c).residual_backward(a_.buf, kept, &d, u_.buf, more, c.threads, c.work)
+            table_of(&c).residual_backward(a_.buf, kept, &d, u_.buf, known, more, c.threads, c.work)
     finally:
         end(&c)
 

@@ -19,13 +19,17 @@ def residual_forward(
     apart: int,
     activation: int,
     g: Array | None = None,
+    a: Array | None = None,
     n_threads: int = 1,
 ) -> None:
-    """u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1])."""
+    """u[s, k + 1] = u[s, k] + size phi(W' u[s, k] + b 1') (+ g[s, k + 1]); phi into a[s, k] unless None."""
     for s, k in np.ndindex(*layer.shape):
         at = s * apart + k
         weight, bias = _weights(layers[layer[s, k]], u.shape[1])
-        u[at + 1] = u[at] + size[s, k] * formulas.residual_phi(weight @ u[at] + bias, activation)
+        phi = formulas.residual_phi(weight @ u[at] + bias, activation)
+        u[at + 1] = u[at] + size[s, k] * phi
+        if a is not None:
+            a[at] = phi
         if g is not None:
             u[at + 1] += g[at + 1]
 
@@ -63,14 +67,16 @@ def residual_backward(
     apart: int,
     activation: int,
     g: Array | None = None,
+    a: Array | None = None,
     n_threads: int = 1,
 ) -> None:
     """adjoint[s, k + 1] = adjoint[s, k] + W pushed[s, k] (+ g), pushed[s, k] = size phi'(z) adjoint[s, k]."""
     for number, (s, k) in enumerate(np.ndindex(*layer.shape)):
         at = s * apart + k
         weight, bias = _weights(layers[layer[s, k]], u.shape[1])
-        a = formulas.residual_phi(weight @ u[state[s, k]] + bias, activation)
-        push = size[s, k] * adjoint[at] * formulas.residual_phi_slope(a, activation)
+        z = weight @ u[state[s, k]] + bias
+        phi = formulas.residual_phi(z, activation) if a is None else a[state[s, k]]
+        push = size[s, k] * adjoint[at] * formulas.residual_phi_slope(phi, activation)
         adjoint[at + 1] = adjoint[at] + weight.T @ push
         if pushed is not None:
             pushed[number] = push

@@ -118,7 +118,7 @@ class Propagation:
             pairs[::2] = adjoint[::-1][1 : n_own + 1]
             sizes, code = np.full((n_own, 1), self.model.h), self.model.code
             kernels.residual_backward(
-                pairs, pushed, u, self.layers, self.first + here, sizes, here, 2, code, None, self.n_threads
+                pairs, pushed, u, self.layers, self.first + here, sizes, here, 2, code, None, None, self.n_threads
             )
             kernels.residual_gradient(layers[self.first : self.first + n_own], u, pushed, here, self.n_threads)
         if self.is_last:
@@ -139,11 +139,13 @@ class Propagation:
 
     def _sweep(self, k: NDArray[np.int64], u: Array, apart: int, stride: int, g: Array | None) -> None:
         layers, sizes = self._sizes(k, stride)
-        kernels.residual_forward(u, self.layers, layers, sizes, apart, self.model.code, g, self.n_threads)
+        kernels.residual_forward(u, self.layers, layers, sizes, apart, self.model.code, g, None, self.n_threads)
 
     def _sweep_back(self, k: NDArray[np.int64], u: Array, apart: int, stride: int, g: Array | None) -> None:
         """From reversed point k: the transpose of the forward step of layer N - k - stride, the interval's left end."""
         points = self.n_steps - k - stride
         (layers, sizes), code = self._sizes(points, stride), self.model.code
         at = points - self.first
-        kernels.residual_backward(u, None, self._kept, self.layers, layers, sizes, at, apart, code, g, self.n_threads)
+        kernels.residual_backward(
+            u, None, self._kept, self.layers, layers, sizes, at, apart, code, g, None, self.n_threads
+        )

@@ -71,7 +71,8 @@ class ResNet(Parameters):
     (77, 5)
     """
 
-    offers: frozenset[str] = frozenset({"layers"})  # its steps one by one, which `LayerParallel` asks for
+    # its steps one by one, which `LayerParallel` asks for; loss and gradient in one pass
+    offers: frozenset[str] = frozenset({"layers", "loss_grad"})
     n_inputs: Any  # int, or None while open
     n_outputs: Any
 
@@ -221,8 +222,15 @@ class ResNet(Parameters):
         """All states (N + 1, width, columns) from the first."""
         states = np.empty((self.n_layers + 1, *u.shape), u.dtype)
         states[0] = u
-        kernels.residual_forward(states, layers, *self._chain, self.code, None, n_threads)
+        kernels.residual_forward(states, layers, *self._chain, self.code, None, None, n_threads)
         return states
+
+    def _states_and_phi(self, layers: Array, u: Array, n_threads: int) -> tuple[Array, Array]:
+        """The same, and ``phi(z)`` of every layer in an array of that shape."""
+        states, phi = np.empty((2, self.n_layers + 1, *u.shape), u.dtype)
+        states[0] = u
+        kernels.residual_forward(states, layers, *self._chain, self.code, None, phi, n_threads)
+        return states, phi
 
     # The contract of a model.
 
@@ -260,24 +268,53 @@ class ResNet(Parameters):
         """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n, P)."""
         out = np.empty((rows.n_agents, self.layout.n_params), rows.x.dtype) if out is None else out
         out[...] = 0
-        number, size, apart = self._chain
         for i, cut in self._chunks(rows):
-            opening, layers, output = self.split(w[i if len(w) > 1 else 0])
-            g_open, g_layers, g_out = self.split(out[i])
-            start, slope = self.open(opening, rows.x[cut])
-            states = self._states(layers, start, rows.n_threads)
-            adjoint, pushed = np.empty_like(states), np.empty_like(states[1:])
-            adjoint[0], last = self.pull_output(output, states[-1], u[cut])
-            back = np.ascontiguousarray(number[:, ::-1])
-            kernels.residual_backward(
-                adjoint, pushed, states, layers, back, size, back, apart, self.code, None, rows.n_threads
-            )
-            gradient = np.empty_like(layers)
-            kernels.residual_gradient(gradient, states, pushed, back.T.copy(), rows.n_threads)
-            g_open += self.pull_opening(rows.x[cut], slope, adjoint[-1])
-            g_layers += gradient[::-1]
-            g_out += last
+            parts = self.split(w[i if len(w) > 1 else 0])
+            start, slope = self.open(parts[0], rows.x[cut])
+            states, phi = self._states_and_phi(parts[1], start, rows.n_threads)
+            self._pull(parts, self.split(out[i]), rows.x[cut], states, phi, slope, u[cut], rows.n_threads)
         return out
+
+    def loss_grad(
+        self, w: Array, rows: Rows, target: Array, weight: Array | None, loss: int, param: float, scale: float,
+        value: Array, out: Array | None,
+    ) -> None:  # fmt: skip
+        """value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), (n,) float64, and its gradient into out (n, P) or None.
+
+        The states are computed once for both.
+        """
+        value[...] = 0
+        if out is not None:
+            out[...] = 0
+        for i, cut in self._chunks(rows):
+            parts, n_rows = self.split(w[i if len(w) > 1 else 0]), cut.stop - cut.start
+            start, slope = self.open(parts[0], rows.x[cut])
+            states, phi = self._states_and_phi(parts[1], start, rows.n_threads)
+            f, terms = self.close(parts[2], states[-1], n_rows), np.empty(n_rows)
+            delta, wanted = np.empty_like(f), np.ascontiguousarray(target[cut], f.dtype)
+            kernels.loss_value_grad(terms, delta, np.ascontiguousarray(f), wanted, loss, param)
+            share = np.full(n_rows, scale) if weight is None else scale * weight[cut].astype(np.float64)
+            value[i] += np.sum(share * terms)
+            if out is not None:
+                delta *= share.astype(f.dtype)[:, None]
+                self._pull(parts, self.split(out[i]), rows.x[cut], states, phi, slope, delta, rows.n_threads)
+
+    def _pull(
+        self, parts: tuple[Array, Array, Array], out: tuple[Array, Array, Array], x: Array, states: Array, phi: Array,
+        slope: Array, u: Array, n_threads: int,
+    ) -> None:  # fmt: skip
+        """Add ``sum_m J_m' u_m`` of some rows, whose states are known, to the three parts of a gradient."""
+        number, size, apart = self._chain
+        adjoint, pushed = np.empty_like(states), np.empty_like(states[1:])
+        adjoint[0], last = self.pull_output(parts[2], states[-1], u)
+        back = np.ascontiguousarray(number[:, ::-1])
+        kernels.residual_backward(
+            adjoint, pushed, states, parts[1], back, size, back, apart, self.code, None, phi, n_threads
+        )
+        gradient = np.empty_like(parts[1])
+        kernels.residual_gradient(gradient, states, pushed, back.T.copy(), n_threads)
+        for place, part in zip(out, (self.pull_opening(x, slope, adjoint[-1]), gradient[::-1], last), strict=True):
+            place += part
 
     def _chunks(self, rows: Rows) -> Iterator[tuple[int, slice]]:
         """Agent after agent, and its rows in pieces of `CHUNK`."""

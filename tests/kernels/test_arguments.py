@@ -124,9 +124,17 @@ def residual():
     chain = {"layers": layers, "layer": one, "size": size, "apart": 2, "activation": 1}
     pushed = np.ones((1, 1, 16))
     return {
-        "residual_forward": {"u": u, **chain, "g": u.copy()},
+        "residual_forward": {"u": u, **chain, "g": u.copy(), "a": u.copy()},
         "residual_tangent": {"u": u, "du": u.copy(), "direction": layers.copy(), **chain},
-        "residual_backward": {"adjoint": u, "pushed": pushed, "u": u.copy(), "state": one, **chain, "g": u.copy()},
+        "residual_backward": {
+            "adjoint": u,
+            "pushed": pushed,
+            "u": u.copy(),
+            "state": one,
+            **chain,
+            "g": u.copy(),
+            "a": u.copy(),
+        },
         "residual_gradient": {"grad": np.empty((1, 2)), "u": u, "pushed": pushed, "state": one},
     }
 
@@ -201,6 +209,7 @@ MAY_BE_NONE = {
     ("chain_forward", "tangent"), ("chain_forward", "directions"), ("chain_jtu", "directions"),
     ("chain_jtu", "t"), ("chain_loss_grad", "grad"), ("chain_loss_grad", "directions"), ("chain_loss_grad", "weight"),
     ("chain_loss_grad", "beta"), ("residual_forward", "g"), ("residual_backward", "g"), ("residual_backward", "pushed"),
+    ("residual_forward", "a"), ("residual_backward", "a"),
 }  # fmt: skip
 
 

@@ -42,8 +42,8 @@ def run(room, case, code, with_g=True, **threads):
     c = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in case.items()}
     shape = layer, size, apart = c["layer"], c["size"], c["apart"]
     g = c["g"] if with_g else None
-    forward = c["u"].copy()
-    room.residual_forward(forward, c["layers"], *shape, code, g, **threads)
+    forward, phi = c["u"].copy(), np.zeros_like(c["u"])
+    room.residual_forward(forward, c["layers"], *shape, code, g, phi, **threads)
     u, du = c["u"].copy(), c["du"]
     room.residual_tangent(u, du, c["layers"], c["direction"], *shape, code, **threads)
     adjoint, pushed = c["g"].copy(), np.empty(c["chains"], c["u"].dtype)
@@ -62,7 +62,11 @@ def run(room, case, code, with_g=True, **threads):
     )
     grad = np.empty((len(pushed), c["layers"].shape[1]), c["u"].dtype)
     room.residual_gradient(grad, c["u"], pushed, c["state"].reshape(-1, 1), **threads)
-    return forward, u, du, adjoint, pushed, grad
+    known, given = c["g"].copy(), np.empty_like(pushed)
+    room.residual_backward(
+        known, given, c["u"], c["layers"], layer, size, c["state"], apart, code, None, phi, **threads
+    )
+    return forward, u, du, adjoint, pushed, grad, phi, known, given
 
 
 @given(

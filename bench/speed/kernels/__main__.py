@@ -1,11 +1,11 @@
 """``python -m bench.speed.kernels [group ...] [--only WORD] [--quick] [--seconds S]``: every hot path beside its peers.
 
-One thread each. Groups: gradient, curvature, dual, mixing, steps, elementary. Peers run their fast paths: NumPy a loop
-over agents and all agents at once, scikit-learn `_backprop` on arrays made before, PyTorch eager, vmapped and by hand,
-JAX jitted and warm; PyTorch and JAX live in processes of their own (DNNEXT_PEERS names the folder of the environments,
-see bench.rivals.peers). No BLAS path is pinned. All are timed in turn, and medians are compared; one that computes
-something else than we do is left out by name. bench/results/kernels.json keeps the groups that were measured before;
---quick writes nothing.
+One thread each. Groups: gradient, curvature, dual, mixing, steps, elementary, residual. Peers run their fast paths:
+NumPy a loop over agents and all agents at once, scikit-learn `_backprop` on arrays made before, PyTorch eager, vmapped
+and by hand, JAX jitted and warm; PyTorch and JAX live in processes of their own (DNNEXT_PEERS names the folder of the
+environments, see bench.rivals.peers). No BLAS path is pinned. All are timed in turn, and medians are compared; one that
+computes something else than we do is left out by name. bench/results/kernels.json keeps the groups that were measured
+before; --quick writes nothing.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from typing import Any
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from bench.machine import software, start_again_unpinned
-from bench.speed.kernels import curvature, dual, elementary, gradient, mixing, steps
+from bench.speed.kernels import curvature, dual, elementary, gradient, mixing, residual, steps
 from bench.speed.kernels.clock import COLUMNS, Child, measure, summary
 from bench.study import RESULTS, markdown
 from dnnext import kernels
 
 GROUPS: dict[str, ModuleType] = {
     "gradient": gradient, "curvature": curvature, "dual": dual, "mixing": mixing, "steps": steps,
-    "elementary": elementary,
+    "elementary": elementary, "residual": residual,
 }  # fmt: skip
 HEADER = ("path", "shape", "dtype", "ours us", *(f"{c} us" for c in COLUMNS), "limit us", "best peer / ours",
           "limit / ours", "reach", "reached")  # fmt: skip
@@ -89,6 +89,7 @@ def notes(rows: list[dict[str, Any]]) -> str:
 WHY = {
     "loss + gradient": "The difference to the call without tanh is what the activation costs, which no product does.",
     "Gauss-Newton matrix": "Beside products our call makes features and panels and mirrors the triangle.",
+    "residual loss + gradient": "Beside products our call writes all states and phi, which the way back reads.",
     "mixing": "A copy bounds the round; a dense product wins where every row fits a cache.",
     "PL dual solve": "The Cholesky factor alone bounds the solve from below.",
     "prox fused with the step": "Ours writes w_hat beside z, which the next iteration needs, and peers write z alone.",

@@ -11,7 +11,7 @@ torch.set_flush_denormal(False)
 def make(task, arrays):
     t = {name: torch.from_numpy(a) for name, a in arrays.items()}
     return {"gradient": gradient, "curvature": curvature, "dual": dual, "mixing": mixing, "step": step,
-            "elementary": elementary}[task["kind"]](task, t)  # fmt: skip
+            "elementary": elementary, "residual": residual}[task["kind"]](task, t)  # fmt: skip
 
 
 def gradient(task, t):
@@ -52,6 +52,33 @@ def gradient(task, t):
         return [r for row in rows for r in row]
 
     return {"vmap": vmapped, "autograd": loop, "formulas": by_hand, "formulas, loop": by_hand_loop}
+
+
+def residual(task, t):
+    names = ("k", "kb", "w", "b", "c", "cb")
+
+    def eager():
+        own = {name: t[name].detach().requires_grad_() for name in names}
+        u = torch.tanh(t["x"] @ own["k"] + own["kb"])
+        for weight, bias in zip(own["w"].unbind(), own["b"].unbind(), strict=True):
+            u = u + task["h"] * torch.tanh(u @ weight + bias)
+        f = u @ own["c"] + own["cb"]
+        loss = task["scale"] * (torch.logsumexp(f, -1).sum() - torch.sum(t["target"] * f))
+        return (loss.detach(), *torch.autograd.grad(loss, list(own.values())))
+
+    parts = [[a[i].clone() for a in (t["w"], t["b"])] for i in range(len(t["w"]))]
+    flat = [t[name] for name in ("k", "kb", "c", "cb")] + [a for pair in parts for a in pair]
+
+    def apart():  # every layer's arrays leaves of their own, as the parameters of modules are
+        own = [a.detach().requires_grad_() for a in flat]
+        u = torch.tanh(t["x"] @ own[0] + own[1])
+        for weight, bias in zip(own[4::2], own[5::2], strict=True):
+            u = u + task["h"] * torch.tanh(torch.addmm(bias, u, weight))
+        f = torch.addmm(own[3], u, own[2])
+        loss = task["scale"] * (torch.logsumexp(f, -1).sum() - torch.sum(t["target"] * f))
+        return (loss.detach(), *torch.autograd.grad(loss, own))
+
+    return {"stacked": eager, "a leaf per layer": apart}
 
 
 def jacobian(t):

@@ -1,0 +1,66 @@
+"""Loss and gradient of a residual network. Limit: its products alone, u W forward, both products of the way back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bench.speed.kernels.clock import Row, total
+from dnnext import kernels
+from dnnext.models import ResNet, Rows
+
+# width: layers, rows, reach; wide layers are bound by products, of which the pass takes 1.2 times the time at most
+SHAPES: dict[int, tuple[int, int, Any]] = {
+    8: (16, 500, ("ratio", 2.0)),
+    16: (16, 500, ("ratio", 2.0)),
+    32: (16, 500, ("ratio", 2.0)),
+    64: (16, 500, ("ratio", 2.0)),
+    128: (16, 500, ("limit", 1 / 1.2)),
+    256: (8, 500, ("limit", 1 / 1.2)),
+}
+INPUTS, CLASSES, T = 4, 5, 2.0
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    for width, (layers, n, goal) in SHAPES.items():
+        for dtype in (np.float64, np.float32):
+            if quick and (width not in (8, 128) or dtype is np.float32):
+                continue
+            yield residual_row(width, layers, n, dtype, goal)
+
+
+def residual_row(width: int, layers: int, n: int, dtype: Any, goal: Any) -> Row:
+    rng, model = np.random.default_rng(0), ResNet(layers, width, T, n_inputs=INPUTS, n_outputs=CLASSES)
+    w = (3 * model.init(0)).astype(dtype)[None]
+    x = rng.standard_normal((n, INPUTS)).astype(dtype)
+    target = np.eye(CLASSES, dtype=dtype)[rng.integers(0, CLASSES, n)]
+    value, grad, data = np.empty(1), np.empty_like(w), Rows(x, np.array([0, n]))
+    rest = (target, None, kernels.LOSSES["softmax"], 0.0, 1 / n, value, grad)
+
+    def ours() -> Any:
+        model.loss_grad(w, data, *rest)
+        return value, grad
+
+    u, weight = rng.standard_normal((2, width, n)).astype(dtype), np.ones((width, width), dtype)
+    out, small = np.empty((width, n), dtype), np.empty((width, width), dtype)
+
+    def products() -> None:
+        for _ in range(layers):
+            np.matmul(weight, u[0], out=out)
+            np.matmul(weight.T, u[1], out=out)
+            np.matmul(u[0], u[1].T, out=small)
+
+    flat = w[0]
+    opening, middle, output = model.split(flat)
+    cut = lambda row, a, b: [row[: a * b].reshape(a, b), row[a * b :]]  # noqa: E731
+    (k, kb), (c, cb) = cut(opening, INPUTS, width), cut(output, width, CLASSES)
+    arrays = {
+        "k": k, "kb": kb, "w": middle[:, : width**2].reshape(layers, width, width), "b": middle[:, width**2 :],
+        "c": c, "cb": cb, "x": x, "target": target,
+    }  # fmt: skip
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    return Row(
+        "residual loss + gradient", f"{layers} layers of width {width}, {n} rows", dtype, ours, {},
+        {"kind": "residual", "h": T / layers, "scale": 1 / n}, arrays, lambda r: total(*r),
+        lambda s: s["part: products"], "the products of all layers alone", goal, {"products": products},
+    )  # fmt: skip
