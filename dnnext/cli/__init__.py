@@ -24,7 +24,11 @@ EPILOG = """examples:
   dnnext train data.csv --target price --agents 8 --topology ring --out model.npz --plot run.png
   dnnext predict model.npz new.csv > out.csv
   dnnext topology ring 16
+  dnnext train data.csv --target wet,cold,windy
   mpiexec -n 4 python -m mpi4py -m dnnext train --target price --engine mpi --local-data part-{rank}.csv
+
+Networks other than layers of units are trained in Python: DecentralizedClassifier(model=Chain([...])), or one network
+over many ranks by DecentralizedClassifier(model=Cube(...), engine="mpi"). dnnext.load reads the model files of train.
 """
 
 
@@ -34,6 +38,7 @@ TOPOLOGIES = (
     "barabasi_albert"
 )
 MIXING = "metropolis, max_degree, laplacian, or lazy_ before any of them"
+REGIMES = ("full", "tangent", "features")
 ACTIVATIONS = "tanh, logistic, relu, softplus, square, identity"
 
 
@@ -152,7 +157,9 @@ def _add_train(commands, shared):
     p.add_argument(
         "file", metavar="FILE", nargs="?", help="CSV with a header line, or .parquet; '-' is CSV from a pipe"
     )
-    p.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    p.add_argument(
+        "--target", metavar="COLUMN[,COLUMN...]", help="what to predict; several are labels (0/1) or numbers"
+    )
     p.add_argument("--out", metavar="MODEL.npz", default="model.npz", help="the model file (default: %(default)s)")
     p.add_argument("--plot", metavar="RUN.png", help="write the convergence figure (needs matplotlib)")
     p.add_argument("--config", metavar="RUN.toml", help="options from a file, named as here; the command line wins")
@@ -205,6 +212,8 @@ def _add_model(p):
     p.add_argument(
         "--algorithm", default="next", help="next, newton, gradient_tracking, dgd, centralized (default: next)"
     )
+    p.add_argument("--regime", choices=REGIMES, default="full", help="what is trained: the network, its tangent at the "
+                   "start, or its last layer (default: %(default)s)")  # fmt: skip
     p.add_argument("--surrogate", default="auto", help="partial or full linearisation (default: auto)")
     p.add_argument("--max-iter", type=int, default=200, help="most iterations (default: %(default)s)")
     p.add_argument("--max-time", type=float, metavar="SECONDS", help="stop after so many seconds (default: never)")

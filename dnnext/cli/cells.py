@@ -78,6 +78,7 @@ class Look:
     has_codes: bool = False
     has_digits: bool = False  # many words that begin like numbers
     has_units: bool = False  # words that are numbers with a unit
+    sign: str = ""  # percent or currency, of all numbers
     is_typed: bool = False  # text by the file's type, though all cells are numbers
     n_text: int = 0  # distinct cells of text among numbers
 
@@ -89,7 +90,7 @@ class Look:
         return out[cells.codes]
 
 
-def look(cells, rules, kind=None, forced=None):
+def look(cells, rules, kind=None, forced=None, known=()):
     """The Look of a column.
 
     Parameters
@@ -100,6 +101,8 @@ def look(cells, rules, kind=None, forced=None):
         Its type in the file (Parquet); None decides by the cells.
     forced : {None, "words", "numbers"}
         The kind that the user asks for.
+    known : collection of str
+        Words of categories, which are no gaps.
     """
     cells = Cells.of(cells)
     if kind not in (None, "numbers", "words", "nothing"):
@@ -109,6 +112,8 @@ def look(cells, rules, kind=None, forced=None):
         gap = np.array([rules.is_gap(shape) for shape in shapes], dtype=bool)[of]
     else:
         gap = np.array([rules.is_gap(cell) for cell in cells.distinct], dtype=bool)
+    if known and gap.any():
+        gap &= [cell not in known for cell in cells.distinct]
     there = list(itertools.compress(cells.distinct, ~gap))
     shapes, of = used(shapes, of[~gap])
     numbers, near, text = None, False, np.zeros(1, dtype=bool)
@@ -136,7 +141,8 @@ def look(cells, rules, kind=None, forced=None):
     units = found == "words" and len(there) > 2 and has_unit(shapes, of, 2)
     typed = kind == "words" and found == "words" and all(plain) and not codes
     numbers = np.empty(0) if numbers is None else numbers
-    flags = whole, codes, near, units, typed, int(text.sum())
+    sign = (sign_of(there[0]) or "") if found == "numbers" else ""
+    flags = whole, codes, near, units, sign, typed, int(text.sum())
     return Look(found, gap, gap[cells.codes], there, numbers, *named, *flags)
 
 

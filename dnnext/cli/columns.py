@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dnnext.cli import sentences, target
+from dnnext.cli import sentences, target, targets
 from dnnext.cli.cells import EXACT, Look, Rules, look
 from dnnext.cli.table import Table, labels_rows
 from dnnext.cli.writing import PLAIN_POWER, WHOLE_POINT
@@ -48,6 +48,7 @@ class Study:
     table: Table
     inputs: dict = field(default_factory=dict)
     target: Look | None = None
+    targets: dict = field(default_factory=dict)  # if there are several
     agent: np.ndarray | None = None
     notes: list = field(default_factory=list)
 
@@ -82,14 +83,18 @@ def study(table, args, local=False):
     Problems
         With every problem of the file.
     """
-    rules, problems = rules_of(args), _absent(table, args)
+    wanted = targets.names_of(args.target, table)
+    rules, problems = rules_of(args), _absent(table, args, wanted)
     empty = table.empty_rows if len(table.names) > 1 else np.zeros(len(table.lines), dtype=bool)
     notes = [f"{int(empty.sum())} empty row{'s' if empty.sum() > 1 else ''} left out"] if empty.any() else []
     table = table.take(~empty) if empty.any() and not empty.all() else table
-    found = Study(table, notes=notes)
+    found = Study(table, notes=[*table.notes, *notes])
     speak = sentences.Speaker(table, local)
-    names = _kept(table, args, problems, found.notes, speak)
-    if not problems or args.target in table.names:
+    names = _kept(table, args, wanted, problems, found.notes, speak)
+    if len(wanted) > 1:
+        more, found.targets = targets.study(wanted, table, args, rules, speak)
+        problems += more
+    elif not problems or args.target in table.names:
         target_problems, found.target = target.study(table, args, rules, speak)
         problems += target_problems
         if found.target is not None and found.target.kind == "words" and not target_problems:
@@ -115,9 +120,9 @@ def study(table, args, local=False):
     return found
 
 
-def _absent(table, args):
+def _absent(table, args, targets_):
     """Sentences about columns that options name and the file lacks."""
-    wanted = [(args.target, "--target"), *((name, "--drop") for name in args.drop)]
+    wanted = [*((name, "--target") for name in targets_), *((name, "--drop") for name in args.drop)]
     wanted += [(name, "--categorical") for name in args.categorical] + [(name, "--numeric") for name in args.numeric]
     wanted += [
         (name, option) for name, option in ((args.index, "--index"), (args.agent_column, "--agent-column")) if name
@@ -134,14 +139,14 @@ def _absent(table, args):
     problems += [
         f"--categorical and --numeric both name {name!r}." for name in args.categorical if name in args.numeric
     ]
-    problems += [f"--drop names the target {args.target!r}."] if args.target in args.drop else []
+    problems += [f"--drop names the target {name!r}." for name in targets_ if name in args.drop]
     return problems
 
 
-def _kept(table, args, problems, notes, speak):
+def _kept(table, args, targets_, problems, notes, speak):
     """The names of the inputs: not dropped, not the target, the index or the agents, with one name each."""
-    other = {args.target, *args.drop, args.agent_column, args.index}
-    chosen = {args.target, args.agent_column, *args.categorical, *args.numeric}
+    other = {*targets_, *args.drop, args.agent_column, args.index}
+    chosen = {*targets_, args.agent_column, *args.categorical, *args.numeric}
     names = []
     for k, name in enumerate(table.names):
         if name in table.names[:k]:

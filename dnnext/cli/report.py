@@ -16,7 +16,7 @@ ENDS = {
 MOST_ROWS = 30  # classes whose numbers are shown
 
 
-def report(model, X, y, learn, test, seconds, local=False, ranks=None):
+def report(model, X, y, learn, test, seconds, names, local=False, ranks=None):
     """Print how the run ended, and the scores on the rows that it has not seen."""
     end = ENDS.get(model.status_, f"ended ({model.status_})")
     rounds = model.history_["round"][-1]
@@ -34,7 +34,9 @@ def report(model, X, y, learn, test, seconds, local=False, ranks=None):
         worst, score = min(view.score(X[test], y[test]) for view in model.agents_), model.score(X[test], y[test])
         base = _baseline(y, learn, test, is_classifier)
         print(f"test {what} {score:.4f} (the worst agent's own view: {worst:.4f}; {base})")
-        if is_classifier:
+        if y.ndim == 2:
+            _per_target(model.predict(X[test]), y, learn, test, names, is_classifier)
+        elif is_classifier:
             _per_class(model, X[test], y[test])
         else:
             error = np.abs(np.asarray(model.predict(X[test])) - y[test]).mean()
@@ -46,14 +48,18 @@ def _baseline(y, learn, test, is_classifier):
     """What a guess without inputs scores."""
     if not is_classifier:
         return "always the mean: 0.0000 or less"
-    labels, counts = np.unique(y[learn], return_counts=True)
+    labels, counts = np.unique(y[learn], axis=0, return_counts=True)
     most = labels[np.argmax(counts)]
+    if y.ndim == 2:
+        return f"always the commonest labels: {np.mean((y[test] == most).all(axis=1)):.4f}"
     return f"always {str(most)!r}: {np.mean(y[test] == most):.4f}"
 
 
 def _baseline_of_ranks(model, y, test, ranks):
     if not hasattr(model, "classes_"):
         return " (always the mean: 0 or less)"
+    if y.ndim == 2:
+        return " (all labels of a row right)"
     counts = ranks.sum_agents(np.array([[np.sum(y[test] == label) for label in model.classes_]]))
     return f" (always {str(model.classes_[np.argmax(counts)])!r}: {counts.max() / counts.sum():.4f})"
 
@@ -69,6 +75,23 @@ def _per_class(model, X, y):
         print(f"  {label!s:{width}s}  {true.sum():4d}  {_share(hit, true.sum())}  {_share(hit, guess.sum())}")
     if len(classes) > MOST_ROWS:
         print(f"  ... {len(classes) - MOST_ROWS} more classes")
+
+
+def _per_target(predicted, y, learn, test, names, is_classifier):
+    """Rows, recall and precision of every label, or how far every number is off."""
+    width = max(len("target"), *map(len, names))
+    head = "rows  found  right when predicted" if is_classifier else "mean absolute error  always the mean"
+    print(f"  {'target':{width}s}  {head}")
+    for k, name in enumerate(names[:MOST_ROWS]):
+        true, guess = y[test, k], predicted[:, k]
+        if is_classifier:
+            hit = np.sum((true == 1) & (guess == 1))
+            print(f"  {name:{width}s}  {true.sum():4d}  {_share(hit, true.sum())}  {_share(hit, guess.sum())}")
+        else:
+            base = np.abs(true - y[learn, k].mean()).mean()
+            print(f"  {name:{width}s}  {np.abs(true - guess).mean():19.4g}  {base:.4g}")
+    if len(names) > MOST_ROWS:
+        print(f"  ... {len(names) - MOST_ROWS} more targets")
 
 
 def _share(part, whole):

@@ -26,8 +26,9 @@ class Speaker:
         rows, cells = np.flatnonzero(gaps), self.table.column(name)
         many = f"{len(rows)} missing values (the first in" if len(rows) > 1 else "a missing value (in"
         word = next((cells[k] for k in rows if cells[k]), None)
-        if word is not None and rules is not None:
-            remedy += f"; {word!r} counts as a gap; --missing lists the words that do"
+        if word is not None and not self.local:
+            remedy += f"; {word!r} counts as a gap"
+            remedy += "; --missing lists the words that do" if rules is not None else ""
         return [f"column {name!r} has {many} {self.table.place(rows[0])}); {remedy}."]
 
     def unusable(self, what, name, one, classes=False):

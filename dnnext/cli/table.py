@@ -15,7 +15,7 @@ import io
 import itertools
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class Table:
         "line" or "row".
     kinds : dict
         The type of a column in a Parquet file: "numbers", "words", "dates" or a type that cannot be used.
+    notes : list of str
+        What was left out.
     """
 
     path: str
@@ -55,6 +57,7 @@ class Table:
     lines: np.ndarray
     unit: str = "line"
     kinds: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
 
     def column(self, name):
         """The cells of one column."""
@@ -66,9 +69,8 @@ class Table:
 
     def take(self, keep):
         """The table of the rows where keep (n,) is true."""
-        return Table(
-            self.path, self.names, [c.take(keep) for c in self.columns], self.lines[keep], self.unit, self.kinds
-        )
+        columns = [column.take(keep) for column in self.columns]
+        return replace(self, columns=columns, lines=self.lines[keep])
 
     @property
     def empty_rows(self):
@@ -142,9 +144,22 @@ def _parse(shown, text):
     if len(names) > 1:  # empty lines at the end are no rows; of one column they are gaps
         n = len(lines) - int(np.argmin(table.empty_rows[::-1])) if not table.empty_rows.all() else 0
         table = table.take(np.arange(len(lines)) < n) if n < len(lines) else table
+        table.notes.extend(_left_out(text, separator))
     if not len(table.lines):
         raise ValueError(f"{shown}: there are no rows below the header.")
     return table
+
+
+def _left_out(text, separator):
+    """A note about rows of separators at the end, as spreadsheet programs write them."""
+    count, end = 0, len(text.rstrip("\r\n"))
+    while end > 0:
+        start = max(text.rfind("\n", 0, end), text.rfind("\r", 0, end)) + 1
+        line = text[start:end].replace(" ", "")
+        if line.strip(separator + '"') or not line:
+            break
+        count, end = count + 1, len(text[:start].rstrip("\r\n"))
+    return [f"{count} row{'s' if count > 1 else ''} of separators at the end left out"] if count else []
 
 
 def _below_hints(text):

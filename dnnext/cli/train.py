@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnext.cli import make_parser, target
+from dnnext.cli import make_parser, target, targets
 from dnnext.cli.columns import Study, study
+from dnnext.cli.look import note_on_shape
 from dnnext.cli.places import check_places
 from dnnext.cli.report import note, notes_on_stderr, report
 from dnnext.cli.table import read_table
@@ -31,7 +32,7 @@ def train(args):
         with ranks.together():
             notes = check_places(args) if ranks.rank == 0 else []
             found = _study(args, ranks.rank)
-        task, as_numbers = target.settle(found.target, args, ranks)
+        task, as_numbers = _settled(found, args, ranks)
         ranks.agree_on({"the task of --target (see --task)": task, "the columns": found.names})
         with ranks.together():
             rows = _rows(found, task, as_numbers, args)
@@ -41,6 +42,8 @@ def train(args):
                 return _train(args, rows, ranks)
         for sentence in [*notes, *found.notes]:
             note(sentence)
+        if found.agent is None and not args.local_data:
+            note_on_shape(args.topology, args.agents)
         return _train(args, rows, ranks)
 
 
@@ -54,6 +57,16 @@ class Rows(NamedTuple):
     test: np.ndarray
     prepared: NetworkPreprocessor | None = None
     X: np.ndarray | None = None
+
+
+def _settled(found, args, ranks):
+    """(task, whether labels are whole numbers); collective, also where a rank finds one target and another several."""
+    ranks.agree("the number of targets (--target)", len(found.targets) or 1)
+    if not found.targets:
+        return target.settle(found.target, args, ranks)
+    if args.class_weight:
+        raise ValueError("--class-weight must be left out where a row may have several labels.")
+    return targets.settle(found.targets, args, ranks), True
 
 
 def _ranks(args):
@@ -84,7 +97,10 @@ def _study(args, rank):
 
 
 def _rows(found, task, as_numbers, args):
-    y = target.values(found.target, found.table.column(args.target), task, as_numbers)
+    if found.targets:
+        y = targets.values(found.targets, found.table, task)
+    else:
+        y = target.values(found.target, found.table.column(args.target), task, as_numbers)
     return Rows(found, y, task, *_split(y, args.test_fraction, task, args.seed, bool(args.local_data)))
 
 
@@ -120,21 +136,26 @@ def _train(args, rows, ranks):
     X, y, agent, learn = rows.X, rows.y, rows.found.agent, rows.learn
     counts = [int(n) for n in ranks.sum_agents(np.array([[len(learn), len(rows.test)]]))]
     n_learn, n_test = counts if local else (len(learn), len(rows.test))
-    what = f"{rows.task} of {args.target!r} from {len(rows.found.names)} columns"
+    names = list(rows.found.targets) or [args.target]
+    what = f"{rows.task} of {', '.join(map(repr, names))} from {len(rows.found.names)} columns"
     print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
     for sentence in _prepared(rows):
         print(sentence)
     with notes_on_stderr():
         fit = model.fit_local if local else model.fit
         fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
-    report(model, X, y, learn, rows.test, time.perf_counter() - begin, local=local, ranks=ranks)
+    report(model, X, y, learn, rows.test, time.perf_counter() - begin, names, local=local, ranks=ranks)
     if ranks.rank:
         return 0
     model.callbacks = None  # a model file cannot hold them
     model.preprocessor_ = rows.prepared  # a model that is loaded in Python takes data frames
     model.feature_names_in_, model.n_features_in_ = rows.prepared.feature_names_in_, rows.prepared.n_features_in_
     missing = None if args.missing is None else sorted(word.strip() for word in args.missing.split(","))
-    model_notes = {"target": args.target, "task": rows.task}
+    signs = {name: one.sign for name, one in rows.found.inputs.items() if one.kind == "numbers"}
+    model_notes = {"target": args.target, "task": rows.task, "signs": signs}
+    if rows.found.targets:
+        pairs = {name: targets.pair_of(one) for name, one in rows.found.targets.items()}
+        model_notes |= {"targets": names, "pairs": pairs if rows.task == "classification" else {}}
     from dnnext.estimators.files import save
 
     save(model, args.out, notes=model_notes | {"decimal": args.decimal, "missing": missing})
@@ -181,6 +202,7 @@ def make_estimator(task, args):
         mixing=args.mixing,
         dtype=args.dtype,
         max_time=args.max_time,
+        regime=args.regime,
         algorithm=_algorithm(args.algorithm, args.surrogate),
         partition=args.partition,
         max_iter=args.max_iter,
@@ -227,7 +249,7 @@ def _split(y, fraction, task, seed, local):
         raise ValueError(f"{len(y)} rows are too few to keep some for testing; use --test-fraction 0.")
     n_test, alone = int(np.ceil(fraction * len(y))), rows[:0]
     strata = None
-    if task == "classification":
+    if task == "classification" and y.ndim == 1:
         _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
         if (counts == 1).any() and n_test < (counts[codes] > 1).sum():
             alone, rows = rows[counts[codes] == 1], rows[counts[codes] > 1]  # nobody learns a class from test rows

@@ -206,6 +206,12 @@ def test_topology(capsys):
     assert "0  o # . . . #" in out
     assert "donut" in refused(capsys, "topology", "donut", "4")
     assert "n_agents" in refused(capsys, "topology", "ring", "0")
+    assert "agents must be at most" in refused(capsys, "topology", "ring", "100000")
+    for name, shape in (("grid", "path"), ("torus", "ring")):
+        assert main(["topology", name, "7"]) == 0
+        assert f"a {name} of 7 agents has one row, so it is a {shape}" in capsys.readouterr().err
+        assert main(["topology", name, "8"]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_info(capsys):
@@ -277,6 +283,7 @@ def test_help_lists_what_there_is(capsys):
     from dnnext import cli
     from dnnext.estimators.choices import ALGORITHMS, LOSSES, PARTITIONS
     from dnnext.kernels import ACTIVATIONS
+    from dnnext.models.risks import REGIMES
     from dnnext.network.topology import TOPOLOGIES
     from dnnext.problem import PENALTIES
 
@@ -286,8 +293,11 @@ def test_help_lists_what_there_is(capsys):
         main(["train", "--help"])
     text = capsys.readouterr().out
     words = [*TOPOLOGIES, *ACTIVATIONS, *ALGORITHMS, *PARTITIONS, *LOSSES["classifier"], *LOSSES["regressor"]]
-    for word in (*words, *(name for name in PENALTIES if name)):
+    for word in (*words, *REGIMES, *(name for name in PENALTIES if name)):
         assert word in text
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert 'DecentralizedClassifier(model=Cube(...), engine="mpi")' in capsys.readouterr().out
 
 
 def never_trains(capsys, *words):
@@ -345,8 +355,20 @@ def test_names_and_seeds_of_any_kind(here, capsys):
 def test_more_options_reach_the_estimator(here, capsys):
     iris_file()
     words = ["--class-weight", "balanced", "--l1-ratio", "0.3", "--mixing", "lazy_metropolis", "--dtype", "float32"]
-    words += ["--max-time", "60", "--penalty", "elasticnet", "--max-iter", "2", "--tol", "0", "--quiet"]
+    words += [
+        "--max-time",
+        "60",
+        "--regime",
+        "features",
+        "--penalty",
+        "elasticnet",
+        "--max-iter",
+        "2",
+        "--tol",
+        "0",
+        "--quiet",
+    ]
     assert main(["train", "iris.csv", "--target", "kind", *words]) == 0
     model = dnnext.load("model.npz")
     assert (model.class_weight, model.l1_ratio, model.mixing) == ("balanced", 0.3, "lazy_metropolis")
-    assert (model.dtype, model.max_time) == ("float32", 60)
+    assert (model.dtype, model.max_time, model.regime) == ("float32", 60, "features")
