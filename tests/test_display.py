@@ -142,9 +142,9 @@ def test_mistakes_are_sentences(dense):
             display.from_estimator(DecentralizedMLPClassifier())
 
 
-def test_without_matplotlib_the_extra_is_named(dense, monkeypatch):
+def test_without_matplotlib_the_package_is_named(dense, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"dnnext\[plot\]"):
+    with pytest.raises(ImportError, match="pip install matplotlib"):
         ConvergenceDisplay.from_estimator(dense)
 
 
