@@ -29,6 +29,7 @@ default_role = "py:obj"
 autodoc_mock_imports = ["mpi4py"]
 autodoc_typehints = "none"  # shapes and units are in the text
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"  # short names fit the column at the right
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 # an inventory of scikit-learn's names that the build writes itself: links without a network
@@ -40,7 +41,7 @@ copybutton_prompt_is_regexp = True
 suppress_warnings = ["myst.xref_missing"]  # a page in Markdown may point to files beside docs/
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
-html_title = f"dnnext {version}"
+html_title = "dnnext"
 html_static_path = ["_static"]
 html_css_files = ["dnnext.css"]
 html_copy_source = False

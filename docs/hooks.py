@@ -140,11 +140,14 @@ def gallery_key(path):
 
 
 def reset(gallery_conf, fname):
-    """Before each example: no open figures, matplotlib as it came, and no word about Agg having no window."""
+    """Before each example: no open figures, the common style, and no warning that Agg has no window."""
     import matplotlib.pyplot as plt
+
+    from dnnext.display.frame import STYLE
 
     plt.close("all")
     plt.rcdefaults()
+    plt.rcParams.update(STYLE | {"figure.figsize": (4.5, 3.0)})
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 

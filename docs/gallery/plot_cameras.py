@@ -48,9 +48,10 @@ print(f"{net.n_params} weights, {wrong:.1%} of 797 unseen digits wrong")
 # %%
 # The objective, and the filters that all cameras agree on.
 
-figure, (left, *others) = plt.subplots(
-    1, 9, figsize=(12, 2.5), width_ratios=[4, *[1] * 8]
+figure, panels = plt.subplot_mosaic(
+    "xx0123;xx4567", figsize=(6, 2.4), layout="constrained"
 )
+left, others = panels["x"], [panels[str(k)] for k in range(8)]
 left.semilogy(run.history["objective"])
 left.set(xlabel="iteration", ylabel="objective")
 for axis, kernel in zip(

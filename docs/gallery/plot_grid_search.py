@@ -6,6 +6,7 @@ The estimators are scikit-learn estimators: they work in pipelines and searches.
 with routing switched on scikit-learn splits it along with the rows, so that every fold trains over the real owners.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import sklearn
 from sklearn.datasets import load_breast_cancer
@@ -36,14 +37,19 @@ grid = {
 search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(3)).fit(X, y, agent=owner)
 
 # %%
-for params, score in zip(
-    search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
-):
-    print(
-        f"{score:.3f}  "
-        + ", ".join(f"{name.split('__')[1]}={value}" for name, value in params.items())
-    )
+# Scores over the folds: mean, and one standard deviation.
 
+results = search.cv_results_
+names = [
+    "\n".join(f"{name.split('__')[1]} {value}" for name, value in params.items())
+    for params in results["params"]
+]
+figure, ax = plt.subplots(figsize=(4.5, 2.6), layout="constrained")
+ax.errorbar(names, results["mean_test_score"], results["std_test_score"], fmt="o")
+ax.set(ylabel="accuracy over the folds")
+plt.show()
+
+# %%
 best = search.best_estimator_[-1]
 print(
     "\nchosen:",

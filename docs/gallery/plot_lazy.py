@@ -53,7 +53,7 @@ for regime in REGIMES:
 rng = np.random.default_rng(0)
 every = np.arange(1, 20)
 layers = [rng.standard_normal((d, n)) for n in every for _ in range(40)]
-for regime, color in zip(REGIMES, ("#0072B2", "#D55E00", "#009E73"), strict=True):
+for regime, color in zip(REGIMES, ("C1", "C2", "C0"), strict=True):
     theory = np.reshape(
         [quadratic_risk(regime, B, w) for w in layers], (len(every), 40)
     ).mean(axis=1)

@@ -5,7 +5,7 @@ One rank per hospital, over MPI
 The same algorithm, with the agents in processes of their own: each rank reads its own rows only, and sends its
 neighbours weights and gradient estimates. The numbers are those of a run in one process, bit for bit.
 
-Such a script is started with ``mpiexec -n 4 python -m mpi4py hospital.py``. The ``-m mpi4py`` matters: without it an
+Such a script is started with ``mpiexec -n 3 python -m mpi4py hospital.py``. The ``-m mpi4py`` matters: without it an
 exception on one rank leaves the others waiting for ever. This page writes the script into a temporary folder and starts
 it, if there is an MPI here; if not, it prints what to install.
 """
@@ -42,7 +42,7 @@ clf = DecentralizedMLPClassifier(
     topology="ring",
     engine="mpi",
     engine_options={"timeout": 60},
-    max_iter=30,
+    max_iter=20,
     tol=0,
     random_state=0,
 )
@@ -54,11 +54,11 @@ clf.save(f"model-{rank}.npz")
 """
 
 # %%
-# Four data bases
-# ---------------
+# Three data bases
+# ----------------
 
 X, y = load_breast_cancer(return_X_y=True)
-parts = [(X[rank::4], y[rank::4]) for rank in range(4)]
+parts = [(X[rank::3], y[rank::3]) for rank in range(3)]
 
 # %%
 # Start
@@ -85,7 +85,7 @@ else:
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
             "OMP_NUM_THREADS": "1",
         }
-        command = [launcher, "-n", "4", sys.executable, "-m", "mpi4py", "hospital.py"]
+        command = [launcher, "-n", "3", sys.executable, "-m", "mpi4py", "hospital.py"]
         done = subprocess.run(
             command,
             cwd=folder,
@@ -109,7 +109,7 @@ else:
 # --------------
 
 clf = DecentralizedMLPClassifier(
-    (8,), topology="ring", max_iter=30, tol=0, random_state=0
+    (8,), topology="ring", max_iter=20, tol=0, random_state=0
 ).fit_agents(parts)
 print(f"in one process: accuracy {clf.score(X, y):.3f}")
 for rank, model in enumerate(models):

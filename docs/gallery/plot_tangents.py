@@ -56,7 +56,7 @@ for mu in strengths:
 # %%
 # The outputs move less, and more digits are right.
 
-figure, (left, other) = plt.subplots(1, 2, figsize=(8, 3))
+figure, (left, other) = plt.subplots(1, 2, figsize=(6, 2.6), layout="constrained")
 left.plot(range(len(strengths)), moved, "o-")
 left.set(
     xlabel="mu",
