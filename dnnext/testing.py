@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dnnext.estimators.online import check_online
+
 __all__ = ["expected_failed_checks"]
 
 DEALT_ANEW = (
@@ -14,6 +16,8 @@ ROWS_COUNT = (
     "alpha='auto' is 5 / N with N the number of rows, whatever the scale of the weights; a row that stands k times "
     "counts k times"
 )
+WEIGHTS = tuple(f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse"))
+STREAMS = ("check_fit_score_takes_y", "check_n_features_in_after_fitting", "check_estimators_partial_fit_n_features")
 
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
@@ -26,8 +30,9 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        For the argument of that name of `check_estimator` and `parametrize_with_checks`. With ``n_agents=1`` and a
-        number as `alpha` it is empty: all checks pass.
+        For the argument of that name of `check_estimator` and `parametrize_with_checks`. Checks of weights, unless
+        there is one agent and a number as `alpha`; checks that call `partial_fit`, where parameters ask for what one
+        iteration cannot do. With neither it is empty: all checks pass.
 
     Examples
     --------
@@ -39,5 +44,9 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     {}
     """
     reasons = [DEALT_ANEW] * (estimator.n_agents != 1) + [ROWS_COUNT] * isinstance(estimator.alpha, str)
-    names = [f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse")]
-    return {name: "; ".join(reasons) for name in names if reasons}
+    found = {name: "; ".join(reasons) for name in WEIGHTS if reasons}
+    try:
+        check_online(estimator)
+    except ValueError as refusal:
+        found |= dict.fromkeys(STREAMS, str(refusal))
+    return found

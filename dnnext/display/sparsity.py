@@ -85,6 +85,10 @@ class SparsityDisplay:
 
         check_is_fitted(estimator)
         check_network(estimator, "SparsityDisplay")
+        if not estimator._network.can_fold:
+            raise ValueError(
+                f"SparsityDisplay needs an MLP, whose inputs have weights, got {estimator._network.model!r}."
+            )
         layers = [weight for weight, _ in estimator._network.model.unpack(estimator._network.row)]
         if feature_names is None:
             feature_names = input_names(estimator)

@@ -101,8 +101,8 @@ def held_out(owner, n_agents, fraction, seeds, first=0, runtime=None):
         )
     if not n_out:
         raise ValueError(
-            "early_stopping=True needs an agent with at least two rows, but every agent holds one: "
-            "use fewer agents, pass eval_set, or set early_stopping=False."
+            "early_stopping=True needs an agent with at least two rows, but every agent holds one "
+            f"(n_samples={len(owner)}): use fewer agents, pass eval_set, or set early_stopping=False."
         )
     return held
 

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from dnnext.estimators.data import Moments
-from dnnext.models import Frozen, Rows
+from dnnext.models import MLP, Frozen, Rows
 
 ROWS_AT_ONCE = 16384
 
@@ -90,6 +90,11 @@ class FittedNetwork:
                 "finite number; check their units."
             )
         return out
+
+    @property
+    def can_fold(self):
+        """Whether there are coefficients that act on raw inputs: those of an MLP."""
+        return isinstance(self.model, MLP)
 
     def fold(self):
         """(coefs, intercepts): lists of (n_in, n_out) and (n_out,) arrays that act on raw inputs.

@@ -96,8 +96,6 @@ def _learn_classes(estimator: Any, classes: Any, y: Any, first: bool) -> None:
     e = estimator
     if e._kind == "regressor":
         return
-    if e.class_weight == "balanced":
-        raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
     if classes is None and first:
         raise ValueError("classes must hold all labels at the first call of partial_fit, got None.")
     if classes is not None:
@@ -142,6 +140,8 @@ def check_online(estimator: Any) -> None:
         raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
     if e.engine != "local":
         raise ValueError(f"partial_fit runs in one process, but engine is {e.engine!r}: use engine='local'.")
+    if isinstance(getattr(e, "class_weight", None), str):
+        raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
     if e.early_stopping:
         raise ValueError("early_stopping is True, but partial_fit is one iteration: set early_stopping=False.")
     if e.callbacks:

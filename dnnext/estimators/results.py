@@ -78,7 +78,7 @@ def set_network(estimator: Any, network: FittedNetwork) -> None:
     estimator.weights_ = network.model.layout.unpack(network.row)
     for name in ("coefs_", "intercepts_", "active_inputs_", "n_active_units_"):  # of an earlier fit
         vars(estimator).pop(name, None)
-    if isinstance(network.model, MLP):
+    if network.can_fold:
         estimator.coefs_, estimator.intercepts_ = network.fold()
         estimator.active_inputs_ = active_inputs(network.model, network.row)
         estimator.n_active_units_ = n_active_units(network.model, network.row)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from dnnext.estimators.fitted import FittedNetwork
-from dnnext.models import Linearised
 from dnnext.runs.history import mean_over_agents
 
 try:
@@ -93,7 +92,5 @@ class Iterations:
         """What a fitted estimator of this moment has: the mean of the agents' weights."""
         problem = self.run.problem
         network = FittedNetwork(problem.model, np.array(mean_over_agents(problem, state.w)), self.moments)
-        if isinstance(network.model, Linearised):
-            return {"_network": network, "_agent_rows": None}
-        coefs, intercepts = network.fold()
-        return {"_network": network, "coefs_": coefs, "intercepts_": intercepts, "_agent_rows": None}
+        found = {"_network": network, "_agent_rows": None}
+        return found | dict(zip(("coefs_", "intercepts_"), network.fold(), strict=True) if network.can_fold else ())

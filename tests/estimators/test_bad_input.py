@@ -1,4 +1,4 @@
-"""Every wrong argument is a sentence that names it, said before any iteration."""
+"""Every wrong argument is refused by a sentence that names it, before any iteration."""
 
 import networkx as nx
 import numpy as np

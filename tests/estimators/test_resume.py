@@ -1,4 +1,4 @@
-"""`dnnext.resume` gives the model of the run without the break, or says in a sentence why it cannot."""
+"""`dnnext.resume` gives the model of the run without the break, or refuses with the reason."""
 
 import numpy as np
 import pytest

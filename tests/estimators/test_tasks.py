@@ -8,7 +8,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.model_selection import GridSearchCV
 
-from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext import DecentralizedClassifier, DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.models import Chain, Dense
 
 callback = pytest.importorskip("sklearn.callback")
 
@@ -49,6 +50,13 @@ def test_a_task_per_fit_and_a_subtask_per_iteration():
     assert "_fit_task" not in vars(clf)
     plain = DecentralizedMLPClassifier((4,), **QUICK).fit(X, Y)
     assert all(np.array_equal(a, b) for a, b in zip(plain.coefs_, clf.coefs_, strict=True))
+
+
+def test_a_network_of_layers_has_tasks_too():
+    listener = Listener()
+    clf = DecentralizedClassifier(Chain([Dense(4, "tanh"), Dense()]), **QUICK).set_callbacks(listener).fit(X, Y)
+    assert listener.ended == [*["iteration"] * 5, "fit"]
+    assert listener.scores[-1] == clf.score(X, Y)
 
 
 def test_a_true_answer_ends_the_run():
