@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_y, validate_data
 
 from dnnext.estimators import choices
 from dnnext.estimators.fitted import check_warm_classes
-from dnnext.estimators.rows import FLOATS, Named, check_agent, check_weight, dense
+from dnnext.estimators.rows import FLOATS, Named, check_agent, check_weight, dense, plain_targets, whose_row
 from dnnext.estimators.targets import Classes, is_label_sets, learned
 from dnnext.models import MLP
 from dnnext.preprocessing import NetworkPreprocessor
@@ -70,7 +70,7 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
 
 def _readable(estimator: Any, y: Any) -> tuple[Any, dict[str, Any]]:
     """(y as a dense array, how scikit-learn checks it)."""
-    y = dense(y if y is None or hasattr(y, "ndim") else np.asarray(y))
+    y = plain_targets("Input y", dense(y if y is None or hasattr(y, "ndim") else np.asarray(y)))
     is_regressor = estimator._kind == "regressor"
     if y is None or not (is_regressor or is_label_sets(y)):
         return y, {}
@@ -83,7 +83,13 @@ def checked_rows(
 ) -> tuple[Any, Any, Any, Any]:
     """(x, codes, weight, agent) of the rows that count: dense, finite, floats, weight > 0; `learn` what y holds."""
     X, names = X if isinstance(X, Named) else (X, None)
-    x, y = checked(estimator, X, y, reset=reset)
+    try:
+        x, y = checked(estimator, X, y, reset=reset)
+    except ValueError as error:
+        where = "" if agent is None or "Input X contains" not in str(error) else whose_row(X, agent)
+        if where:
+            raise ValueError(f"X must hold finite numbers, got NaN or infinity in {where}. {error}") from None
+        raise
     if reset:
         estimator._precision = choices.make_dtype(estimator.dtype, x)
     if names is not None and all(isinstance(name, str) for name in names):

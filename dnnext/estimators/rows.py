@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array
 
 Matrix: TypeAlias = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix  # data frames are array-like
+MOST_WEIGHT = 1e100
 FLOATS = (np.float64, np.float32)  # kept as they are; anything else becomes the first
 KINDS = {"U": "text", "b": "booleans", "i": "integers", "u": "integers", "f": "floats"}  # of labels, by kind of dtype
 
@@ -34,6 +35,26 @@ def real_numbers(name, values):
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold real numbers, got {type(values).__name__} ({error}).") from None
+
+
+def plain_targets(name, y):
+    """y without the types of data frames and NumPy's text of any length, in which a gap is no number.
+
+    Raises
+    ------
+    ValueError
+        If a row has none.
+    """
+    dtype = getattr(y, "dtype", None)
+    if isinstance(dtype, np.dtype):
+        return y.astype(object) if dtype.kind == "T" else y
+    if not hasattr(y, "isna") or getattr(y, "ndim", 1) != 1:
+        return y
+    gaps = np.asarray(y.isna(), dtype=bool)
+    if gaps.any():
+        raise ValueError(f"{name} contains NaN or NA: row {int(np.argmax(gaps))} has no target.")
+    numbers = getattr(dtype, "numpy_dtype", None)  # of Int64, boolean, Float64
+    return y if numbers is None else y.to_numpy(dtype=numbers)
 
 
 def sorted_labels(name, labels):
@@ -120,6 +141,13 @@ def check_weight(sample_weight, n_rows):
         raise ValueError(f"sample_weight is {weight[wrong]} in row {wrong}; weights must be finite and >= 0.")
     if not np.any(weight > 0):
         raise ValueError("sample_weight is zero in every row; at least one weight must be above zero.")
+    wild = (weight > 0) & ((weight < 1 / MOST_WEIGHT) | (weight > MOST_WEIGHT))
+    if wild.any():
+        wrong = int(np.argmax(wild))
+        raise ValueError(
+            f"sample_weight is {weight[wrong]} in row {wrong}; weights must be 0 or between {1 / MOST_WEIGHT:g} and "
+            f"{MOST_WEIGHT:g}: their scale does not matter, so rescale them."
+        )
     return weight
 
 
@@ -143,6 +171,17 @@ def check_agent(agent, n_rows):
         raise ValueError(f"agent has no label in row {missing.index(True)}; every row must name its agent.")
     sorted_labels("agent", labels)
     return labels
+
+
+def whose_row(X, agent):
+    """'row 7, of agent 'north'' of the first row that is not finite; "" without agents or such a row."""
+    try:
+        wrong = ~np.isfinite(np.asarray(dense(X), dtype=np.float64)).reshape(len(agent), -1).all(axis=1)
+    except (TypeError, ValueError):
+        return ""
+    row = int(np.argmax(wrong))
+    label = np.asarray(agent).tolist()[row]
+    return f"row {row}, of agent {label!r}" if wrong.any() else ""
 
 
 def _is_missing(value):
@@ -237,6 +276,7 @@ def _checked_agent(x, y, i, are_labels, allow_nd):
     options = {"accept_sparse": ("csr", "csc", "coo"), "dtype": FLOATS, "allow_nd": allow_nd}
     if not scipy.sparse.issparse(x) and np.asarray(x).dtype.kind in "mM":
         raise ValueError(f"X of agents[{i}] must hold numbers, got dates or spans of time.")
+    y = plain_targets(f"Input y of agents[{i}]", y)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             x = check_array(x, input_name=f"X of agents[{i}]", **options)
