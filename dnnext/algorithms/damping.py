@@ -55,6 +55,8 @@ class Damping(Parameters, ABC):
 class FixedTau(Damping):
     """The same tau at every agent and iteration, on the scale of the objective's curvature."""
 
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
+
     def __init__(self, tau: float) -> None:
         _checks.check_positive("tau", tau)
         self.tau = tau
@@ -75,6 +77,8 @@ class SecantRule(Damping):
     c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
     the objective by a number multiplies tau by it and changes no iterate.
     """
+
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dnnext import kernels
-from dnnext.algorithms.damping import Damping, FixedTau, SecantRule
+from dnnext.algorithms.damping import Damping, SecantRule
 from dnnext.local import FullLinearization, PartialLinearization, Surrogate, solvers
 from dnnext.network import Network
 from dnnext.problem import Problem
@@ -34,22 +34,30 @@ CHOSEN = Kept[tuple[Any, ...], str]()  # by solver and inner_iter: to choose ane
 def is_one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping) -> bool:
     """Whether `one_call` may do what these do: all of them built in, one process, a fixed graph of several agents."""
     return (
-        ((type(surrogate) is FullLinearization and surrogate.metric is None) or _may_be_cholesky(problem, surrogate))
-        and type(damping) in (SecantRule, FixedTau)
-        and type(problem) is Problem
+        all(map(_is_built_in, (surrogate, damping, problem, network)))
+        and (_is_proximal(surrogate) or _may_be_cholesky(problem, surrogate))
         and problem.tangents is None
         and "next_step" in problem.model.offers
-        and type(network) is Network
         and network.is_at_once
         and problem.loss.kernel is not None
         and "terms" in problem.penalty.offers
     )
 
 
+def _is_built_in(part: object) -> bool:
+    """Whether the part's own class says that `one_call` does what it does; what it inherits does not count."""
+    return "in_one_call" in vars(type(part))
+
+
+def _is_proximal(surrogate: Surrogate) -> bool:
+    """Whether step S.1 is one proximal step."""
+    return isinstance(surrogate, FullLinearization) and surrogate.metric is None
+
+
 def _may_be_cholesky(problem: Problem, surrogate: Surrogate) -> bool:
     """Whether step S.1 may be one Cholesky factor per agent, of a matrix small enough for calls to count."""
     return (
-        type(surrogate) is PartialLinearization
+        isinstance(surrogate, PartialLinearization)
         and surrogate.solver in ("auto", "primal")
         and not (surrogate.is_shared or surrogate.exact)
         and surrogate.rows(problem) is problem
@@ -63,8 +71,10 @@ def _may_be_cholesky(problem: Problem, surrogate: Surrogate) -> bool:
 
 def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: Damping, s: State) -> bool:
     """S.1, S.2, S.3 and tau: from s to s; False, and nothing done, where the parts must be asked after all."""
-    w_old, y_old, grad_old = (np.ascontiguousarray(rows, problem.dtype) for rows in (s.w, s.y, s.grad))
-    root, status, group = None, np.zeros(len(w_old), np.int64), 1
+    dtype = problem.dtype
+    w_old, y_old = np.ascontiguousarray(s.w, dtype), np.ascontiguousarray(s.y, dtype)
+    grad_old = np.ascontiguousarray(s.grad, dtype)
+    root, status, group = None, None, 1
     if isinstance(surrogate, PartialLinearization):
         sub = surrogate.subproblem(problem, s)
         chosen = solvers.choose(sub) if surrogate.solver == "auto" else surrogate.solver
@@ -72,12 +82,13 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         if chosen != "primal":
             return False
         root, group = sub.root, problem.agent_groups(sub.block_numbers)[0].stop
+        status = np.zeros(len(w_old), np.int64)
     r, model = problem.penalty, cast("MLP", problem.model)
     (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
     values, squares, disagreement, size, received, tau, beta = np.empty((7, len(w)))
     tau[:], beta[:] = s.tau, s.beta
     loss = -1 if problem.loss.kernel is None else problem.loss.kernel
-    growth = surrogate.growth if type(damping) is SecantRule else 0.0
+    growth = surrogate.growth if isinstance(damping, SecantRule) else 0.0
     kernels.next_step(
         kernels.StepState(
             w, y, s.w_hat, s.z, s.spare, values, squares, disagreement, size, received, tau, beta, w_old, y_old,
@@ -93,7 +104,7 @@ def one_call(problem: Problem, network: Network, surrogate: Surrogate, damping: 
         ),
         problem.n_threads,
     )  # fmt: skip
-    if status.any():
+    if status is not None and status.any():
         network.undo_fixed_mixing()
         return False
     s.w_old, s.y_old, s.w, s.y = w_old, y_old, w, y

@@ -90,6 +90,7 @@ class FullLinearization(Surrogate):
 
     growth = 3.0
     decay = 1.2
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
 
     def __init__(self, metric: InnerProduct | None = None) -> None:
         if metric is not None and not isinstance(metric, InnerProduct):
@@ -241,6 +242,7 @@ class PartialLinearization(Surrogate):
 
     growth = 2.0
     decay = 2.0
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
     needs = ("gradient",)
 
     def __init__(

@@ -110,6 +110,8 @@ class Network:
     (True, 3, 768)
     """
 
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
+
     def __init__(
         self,
         topology: Topology | Schedule,

@@ -98,6 +98,8 @@ class Problem:
     (array([0., 1.]), 1.5)
     """
 
+    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
+
     def __init__(
         self,
         model: Model,

@@ -46,6 +46,7 @@ class Alarm:
         self.problem, self.size = problem, row_parts.norms(problem, s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
+        self.is_calm = False  # all armed, none above
         self.saved = [_point(s)]
         self.raised: list[tuple[int, int, int]] = []  # agent, iteration and round of every alarm
         self.most, self.outcome = self.often, ""
@@ -54,18 +55,24 @@ class Alarm:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
         size = row_parts.norms(self.problem, s.w) if s.size is None else s.size
         near = s.disagreement * size <= DISAGREEMENT * np.maximum(size, self.size)
-        if near.all():
-            self.armed[:], self.above[:] = True, 0
-        else:
+        if not near.all():
             self.above = np.where(self.armed & ~near, self.above + 1, 0)
             self.armed |= near
+            self.is_calm = False
+        elif not self.is_calm:
+            self.armed[:], self.above[:] = True, 0
+            self.is_calm = True
         squares = s.squares
         if squares is None:
             with np.errstate(over="ignore", invalid="ignore"):
                 squares = row_dots(s.w, s.w) + row_dots(s.y, s.y)
         # weights whose squares overflow cannot be measured either
-        low = (s.values * self.share <= self.ceiling) | s.is_tested  # a few rows may lose where all together gain
-        quiet = np.isfinite(squares + s.values) & (self.above < 2) & low
+        quiet = s.values * self.share <= self.ceiling
+        if s.is_tested:
+            quiet[:] = True  # a few rows may lose where all together gain
+        quiet &= np.isfinite(squares + s.values)
+        if not self.is_calm:
+            quiet &= self.above < 2
         return np.logical_not(quiet)
 
     def save(self, s: State) -> None:
@@ -83,8 +90,7 @@ class Alarm:
         s.restart(problem, point["w"], point["tau"], recipe.oracle)
         recipe.soften(s)
         self.saved = [_point(s)]
-        self.armed[:] = False
-        self.above[:] = 0
+        self.armed[:], self.above[:], self.is_calm = False, 0, False
 
     def go_on(self, s: State, outcome: str) -> None:
         """As many alarms again for a safer recipe; outcome: a sentence about it."""
@@ -104,7 +110,7 @@ class Alarm:
         """Go on from `snapshot`."""
         agents, numbers = saved.agents, saved.numbers
         self.size, self.armed, self.above = (np.array(agents[name]) for name in ("size", "armed", "above"))
-        self.ceiling = float(numbers["ceiling"])
+        self.ceiling, self.is_calm = float(numbers["ceiling"]), False
         kept = [k for k in range(2) if f"{k}.w" in agents]
         self.saved = [Snapshot({name: np.array(agents[f"{k}.{name}"]) for name in ("w", "tau")}) for k in kept]
         self.most, self.outcome = int(numbers.get("most", self.often)), str(numbers.get("outcome", ""))
