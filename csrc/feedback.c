@@ -57,7 +57,7 @@ static void feedback_panel(
 /* value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)); grad_i: exact for the last layer, by feedback for the others. A
  * loss of -1 says that target holds the derivatives themselves; value is then 0.
  * Shapes: value (A), grad (A, P), feedback (hidden units of all layers, Q), target (M, Q), weight (M) or NULL.
- * Aliasing: none. Agents are parallel, or the panels of one agent after another. */
+ * Aliasing: none. Agents are parallel, or parts of them. */
 static void mlp_feedback(double *value, void *grad, const dnn_mlp *mlp, const void *feedback, const void *target,
     const void *weight, int loss, double param, double scale, int threads, void *work)
 {

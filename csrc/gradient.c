@@ -173,15 +173,15 @@ static void backward_tiles(const tile_space *s, const dnn_mlp *mlp, int keep, co
     }
 }
 
-/* The weights of one agent in tiles, unless they stand there already. Serial. */
-static void pack_weights(tile_space *s, const dnn_mlp *mlp, const real *w)
+/* The weights of one agent in tiles, unless they stand there already; those of the way back only if `back`. Serial. */
+static void pack_weights(tile_space *s, const dnn_mlp *mlp, const real *w, int back)
 {
     if (s->packed == w) return;
     s->packed = w;
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         pack_tiles(s->left[k], w, h, d, 1, h);
-        if (k) pack_tiles(s->back[k], w, d, h, h, 1);
+        if (k && back) pack_tiles(s->back[k], w, d, h, h, 1);
         w += (d + 1) * h;
     }
 }
@@ -207,7 +207,7 @@ static void gradient_panel(
     const dnn_mlp *mlp = j->mlp;
     tile_space *s = &r->tiles;
     const real *w = weights_of(mlp, agent);
-    pack_weights(s, mlp, w);
+    pack_weights(s, mlp, w, j->out != NULL);
     for (int keep = 0; first < stop; first += j->chunk_rows, keep = 1) {
         int64_t n = min_index(stop - first, j->chunk_rows);
         const real *x = inputs_of(mlp, first);
@@ -220,7 +220,7 @@ static void gradient_panel(
 
 /* value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), grad_i = its gradient.
  * Shapes: value (A), grad (A, P) or NULL, target (M, Q), weight (M) or NULL. Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
+ * Agents are parallel, or parts of them. */
 static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight,
     int loss, double param, double scale, int threads, void *work)
 {

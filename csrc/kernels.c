@@ -31,9 +31,9 @@
 
 #include "parts.c"
 
-#include "passes.c"
-
 #include "gradient.c"
+
+#include "passes.c"
 
 #include "feedback.c"
 

@@ -12,7 +12,7 @@ static void jtu_chunk(
 }
 
 /* out_i = sum_m J_m(w_i)' u_m. Shapes: out (A, P), u (M, Q). Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
+ * Agents are parallel, or parts of them. */
 static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, void *work)
 {
     job j = {
@@ -20,54 +20,95 @@ static void mlp_jtu(void *out, const dnn_mlp *mlp, const void *u, int threads, v
     sum_job(&j, guess_work(mlp) * 1.5, threads, work);
 }
 
-/* Rows of a chunk of an agent. */
-INLINE int64_t map_rows(const dnn_mlp *mlp, int64_t agent)
+/* One call of mlp_forward or mlp_jv. */
+typedef struct {
+    workspaces h;
+    real *out; /* (M, Q) */
+    const real *v; /* (A, P), or NULL for f */
+} map;
+
+/* f of some rows of an agent, in tiles. Serial. */
+static void map_values(const map *p, workspace *r, int64_t agent, int64_t first, int64_t stop)
 {
-    return min_index(chunk_rows(mlp), part_rows(mlp, rows_of(mlp, agent)));
+    const dnn_mlp *mlp = p->h.mlp;
+    tile_space *s = &r->tiles;
+    const real *w = weights_of(mlp, agent);
+    int64_t outputs = outputs_of(mlp), step = gradient_rows(mlp);
+    pack_weights(s, mlp, w, 0);
+    for (; first < stop; first += step) {
+        int64_t n = min_index(step, stop - first);
+        forward_tiles(s, mlp, w, inputs_of(mlp, first), n);
+        turn(p->out + first * outputs, outputs, s->a[mlp->n_layers], s->ld, outputs, n, outputs);
+    }
 }
 
-/* f or J v of one chunk. Shapes: out (M, Q), v (A, P) or NULL for f. Aliasing: none. Serial. */
-static void map_chunk(real *out, const workspaces *h, const real *v, int64_t agent, int64_t chunk, int thread)
+/* J v of some rows of an agent, in chunks. Serial. */
+static void map_tangents(const map *p, const workspace *r, int64_t agent, int64_t first, int64_t stop)
 {
-    const dnn_mlp *mlp = h->mlp;
-    workspace r = workspace_of(h, thread);
-    int64_t step = map_rows(mlp, agent), outputs = outputs_of(mlp), first = mlp->offsets[agent] + chunk * step;
-    int64_t n = min_index(step, mlp->offsets[agent + 1] - first);
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first), *result = r.a[mlp->n_layers];
-    forward_chunk(&r, mlp, w, x, n);
-    if (v) result = tangent_chunk(&r, mlp, w, v + agent * mlp->params, x, n);
-    memcpy(out + first * outputs, result, (size_t)(n * outputs) * sizeof(real));
+    const dnn_mlp *mlp = p->h.mlp;
+    const real *w = weights_of(mlp, agent), *v = p->v + agent * mlp->params;
+    int64_t outputs = outputs_of(mlp), step = chunk_rows(mlp);
+    for (; first < stop; first += step) {
+        int64_t n = min_index(step, stop - first);
+        const real *x = inputs_of(mlp, first);
+        forward_chunk(r, mlp, w, x, n);
+        memcpy(p->out + first * outputs, tangent_chunk(r, mlp, w, v, x, n), (size_t)(n * outputs) * sizeof(real));
+    }
 }
 
-static void map_agent(real *out, const workspaces *h, const real *v, int64_t agent, int thread)
+static void map_part(const map *p, workspace *r, int64_t agent, int64_t part)
 {
-    int64_t chunks = ceil_div(rows_of(h->mlp, agent), map_rows(h->mlp, agent));
-    for (int64_t c = 0; c < chunks; c++) map_chunk(out, h, v, agent, c, thread);
+    const dnn_mlp *mlp = p->h.mlp;
+    int64_t rows = part_rows(mlp, rows_of(mlp, agent)), first = mlp->offsets[agent] + part * rows;
+    int64_t stop = min_index(mlp->offsets[agent + 1], first + rows);
+    if (p->v)
+        map_tangents(p, r, agent, first, stop);
+    else
+        map_values(p, r, agent, first, stop);
 }
 
-/* f or J v of all rows. Agents are parallel, or the chunks of one agent after another. */
-static void map_agents(real *out, const dnn_mlp *mlp, const real *v, double microseconds, int threads, char *work)
+static void map_agent(const map *p, workspace *r, int64_t agent)
 {
-    workspaces h = open_workspaces(mlp, NULL, work);
+    int64_t rows = rows_of(p->h.mlp, agent), parts = ceil_div(rows, part_rows(p->h.mlp, rows));
+    for (int64_t k = 0; k < parts; k++) map_part(p, r, agent, k);
+}
+
+static void map_in(const map *p, int64_t agent, int64_t part, int thread)
+{
+    workspace r = workspace_of(&p->h, thread);
+    if (part < 0)
+        map_agent(p, &r, agent);
+    else
+        map_part(p, &r, agent, part);
+}
+
+/* f or J v of all rows. Agents are parallel, or the parts of one agent after another. */
+static void map_agents(const map *p, double microseconds, int threads)
+{
+    const dnn_mlp *mlp = p->h.mlp;
     int team = team_size(threads, microseconds);
-    if (team == 1 || by_agents(&h, team)) {
-        FOR_EACH(i, mlp->agents, map_agent(out, &h, v, i, thread))
-        return;
-    }
-    for (int64_t i = 0; i < mlp->agents; i++) {
-        int64_t chunks = ceil_div(rows_of(mlp, i), map_rows(mlp, i));
-        FOR_EACH(c, chunks, map_chunk(out, &h, v, i, c, thread))
-    }
+    if (team == 1) {
+        workspace r = workspace_of(&p->h, 0);
+        for (int64_t i = 0; i < mlp->agents; i++) map_agent(p, &r, i);
+    } else if (by_agents(&p->h, team)) {
+        FOR_EACH(i, mlp->agents, map_in(p, i, -1, thread))
+    } else
+        for (int64_t i = 0; i < mlp->agents; i++) {
+            int64_t rows = rows_of(mlp, i), parts = ceil_div(rows, part_rows(mlp, rows));
+            FOR_EACH(k, parts, map_in(p, i, k, thread))
+        }
 }
 
-/* out_m = f(w_i; x_m). Shapes: out (M, Q). Aliasing: none. Agents are parallel, or chunks of one after another. */
+/* out_m = f(w_i; x_m). Shapes: out (M, Q). Aliasing: none. Agents are parallel, or parts of one after another. */
 static void mlp_forward(void *out, const dnn_mlp *mlp, int threads, void *work)
 {
-    map_agents(out, mlp, NULL, guess_work(mlp) * 0.6, threads, work);
+    map p = {open_workspaces(mlp, NULL, work), out, NULL};
+    map_agents(&p, guess_work(mlp) * 0.4, threads);
 }
 
-/* out_m = J_m(w_i) v_i. Shapes: out (M, Q), v (A, P). Aliasing: none. Agents are parallel, or chunks of one. */
+/* out_m = J_m(w_i) v_i. Shapes: out (M, Q), v (A, P). Aliasing: none. Agents are parallel, or parts. */
 static void mlp_jv(void *out, const dnn_mlp *mlp, const void *v, int threads, void *work)
 {
-    map_agents(out, mlp, v, guess_work(mlp) * 1.2, threads, work);
+    map p = {open_workspaces(mlp, NULL, work), out, v};
+    map_agents(&p, guess_work(mlp) * 1.2, threads);
 }

@@ -100,7 +100,7 @@ static double pieces_cost(const job *j)
 }
 
 /* Block b of out_i = (J_b' S S' J_b) v_ib. Shapes: out, v (A, P), blocks (n_blocks + 1). Aliasing: none.
- * Agents are parallel, or the panels of one agent after another. */
+ * Agents are parallel, or parts of them. */
 static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v,
     const int64_t *blocks, int64_t n_blocks, int threads, void *work)
 {
