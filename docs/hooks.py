@@ -25,6 +25,7 @@ GALLERY = (
     "plot_feedback",
     "plot_mpi",
     "plot_cube",
+    "plot_depth",
     "plot_stream",
     "plot_research_layer",
 )
