@@ -1,10 +1,13 @@
 """What the build calls: the reference's page, the order of the gallery, a clean start for each example."""
 
+import html
 import importlib
 import inspect
+import re
 import warnings
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -130,9 +133,28 @@ def block_math(writer, node):
     raise nodes.SkipNode
 
 
+ACCENTS = set("\u02c6~\u00af\u02d9\u00a8\u02c7")  # hat, tilde, bar, dot, two dots, check
+
+
 def mathml(tex, as_block):
-    """MathML of a TeX formula; what cannot be expressed fails the build."""
-    return tex2mathml(tex, as_block=as_block)
+    """MathML of a TeX formula; what cannot be expressed fails the build.
+
+    An index of a letter with an accent, ``\\hat w_i``, comes as something below the letter and becomes an index.
+    """
+    text = tex2mathml(tex, as_block=as_block)
+    if "munderover" not in text:
+        return text
+    ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
+    text = re.sub(r"&(?!lt;|gt;|amp;|#)\w+;", lambda name: html.unescape(name[0]), text)  # XML has three names only
+    root = ElementTree.fromstring(text)
+    for node in root.iter("{http://www.w3.org/1998/Math/MathML}munderover"):
+        letter, index, over = node
+        if over.text in ACCENTS:
+            accented = ElementTree.Element("{http://www.w3.org/1998/Math/MathML}mover", accent="true")
+            accented.extend([letter, over])
+            node.tag = node.tag.replace("munderover", "msub")
+            node[:] = [accented, index]
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def gallery_key(path):

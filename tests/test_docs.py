@@ -185,7 +185,21 @@ def test_every_page_can_be_reached():
                 if entry and not entry.startswith(":"):
                     queue.append((page.parent / entry).resolve().relative_to(DOCS).as_posix())
     every = {p.relative_to(DOCS).with_suffix("").as_posix() for p in PAGES} - {"gallery/GALLERY_HEADER"}
-    assert every <= reached
+    assert every <= reached, f"add a card and a line in a toctree for {', '.join(sorted(every - reached))}"
+
+
+def test_every_how_to_page_has_a_card():
+    cards = set(re.findall(r":doc:`([^`]+)`", (DOCS / "howto" / "index.rst").read_text(encoding="utf-8")))
+    assert {page.stem for page in (DOCS / "howto").glob("*.rst")} - {"index"} <= cards
+
+
+@pytest.mark.skipif(not (ROOT / "bench").exists(), reason="the benchmarks are not part of this copy")
+@pytest.mark.parametrize("page", [p for p in SOURCES if p.stem != "changes_for_users"], ids=name_of)
+def test_programs_that_pages_mention_exist(page):
+    """But for the page that lists old names beside new ones."""
+    for module in re.findall(r"python -m ((?:bench|docs)\.[\w.]*\w)", page.read_text(encoding="utf-8")):
+        place = ROOT / module.replace(".", "/")
+        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
 
 def test_the_citation_is_complete():
