@@ -92,14 +92,14 @@ def test_fits_that_were_cut_short_are_counted_once():
     assert len(caught) == 1
 
 
-def test_fits_that_had_to_be_tamed_are_not_told_to_iterate_more():
+def test_fits_that_began_to_diverge_need_no_more_iterations():
     with pytest.warns(ConvergenceWarning, match="2 of the 2 fits began to diverge; tau was raised") as caught:
         regularization_path(group(max_iter=40, algorithm=NEXT(tau=1e-9)), X, Y, alphas=[1e-3], cv=2)
     assert len(caught) == 1
     assert "max_iter" not in str(caught[0].message)
 
 
-def test_what_has_no_path_is_said():
+def test_what_has_no_path_is_refused():
     with pytest.raises(ValueError, match=r"penalty must be the name of a penalty.*got None"):
         regularization_path(group(penalty=None), X, Y)
     with pytest.raises(ValueError, match="L1"):

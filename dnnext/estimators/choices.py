@@ -2,7 +2,7 @@
 
 # Design:
 #   Two steps. `check_parameters` holds one line per parameter: what is allowed, in words, beside the test of it.
-#   The `make_*` functions then turn names into objects of the rooms below; an object passes through as it is. What
+#   The `make_*` functions then turn names into objects of the packages below; an object passes through as it is. What
 #   does not fit together is a sentence that names both parameters.
 """
 

@@ -43,8 +43,8 @@ ESTIMATORS = (
 )
 KINDS = {  # classes whose objects a file can hold, by name: those of the package that are their parameters
     name: kind
-    for room in (models, problem, local, algorithms, preprocessing)
-    for name, kind in ((name, getattr(room, name)) for name in room.__all__)
+    for package in (models, problem, local, algorithms, preprocessing)
+    for name, kind in ((name, getattr(package, name)) for name in package.__all__)
     if isinstance(kind, type) and hasattr(kind, "get_params")
 }
 COUNTS = ("n_iter_", "converged_", "status_", "n_agents_", "n_outputs_", "n_features_in_", "best_validation_score_")

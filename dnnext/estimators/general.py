@@ -78,7 +78,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         Raises
         ------
         ValueError
-            For labels outside of classes, or classes that change, and for parameters that one iteration cannot heed
+            For labels outside of classes, or classes that change, for parameters that ask for more than one iteration
             (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
         FloatingPointError
             If the objective is not finite.
@@ -213,7 +213,7 @@ class DecentralizedRegressor(RegressorMixin, Decentralized):
         Raises
         ------
         ValueError
-            For targets of another width than before, and for parameters that one iteration cannot heed
+            For targets of another width than before, and for parameters that ask for more than one iteration
             (early_stopping, callbacks, max_time) or that only `fit` can change (topology, loss).
         FloatingPointError
             If the objective is not finite.

@@ -133,7 +133,7 @@ def _graph_so_far(estimator: Any) -> Graph:
 
 
 def check_online(estimator: Any) -> None:
-    """ValueError for parameters that one iteration cannot heed."""
+    """ValueError for parameters that ask for more than one iteration."""
     e = estimator
     check_full(e, "partial_fit")
     if e.algorithm == "centralized" or isinstance(e.algorithm, CentralizedSCA):

@@ -248,14 +248,14 @@ class Numbers:
     def score_columns(self, raw, codes, moments):
         """Squared residuals, deviations and their squares, and ones: (n, 4, Q)."""
         y = self.wanted(codes)
-        apart = y - moments.y_mean
-        return np.stack([(y - self._means(raw)) ** 2, apart, apart**2, np.ones(y.shape)], axis=1)
+        deviation = y - moments.y_mean
+        return np.stack([(y - self._means(raw)) ** 2, deviation, deviation**2, np.ones(y.shape)], axis=1)
 
     @staticmethod
     def score_of(sums):
         """R2, the mean over outputs, from the sums of `score_columns`."""
-        residual, apart, square, n = sums
-        spread = square - apart**2 / n
+        residual, deviation, square, n = sums
+        spread = square - deviation**2 / n
         constant = spread <= 0
         ratio = np.divide(residual, spread, out=(residual > 0).astype(float), where=~constant)
         return float(np.mean(1 - ratio))

@@ -56,7 +56,7 @@ def test_an_agents_view_and_feature_names_leave_too():
     np.testing.assert_allclose(view.to_sklearn().predict_proba(frame), view.predict_proba(frame), atol=1e-12)
 
 
-def test_what_sklearn_cannot_hold_is_said():
+def test_what_sklearn_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="softplus"):
         classifier(*IRIS, activation="softplus").to_sklearn()
     with pytest.raises(ValueError, match="squared_hinge"):
@@ -69,7 +69,7 @@ def test_without_the_other_library_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match="pip install torch"):
         clf.to_torch_state_dict()
-    with pytest.raises(ImportError, match="export"):
+    with pytest.raises(ImportError, match="pip install onnx"):
         clf.to_onnx()
 
 

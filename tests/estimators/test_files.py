@@ -63,7 +63,7 @@ def test_an_agents_view_comes_back(tmp_path):
     assert not hasattr(again, "agents_")
 
 
-def test_objects_cannot_be_held_and_that_is_said(tmp_path):
+def test_objects_that_a_file_cannot_hold_are_warned_of(tmp_path):
     sched = Schedule.link_failures(Topology.complete(4), p=0.3, random_state=0)
     clf = DecentralizedMLPClassifier((5,), penalty=L1(1e-3), **{**QUICK, "topology": sched}).fit(X, Y)
     clf.save(tmp_path / "m.npz")

@@ -190,8 +190,8 @@ def test_warnings_point_at_the_line_of_the_user(tmp_path):
         assert {warning.filename for warning in found} == {__file__}
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_a_fit_takes_little_more_than_a_copy_of_the_rows_and_keeps_none(kind):
+@pytest.mark.parametrize(("kind", "stops"), [(np.float32, False), (np.float64, False), (np.float32, True)])
+def test_a_fit_takes_at_most_two_and_a_half_times_the_rows_and_keeps_none(kind, stops):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40_000, 40)).astype(kind)
     before, y = x.copy(), (x[:, 0] > 0).astype(int)
@@ -205,7 +205,15 @@ def test_a_fit_takes_little_more_than_a_copy_of_the_rows_and_keeps_none(kind):
             return False
 
     model = DecentralizedMLPClassifier(
-        (4,), n_agents=4, topology="ring", max_iter=2, tol=0, callbacks=[Look()], random_state=0, n_jobs=1
+        (4,),
+        n_agents=4,
+        topology="ring",
+        max_iter=2,
+        tol=0,
+        callbacks=[Look()],
+        random_state=0,
+        n_jobs=1,
+        early_stopping=stops,
     )
     gc.collect()
     gc.disable()

@@ -236,7 +236,7 @@ def test_other_data_on_one_rank(case):
         getattr(estimator, fit)(x, y)
 
 
-def test_what_does_not_go_together_is_said():
+def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="fit_local needs engine='mpi' or engine='nats'"):
         DecentralizedMLPClassifier().fit_local(X, Y)
     with pytest.raises(ValueError, match="partial_fit runs in one process"):
