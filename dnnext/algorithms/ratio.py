@@ -162,8 +162,8 @@ class NielsenRule(GainTest):
         self.test(s, model, s.tau)
 
     def accepted(self, tau: float, wanted: float, rho: float) -> float:
-        """Less where the model predicted well: by 3 at most."""
-        return tau * max(1 / 3, 1 - (2 * min(rho, 1.0) - 1) ** 3)
+        """Less where the model predicted well: by 3 at most, and at most twice as much where only rounding is left."""
+        return tau * max(1 / 3, 1 - (2 * min(max(rho, 0.0), 1.0) - 1) ** 3)
 
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """Twice tau, then 4, 8, ..."""

@@ -193,6 +193,7 @@ def test_central_lm_is_the_method_written_out():
     assert (np.diff(wanted[:, 1]) > 0).any()  # a trial was refused
     np.testing.assert_allclose(history["objective"][1:], wanted[:, 0], rtol=1e-8)
     np.testing.assert_allclose(history["tau"][1:], wanted[:, 1], rtol=1e-4)
+    assert algorithm.damping.accepted(1.0, 1.0, -1e9) == 2  # a gain and a prediction within rounding
 
 
 def test_the_test_needs_no_collective_call_of_its_own(lockstep):
