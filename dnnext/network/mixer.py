@@ -52,6 +52,10 @@ class Mixed(NamedTuple):
     disagreement: NDArray[np.float64]
     size: NDArray[np.float64] | None = None
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Refuse to be an array: ``s.w = network.mix(z)`` forgets which one is meant."""
+        raise TypeError("mix returns an object, not an array: take the averages from its arrays, as in arrays[0].")
+
 
 class MixerState(NamedTuple):
     """All that the next call of `mix` depends on, beside its arguments.
