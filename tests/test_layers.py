@@ -35,7 +35,7 @@ ONLY = {
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
     "nats": {"runtime/nats.py"},
-    "cryptography": {"runtime/sealing.py", "cli"},
+    "cryptography": {"runtime/sealing.py", "runtime/enrolment.py"},
 }
 
 

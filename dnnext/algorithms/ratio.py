@@ -5,7 +5,7 @@
 # decision, from numbers that `sum_agents` returned: the objective at the mean of the weights before and after, and the
 # mean of the decreases that the models predicted. These sums are those that the loop would make for its history: what
 # the models predicted is added to the first, and the results are left for the loop in `State.measured`, so the test
-# needs no collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
+# needs one collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
 # kept.
 """
 

@@ -17,6 +17,7 @@ import importlib
 import sys
 
 import dnnext
+from dnnext.cli import site_options
 from dnnext.runtime.engines import ENGINES
 
 EPILOG = """examples:
@@ -124,6 +125,7 @@ def make_parser():
     topology.add_argument("--mixing", default="metropolis", help="mixing weights (default: %(default)s)")
     topology.add_argument("--seed", type=int, default=0, help="seed of random graphs (default: %(default)s)")
     topology.set_defaults(command="look:topology")
+    site_options.add(commands, shared)
     info = commands.add_parser("info", parents=[shared], help="versions, BLAS, OpenMP, CPU path, MPI")
     info.set_defaults(command="look:info")
     return parser
@@ -226,7 +228,7 @@ def _add_model(p):
 def _add_ranks(p):
     p.add_argument(
         "--engine",
-        choices=tuple(ENGINES),
+        choices=tuple(name for name in ENGINES if name != "nats"),
         default="local",
         help="one process, or ranks of mpiexec (a model too large for one: dnnext.models.Cube)",
     )

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from dnnext.estimators import exports, files, groups, ranks, results, training
+from dnnext.estimators import exports, files, groups, ranks, results, sites, training
 from dnnext.estimators.engine import open_runtime
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.inputs import checked, prepare_agents, takes_images
@@ -146,6 +146,25 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         """
         with fit_task(self, X, y, sample_weight), as_before_if_it_fails(self):
             return ranks.fit_local(self, X, y, sample_weight, agent, eval_set)
+
+    def fit_sites(self) -> Self:
+        """Train on the rows that the file dnnext.toml of this site's folder names; the other sites do the same.
+
+        With ``engine="nats"`` and ``engine_options={"folder": ..., "run": ...}``. What leaves is written to
+        ``audit.jsonl`` in the folder.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the site does not allow it, and as `fit_local`.
+        AgentsLost
+            If a site is lost or has ended.
+        """
+        return sites.fit_sites(self)
 
     def score_local(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> float:
         """The score on the rows of all ranks together, each bringing its own; only sums travel.

@@ -205,12 +205,14 @@ def network_moments(
         float64, 1e-30 to 1e30 in float32.
     """
     pixels = int(np.prod(values.shape[1:], dtype=np.int64)) // by_column(values[:1]).shape[1] if len(values) else 1
-    total = float(runtime.sum_agents(rows.agent_weight)) * pixels
+    get_total, get_n_rows = runtime.later_sum(rows.agent_weight), runtime.later_sum(rows.n_rows)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = runtime.sum_agents(_column_sums(values, rows, lambda v: v[:, None])[:, 0]) / total
+        added = runtime.sum_agents(_column_sums(values, rows, lambda v: v[:, None])[:, 0])
+        total = float(get_total()) * pixels
+        mean = added / total
         sums = _column_sums(values, rows, lambda v: np.stack([(v - mean) ** 2, np.abs(v - mean)], axis=1))
         variance, deviation = runtime.sum_agents(sums) / total
-    n_rows = int(runtime.sum_agents(rows.n_rows))
+    n_rows = int(get_n_rows())
     constant = deviation <= n_rows * np.finfo(np.float64).eps * np.abs(mean)
     scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
     most = 1e30 if dtype == np.float32 else 1e150

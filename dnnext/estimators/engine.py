@@ -60,10 +60,16 @@ def open_ranks(estimator):
 
 def shared_seeds(ranks, random_state):
     """The Seeds of the first rank, on all; two different whole numbers are a mistake."""
+    return later_seeds(ranks, random_state)()
+
+
+def later_seeds(ranks, random_state):
+    """As `shared_seeds`, but what is sent may wait for the next message; call what is returned."""
     with ranks.together():
         seeds = Seeds(random_state)
     ranks.agree("random_state", int(random_state) if isinstance(random_state, (int, np.integer)) else None)
-    return Seeds.from_text(ranks.all_ranks(seeds.as_text())[0]) if ranks.is_distributed else seeds
+    get = ranks.later(seeds.as_text())
+    return lambda: Seeds.from_text(get()[0]) if ranks.is_distributed else seeds
 
 
 def same_everywhere(estimator, ranks, **fields):

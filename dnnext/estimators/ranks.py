@@ -15,12 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from dnnext.estimators import choices, groups
 from dnnext.estimators.data import held_out
-from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
+from dnnext.estimators.engine import later_seeds, open_ranks, open_runtime, same_everywhere
 from dnnext.estimators.graph import Graph, make_graph
 from dnnext.estimators.inputs import checked, checked_eval_set, checked_rows, learn_inputs, set_targets
 from dnnext.estimators.rows import check_weight
 from dnnext.estimators.targets import of_ranks
-from dnnext.estimators.training import make_moments, make_problem, train
+from dnnext.estimators.training import later_counts, make_moments, make_problem, train
 from dnnext.estimators.watch import ScorerOfAll
 from dnnext.problem.shards import Stack
 from dnnext.runtime.engines import check_engine
@@ -37,22 +37,29 @@ def fit_local(
         )
     if groups.ranks_per_agent(e) > 1:
         raise ValueError(f"fit_local has agents of one rank each, got model={e.model!r}: use fit on every rank.")
-    with open_ranks(e) as ranks:
-        with ranks.together():
-            choices.check_parameters(e, e._kind)
-        seeds = shared_seeds(ranks, e.random_state) if resumed is None else resumed.seeds
-        learn_inputs(e, X, sample_weight, ranks)
-        set_targets(e, of_ranks(e._kind, y if hasattr(y, "ndim") else np.asarray(y), ranks, e.loss))
-        e._balance = _balance_of_all(e, y, sample_weight, ranks)
-        with ranks.together():
-            x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True, learn=False)
-            evaluation = checked_eval_set(e, eval_set)
-            labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
-        found = ranks.all_ranks(e._precision.name)
-        e._precision = np.dtype("float64" if "float64" in found else "float32")
-        n_outputs = e._y.wanted(codes[:1]).shape[1]
-        same_everywhere(e, ranks, eval_set=evaluation is not None, **{"the number of outputs": n_outputs})
-        graph, bounds = _graph_of_all(e, ranks, len(labels), seeds)
+    with open_ranks(e) as ranks, ranks.gathering():  # until the first round
+        return _trained(e, ranks, X, y, sample_weight, agent, eval_set, resumed)
+
+
+def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any, eval_set: Any, resumed: Any) -> Any:
+    """The estimator, trained on the ranks that are open."""
+    with ranks.together():
+        choices.check_parameters(e, e._kind)
+    get_seeds = later_seeds(ranks, e.random_state) if resumed is None else lambda: resumed.seeds
+    learn_inputs(e, X, sample_weight, ranks)
+    set_targets(e, of_ranks(e._kind, y if hasattr(y, "ndim") else np.asarray(y), ranks, e.loss))
+    e._balance = _balance_of_all(e, y, sample_weight, ranks)
+    with ranks.together():
+        x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True, learn=False)
+        evaluation = checked_eval_set(e, eval_set)
+        labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
+    get_held = ranks.later(str(len(labels)))
+    found = ranks.all_ranks(e._precision.name)
+    e._precision = np.dtype("float64" if "float64" in found else "float32")
+    n_outputs = e._y.wanted(codes[:1]).shape[1]
+    same_everywhere(e, ranks, eval_set=evaluation is not None, **{"the number of outputs": n_outputs})
+    seeds = get_seeds()
+    graph, bounds = _graph_of_all(e, ranks, get_held(), seeds)
     first, n_own = int(bounds[ranks.rank]), len(labels)
     owner = np.zeros(len(x), dtype=np.int64) if agent is None else np.searchsorted(labels, agent)
     with open_runtime(e, graph.n_agents, bounds, ranks) as runtime:
@@ -65,16 +72,17 @@ def fit_local(
             keep = ~held_out(owner, n_own, e.validation_fraction, seeds, first, runtime)
             held = Stack.of_owner(x, codes, weight, owner, n_own, first, dtype=e._precision, keep=~keep)
         rows = Stack.of_owner(x, codes, weight, owner, n_own, first, dtype=e._precision, keep=keep)
+        counts = later_counts(rows, runtime)
         moments = make_moments(e, rows, runtime)
-        problem = make_problem(e, rows, moments, runtime, seeds)
+        problem = make_problem(e, rows, moments, runtime, seeds, counts=counts)
         score = None if held is None else ScorerOfAll(problem, moments, e._y, held)
         graph = Graph(graph.topology, labels.tolist())
         return train(e, problem, graph, moments, seeds, score, method="fit_local", resumed=resumed)
 
 
-def _graph_of_all(estimator: Any, ranks: Any, n_own: int, seeds: Any) -> tuple[Graph, Any]:
-    """(graph of the agents of all ranks, first agent of every rank and their number); collective."""
-    held = [int(text) for text in ranks.all_ranks(str(n_own))]
+def _graph_of_all(estimator: Any, ranks: Any, n_own: Any, seeds: Any) -> tuple[Graph, Any]:
+    """(graph of the agents of all ranks, first agent of every rank and their number); n_own: agents of every rank."""
+    held = [int(text) for text in n_own]
     bounds = np.concatenate([[0], np.cumsum(held)])
     n_agents = int(bounds[-1])
     with ranks.together():

@@ -71,6 +71,11 @@ class Iterations:
         self.moments = moments
         self.run: Any = None
 
+    @property
+    def can_end(self):
+        """Whether there are callbacks of scikit-learn, which may ask for an end."""
+        return self.context is not None
+
     def begin(self, run):
         """Remember the run."""
         self.run = run

@@ -141,20 +141,24 @@ def train(
 
 @np.errstate(over="ignore", invalid="ignore")  # the Problem refuses by name what is not finite
 def make_problem(
-    estimator: Any, rows: Stack, moments: Moments, runtime: Any, seeds: Seeds, seen: float = 0.0
+    estimator: Any, rows: Stack, moments: Moments, runtime: Any, seeds: Seeds, seen: float = 0.0, counts: Any = None
 ) -> Problem:
-    """The Problem of these rows, whose x is scaled in place; alpha="auto" counts them and those `seen` before."""
+    """The Problem of these rows, whose x is scaled in place; alpha="auto" counts them and those `seen` before.
+
+    counts : what `later_counts` returned, if it was called before.
+    """
+    get_n_rows, get_uneven = later_counts(rows, runtime) if counts is None else counts
     e, dtype = estimator, estimator._precision
     wanted = e._y.wanted(rows.target)
     sized = choices.make_model(e._open_model(), rows.x.shape[1:], wanted.shape[1])
     model = of_regime(e.regime, on_ranks(e, sized, runtime), seeds, dtype)
-    n_rows = int(runtime.sum_agents(rows.n_rows)) + seen
+    n_rows = int(get_n_rows()) + seen
     penalty = choices.make_penalty_object(e.penalty, e.alpha, e.l1_ratio, n_rows, model.layout.n_layers)
     x = np.ascontiguousarray(rows.x, dtype)
     if e.standardize:
         moments.scale_inputs(x)
     assert rows.weight is not None
-    even = not runtime.sum_agents(rows.sums(rows.weight != 1)).any()
+    even = not get_uneven().any()
     target = np.ascontiguousarray(moments.targets(wanted), dtype)
     return Problem(
         model,
@@ -166,6 +170,12 @@ def make_problem(
         dtype=dtype,
         tangents=on_inputs(e.tangents, moments),
     )
+
+
+def later_counts(rows: Stack, runtime: Any) -> tuple[Any, Any]:
+    """Functions that return the rows of all agents, and how many have a weight other than 1."""
+    assert rows.weight is not None
+    return runtime.later_sum(rows.n_rows), runtime.later_sum(rows.sums(rows.weight != 1))
 
 
 def make_moments(estimator: Any, rows: Stack, runtime: Any) -> Moments:

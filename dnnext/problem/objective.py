@@ -130,8 +130,9 @@ class Problem:
         self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
         self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
         self.rows = Rows(self.x, self.offsets, self.n_threads)
-        self.agent_rows = self.runtime.all_agents(np.diff(self.offsets))
+        get_rows = self.runtime.later_agents(np.diff(self.offsets))
         summed = float(self.runtime.sum_agents(self.agent_weight))
+        self.agent_rows = get_rows()
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
         self.scale = 1 / self.n_total

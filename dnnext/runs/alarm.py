@@ -42,7 +42,8 @@ class Alarm:
         is_common = bool(np.all(s.w == s.w[:1]))  # as a rule all agents start alike
         penalty = np.array([first if is_common else row_parts.penalty_value(problem, row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
-        self.ceiling: float | Array = MEAN_LOSS * float(problem.runtime.max_agents(s.values * self.share + penalty))
+        self._ceiling: float | Array | None = None
+        self._get_tops = problem.runtime.later_agents(s.values * self.share + penalty)
         self.problem, self.size = problem, row_parts.norms(problem, s.w)
         self.armed = np.zeros(len(s.w), bool)
         self.above = np.zeros(len(s.w), int)
@@ -50,6 +51,17 @@ class Alarm:
         self.saved = [_point(s)]
         self.raised: list[tuple[int, int, int]] = []  # agent, iteration and round of every alarm
         self.most, self.outcome = self.often, ""
+
+    @property
+    def ceiling(self) -> float | Array:
+        """The mean loss above which an agent raises its alarm."""
+        if self._ceiling is None:
+            self._ceiling = MEAN_LOSS * float(np.maximum.reduce(self._get_tops(), axis=0))
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, value: float | Array) -> None:
+        self._ceiling = value
 
     def check(self, s: State) -> Array:
         """Which local agents raise the alarm after this iteration, (n_local,) bool."""
@@ -110,7 +122,7 @@ class Alarm:
         """Go on from `snapshot`."""
         agents, numbers = saved.agents, saved.numbers
         self.size, self.armed, self.above = (np.array(agents[name]) for name in ("size", "armed", "above"))
-        self.ceiling, self.is_calm = float(numbers["ceiling"]), False
+        self._ceiling, self.is_calm = float(numbers["ceiling"]), False
         kept = [k for k in range(2) if f"{k}.w" in agents]
         self.saved = [Snapshot({name: np.array(agents[f"{k}.{name}"]) for name in ("w", "tau")}) for k in kept]
         self.most, self.outcome = int(numbers.get("most", self.often)), str(numbers.get("outcome", ""))

@@ -59,31 +59,70 @@ def mean_over_agents(problem: Problem, w: Array) -> Array:
     return np.asarray(total / problem.n_agents, dtype=problem.dtype)
 
 
-def measure(problem: Problem, network: Network, s: State) -> tuple[dict[str, float], Array]:
+def rows_to_gather(problem: Problem, s: State) -> Array | None:
+    """What the local agents have to say for a measure, to travel with another message; None where that is too much.
+
+    ``[w_i | y_i | tau_i, step_i, bytes]``: one message then does what sums of the weights and of the deviations took
+    one each. Where w_bar is known, the deviations ``[.., .. | tau_i, step_i, bytes]`` themselves.
+    """
+    runtime, n_params = problem.runtime, s.w.shape[1]
+    if runtime.inner.size > 1 or not (runtime.is_distributed and runtime.gathers(2 * n_params)):
+        return None
+    if s.measured is not None:
+        w_bar, _, slope = s.measured
+        rows = _deviations(problem, s.w, s.y, w_bar, slope)
+    else:
+        rows = np.empty((len(s.w), 2 * n_params + 3))
+        rows[:, :n_params], rows[:, n_params : 2 * n_params] = s.w, s.y
+    rows[:, -3], rows[:, -2], rows[:, -1] = s.tau, s.step, 0
+    rows[0, -1] = runtime.bytes_wire
+    return rows
+
+
+def _deviations(problem: Problem, w: Array, y: Array, w_bar: Array, slope: Array) -> Array:
+    """(|w_i - w_bar|^2, |A y_i - slope|^2, and three more columns to fill) of these agents."""
+    consensus = w.astype(np.float64) - w_bar
+    tracking = problem.n_agents * y.astype(np.float64) - slope
+    columns = np.zeros((len(w), 5))
+    columns[:, 0] = row_parts.dots(problem, consensus, consensus)
+    columns[:, 1] = row_parts.dots(problem, tracking, tracking)
+    return columns
+
+
+def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, float, Array, Array]:
+    """w_bar, G and its gradient there, and the sums over agents of deviations, tau, steps and bytes."""
+    runtime, n_params = problem.runtime, s.w.shape[1]
+    if rows is None and s.measured is None and (mine := rows_to_gather(problem, s)) is not None:
+        rows = runtime.all_agents(mine)
+    if s.measured is not None:
+        w_bar, smooth, slope = s.measured
+    elif rows is None:
+        w_bar = mean_over_agents(problem, s.w)
+        smooth, slope = problem.smooth_value_grad(w_bar)
+    else:
+        w, y = (np.ascontiguousarray(part, problem.dtype) for part in np.split(rows[:, :-3], [n_params], axis=1))
+        w_bar = np.asarray(np.add.reduce(w, axis=0, dtype=np.float64) / problem.n_agents, dtype=problem.dtype)
+        smooth, slope = problem.smooth_value_grad(w_bar)
+        rows = np.hstack([_deviations(problem, w, y, w_bar, slope)[:, :2], rows[:, -3:]])
+    if rows is not None:
+        return w_bar, smooth, slope, np.add.reduce(np.ascontiguousarray(rows), axis=0)
+    columns = _deviations(problem, s.w, s.y, w_bar, slope)
+    columns[:, 2], columns[:, 3], columns[0, 4] = s.tau, s.step, runtime.bytes_wire
+    return w_bar, smooth, slope, runtime.sum_agents(columns)
+
+
+def measure(problem: Problem, network: Network, s: State, rows: Array | None = None) -> tuple[dict[str, float], Array]:
     """One row of the history (all but seconds) and the w_bar it belongs to.
 
     objective U(w_bar); stationarity |w_bar - prox_r(w_bar - grad G(w_bar))|; disagreement (1/A) sum |w_i - w_bar|^2;
     tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau, step: means over agents; bytes: directed edges x row
-    bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks so far, sums and measures included;
+    bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks before this measure, sums included;
     tangent_term, tangent_share: mu R(w_bar), and its part of the objective, for problems with tangents.
+    rows : what all agents gathered of `rows_to_gather`, if they did.
     """
     n_agents = problem.n_agents
-    if s.measured is None:
-        w_bar = mean_over_agents(problem, s.w)
-        smooth, slope = problem.smooth_value_grad(w_bar)
-    else:
-        w_bar, smooth, slope = s.measured
+    w_bar, smooth, slope, total = _totals(problem, s, rows)
     response = problem.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
-    consensus = s.w.astype(np.float64) - w_bar
-    tracking = n_agents * s.y.astype(np.float64) - slope
-    per_agent = np.zeros((len(s.tau), 5))
-    per_agent[:, 0], per_agent[:, 1], per_agent[:, 2] = (
-        row_parts.dots(problem, consensus, consensus),
-        row_parts.dots(problem, tracking, tracking),
-        s.tau,
-    )
-    per_agent[:, 3], per_agent[0, 4] = s.step, problem.runtime.bytes_wire
-    total = problem.runtime.sum_agents(per_agent)
     disagreement, tracking_error, tau, mean_step, _ = total / n_agents
     row = {
         "iteration": s.t,

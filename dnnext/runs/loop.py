@@ -20,7 +20,7 @@ import numpy as np
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
 from dnnext.runs.alarm import Alarm
-from dnnext.runs.history import Measures, mean_over_agents, measure
+from dnnext.runs.history import Measures, mean_over_agents, measure, rows_to_gather
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.result import Callback, Limits, Result
 from dnnext.runs.snapshot import Snapshot
@@ -78,18 +78,26 @@ class Run:
         self.ended_by: list[str] = []  # names of the callbacks that wished to end
         self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
         self.losses: list[str] = []
+        self.rows: Array | None = None  # of all agents, gathered with the votes to be measured
 
     def loop(self) -> Result:
         """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
+        limits = self.limits
+        kinds = len(self.callbacks), any(getattr(c, "can_end", True) for c in self.callbacks)
+        rules = limits.max_iter, limits.tol, limits.n_iter_no_change, limits.monitor_every
+        self.network.runtime.agree_on(
+            {"the number of callbacks": kinds[0], "whether a callback may end the run": kinds[1],
+             "max_iter, tol, n_iter_no_change and monitor_every": rules}
+        )  # fmt: skip
         if not self.history.rows:
             self.measure()
+        self.network.runtime.stop_gathering()
         objective = self.history["objective"][0]
         if not np.isfinite(objective + self.history["stationarity"][0]):
             raise ValueError(
                 f"The objective at the start was {objective}: the data or w0 are too large in scale for "
                 f"{self.problem.dtype}. Rescale the data."
             )
-        self.network.runtime.agree("the number of callbacks", len(self.callbacks))
         with Interruption() as interruption:
             self.call_hooks("begin", self)
             status = self.finished() if self.is_resumed else ""
@@ -139,20 +147,25 @@ class Run:
 
     def iterate(self, interruption: Interruption) -> str:
         """One iteration and what follows it; the reason to end, or ''."""
-        limits, vote = self.limits, self.once(interruption)
+        limits, after = self.limits, self.s.t + 1
+        is_due = after % limits.monitor_every == 0 or after == limits.max_iter
+        vote = self.once(interruption, is_due)
         if vote.agent is not None:
             self.measure()
             status = "diverged" if len(self.alarm.raised) >= self.alarm.most else ""
             return "interrupted" if vote.is_asked else status
-        if self.s.t % limits.monitor_every == 0 or self.s.t == limits.max_iter:
+        if is_due:
             self.measure()
         status = self.wishes()
         if vote.is_asked:
             return "interrupted"
         return status or ("max_time" if vote.is_late else "")
 
-    def once(self, interruption: Interruption | None = None) -> Vote:
-        """One iteration and the vote on it; after an alarm the state is back at a saved iteration."""
+    def once(self, interruption: Interruption | None = None, is_due: bool = False) -> Vote:
+        """One iteration and the vote on it; after an alarm the state is back at a saved iteration.
+
+        Where the iteration is due to be measured, the rows for that travel with the votes.
+        """
         s, limits, recipe = self.s, self.limits, self.recipe
         begin, self.iteration = time.perf_counter(), s.t + 1
         before = None if self.network.runtime.is_alone else s.keep()
@@ -163,15 +176,16 @@ class Run:
         self.seconds += time.perf_counter() - begin
         late = limits.max_time is not None and self.seconds > limits.max_time
         asked = interruption is not None and interruption.is_asked
-        vote = self.vote(self.alarm.check(s), late, asked, before)
+        vote = self.vote(self.alarm.check(s), late, asked, before, is_due)
         if vote.agent is None:
             self.alarm.save(s)
         else:
             self.go_back(vote.agent)
+            self.rows = None
         self.is_whole = True
         return vote
 
-    def vote(self, raised: Array, late: bool, asked: bool, before: Snapshot | None) -> Vote:
+    def vote(self, raised: Array, late: bool, asked: bool, before: Snapshot | None, is_due: bool) -> Vote:
         """What happened to any agent, the same answer on every rank."""
         if before is None:  # one rank: no vote, no message to refuse
             return Vote(int(raised.argmax()) if raised.any() else None, late, asked)
@@ -183,7 +197,9 @@ class Run:
             votes[0, 3:], self.network.refused = (refused.agent + 1, refused.round, refused.wild), None
         if self.network.runtime.inner.size > 1:
             self.network.runtime.inner.allreduce(votes, "max")
-        every = self.network.runtime.all_agents(votes)
+        mine = rows_to_gather(self.problem, self.s) if is_due else None
+        every = self.network.runtime.all_agents(votes if mine is None else np.hstack([votes, mine]))
+        self.rows, every = None if mine is None else every[:, votes.shape[1] :], every[:, : votes.shape[1]]
         self.refuse(every, before)
         alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
         return Vote(self.network.n_agents - int(alarm) if alarm else None, bool(is_late), bool(is_asked))
@@ -199,11 +215,9 @@ class Run:
     def wishes(self) -> str:
         """The callbacks and the stopping rules: the reason to end, or ''."""
         self.ended_by = [name for name, callback in self.named if callback(self.s, self.history.last)]
-        wants_end, converged = bool(self.ended_by), has_converged(self)
-        if self.callbacks or (self.limits.tol > 0 and self.history.last["iteration"] == self.s.t):
-            votes = np.zeros((self.problem.n_local, 2))
-            votes[:, 0], votes[:, 1] = wants_end, converged
-            wants_end, converged = map(bool, self.network.runtime.max_agents(votes))
+        wants_end, converged = bool(self.ended_by), has_converged(self)  # the second from what all ranks have
+        if any(getattr(callback, "can_end", True) for callback in self.callbacks):
+            wants_end = bool(self.network.runtime.max_agents(np.full(self.problem.n_local, wants_end)))
         return "callback" if wants_end else ("converged" if converged else "")
 
     def go_back(self, agent: int) -> None:
@@ -261,7 +275,8 @@ class Run:
 
     def measure(self) -> None:
         """One row of the history; its cost is not part of `seconds`."""
-        row, w_bar = measure(self.problem, self.network, self.s)
+        row, w_bar = measure(self.problem, self.network, self.s, self.rows)
+        self.rows = None
         row |= {"seconds": self.seconds, **self.recipe.columns}
         for _, callback in self.named:
             row |= getattr(callback, "measures", lambda _: {})(self)

@@ -24,6 +24,7 @@ from dnnext import _checks
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.blocks import ExchangePlan, check_bounds
 from dnnext.runtime.communicator import Communicator, RanksLost, WrongMessage
+from dnnext.runtime.failures import AgentsLost, BadMessage, lost_agents
 from dnnext.runtime.parcel import Parcel
 
 __all__ = ["AgentsLost", "BadMessage", "InProcess", "Runtime"]
@@ -34,49 +35,6 @@ T = TypeVar("T")
 
 GATHER = 1 << 20  # bytes of all agents up to which a sum is gathered
 CHUNK = 1 << 15  # numbers that travel at once down the pipeline
-
-
-class AgentsLost(RuntimeError):
-    """Ranks that died or fell silent, and their agents with them.
-
-    Attributes
-    ----------
-    ranks : tuple of int
-        The ranks that are gone; empty if all answer but wait for different things.
-    agents : tuple of int
-        The agents they held, by the numbers that these had when the run began.
-
-    Examples
-    --------
-    >>> lost = AgentsLost("rank 1 with agents 2 and 3 fell silent", ranks=[1], agents=[2, 3])
-    >>> lost.agents
-    (2, 3)
-    """
-
-    def __init__(self, sentence: str, ranks: Sequence[int] = (), agents: Sequence[int] = ()) -> None:
-        super().__init__(sentence)
-        self.ranks, self.agents = tuple(ranks), tuple(agents)
-
-
-class BadMessage(RuntimeError):
-    """An agent sent what cannot be true: numbers that are not finite or absurdly large.
-
-    Attributes
-    ----------
-    agent : int
-        The sender.
-    round : int
-        The mixing round, counted from 0.
-
-    Examples
-    --------
-    >>> BadMessage("agent 3 sent what is not finite in round 12", agent=3, round_=12).round
-    12
-    """
-
-    def __init__(self, sentence: str, agent: int, round_: int) -> None:
-        super().__init__(sentence)
-        self.agent, self.round = agent, round_
 
 
 def _names_agents(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -233,6 +191,41 @@ class Runtime:
         return self.all_ranks(text)
 
     @_names_agents
+    def later(self, text: str) -> Callable[[], list[str]]:
+        """As `all_ranks`, but within `gathering` the text may wait for the next message; call what is returned."""
+        get = self.comm.later(text)
+        return lambda: _names_agents(lambda runtime: get())(self)
+
+    @_names_agents
+    def later_agents(self, values: Array) -> Callable[[], Array]:
+        """As `all_agents`, but within `gathering` the values may wait for the next message; call what is returned."""
+        mine = self._check_local(values)
+        if not self.is_distributed:
+            return lambda: mine
+        every = np.empty((self.n_agents, *mine.shape[1:]), dtype=mine.dtype)
+        get = self.comm.later_array(np.ascontiguousarray(mine), every, self._counts)
+        return lambda: _names_agents(lambda runtime: get())(self)
+
+    def later_sum(self, values: Array) -> Callable[[], Any]:
+        """As `sum_agents` of few numbers, but within `gathering` they may wait for the next message."""
+        get = self.later_agents(values)
+        return lambda: _added(get())
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Checks and texts wait for the next message, see `Communicator.gathering`."""
+        try:
+            with self.comm.gathering():
+                yield
+        except RanksLost as lost:
+            raise self.lost(lost.ranks, lost.what) from lost
+
+    @_names_agents
+    def stop_gathering(self) -> None:
+        """From here on every check is a message of its own again."""
+        self.comm.stop_gathering()
+
+    @_names_agents
     def sum_agents(self, values: Array) -> Any:
         """``sum_i values_i`` over all agents; values (n_local, ...) -> (...).
 
@@ -241,11 +234,13 @@ class Runtime:
         """
         values = self._check_local(values)
         row, is_float = values[0].size, values.dtype.kind == "f"
-        small = row * self.n_agents * 8 <= GATHER or row < CHUNK // 8
-        if self.is_distributed and is_float and not small and not self.comm.is_far:
+        if self.is_distributed and is_float and not self.gathers(row):
             return self._sum_down_the_ranks(values)
-        gathered = np.ascontiguousarray(self.all_agents(values))
-        return np.add.reduce(gathered, axis=0, dtype=np.float64 if is_float else np.int64)
+        return _added(self.all_agents(values))
+
+    def gathers(self, row: int) -> bool:
+        """Whether a sum of so many numbers is formed from those of all agents, gathered on every rank."""
+        return self.comm.is_far or row * self.n_agents * 8 <= GATHER or row < CHUNK // 8
 
     def max_agents(self, values: Array) -> Any:
         """``max_i values_i`` over all agents; values (n_local, ...) -> (...). NaN wins over every number."""
@@ -348,6 +343,12 @@ class Runtime:
         return values
 
 
+def _added(every: Array) -> Any:
+    """The sum over agents, in agent order."""
+    dtype = np.float64 if every.dtype.kind == "f" else np.int64
+    return np.add.reduce(np.ascontiguousarray(every), axis=0, dtype=dtype)
+
+
 class InProcess(Runtime):
     """All agents in one process; every row is local.
 
@@ -370,20 +371,3 @@ class InProcess(Runtime):
 
     def __repr__(self) -> str:
         return f"InProcess({self.n_agents})"
-
-
-def lost_agents(rank: int, lost: RanksLost, bounds: Array, first_numbers: Array) -> AgentsLost:
-    """What this rank says of the agents on lost ranks."""
-    if not lost.ranks:
-        return AgentsLost(f"rank {rank} {lost.what}")
-    blocks = [first_numbers[bounds[r] : bounds[r + 1]].tolist() for r in lost.ranks]
-    names = [f"{_listed(block)} (rank {r})" for block, r in zip(blocks, lost.ranks, strict=True)]
-    return AgentsLost(f"{', '.join(names)} {lost.what}", lost.ranks, [i for block in blocks for i in block])
-
-
-def _listed(numbers: list[int]) -> str:
-    """The agents of one rank in words, all of them where some are missing in between."""
-    first, last = numbers[0], numbers[-1]
-    if first == last:
-        return f"agent {first}"
-    return f"agents {first} to {last}" if last - first == len(numbers) - 1 else f"agents {', '.join(map(str, numbers))}"

@@ -28,9 +28,13 @@ class Audit:
     ----------
     path : path
         The file; lines are added at its end.
+    most : int, optional
+        Bytes of the largest message to neighbours.
 
     Raises
     ------
+    ValueError
+        From `message`, if a message to neighbours is larger.
     OSError
         If it cannot be written, from every method: what cannot be recorded does not leave.
 
@@ -48,8 +52,8 @@ class Audit:
     ...
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], most: int | None = None) -> None:
+        self.path, self.most = Path(path), most
         self._before = ""
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -64,6 +68,11 @@ class Audit:
 
     def message(self, *, to: str, operation: int, what: str, data: bytes) -> None:
         """Add the line of one message."""
+        if what == "exchange" and self.most is not None and len(data) > self.most:
+            raise ValueError(
+                f"a message to {to} must have at most {self.most} bytes, as max_weights of dnnext.toml allows, got "
+                f"{len(data)}."
+            )
         sha = hashlib.sha256(data).hexdigest()
         self.note(to=to, operation=operation, what=WHAT.get(what, what), bytes=len(data), sha256=sha)
 

@@ -7,12 +7,9 @@ an engine that has faster ones of its own overrides them. What is counted is the
 counting is done here, by what an operation must receive and not by how it is carried.
 """
 
-import hashlib
-import json
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
@@ -20,17 +17,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dnnext import _checks, _params
+from dnnext import _checks
+from dnnext.runtime.gathering import Checks
 
 __all__ = ["Communicator", "RanksLost", "Tally", "WrongMessage"]
 
 Array = NDArray[Any]
 Messages = Sequence[tuple[int, Array]]  # pairs of rank and array
 
-KINDS: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, MemoryError)  # kept from rank to rank
 SLOT = 4096  # bytes of a text that travel in the first message; the rest needs a second one
 SMALL = 1 << 16  # bytes up to which an allreduce gathers everything: one latency instead of two
-SHOWN = 100  # letters of a value in a message
 
 
 @dataclass
@@ -108,7 +104,7 @@ class WrongMessage(RuntimeError):
         self.rank, self.operation = rank, operation
 
 
-class Communicator(ABC):
+class Communicator(Checks):
     """A group of ranks that run the same program; every method is collective but `send` and `receive`.
 
     Sums are added in rank order, never by a tree whose shape depends on the number of ranks. Every wait ends with
@@ -193,18 +189,21 @@ class Communicator(ABC):
 
     def exchange(self, out: Messages, into: Messages) -> None:
         """One message to and from every peer: pairs of rank and array; `into` is filled."""
+        self.settle()
         out, into = [m for m in out if m[1].size], [m for m in into if m[1].size]
         self._count("exchange", sum([a.size for _, a in into]), len(into), sum([a.nbytes for _, a in out]))
         self._begin(out, into)()
 
     def send(self, a: Array, to: int) -> None:
         """One message; `a` may be changed afterwards. It may return before the other rank has received it."""
+        self.settle()
         self.tally.add("send", 0, 0, a.nbytes)
         if a.size:
             self._send(a, to)
 
     def receive(self, a: Array, source: int) -> None:
         """Fill `a` with the next message of that rank."""
+        self.settle()
         self.tally.add("receive", a.size, bool(a.size))
         if a.size:
             self._receive(a, source)
@@ -218,6 +217,9 @@ class Communicator(ABC):
         own = into[edges[self.rank]] if counts is None else into[edges[self.rank] : edges[self.rank + 1]]
         if mine.shape != own.shape or len(into) != edges[-1]:
             raise ValueError(f"mine must have the shape {own.shape} of its part of into, got {mine.shape}.")
+        if into.nbytes <= SMALL and self._rides(mine, into, edges if counts is not None else np.arange(self.size + 1)):
+            return
+        self.settle()
         self._count("allgather", into.size - mine.size, self._others(edges), mine.nbytes)
         if into.size:
             self._allgather(np.ascontiguousarray(mine), into, edges)
@@ -226,6 +228,7 @@ class Communicator(ABC):
         """Begin `reduce_scatter`; the function returned waits for it. Nothing may touch the arrays in between."""
         if parts.shape != (self.size, *into.shape):
             raise ValueError(f"parts must have the shape {(self.size, *into.shape)}, got {parts.shape}.")
+        self.settle()
         others = [r for r in range(self.size) if r != self.rank and into.size]
         self._count("reduce_scatter", len(others) * into.size, len(others), len(others) * into.nbytes)
         received = np.empty((self.size, *into.shape), dtype=parts.dtype)
@@ -247,6 +250,7 @@ class Communicator(ABC):
     def allreduce(self, a: Array, op: str = "sum") -> None:
         """``a = sum or max over ranks``, in place, added in rank order, equal everywhere."""
         _checks.check_choice("op", op, ("sum", "max"))
+        self.settle()
         if op == "sum" and a.nbytes > SMALL and self.size > 2:
             part = -(-a.size // self.size)
             parts = np.zeros((self.size, part), dtype=a.dtype)
@@ -269,15 +273,14 @@ class Communicator(ABC):
 
     def broadcast(self, a: Array, root: int) -> None:
         """``a = a of rank root``, in place."""
+        self.settle()
         own = self.rank == root or not a.size
         self._count("broadcast", 0 if own else a.size, not own, a.nbytes * (self.rank == root))
         if a.size:
             self._broadcast(a, root)
 
-    def texts(self, text: str) -> list[str]:
-        """The texts of all ranks, in rank order, equal everywhere: one message each, two if one of them is long."""
-        if self.size == 1:
-            return [text]
+    def _texts(self, text: str) -> list[str]:
+        """One message each, two if one of the texts is long."""
         letters = np.frombuffer(text.encode(), dtype=np.uint8)
         mine, every = np.zeros(SLOT, dtype=np.uint8), np.empty((self.size, SLOT), dtype=np.uint8)
         mine[:8] = np.frombuffer(len(letters).to_bytes(8, "little"), dtype=np.uint8)
@@ -294,54 +297,6 @@ class Communicator(ABC):
             self._allgather(letters[len(head) :].copy(), rest, edges)
             parts = [part + more.tobytes() for part, more in zip(parts, np.split(rest, edges[1:-1]), strict=True)]
         return [part.decode() for part in parts]
-
-    def agree_on(self, fields: dict[str, Any]) -> None:
-        """Compare named values over the ranks, by their fingerprints.
-
-        Raises
-        ------
-        ValueError
-            On every rank, naming the first field that differs and a rank where it does.
-        """
-        if self.size == 1:
-            return
-        every = [json.loads(text) for text in self.texts(json.dumps({k: _shown(v) for k, v in fields.items()}))]
-        for rank, other in enumerate(every):
-            for name in {**every[0], **other}:
-                first, here = every[0].get(name, ["nothing"] * 2), other.get(name, ["nothing"] * 2)
-                if first != here:
-                    place = 0 if first[0] != here[0] else 1  # what is shown may hide the difference
-                    raise ValueError(
-                        f"{name} must be equal on all ranks, got {here[place]} on rank {rank} and {first[place]} on "
-                        "rank 0."
-                    )
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """A block of work without messages that may fail on some ranks only: its error is then raised on all.
-
-        Raises
-        ------
-        ValueError, TypeError, OSError, MemoryError, or else RuntimeError
-            On every rank, the sentence of the first rank that failed, and which it was.
-        """
-        failure: Exception | None = None
-        try:
-            yield
-        except Exception as error:
-            failure = error
-        if self.size == 1:
-            if failure is not None:
-                raise failure
-            return
-        kinds = [kind for kind in KINDS if isinstance(failure, kind)]
-        mine = "" if failure is None else f"{kinds[0].__name__ if kinds else type(failure).__name__} {failure}"
-        for rank, text in enumerate(self.texts(mine)):
-            if text:
-                name, _, sentence = text.partition(" ")
-                known = {kind.__name__: kind for kind in KINDS}
-                sentence = sentence if name in known else f"{name}: {sentence}"
-                raise known.get(name, RuntimeError)(f"rank {rank}: {sentence}") from failure
 
     # How engines without faster ways do it
 
@@ -372,14 +327,3 @@ class Communicator(ABC):
             "waited in vain although every rank answers: they wait for different things. Every rank must make the same "
             "calls in the same order",
         )
-
-
-def _shown(value: Any) -> list[str]:
-    """A short text for the eye, and one that is equal for equal values only."""
-    mark = _params.fingerprint(value)
-    short = mark if len(mark) <= SHOWN else repr(value)
-    return [short if len(short) <= SHOWN else f"{short[: SHOWN - 3]}...", mark if len(mark) <= SHOWN else _hash(mark)]
-
-
-def _hash(mark: str) -> str:
-    return f"a value with the fingerprint {hashlib.sha256(mark.encode()).hexdigest()[:16]}"

@@ -94,8 +94,8 @@ class Delivery:
 
     # The program's thread
 
-    def send(self, to: int, dtype: str, label: Label, body: bytes) -> bytes:
-        """Number, seal and send one message; what left, for the audit."""
+    def send(self, to: int, dtype: str, label: Label, body: bytes, record: Callable[[bytes], Any]) -> None:
+        """Number and seal one message, have it recorded, and send it."""
         with self.changed:
             peer = self.peers[to]
             peer.sent += 1
@@ -105,8 +105,8 @@ class Delivery:
         if not self.link.keeps:
             with self.changed:
                 peer.kept[number] = data
+        record(data)
         self.link.send(to, str(number), data)
-        return data
 
     def take(self, source: int, label: Label) -> tuple[Head, bytes]:
         """The next message of a site under this label; head and opened body.
@@ -255,6 +255,8 @@ class Delivery:
 
     def end(self, sentence: str) -> None:
         """Let all know that this site ends, and why; where another one is the cause, that one is named."""
+        if self._is_closed:
+            return
         origin, sentence = self.cause or (self.link.rank, sentence)
         for rank, peer in self.peers.items():
             body = sentence.encode()

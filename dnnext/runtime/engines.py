@@ -43,8 +43,11 @@ def _open_mpi(**options: Any) -> Communicator:
 
 
 def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
+    from pathlib import Path
+
     from dnnext.runtime.audit import Audit
     from dnnext.runtime.nats import NatsLink, folder_options
+    from dnnext.runtime.permission import AUDIT, read_permission
     from dnnext.runtime.sites import OverSites
 
     given = {name: options.pop(name) for name in LINK if name in options}
@@ -54,7 +57,11 @@ def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communi
         raise ValueError(
             f"engine_options of engine='nats' must have {', '.join(missing)}, or a folder that holds them."
         )
-    record = None if audit is None else Audit(audit).message
+    allowed = None if folder is None else read_permission(folder)
+    if allowed is not None and audit is None:
+        audit = Path(folder) / AUDIT
+    most = None if allowed is None else allowed.max_bytes
+    record = None if audit is None else Audit(audit, most).message
     return OverSites(NatsLink(**found), record=record, **options)
 
 

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
-from dnnext.runtime.agents import Runtime, lost_agents
+from dnnext.runtime.agents import Runtime
 from dnnext.runtime.blocks import check_bounds
 from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally
+from dnnext.runtime.failures import lost_agents
 from dnnext.runtime.machine import compare_machines
 from dnnext.runtime.waiting import wait_until
 

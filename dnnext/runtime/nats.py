@@ -355,7 +355,7 @@ def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", re
 
 
 def folder_options(folder: Any) -> dict[str, Any]:
-    """Options that lie in a site's folder: ``site.toml``, ``site.pem``, ``site.key`` and ``ca.pem``.
+    """Options that lie in a site's folder: ``site.toml``, ``site.pem``, ``NAME.key`` and ``ca.pem``.
 
     Raises
     ------
@@ -370,4 +370,21 @@ def folder_options(folder: Any) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"folder must hold site.toml as `dnnext site join` writes it, got {error}.") from None
     options = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}
-    return options | {"cert": place / "site.pem", "key": place / "site.key", "ca": place / "ca.pem"}
+    key = place / f"{found.get('site', 'site')}.key"
+    return options | {"cert": place / "site.pem", "key": key, "ca": place / "ca.pem"}
+
+
+def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str | None = None) -> None:
+    """Connect to the relay once.
+
+    Raises
+    ------
+    ConnectionError
+        If it is not reached, is not the one it should be, or refuses this site.
+    """
+
+    async def work() -> None:
+        host = relay_name or urlsplit(relay).hostname
+        await (await _connect(relay, tls_context(cert, key, ca), site, tls_hostname=host)).close()
+
+    asyncio.run(work())

@@ -16,7 +16,7 @@ from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally
 from dnnext.runtime.delivery import AWAY, CHECK, Delivery, Notice
 from dnnext.runtime.links import Link
 from dnnext.runtime.machine import machine
-from dnnext.runtime.wire import dtype_name
+from dnnext.runtime.wire import Head, dtype_name
 
 __all__ = ["DAY", "ON_FAILURE", "OverSites", "Record", "run_sites"]
 
@@ -171,29 +171,51 @@ class OverSites(Communicator):
         self._receipts[self._ids[source]] += 1
         self._fill(a, source, (self._group | SENDS, self._receipts[self._ids[source]]))
 
+    def _texts(self, text: str) -> list[str]:
+        """One message each, of any length."""
+        mine = np.frombuffer(text.encode(), dtype=np.uint8)
+        self._operation += 1
+        label, others = (self._group, self._operation), [r for r in range(self.size) if r != self.rank]
+        for rank in others:
+            self._post(rank, label, mine, "texts")
+        every = {rank: self._take(rank, label) for rank in others}
+        self._count("texts", sum(len(body) for _, body in every.values()), len(others), len(mine))
+        for rank, (head, _) in every.items():
+            if head.dtype != "|u1":
+                raise WrongMessage(f"a message of {self._delivery.link.names[self._ids[rank]]} holds {head.dtype}, "
+                                   "expected a text", rank, label[1])  # fmt: skip
+        return [text if r == self.rank else every[r][1].decode() for r in range(self.size)]
+
     def _count(self, kind: str, words: int, messages: int, sent: int) -> None:
         self._kind = kind
         super()._count(kind, words, messages, sent)
 
     def _post(self, rank: int, label: tuple[int, int], a: Array, what: str) -> None:
         to, a = self._ids[rank], np.ascontiguousarray(a)
-        data = self._delivery.send(to, dtype_name(a.dtype), label, a.tobytes())
-        if self._record is not None:
-            self._record(to=self._delivery.link.names[to], operation=label[1], what=what, data=data)
+        name = self._delivery.link.names[to]
 
-    def _fill(self, a: Array, rank: int, label: tuple[int, int]) -> None:
-        """Copy the next message of a site, if it is what is expected."""
-        source = self._ids[rank]
+        def record(data: bytes) -> None:
+            if self._record is not None:
+                self._record(to=name, operation=label[1], what=what, data=data)
+
+        self._delivery.send(to, dtype_name(a.dtype), label, a.tobytes(), record)
+
+    def _take(self, rank: int, label: tuple[int, int]) -> tuple[Head, bytes]:
+        """The next message of a rank."""
         try:
-            head, body = self._delivery.take(source, label)
+            return self._delivery.take(self._ids[rank], label)
         except RanksLost as lost:
             inside = [self._ids.index(r) for r in lost.ranks if r in self._ids]
             raise RanksLost(inside, lost.what) from lost
+
+    def _fill(self, a: Array, rank: int, label: tuple[int, int]) -> None:
+        """Copy the next message of a rank, if it is what is expected."""
+        head, body = self._take(rank, label)
         expected = dtype_name(a.dtype)
         if head.dtype != expected or len(body) != a.nbytes:
             raise WrongMessage(
-                f"a message of {self._delivery.link.names[source]} holds {len(body)} bytes of {head.dtype}, expected "
-                f"{a.nbytes} of {expected}", rank, label[1],
+                f"a message of {self._delivery.link.names[self._ids[rank]]} holds {len(body)} bytes of {head.dtype}, "
+                f"expected {a.nbytes} of {expected}", rank, label[1],
             )  # fmt: skip
         a[...] = np.frombuffer(body, dtype=a.dtype).reshape(a.shape)
 

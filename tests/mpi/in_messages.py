@@ -1,5 +1,7 @@
 """What leaves a rank, and what is done with garbage that arrives; test_mpi.py starts this file under mpiexec."""
 
+import base64
+import re
 import sys
 
 import numpy as np
@@ -28,19 +30,21 @@ TRAVELS = {
     "dnnext.problem.objective._gather": "whether a shard is unfit",
     "dnnext.problem.objective.smooth_value_grad": "g_i and its gradient at w_bar, for the history",
     "dnnext.runs.alarm.__init__": "mean loss at the start",
-    "dnnext.runs.loop.loop": "number of callbacks",
-    "dnnext.runs.loop.vote": "alarm, clock, Ctrl-C",
+    "dnnext.runs.loop.loop": "number of callbacks, max_iter, tol, n_iter_no_change, monitor_every",
+    "dnnext.runs.loop.vote": "alarm, clock, Ctrl-C; where it is measured also w_i, y_i, tau, step, bytes",
     "dnnext.runs.loop.wishes": "wish to end, convergence",
     "dnnext.runs.history.mean_over_agents": "w_i, for the mean",
-    "dnnext.runs.history.measure": "disagreement, tracking error, tau, step, bytes",
+    "dnnext.runs.history.measure": "what an oracle measures, the tangent term",
+    "dnnext.runs.history._totals": "w_i, y_i, or disagreement and tracking error, tau, step, bytes",
     "dnnext.local.surrogates.scale": "curvature at the common start",
     "dnnext.local.unit.mean_curvature": "curvature at the common start, and where that is flat",
 }
 TRAVELS_BEFORE = {  # beside these, from the estimators
     "dnnext.estimators.engine.open_runtime": "processor path, versions of BLAS and NumPy",
-    "dnnext.estimators.engine.shared_seeds": "the seed",
+    "dnnext.estimators.engine.later_seeds": "the seed",
     "dnnext.estimators.engine.same_everywhere": "parameters, names of features, fingerprints",
-    "dnnext.estimators.ranks.fit_local": "the precision, errors",
+    "dnnext.estimators.ranks._trained": "the precision, number of agents, errors",
+    "dnnext.estimators.ranks.fit_local": "what is left of these at the end",
     "dnnext.estimators.ranks._graph_of_all": "number of agents, errors",
     "dnnext.estimators.targets.of_ranks": "what y holds, whether it is flat",
     "dnnext.estimators.data.network_moments": "N_i; sums of rows, of squares and of absolute deviations",
@@ -123,6 +127,9 @@ def assert_no_row_leaves(log, *tables):
     rows = {np.ascontiguousarray(row).tobytes() for table in tables for row in table}
     for name, array in log:
         sent = array.tobytes()
+        for text in re.findall(rb"[A-Za-z0-9+/]{16,}", sent):  # arrays that travel with texts
+            for begin in range(4):
+                sent += base64.b64decode(text[begin : len(text) - (len(text) - begin) % 4])
         assert not any(row in sent for row in rows), name
 
 
@@ -136,7 +143,7 @@ def test_only_what_is_listed_leaves_a_rank_and_never_a_row(graph, surrogate):
     result = run(runtime, algorithm=NEXT(surrogate), graph=GRAPHS[graph], penalty=L1(alpha=1e-2))
     name = next(key for key, value in SURROGATES.items() if value is surrogate)
     extra = {"shared": TRAVELS_SHARED, "exact": TRAVELS_EXACT, "moments": TRAVELS_MOMENTS}.get(name, {})
-    assert {name for name, _ in log} <= {*TRAVELS, *extra}
+    assert {name for name, _ in log} - {*TRAVELS, *extra} == set()
     assert sum(array.nbytes for _, array in log) == runtime.bytes_wire
     x, y = zip(*[make_shard(agent, SquaredError()) for agent in runtime.agents], strict=True)
     assert_no_row_leaves(log, *x, *y)
@@ -157,7 +164,7 @@ def test_rows_stay_on_their_rank_in_fit_local():
     reg = DecentralizedMLPRegressor((4,), engine="mpi", engine_options={"comm": comm}, **options)
     reg.fit_local(x, y, agent=np.arange(40) % 2)
     reg.score_local(x, y)
-    assert {name for name, _ in log} <= {*TRAVELS, *TRAVELS_BEFORE}
+    assert {name for name, _ in log} - {*TRAVELS, *TRAVELS_BEFORE} == set()
     moments = reg._network.moments
     assert_no_row_leaves(log, x, y, moments.inputs(x), moments.targets(y[:, None]))
 

@@ -1,0 +1,92 @@
+"""`dnnext site ...` at a site and `dnnext sites ...` at the hub: files, certificates, jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dnnext.estimators import sites
+from dnnext.runtime import audit, permission
+
+
+def request(args):
+    """A key and a request."""
+    from dnnext.runtime import enrolment
+
+    path = enrolment.request(args.folder, args.name, args.host)
+    print(f"key     {path.with_suffix('.key')}  (stays here)")
+    print(f"request {path}  (to the authority; what it signs goes to `dnnext site join`)")
+
+
+def join(args):
+    """The signed certificate into the folder."""
+    from dnnext.runtime import enrolment
+
+    path = enrolment.join(args.folder, args.certificate, args.ca, args.relay, args.sites.split(","), args.relay_name)
+    print(f"joined  {path}; {enrolment.days_left(args.certificate):.0f} days are left of the certificate")
+
+
+def allow(args):
+    """What jobs may use and do."""
+    chosen = permission.Permission(
+        str(Path(args.data).resolve()), args.target, args.min_rows, tuple(args.allow.split(",")), args.max_weights,
+        args.max_iter,
+    )  # fmt: skip
+    X, _ = sites.read_rows(chosen)
+    print(f"allowed {permission.write_permission(args.folder, chosen)}: {X.shape[0]} rows, {X.shape[1]} columns")
+
+
+def check(args):
+    """Certificate, relay, versions."""
+    from dnnext._version import __version__
+    from dnnext.runtime import enrolment, nats
+    from dnnext.runtime.machine import machine
+
+    options = nats.folder_options(args.folder)
+    nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
+               options.get("relay_name"))  # fmt: skip
+    print(f"relay       {options['relay']} reached as {options['site']}")
+    print(f"certificate {enrolment.days_left(options['cert']):.0f} days left")
+    found = permission.read_permission(args.folder)
+    rows = (
+        "nothing: write dnnext.toml by `dnnext site allow`" if found is None else f"{found.data}, target {found.target}"
+    )
+    print(f"allowed     {rows}")
+    for name, value in {"dnnext": __version__, **machine()}.items():
+        print(f"{name:11s} {value}")
+
+
+def run(args):
+    """Take part in a job."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    estimator = sites.job_of(args.job, args.folder)
+    estimator.fit_sites()
+    out = args.out or str(Path(args.folder) / f"{estimator.engine_options['run']}.npz")
+    estimator.set_params(engine="local", engine_options=None).save(out)
+    print(f"{estimator.n_iter_} iterations, {estimator.status_}; the model: {out}")
+
+
+def show_audit(args):
+    """What left the site."""
+    path = Path(args.file)
+    print(audit.summary(path / permission.AUDIT if path.is_dir() else path))
+
+
+def relay(args):
+    """The relay's configuration."""
+    from dnnext.runtime.relay import relay_conf
+
+    path = Path(args.folder) / "relay.conf"
+    path.write_text(relay_conf(args.sites.split(","), args.folder, args.name, args.host, args.port), encoding="utf-8")
+    print(f"written {path}: start `nats-server -c {path}`, then `dnnext sites open`")
+
+
+def open_stream(args):
+    """The stream that keeps messages."""
+    from dnnext.runtime.nats import open_stream
+
+    place = Path(args.folder)
+    files = place / f"{args.name}.pem", place / f"{args.name}.key", place / "ca.pem"
+    open_stream(args.relay, *files, hub=args.name, relay_name=args.relay_name)
+    print(f"the relay {args.relay} keeps messages for 7 days or 2 GB")

@@ -1,0 +1,53 @@
+"""The options of `dnnext site` and `dnnext sites`; light, as the command line is built before any work."""
+
+from __future__ import annotations
+
+from dnnext.runtime import permission
+
+
+def add(commands, shared):
+    """The commands on the command line."""
+    site = commands.add_parser("site", help="a site among others: certificate, permission, jobs, audit")
+    verbs = site.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    p = _verb(verbs, shared, "request", "make a key and a request for a certificate", "FOLDER")
+    p.add_argument("--name", required=True, help="the site, such as site-a")
+    p.add_argument("--host", action="append", default=[], help="a DNS name of the relay (repeatable)")
+    p = _verb(verbs, shared, "join", "take the signed certificate", "FOLDER")
+    p.add_argument("--certificate", required=True, metavar="PEM", help="what the authority has signed")
+    p.add_argument("--ca", required=True, metavar="PEM", help="the authority's certificate")
+    p.add_argument("--relay", required=True, metavar="tls://HOST:PORT", help="the relay")
+    p.add_argument("--sites", required=True, metavar="A,B,...", help="all sites, the same everywhere")
+    p.add_argument("--relay-name", metavar="NAME", help="in the relay's certificate (default: the host)")
+    p = _verb(verbs, shared, "allow", "name the rows and what jobs may do", "FOLDER")
+    base = permission.Permission("file", "column")
+    p.add_argument("--data", required=True, metavar="FILE", help="CSV or Parquet; it never leaves")
+    p.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    p.add_argument("--min-rows", type=int, default=base.min_rows, help="(default: %(default)s)")
+    p.add_argument("--allow", default=",".join(base.allow), metavar="CLASS,...", help="(default: %(default)s)")
+    p.add_argument("--max-weights", type=int, default=base.max_weights, help="largest model (default: %(default)s)")
+    p.add_argument("--max-iter", type=int, default=base.max_iter, help="of one job (default: %(default)s)")
+    _verb(verbs, shared, "check", "certificate, relay, permission, versions", "FOLDER")
+    p = _verb(verbs, shared, "run", "take part in a job", "FOLDER")
+    p.add_argument("job", metavar="JOB.toml", help="run, estimator, [parameters]")
+    p.add_argument("--out", metavar="MODEL.npz", help="(default: in the folder, by the name of the run)")
+    p = verbs.add_parser("audit", parents=[shared], help="sum up what left the site, and check the file")
+    p.add_argument("file", metavar="FOLDER", help="the site's folder, or the file")
+    p.set_defaults(command="site:show_audit")
+    hub = commands.add_parser("sites", help="the hub: the relay of all sites")
+    verbs = hub.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    p = _verb(verbs, shared, "relay", "write the configuration of nats-server", "FOLDER")
+    p.add_argument("--sites", required=True, metavar="A,B,...", help="who may connect")
+    p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
+    p.add_argument("--host", default="0.0.0.0", help="where to listen (default: all interfaces)")
+    p.add_argument("--port", type=int, default=4222, help="(default: %(default)s)")
+    p = _verb(verbs, shared, "open", "once: make the relay keep messages", "FOLDER", "open_stream")
+    p.add_argument("--relay", required=True, metavar="tls://HOST:PORT", help="the relay")
+    p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
+    p.add_argument("--relay-name", metavar="NAME", help="(default: the host)")
+
+
+def _verb(verbs, shared, name, words, place, function=None):
+    p = verbs.add_parser(name, parents=[shared], help=words)
+    p.add_argument("folder", metavar=place, help="with key and certificates")
+    p.set_defaults(command=f"site:{function or name}")
+    return p

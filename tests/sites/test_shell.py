@@ -1,0 +1,140 @@
+"""What people type: three hospitals on this machine, from the request for a certificate to the audit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nats")
+pytest.importorskip("cryptography")
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from hub import issue
+from sklearn.datasets import load_breast_cancer
+
+import dnnext
+from dnnext.cli import main
+from dnnext.estimators.sites import job_of
+from dnnext.runtime.permission import Permission, read_permission, write_permission
+
+NAMES = ("site-a", "site-b", "site-c")
+JOB = """run = "{run}"
+estimator = "DecentralizedMLPClassifier"
+
+[parameters]
+hidden_layer_sizes = [4]
+topology = "complete"
+max_iter = 5
+tol = 0.0
+random_state = 0
+dtype = "float64"
+"""
+
+
+@pytest.fixture(scope="module")
+def hospitals(hub, tmp_path_factory):
+    """Three folders that have joined, with rows of their own."""
+    pd = pytest.importorskip("pandas")
+    frame = load_breast_cancer(as_frame=True).frame.iloc[:300, -6:]
+    root = tmp_path_factory.mktemp("hospitals")
+    for k, name in enumerate(NAMES):
+        folder, rows = root / name, root / f"{name}.csv"
+        frame.iloc[k::3].to_csv(rows, index=False)
+        assert main(["site", "request", str(folder), "--name", name]) == 0
+        wanted = x509.load_pem_x509_csr((folder / f"{name}.csr").read_bytes())
+        signed = issue(folder, hub.authority, name, wanted.public_key())
+        (folder / "signed.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        assert (folder / f"{name}.key").stat().st_mode & 0o777 == 0o600
+        words = ["--certificate", str(folder / "signed.pem"), "--ca", str(hub.folder / "pki/ca.pem")]
+        words += ["--relay", hub.url, "--sites", ",".join(NAMES)]
+        assert main(["site", "join", str(folder), *words]) == 0
+        assert main(["site", "allow", str(folder), "--data", str(rows), "--target", "target", "--max-iter", "50"]) == 0
+    assert pd.read_csv(root / "site-a.csv").shape == (100, 6)
+    return root
+
+
+def start(folder, job):
+    command = [sys.executable, "-m", "dnnext", "site", "run", str(folder), str(job)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_three_hospitals_train_one_model(hospitals, tmp_path, capsys):
+    job = tmp_path / "job.toml"
+    job.write_text(JOB.format(run="trial-1"))
+    running = [start(hospitals / name, job) for name in NAMES]
+    for process in running:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output.decode()
+    models = [dnnext.load(hospitals / name / "trial-1.npz") for name in NAMES]
+    frames = [np.loadtxt(hospitals / f"{name}.csv", delimiter=",", skiprows=1) for name in NAMES]
+    alone = dnnext.DecentralizedMLPClassifier((4,), topology="complete", max_iter=5, tol=0.0, random_state=0)
+    alone.fit_agents([(rows[:, :-1], rows[:, -1].astype(int)) for rows in frames])
+    for model in models:
+        for here, there in zip(model.coefs_, alone.coefs_, strict=True):
+            np.testing.assert_array_equal(here, there)
+    capsys.readouterr()
+    assert main(["site", "audit", str(hospitals / "site-a")]) == 0
+    words = capsys.readouterr().out
+    assert "weights and trackers to neighbours: 10 messages" in words  # five iterations, two neighbours
+    assert "the lines are whole" in words
+    first = (hospitals / "site-a" / "audit.jsonl").read_text().splitlines()[0]
+    assert '"job": "trial-1"' in first
+    assert main(["site", "check", str(hospitals / "site-a")]) == 0
+    assert "reached as site-a" in capsys.readouterr().out
+
+
+def test_a_changed_audit_is_noticed(hospitals, tmp_path, capsys):
+    lines = (hospitals / "site-b" / "audit.jsonl").read_text().splitlines()
+    path = tmp_path / "audit.jsonl"
+    path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    assert main(["site", "audit", str(path)]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"max_iter": 4}, "max_iter must be at most 4, as the site allows, got 5"),
+        ({"allow": ("DecentralizedMLPRegressor",)}, "the estimator must be one that the site allows"),
+        ({"min_rows": 101}, "must have min_rows=101 rows or more, got 100"),
+        ({"target": "none"}, "target must be a column of"),
+    ],
+)
+def test_a_site_refuses_what_it_does_not_allow(hospitals, tmp_path, changes, sentence):
+    job = tmp_path / "job.toml"
+    job.write_text(JOB.format(run="refused"))
+    folder = tmp_path / "site-a"
+    folder.mkdir()
+    given = read_permission(hospitals / "site-a")
+    write_permission(folder, Permission(**{**vars(given), **changes}))
+    with pytest.raises(ValueError, match=sentence):
+        job_of(job, folder).fit_sites()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("run = 1", "the job must have run"),
+        ("run = 'x'\nestimator = 'load'", "estimator must be an estimator of dnnext"),
+        ("run = 'x'\nestimator = 'DecentralizedMLPClassifier'\n[parameters]\ncallbacks = []", "must not hold"),
+        ("nonsense", "the job must be a TOML file"),
+    ],
+)
+def test_jobs_are_parameters_only(tmp_path, text, sentence):
+    job = tmp_path / "job.toml"
+    job.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        job_of(job, tmp_path)
+
+
+def test_the_largest_model_is_limited(tmp_path):
+    from dnnext.runtime.audit import Audit
+
+    audit = Audit(tmp_path / "audit.jsonl", most=100)
+    audit.message(to="site-b", operation=1, what="exchange", data=bytes(100))
+    with pytest.raises(ValueError, match="a message to site-b must have at most 100 bytes, as max_weights"):
+        audit.message(to="site-b", operation=2, what="exchange", data=bytes(101))
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1
