@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dnnext.cli import sentences, target, targets
-from dnnext.cli.cells import EXACT, Look, Rules, look
+from dnnext.cli.cells import EXACT, WORD_TOO, Look, Rules, look
 from dnnext.cli.table import Table, labels_rows
 from dnnext.cli.writing import PLAIN_POWER, WHOLE_POINT
 
@@ -107,6 +107,13 @@ def study(table, args, local=False):
     for name in names:
         forced = "words" if name in args.categorical else "numbers" if name in args.numeric else None
         one = look(table.column(name), rules, table.kinds.get(name), forced)
+        if local and one.kind == "nothing":
+            none = [cell for cell in table.column(name).distinct if cell.lower() in WORD_TOO]
+            if none and rules.missing is None:  # a word, as beside other words
+                one = look(table.column(name), rules, table.kinds.get(name), "words", none)
+            if one.kind == "nothing" and args.impute is not None:  # the other ranks know what it holds
+                found.inputs[name] = one
+                continue
         if one.kind == "dates" and args.date == "drop":
             found.notes.append(f"column {name!r} holds dates and is left out (--date drop)")
             continue

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnext.cli import make_parser, target, targets
+from dnnext.cli import make_parser, target, targets, together
 from dnnext.cli.columns import Study, study
 from dnnext.cli.look import note_on_shape
 from dnnext.cli.places import check_places
@@ -32,8 +32,11 @@ def train(args):
         with ranks.together():
             notes = check_places(args) if ranks.rank == 0 else []
             found = _study(args, ranks.rank)
+        together.compare_options(args, ranks)
         task, as_numbers = _settled(found, args, ranks)
-        ranks.agree_on({"the task of --target (see --task)": task, "the columns": found.names})
+        together.order_columns(found, ranks)
+        if args.local_data:
+            together.compare_signs(found, args, ranks)
         with ranks.together():
             rows = _rows(found, task, as_numbers, args)
         rows = _encoded(rows, args, ranks)
@@ -63,7 +66,10 @@ def _settled(found, args, ranks):
     """(task, whether labels are whole numbers); collective, also where a rank finds one target and another several."""
     ranks.agree("the number of targets (--target)", len(found.targets) or 1)
     if not found.targets:
-        return target.settle(found.target, args, ranks)
+        task, as_numbers = target.settle(found.target, args, ranks)
+        if args.local_data and task == "classification":
+            together.compare_labels(found.target, args.task, ranks)
+        return task, as_numbers
     if args.class_weight:
         raise ValueError("--class-weight must be left out where a row may have several labels.")
     return targets.settle(found.targets, args, ranks), True
