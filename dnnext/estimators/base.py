@@ -54,7 +54,7 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix (n, d)
+        X : array-like or sparse matrix (n, d), or images (n, h, w) or (n, c, h, w) for a model that takes them
             Inputs. Sparse input is made dense: standardising it would fill it anyway.
         y : array-like (n,), for the regressor also (n, Q)
             Targets.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
+import dnnext
 from dnnext import DecentralizedClassifier, DecentralizedRegressor
 from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten, MaxPool2d, Residual
 
@@ -71,6 +72,15 @@ def test_onnx(case, dtype, tmp_path):
     else:
         assert_close(rest[0], model.predict_proba(x), dtype)
         np.testing.assert_array_equal(first, model.predict(x))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files(case, tmp_path):
+    model, x = fitted(case, "float32")
+    model.save(tmp_path / "m.npz")
+    again = dnnext.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(again._raw(x), model._raw(x))
+    assert again.model.fingerprint() == model.model.fingerprint()
 
 
 def torch_module(torch, layers, before=()):

@@ -344,3 +344,13 @@ def test_images_with_tangents_train_on_ranks_as_in_one_process(channels, folder)
         np.testing.assert_array_equal(mine._agent_rows, whole._agent_rows[list(agents)])
         np.testing.assert_array_equal(mine.history_["tangent_term"], whole.history_["tangent_term"])
         assert mine.score_local(x[RANK::SIZE], y[RANK::SIZE]) == whole.score(x, y)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", [{0: 1, 1: 3}, {0: 2, 1: 1}]], ids=str)
+def test_weights_of_several_labels_are_counted_over_ranks(class_weight):
+    labels = np.stack([Y == 0, (Y == 1) | (X[:, 0] > 6)], axis=1).astype(int)
+    options = {**COMMON, "class_weight": class_weight}
+    whole = DecentralizedMLPClassifier(**options).fit(X, labels, agent=OWNER)
+    mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], labels[OWN], agent=OWNER[OWN])
+    np.testing.assert_array_equal(mine._network.row, whole._network.row)
+    assert mine.score_local(X[RANK::SIZE], labels[RANK::SIZE]) == pytest.approx(whole.score(X, labels), rel=1e-12)
