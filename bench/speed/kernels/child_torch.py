@@ -10,8 +10,9 @@ torch.set_flush_denormal(False)
 
 def make(task, arrays):
     t = {name: torch.from_numpy(a) for name, a in arrays.items()}
-    return {"gradient": gradient, "curvature": curvature, "dual": dual, "mixing": mixing, "step": step,
-            "elementary": elementary, "residual": residual}[task["kind"]](task, t)  # fmt: skip
+    kinds = {"gradient": gradient, "curvature": curvature, "dual": dual, "mixing": mixing, "step": step,
+             "elementary": elementary, "residual": residual, "residual_product": residual_product}  # fmt: skip
+    return kinds[task["kind"]](task, t)
 
 
 def gradient(task, t):
@@ -79,6 +80,24 @@ def residual(task, t):
         return (loss.detach(), *torch.autograd.grad(loss, own))
 
     return {"stacked": eager, "a leaf per layer": apart}
+
+
+def residual_product(task, t):
+    names = ("k", "kb", "w", "b", "c", "cb")
+    own = tuple(t[name] for name in names)
+
+    def network(k, kb, w, b, c, cb):
+        u = torch.tanh(t["x"] @ k + kb)
+        for weight, bias in zip(w.unbind(), b.unbind(), strict=True):
+            u = u + task["h"] * torch.tanh(u @ weight + bias)
+        return u @ c + cb
+
+    def product():
+        _, along = torch.func.jvp(network, own, own)
+        _, pull = torch.func.vjp(network, *own)
+        return pull(along)
+
+    return {"jvp, vjp": product}
 
 
 def jacobian(t):

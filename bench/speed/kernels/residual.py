@@ -27,14 +27,49 @@ def rows(quick: bool) -> Iterator[Row]:
             if quick and (width not in (8, 128) or dtype is np.float32):
                 continue
             yield residual_row(width, layers, n, dtype, goal)
+    for width in (8, 64):
+        if not quick:
+            yield product_row(width, 16, 500, np.float64)
+
+
+def case(width: int, layers: int, n: int, dtype: Any) -> tuple[ResNet, np.ndarray, Rows, np.ndarray]:
+    """Model, weights (1, P), rows and targets."""
+    rng, model = np.random.default_rng(0), ResNet(layers, width, T, n_inputs=INPUTS, n_outputs=CLASSES)
+    x = rng.standard_normal((n, INPUTS)).astype(dtype)
+    target = np.eye(CLASSES, dtype=dtype)[rng.integers(0, CLASSES, n)]
+    return model, (3 * model.init(0)).astype(dtype)[None], Rows(x, np.array([0, n])), target
+
+
+def arrays_of(model: ResNet, row: np.ndarray, data: Rows, target: np.ndarray) -> dict[str, np.ndarray]:
+    """What the peers take: the parts of one row of weights, and the data."""
+    width, (opening, middle, output) = model.width, model.split(row)
+    cut = lambda row, a, b: [row[: a * b].reshape(a, b), row[a * b :]]  # noqa: E731
+    (k, kb), (c, cb) = cut(opening, INPUTS, width), cut(output, width, CLASSES)
+    arrays = {
+        "k": k, "kb": kb, "w": middle[:, : width**2].reshape(-1, width, width), "b": middle[:, width**2 :], "c": c,
+        "cb": cb, "x": data.x, "target": target,
+    }  # fmt: skip
+    return {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+
+
+def product_row(width: int, layers: int, n: int, dtype: Any) -> Row:
+    """``J'(J v)``, what conjugate gradients ask for, v the weights themselves."""
+    model, w, data, target = case(width, layers, n, dtype)
+    out = np.empty_like(w)
+
+    def ours() -> Any:
+        return (model.vjp(w, data, model.jvp(w, data, w), out),)
+
+    return Row(
+        "residual J'(J v)", f"{layers} layers of width {width}, {n} rows", dtype, ours, {},
+        {"kind": "residual_product", "h": T / layers}, arrays_of(model, w[0], data, target), lambda r: total(*r),
+        None, "", ("ratio", 2.0),
+    )  # fmt: skip
 
 
 def residual_row(width: int, layers: int, n: int, dtype: Any, goal: Any) -> Row:
-    rng, model = np.random.default_rng(0), ResNet(layers, width, T, n_inputs=INPUTS, n_outputs=CLASSES)
-    w = (3 * model.init(0)).astype(dtype)[None]
-    x = rng.standard_normal((n, INPUTS)).astype(dtype)
-    target = np.eye(CLASSES, dtype=dtype)[rng.integers(0, CLASSES, n)]
-    value, grad, data = np.empty(1), np.empty_like(w), Rows(x, np.array([0, n]))
+    model, w, data, target = case(width, layers, n, dtype)
+    value, grad, rng = np.empty(1), np.empty_like(w), np.random.default_rng(1)
     rest = (target, None, kernels.LOSSES["softmax"], 0.0, 1 / n, value, grad)
 
     def ours() -> Any:
@@ -50,17 +85,9 @@ def residual_row(width: int, layers: int, n: int, dtype: Any, goal: Any) -> Row:
             np.matmul(weight.T, u[1], out=out)
             np.matmul(u[0], u[1].T, out=small)
 
-    flat = w[0]
-    opening, middle, output = model.split(flat)
-    cut = lambda row, a, b: [row[: a * b].reshape(a, b), row[a * b :]]  # noqa: E731
-    (k, kb), (c, cb) = cut(opening, INPUTS, width), cut(output, width, CLASSES)
-    arrays = {
-        "k": k, "kb": kb, "w": middle[:, : width**2].reshape(layers, width, width), "b": middle[:, width**2 :],
-        "c": c, "cb": cb, "x": x, "target": target,
-    }  # fmt: skip
-    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    task, arrays = {"kind": "residual", "h": T / layers, "scale": 1 / n}, arrays_of(model, w[0], data, target)
     return Row(
         "residual loss + gradient", f"{layers} layers of width {width}, {n} rows", dtype, ours, {},
-        {"kind": "residual", "h": T / layers, "scale": 1 / n}, arrays, lambda r: total(*r),
+        task, arrays, lambda r: total(*r),
         lambda s: s["part: products"], "the products of all layers alone", goal, {"products": products},
     )  # fmt: skip
