@@ -8,6 +8,7 @@ from bench.speed.kernels import formulas
 from bench.speed.kernels.clock import Child, Row, measure, summary, total
 from bench.speed.kernels.curvature import one_agent
 from bench.speed.kernels.gradient import flat, gradient_row, network
+from bench.speed.kernels.residual import product_row, residual_row
 from dnnext import kernels
 
 TANH = kernels.ACTIVATIONS["tanh"]
@@ -58,5 +59,17 @@ def test_a_row_without_limit_or_reach():
 def test_every_group_has_rows(group):
     rows = table.GROUPS[group].rows(True)
     first = next(iter(rows))
-    assert first.task["kind"] in ("gradient", "curvature", "dual", "mixing", "step", "elementary")
+    assert first.task["kind"] in ("gradient", "curvature", "dual", "mixing", "step", "elementary", "residual")
     assert first.size is None or np.isfinite(first.size(first.ours()))
+
+
+def test_the_arrays_of_a_residual_network_are_its_row():
+    found = residual_row(3, 2, 20, np.float64, None)
+    a, task = found.arrays, found.task
+    u = np.tanh(a["x"] @ a["k"] + a["kb"])
+    for weight, bias in zip(a["w"], a["b"], strict=True):
+        u = u + task["h"] * np.tanh(u @ weight + bias)
+    f = u @ a["c"] + a["cb"]
+    loss = task["scale"] * (np.log(np.exp(f).sum(axis=1)).sum() - np.sum(a["target"] * f))
+    np.testing.assert_allclose(found.ours()[0], loss, rtol=1e-12)
+    assert product_row(3, 2, 20, np.float64).ours()[0].shape == (1, 3 * (4 + 1) + 2 * 3 * 4 + 5 * 4)
