@@ -13,6 +13,7 @@ from bench.convergence import lazy
 from bench.rivals import partitions, sparsity
 from bench.speed import scaling
 from bench.study import RESULTS, save_figure
+from dnnext import AlignmentDisplay
 
 # column of bench/results/b_sparsity.csv: what the figure calls it
 SPARSITY = {"zero weights": "zeros", "inputs off": "off", "test accuracy": "accuracy"}
@@ -70,7 +71,18 @@ def draw_lazy():
     save_figure(lazy.figure(found), "lazy", facts, "Runs of bench/results/lazy.csv")
 
 
+def draw_bottleneck():
+    table = rows("feedback_bottleneck")
+    widths, angle = ([float(row[at]) for row in table] for at in ("k", "alignment of layer 1"))
+    labels = ["DFA", "backpropagation"]
+    score = [[float(row[label]) for label in labels] for row in table]
+    shown = AlignmentDisplay.from_bottleneck(widths, angle, score, score_labels=labels)
+    facts = "digits, 128-k-128, tanh, two seeds"
+    save_figure(shown.figure_, "feedback_bottleneck", facts, "Runs of bench/results/feedback_bottleneck.csv")
+
+
 if __name__ == "__main__":
+    draw_bottleneck()
     draw_partitions()
     draw_sparsity()
     draw_scaling()
