@@ -147,5 +147,5 @@ def test_a_penalty_that_forbids_weights(algorithm, dtype):
 
 @pytest.mark.parametrize("class_weight", ["foo", 3, [1.0, 2.0]])
 def test_class_weight(class_weight):
-    with pytest.raises(ValueError, match="class_weight must be None, 'balanced' or a dict"):
+    with pytest.raises(ValueError, match="class_weight must be None, 'balanced', a dict"):
         classifier(class_weight=class_weight).fit(X, Y)
