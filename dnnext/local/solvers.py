@@ -98,7 +98,7 @@ def cg(sub: Subproblem, out: Array) -> None:
     assert sub.centre is not None
     diag = sub.tau[:, None] + quadratic(sub, "cg")
     residual = -(sub.slope + (diag - sub.tau[:, None]) * sub.centre)
-    step, direction = np.zeros_like(residual), residual.copy()
+    step, direction, part = np.zeros_like(residual), residual.copy(), np.empty_like(residual)
     dots = partial(row_parts.dots, sub.problem)
     energy = dots(residual, residual)
     goal = sub.tol**2 * energy
@@ -106,13 +106,15 @@ def cg(sub: Subproblem, out: Array) -> None:
         active = energy > goal
         if not active.any():
             break
-        image = sub.product(direction) + diag * direction
+        image = sub.product(direction)
+        image += np.multiply(diag, direction, out=part)
         length = np.where(active, energy / np.where(active, dots(direction, image), 1), 0).astype(step.dtype)[:, None]
-        step += length * direction
-        residual -= length * image
+        step += np.multiply(length, direction, out=part)
+        residual -= np.multiply(length, image, out=part)
         after = dots(residual, residual)
         ratio = np.where(active, after / np.where(active, energy, 1), 0).astype(step.dtype)[:, None]
-        direction = residual + ratio * direction
+        direction *= ratio
+        direction += residual
         energy = np.where(active, after, energy)
     out[...] = sub.centre + step
 
