@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from dnnext.estimators import sites
 from dnnext.runtime import audit, permission
+
+
+def _quiet():
+    """No notes of asyncio on how connections close."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def request(args):
@@ -27,6 +32,8 @@ def join(args):
 
 def allow(args):
     """What jobs may use and do."""
+    from dnnext.estimators import sites
+
     chosen = permission.Permission(
         str(Path(args.data).resolve()), args.target, args.min_rows, tuple(args.allow.split(",")), args.max_weights,
         args.max_iter,
@@ -41,6 +48,7 @@ def check(args):
     from dnnext.runtime import enrolment, nats
     from dnnext.runtime.machine import machine
 
+    _quiet()
     options = nats.folder_options(args.folder)
     nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
                options.get("relay_name"))  # fmt: skip
@@ -57,8 +65,9 @@ def check(args):
 
 def run(args):
     """Take part in a job."""
-    import logging
+    from dnnext.estimators import sites
 
+    _quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     estimator = sites.job_of(args.job, args.folder)
     estimator.fit_sites()
@@ -86,6 +95,7 @@ def open_stream(args):
     """The stream that keeps messages."""
     from dnnext.runtime.nats import open_stream
 
+    _quiet()
     place = Path(args.folder)
     files = place / f"{args.name}.pem", place / f"{args.name}.key", place / "ca.pem"
     open_stream(args.relay, *files, hub=args.name, relay_name=args.relay_name)
