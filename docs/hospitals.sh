@@ -44,7 +44,10 @@ dnnext site check site-a
 # job
 printf '%s\n' 'run = "trial-1"' 'estimator = "DecentralizedMLPClassifier"' '[parameters]' \
     'hidden_layer_sizes = [5]' 'topology = "complete"' 'max_iter = 20' 'monitor_every = 10' 'random_state = 0' > job.toml
-for site in site-a site-b site-c; do dnnext site run $site job.toml & jobs="$jobs $!"; done
+dnnext sites submit hub job.toml --relay tls://localhost:4333
+for site in site-a site-b site-c; do dnnext site run $site & jobs="$jobs $!"; done
 wait $jobs
+dnnext sites status hub --relay tls://localhost:4333
+dnnext sites fetch hub trial-1 --relay tls://localhost:4333
 dnnext site audit site-a
 # end of job

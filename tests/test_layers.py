@@ -34,7 +34,7 @@ ONLY = {
     "sklearn": {"estimators", "preprocessing", "cli", "model_selection", "display"},
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
-    "nats": {"runtime/nats.py"},
+    "nats": {"runtime/nats.py", "runtime/jobs.py"},
     "cryptography": {"runtime/sealing.py", "runtime/enrolment.py"},
 }
 

@@ -69,10 +69,21 @@ def run(args):
 
     _quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    estimator = sites.job_of(args.job, args.folder)
+    job = args.job
+    if job is None:
+        from dnnext.runtime import jobs, nats
+
+        place, options = Path(args.folder), nats.folder_options(args.folder)
+        name, text = jobs.wait_for_job(options, lambda name: (place / f"{name}.npz").exists())
+        job = place / f"{name}.toml"
+        job.write_text(text, encoding="utf-8")
+    estimator = sites.job_of(job, args.folder)
+    run = estimator.engine_options["run"]
     estimator.fit_sites()
-    out = args.out or str(Path(args.folder) / f"{estimator.engine_options['run']}.npz")
+    out = args.out or str(Path(args.folder) / f"{run}.npz")
     estimator.set_params(engine="local", engine_options=None).save(out)
+    if args.job is None:
+        jobs.hand_in(options, run, Path(out).read_bytes())
     print(f"{estimator.n_iter_} iterations, {estimator.status_}; the model: {out}")
 
 
@@ -100,3 +111,40 @@ def open_stream(args):
     files = place / f"{args.name}.pem", place / f"{args.name}.key", place / "ca.pem"
     open_stream(args.relay, *files, hub=args.name, relay_name=args.relay_name)
     print(f"the relay {args.relay} keeps messages for 7 days or 2 GB")
+
+
+def submit(args):
+    """A job for all sites."""
+    from dnnext.estimators import sites
+    from dnnext.runtime import jobs
+
+    _quiet()
+    estimator = sites.job_of(args.job, args.folder)
+    run = estimator.engine_options["run"]
+    jobs.submit(jobs.hub_options(args.folder, args.relay, args.name, args.relay_name), run, Path(args.job).read_text())
+    print(f"submitted {run}; sites take it by `dnnext site run FOLDER`")
+
+
+def status(args):
+    """Jobs, and the sites that are done."""
+    from dnnext.runtime import jobs
+
+    _quiet()
+    options = jobs.hub_options(args.folder, args.relay, args.name, args.relay_name)
+    for run in jobs.jobs(options):
+        done = sorted(jobs.results(options, run))
+        print(f"{run}: {'done at ' + ', '.join(done) if done else 'not done yet'}")
+
+
+def fetch(args):
+    """The model of a run."""
+    from dnnext.runtime import jobs
+
+    _quiet()
+    found = jobs.results(jobs.hub_options(args.folder, args.relay, args.name, args.relay_name), args.run)
+    if not found:
+        raise ValueError(f"run must be one that a site has finished, got {args.run!r}.")
+    site, data = sorted(found.items())[0]
+    out = Path(args.out or f"{args.run}.npz")
+    out.write_bytes(data)
+    print(f"written {out}, the model of {site}; {len(found)} sites are done")

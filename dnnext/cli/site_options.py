@@ -28,7 +28,7 @@ def add(commands, shared):
     p.add_argument("--max-iter", type=int, default=base.max_iter, help="of one job (default: %(default)s)")
     _verb(verbs, shared, "check", "certificate, relay, permission, versions", "FOLDER")
     p = _verb(verbs, shared, "run", "take part in a job", "FOLDER")
-    p.add_argument("job", metavar="JOB.toml", help="run, estimator, [parameters]")
+    p.add_argument("job", metavar="JOB.toml", nargs="?", help="a file (default: wait for the next one of the hub)")
     p.add_argument("--out", metavar="MODEL.npz", help="(default: in the folder, by the name of the run)")
     p = verbs.add_parser("audit", parents=[shared], help="sum up what left the site, and check the file")
     p.add_argument("file", metavar="FOLDER", help="the site's folder, or the file")
@@ -40,10 +40,20 @@ def add(commands, shared):
     p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
     p.add_argument("--host", default="0.0.0.0", help="where to listen (default: all interfaces)")
     p.add_argument("--port", type=int, default=4222, help="(default: %(default)s)")
-    p = _verb(verbs, shared, "open", "once: make the relay keep messages", "FOLDER", "open_stream")
+    _at_relay(_verb(verbs, shared, "open", "once: make the relay keep messages", "FOLDER", "open_stream"))
+    p = _at_relay(_verb(verbs, shared, "submit", "a job for all sites", "FOLDER"))
+    p.add_argument("job", metavar="JOB.toml", help="run, estimator, [parameters]")
+    _at_relay(_verb(verbs, shared, "status", "jobs, and the sites that are done", "FOLDER"))
+    p = _at_relay(_verb(verbs, shared, "fetch", "the model of a run", "FOLDER"))
+    p.add_argument("run", help="its name")
+    p.add_argument("--out", metavar="MODEL.npz", help="(default: by the name of the run)")
+
+
+def _at_relay(p):
     p.add_argument("--relay", required=True, metavar="tls://HOST:PORT", help="the relay")
     p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
     p.add_argument("--relay-name", metavar="NAME", help="(default: the host)")
+    return p
 
 
 def _verb(verbs, shared, name, words, place, function=None):

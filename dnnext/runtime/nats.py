@@ -1,4 +1,4 @@
-"""Sites over NATS: one relay stores what sites send and delivers it again; the only file that imports nats.
+"""Sites over NATS: one relay stores what sites send and delivers it again; only jobs.py imports nats beside this file.
 
 Design
 ------
@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dnnext.runtime.links import Link
-from dnnext.runtime.relay import STREAM, check_token
+from dnnext.runtime.relay import JOBS, STREAM, check_token
 from dnnext.runtime.sealing import Keyring
 
 try:
@@ -323,7 +323,7 @@ class NatsLink(Link):
 
 def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", relay_name: str | None = None,
                 max_age: float = WEEK, max_bytes: int = 2 << 30) -> None:  # fmt: skip
-    """Create the stream that keeps the messages of runs, once, with the relay's own certificate.
+    """Create the streams that keep the messages of runs, and jobs, once, with the relay's own certificate.
 
     Parameters
     ----------
@@ -349,6 +349,7 @@ def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", re
         client = await _connect(relay, tls_context(cert, key, ca), hub, tls_hostname=host)
         config = StreamConfig(name=STREAM, subjects=["dn.>"], max_age=max_age, max_bytes=max_bytes)
         await client.jetstream().add_stream(config)
+        await client.jetstream().add_stream(StreamConfig(name=JOBS, subjects=["job.>", "done.>"], max_bytes=max_bytes))
         await client.close()
 
     asyncio.run(work())

@@ -5,14 +5,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["STREAM", "check_token", "relay_conf"]
+__all__ = ["JOBS", "STREAM", "check_token", "relay_conf"]
 
-STREAM = "RUN"
+STREAM, JOBS = "RUN", "JOBS"
 TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 USER = """    {{ user: "{name}", permissions: {{
         publish: {{ allow: ["dn.*.*.*.{name}.>", "dnc.*.*.*.{name}",
-                           "$JS.API.CONSUMER.CREATE.{stream}.*.dn.*.*.{name}.>", "$JS.FC.{stream}.>"] }}
+                           "$JS.API.CONSUMER.CREATE.{stream}.*.dn.*.*.{name}.>", "$JS.FC.{stream}.>",
+                           "done.*.{name}", "$JS.API.CONSUMER.CREATE.JOBS.*.job.>", "$JS.FC.JOBS.>"] }}
         subscribe: {{ allow: ["dnc.*.*.{name}.>", "_IN.{name}.>"] }} }} }}"""
 
 CONF = """# A relay for dnnext: start it by `nats-server -c` and this file.

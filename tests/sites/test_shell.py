@@ -56,15 +56,18 @@ def hospitals(hub, tmp_path_factory):
     return root
 
 
-def start(folder, job):
-    command = [sys.executable, "-m", "dnnext", "site", "run", str(folder), str(job)]
+def start(folder):
+    command = [sys.executable, "-m", "dnnext", "site", "run", str(folder)]
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def test_three_hospitals_train_one_model(hospitals, tmp_path, capsys):
+def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
     job = tmp_path / "job.toml"
     job.write_text(JOB.format(run="trial-1"))
-    running = [start(hospitals / name, job) for name in NAMES]
+    pki = str(hub.folder / "pki")
+    assert main(["sites", "submit", pki, str(job), "--relay", hub.url]) == 0
+    assert main(["sites", "submit", pki, str(job), "--relay", hub.url]) == 2  # the run is no new name
+    running = [start(hospitals / name) for name in NAMES]
     for process in running:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output.decode()
@@ -75,6 +78,11 @@ def test_three_hospitals_train_one_model(hospitals, tmp_path, capsys):
     for model in models:
         for here, there in zip(model.coefs_, alone.coefs_, strict=True):
             np.testing.assert_array_equal(here, there)
+    capsys.readouterr()
+    assert main(["sites", "status", pki, "--relay", hub.url]) == 0
+    assert capsys.readouterr().out == "trial-1: done at site-a, site-b, site-c\n"
+    assert main(["sites", "fetch", pki, "trial-1", "--relay", hub.url, "--out", str(tmp_path / "model.npz")]) == 0
+    assert (tmp_path / "model.npz").read_bytes() == (hospitals / "site-a" / "trial-1.npz").read_bytes()
     capsys.readouterr()
     assert main(["site", "audit", str(hospitals / "site-a")]) == 0
     words = capsys.readouterr().out
