@@ -24,6 +24,7 @@ from bench.machine import software
 from bench.study import write_table
 from dnnext.algorithms import NEXT
 from dnnext.kernels import layer_formulas as formulas
+from dnnext.kernels.activations import FUNCTIONS
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import Chain, Conv2d, Dense, Flatten
 from dnnext.models.inner_products import Kronecker
@@ -58,7 +59,7 @@ def statistics(model: Chain, w: Array, x: Array, loss: Any, target: Array) -> di
         for k in range(len(layers) - 1, -1, -1):
             layer, keep = layers[k], keeps[k]
             if isinstance(layer, Dense | Conv2d):
-                delta = formulas.FUNCTIONS[layer.activation].slope(keep["z"], keep["a"]) * h
+                delta = FUNCTIONS[layer.activation].slope(keep["z"], keep["a"]) * h
                 add(found, f"layer{k + 1}.weight", layer, keep["x"], delta, q == 0)
             h = adjoint_all([layer], owned[k], [keep], h, None)[0]
     return {name: damped(*pair) for name, pair in found.items()}
