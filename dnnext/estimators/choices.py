@@ -194,7 +194,10 @@ def make_dtype(name, x=None):
 
 def make_hidden(sizes):
     """hidden_layer_sizes as a tuple of ints."""
-    return (int(sizes),) if isinstance(sizes, Integral) else tuple(int(n) for n in sizes)
+    try:
+        return (int(sizes),) if isinstance(sizes, Integral) else tuple(int(n) for n in sizes)
+    except TypeError:
+        raise ValueError(f"hidden_layer_sizes must be a whole number or several, got {sizes!r}.") from None
 
 
 def make_model(model, row_shape, n_outputs):
