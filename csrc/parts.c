@@ -8,7 +8,8 @@
 enum {
     PART_MOST = 32, /* parts of an agent */
     PART_ROWS = 16, /* rows of a part are a multiple of this */
-    PART_NS = 64000, /* a part is worth so many nanoseconds */
+    PART_NS = 64000, /* a part is worth so many nanoseconds, */
+    PART_NUMBER_NS = 24, /* and so many for each number of its result, which must be added to the others' */
     WAVE_AGENTS = 64, /* agents whose parts are shared out together */
     ADD_STRIP = 256 /* numbers of a result that a thread adds up at a time */
 };
@@ -138,7 +139,8 @@ static void sum_parts(const summing *s, double microseconds, int threads)
 /* Rows of a part of an agent of so many rows. */
 static int64_t part_rows(const dnn_mlp *mlp, int64_t rows)
 {
-    double worth = (double)rows * row_work(mlp) / PART_NS;
+    double least = PART_NUMBER_NS * (double)mlp->params;
+    double worth = (double)rows * row_work(mlp) / (least > PART_NS ? least : PART_NS);
     int64_t parts = worth < PART_MOST ? max_index(1, (int64_t)worth) : PART_MOST;
     return max_index(1, ceil_div(ceil_div(rows, parts), PART_ROWS)) * PART_ROWS;
 }
