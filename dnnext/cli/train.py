@@ -34,6 +34,8 @@ def train(args):
             found = _study(args, ranks.rank)
         together.compare_options(args, ranks)
         task, as_numbers = _settled(found, args, ranks)
+        if args.class_weight and task == "regression":
+            raise ValueError("--class-weight must be left out of a regression, which has no classes.")
         together.order_columns(found, ranks)
         if args.local_data:
             together.compare_signs(found, args, ranks)
@@ -70,8 +72,6 @@ def _settled(found, args, ranks):
         if args.local_data and task == "classification":
             together.compare_labels(found.target, args.task, ranks)
         return task, as_numbers
-    if args.class_weight:
-        raise ValueError("--class-weight must be left out where a row may have several labels.")
     return targets.settle(found.targets, args, ranks), True
 
 

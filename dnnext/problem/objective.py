@@ -16,7 +16,6 @@ from dnnext.problem.curvature import RowCurvature, is_wide
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, stack
-from dnnext.problem.tangent_terms import check_tangents, look_along
 from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
 
@@ -116,7 +115,7 @@ class Problem:
         self._args = (model, loss, penalty)
         self.model, self.loss, self.dtype = model, loss, check_dtype(dtype)
         check_parts(model, loss, penalty)
-        self.tangents = check_tangents(tangents, model)
+        self.tangents = tangent_terms.check_tangents(tangents, model)
         self.fused = cast(Fused, model) if "loss_grad" in getattr(model, "offers", ()) else None
         self.n_threads = _checks.check_count("n_threads", n_threads)
         self.runtime = InProcess(len(shards)) if runtime is None else runtime
@@ -137,7 +136,7 @@ class Problem:
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
         self.scale = 1 / self.n_total
         with self.runtime.together():
-            self.directions, self.beta = look_along(self)
+            self.directions, self.beta = tangent_terms.look_along(self)
         prints = (model.fingerprint(), loss.fingerprint(), bound.fingerprint(), str(self.dtype), self.n_total)
         self.runtime.agree(
             "the problem (model, loss, penalty, dtype, n_total, tangents)", (*prints, fingerprint(tangents))

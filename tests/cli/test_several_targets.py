@@ -31,6 +31,17 @@ def test_labels_are_learnt_reported_and_written_as_they_were(shell):
     assert dnnext.load("model.npz").predict(frame).shape == (60, 3)
 
 
+def test_classes_of_every_label_are_weighted(shell):
+    shell.save({"a": A, "b": B, "p": (A > 1).astype(int), "q": B > 0})
+    frame, means = pytest.importorskip("pandas").DataFrame({"a": A, "b": B}), []
+    for words in ([], ["--class-weight", "balanced"]):
+        code, _, err = shell.train("p,q", "--max-iter", "20", *words)
+        assert code == 0, err
+        means.append(dnnext.load("model.npz").predict_proba(frame)[:, 0].mean())
+    assert dnnext.load("model.npz").class_weight == "balanced"
+    assert means[1] > means[0] + 0.01
+
+
 def test_several_numbers(shell):
     shell.save(TABLE)
     code, out, _ = shell.train("y,z", "--drop", "k", "--max-iter", "60", "--alpha", "1e-4")
@@ -62,7 +73,7 @@ REFUSED = {
     "twice": ("y,y", [], "must name every column once"),
     "dropped": ("y,z", ["--drop", "z"], "--drop names the target 'z'"),
     "numbers as labels": ("y,z", ["--task", "classification"], "'y' must hold 0 and 1 only"),
-    "weights": ("p,q", ["--class-weight", "balanced", "--drop", "g", "--drop", "n"], "--class-weight must be left out"),
+    "weights of numbers": ("y,z", ["--class-weight", "balanced", "--drop", "g", "--drop", "n"], "which has no classes"),
     "words as numbers": ("q,p", ["--task", "regression"], "'q' holds text, so regression is impossible"),
     "a gap": ("p,g", [], "column 'g' has a missing value (in line 2); the target is never filled"),
     "one N.D.": ("y,n", [], "the target 'n' holds numbers and text"),
