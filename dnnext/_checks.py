@@ -6,12 +6,49 @@ Each check returns the value in the type the caller wants, or raises ValueError.
 import difflib
 import math
 import os
+import reprlib
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_between", "check_choice", "check_count", "check_memory", "check_positive", "check_random_state"]
+__all__ = [
+    "check_between",
+    "check_choice",
+    "check_count",
+    "check_memory",
+    "check_positive",
+    "check_random_state",
+    "short",
+]
+
+LONGEST = 200  # characters of a value in a sentence
+
+
+class _Short(reprlib.Repr):
+    """repr for sentences: a large array or table is its kind and shape, and every value is one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = LONGEST
+        self.maxlist = self.maxtuple = self.maxarray = self.maxdict = self.maxset = self.maxfrozenset = 8
+
+    def repr1(self, x: Any, level: int) -> str:
+        shape = None if isinstance(x, type) else getattr(x, "shape", None)
+        if isinstance(shape, tuple) and not (isinstance(x, np.ndarray | np.generic) and x.size <= self.maxlist):
+            return f"<{type(x).__name__} of shape {shape}>"
+        text = super().repr1(x, level)
+        return " ".join(text.split()) if "\n" in text else text
+
+
+def short(value: Any) -> str:
+    """The value as a sentence shows it: its repr, where that is long without the middle, of arrays the shape alone.
+
+    >>> short([np.zeros((50, 4)), 0.5]), short(np.arange(3))
+    ('[<ndarray of shape (50, 4)>, 0.5]', 'array([0, 1, 2])')
+    """
+    text = _Short().repr(value)
+    return text if len(text) <= LONGEST + 40 else f"{text[: LONGEST - 60]}...{text[-60:]}"
 
 
 def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
@@ -34,14 +71,14 @@ def check_between(
                 f"{low:g}{' (not included)' if open_low else ''} and {high:g}{' (not included)' if open_high else ''}"
             )
             allowed = f"a number between {ends}"
-        raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+        raise ValueError(f"{name} must be {allowed}, got {short(value)}.")
     return float(value)
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> int:
     """A whole number of at least `minimum` as int."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}.")
+        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {short(value)}.")
     return int(value)
 
 
@@ -50,7 +87,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         near = difflib.get_close_matches(value, list(choices), 1) if isinstance(value, str) else []
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {short(value)}.{hint}")
     return value
 
 
@@ -85,5 +122,5 @@ def check_random_state(random_state: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(int(random_state))
     raise ValueError(
         f"random_state must be None, a whole number of at least 0, a numpy Generator or a SeedSequence, "
-        f"got {random_state!r}."
+        f"got {short(random_state)}."
     )

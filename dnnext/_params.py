@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from dnnext._checks import short
+
 __all__ = ["Parameters", "fingerprint"]
 
 
@@ -73,7 +75,7 @@ class Parameters:
         for name, changes in inner.items():
             if not hasattr(own[name], "set_params"):
                 raise ValueError(
-                    f"{name} must be an object with parameters to set {sorted(changes)}, got {own[name]!r}."
+                    f"{name} must be an object with parameters to set {sorted(changes)}, got {short(own[name])}."
                 )
             own[name].set_params(**changes)
         self.__init__(**own)  # type: ignore[misc]

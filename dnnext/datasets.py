@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 
 __all__ = ["make_centered_mixture", "make_peaks", "make_quadratic"]
 
@@ -110,7 +111,7 @@ def make_centered_mixture(
     b *= _checks.check_positive("distance", distance) / np.linalg.norm(b)
     if np.max(np.abs(b)) > 1:
         raise ValueError(
-            f"distance must leave every entry of Delta within -1 and 1, got {distance!r} with a largest entry of "
+            f"distance must leave every entry of Delta within -1 and 1, got {short(distance)} with a largest entry of "
             f"{np.max(np.abs(b)):.3g}: take a smaller distance or more features."
         )
     y = np.where(rng.random(n) < 0.5, 1.0, -1.0)
@@ -171,5 +172,7 @@ def _spectrum(given: str | ArrayLike, d: int, rng: np.random.Generator) -> Array
         return rng.exponential(size=d)
     values = np.array(given, dtype=np.float64)
     if values.ndim != 1 or len(values) > d or not np.all(np.isfinite(values)) or not np.any(values):
-        raise ValueError(f"spectrum must be 'exponential' or at most {d} finite numbers other than 0, got {given!r}.")
+        raise ValueError(
+            f"spectrum must be 'exponential' or at most {d} finite numbers other than 0, got {short(given)}."
+        )
     return np.concatenate([values, np.zeros(d - len(values))])

@@ -15,6 +15,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_array, indexable
 
+from dnnext._checks import short
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.rows import Matrix
 from dnnext.models import MLP
@@ -187,11 +188,11 @@ def regularization_path(
     if estimator.penalty is None or not isinstance(estimator.penalty, str):
         raise ValueError(
             f"estimator.penalty must be the name of a penalty, such as 'group' or 'l1', whose alpha can be varied, got "
-            f"{estimator.penalty!r}."
+            f"{short(estimator.penalty)}."
         )
     if not isinstance(estimator._open_model(), MLP):
         raise ValueError(
-            f"estimator.model must be an MLP, whose inputs and units can be counted, got {estimator.model!r}."
+            f"estimator.model must be an MLP, whose inputs and units can be counted, got {short(estimator.model)}."
         )
     X, y, sample_weight, agent = indexable(X, y, sample_weight, agent)
     splits = list(check_cv(5 if cv is None else cv, y, classifier=is_classifier(estimator)).split(X, y))

@@ -71,3 +71,16 @@ def test_random_state_int_repeats_and_generator_moves_on():
 def test_bad_random_state(value):
     with pytest.raises(ValueError, match="random_state must be None, a whole number of at least 0"):
         _checks.check_random_state(value)
+
+
+def test_a_value_in_a_sentence_is_short_and_one_line():
+    assert _checks.short({"rate": 0.5, "names": ["a  b"]}) == "{'names': ['a  b'], 'rate': 0.5}"
+    assert _checks.short(np.arange(3)) == "array([0, 1, 2])"
+    shards = [(np.zeros((50, 4)), np.zeros(50))] * 300
+    values = shards, np.zeros((9, 4)), "x" * 10_000, list(range(999)), {1: shards}, np.zeros((2, 3)), set(range(999))
+    for value in values:
+        text = _checks.short(value)
+        assert len(text) <= 240
+        assert "\n" not in text
+    with pytest.raises(ValueError, match=r"n must be .*, got <ndarray of shape \(9, 4\)>\.$"):
+        _checks.check_count("n", np.zeros((9, 4)))

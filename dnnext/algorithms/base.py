@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
 from dnnext.network import Network
@@ -189,9 +190,9 @@ def _resumed(run: Run, saved: Snapshot) -> None:
 def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Sequence[Callback]) -> None:
     for name, given, wanted in (("problem", problem, Problem), ("network", network, Network)):
         if not isinstance(given, wanted):
-            raise ValueError(f"{name} must be a {wanted.__name__}, got {given!r}: call run(problem, network).")
+            raise ValueError(f"{name} must be a {wanted.__name__}, got {short(given)}: call run(problem, network).")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {callbacks!r}.")
+        raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {short(callbacks)}.")
     if problem.n_agents != network.n_agents:
         raise ValueError(
             f"network must have the {problem.n_agents} agents of the problem, got {network.n_agents}. Build the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.algorithms.base import Result
 from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.next import NEXT
@@ -66,7 +67,9 @@ class CentralizedSCA(NEXT):
         self.damping_given = _checks.check_choice("damping", damping, ("sca", "lm"))
         is_lm = damping == "lm"
         if is_lm and not (isinstance(tau, str) and tau == "auto"):
-            raise ValueError(f"tau must be 'auto' with damping='lm', which is a rule for tau of its own, got {tau!r}.")
+            raise ValueError(
+                f"tau must be 'auto' with damping='lm', which is a rule for tau of its own, got {short(tau)}."
+            )
         super().__init__(surrogate, "nielsen" if is_lm else tau, step, mu, order, oracle)
         self.tau = tau
 

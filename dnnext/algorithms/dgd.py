@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dnnext._checks import short
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.kernels.sums import row_norms
@@ -53,7 +54,7 @@ class DGD(Algorithm):
         if not isinstance(step, str):
             StepSize(step, 0.0 if mu is None else mu)
         elif step != "auto":
-            raise ValueError(f"step must be 'auto' or a positive number, got {step!r}.")
+            raise ValueError(f"step must be 'auto' or a positive number, got {short(step)}.")
         self.first_step, self.mu = step, mu
         self.oracle_given, self.oracle = oracle, check_oracle(oracle)
 

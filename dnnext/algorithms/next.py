@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.algorithms.base import Algorithm
 from dnnext.algorithms.damping import Damping, make_damping
 from dnnext.algorithms.one_call import is_one_call, one_call
@@ -103,21 +104,23 @@ class NEXT(Algorithm):
         if not isinstance(self.surrogate, Surrogate):
             raise ValueError(
                 "surrogate must be a Surrogate object, such as PartialLinearization() or FullLinearization(), got "
-                f"{surrogate!r}."
+                f"{short(surrogate)}."
             )
         self.oracle_given, self.oracle = oracle, check_oracle(oracle, self.surrogate)
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
         is_shared = self.surrogate.is_shared
-        is_pre = order == "pre" or (order == "auto" and (is_shared or tau in ("ratio", "nielsen")))
+        is_pre = order == "pre" or (
+            order == "auto" and (is_shared or (isinstance(tau, str) and tau in ("ratio", "nielsen")))
+        )
         self._order: Order = Pre() if is_pre else Post()
         usual = self.surrogate.usual_tau if is_pre else "auto"
         self.damping = make_damping(usual if isinstance(tau, str) and tau == "auto" else tau)
         self.needs = self.damping.needs | self.surrogate.network_needs
         if (self.damping.mixes_numbers or self.damping.needs) and not is_pre:
             raise ValueError(
-                f"order must be 'pre' with tau={tau!r}, a rule that looks at z before mixing, got {order!r}. Choose "
-                "that, or tau='auto'."
+                f"order must be 'pre' with tau={tau!r}, a rule that looks at z before mixing, got {short(order)}. "
+                "Choose that, or tau='auto'."
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
         self.step_size = StepSize(_auto_is(1.0, step), mu)
@@ -188,7 +191,7 @@ class NEXT(Algorithm):
 def _auto_is(default: float, value: str | float) -> float:
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"step must be 'auto' or a positive number, got {value!r}.")
+            raise ValueError(f"step must be 'auto' or a positive number, got {short(value)}.")
         return default
     _checks.check_positive("step", value)
     return float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.display.frame import PALETTE, STYLES, drawing
 
 X_LABELS = {
@@ -214,7 +215,7 @@ class ConvergenceDisplay:
         self.x, self.y = x or self.x, self.y if y is None else y
         measures = [self.y] if isinstance(self.y, str) else list(self.y)
         if self.x not in X_LABELS:
-            raise ValueError(f"x must be one of {', '.join(X_LABELS)}, got {self.x!r}.")
+            raise ValueError(f"x must be one of {', '.join(X_LABELS)}, got {short(self.x)}.")
         lengths, label = self._lengths()
         with drawing(ax, len(measures), height=1.1 + 1.4 * len(measures)) as (self.figure_, self.axes_):
             self.lines_ = [
@@ -262,7 +263,7 @@ class ConvergenceDisplay:
 
     def _measure(self, history, measure, best):
         if measure not in Y_LABELS:
-            raise ValueError(f"y must be one of {', '.join(Y_LABELS)}, got {measure!r}.")
+            raise ValueError(f"y must be one of {', '.join(Y_LABELS)}, got {short(measure)}.")
         if measure != "gap":
             return column(history, measure)
         least = min(np.min(other["objective"]) for other in self.histories) if best is None else float(best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.display.frame import COLUMN, FAINT, count, drawing
 
 ROW = 0.135  # inches per input
@@ -87,7 +88,7 @@ class SparsityDisplay:
         check_network(estimator, "SparsityDisplay")
         if not estimator._network.can_fold:
             raise ValueError(
-                f"SparsityDisplay needs an MLP, whose inputs have weights, got {estimator._network.model!r}."
+                f"SparsityDisplay needs an MLP, whose inputs have weights, got {short(estimator._network.model)}."
             )
         layers = [weight for weight, _ in estimator._network.model.unpack(estimator._network.row)]
         if feature_names is None:

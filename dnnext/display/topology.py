@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.display.frame import PALETTE, count, drawing, shade_of
 from dnnext.display.layout import place
 from dnnext.network import Schedule, Topology
@@ -254,7 +255,8 @@ def per_agent(estimator, kind, X, y):
 
     if kind not in PER_AGENT:
         raise ValueError(
-            f"values must be one of {', '.join(PER_AGENT)}, an array with one value per agent or None, got {kind!r}."
+            f"values must be one of {', '.join(PER_AGENT)}, an array with one value per agent or None, got "
+            f"{short(kind)}."
         )
     if kind == "n_samples":
         n = np.array([view.n_samples for view in estimator.agents_], dtype=float)

@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking, Newton
 from dnnext.kernels import ACTIVATIONS
 from dnnext.local import FullLinearization, PartialLinearization
@@ -161,10 +162,10 @@ def check_parameters(estimator, kind):
         )
     for name, (words, test) in rules.items():
         if name in p and not test(p[name]):
-            raise ValueError(f"{name} must be {words}, got {p[name]!r}.")
+            raise ValueError(f"{name} must be {words}, got {short(p[name])}.")
     if p.get("model") is not None and (isinstance(p["model"], type) or not hasattr(p["model"], "sized")):
         raise ValueError(
-            f"model must be None or a Model with open ends, such as MLP([None, 20, None]), got {p['model']!r}."
+            f"model must be None or a Model with open ends, such as MLP([None, 20, None]), got {short(p['model'])}."
         )
     make_dtype(p["dtype"])
     check_engine(p)
@@ -184,11 +185,13 @@ def check_engine(p):
 def make_dtype(name, x=None):
     """np.float64 or np.float32; "auto" is that of x."""
     try:
-        dtype = np.dtype(np.float64 if x is None else x.dtype) if name == "auto" else np.dtype(name)
+        named = isinstance(name, str | type | np.dtype)
+        auto = np.float64 if x is None else x.dtype
+        dtype = np.dtype(auto if isinstance(name, str) and name == "auto" else name) if named else None
     except TypeError:
         dtype = None
-    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)) or name is None:
-        raise ValueError(f"dtype must be 'auto', 'float64' or 'float32', got {name!r}.")
+    if dtype is None or dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise ValueError(f"dtype must be 'auto', 'float64' or 'float32', got {short(name)}.")
     return dtype
 
 
@@ -197,7 +200,7 @@ def make_hidden(sizes):
     try:
         return (int(sizes),) if isinstance(sizes, Integral) else tuple(int(n) for n in sizes)
     except TypeError:
-        raise ValueError(f"hidden_layer_sizes must be a whole number or several, got {sizes!r}.") from None
+        raise ValueError(f"hidden_layer_sizes must be a whole number or several, got {short(sizes)}.") from None
 
 
 def make_model(model, row_shape, n_outputs):

@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from dnnext._checks import short
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.inputs import input_names
 from dnnext.estimators.onnx_graph import OnnxWriter
@@ -109,12 +110,12 @@ def _exported(fitted: Any, what: str) -> FittedNetwork:
 def _require_mlp(network: FittedNetwork) -> MLP:
     """The model, an MLP: the one network that scikit-learn has."""
     if not isinstance(network.model, MLP):
-        raise ValueError(f"the model must be an MLP to become one of scikit-learn's, got {network.model!r}.")
+        raise ValueError(f"the model must be an MLP to become one of scikit-learn's, got {short(network.model)}.")
     return network.model
 
 
 def _with_layers(network: FittedNetwork, where: str) -> MLP | Chain:
     """The model, of layers that have an equivalent."""
     if not isinstance(network.model, MLP | Chain):
-        raise ValueError(f"the model must be an MLP or a Chain to be exported to {where}, got {network.model!r}.")
+        raise ValueError(f"the model must be an MLP or a Chain to be exported to {where}, got {short(network.model)}.")
     return network.model

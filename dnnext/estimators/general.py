@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
+from dnnext._checks import short
 from dnnext.estimators import online
 from dnnext.estimators.base import Decentralized
 from dnnext.estimators.documented import documented, keep
@@ -158,7 +159,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
         self._y.check_class_weight(self.class_weight)
         weight = compute_sample_weight(self.class_weight, y)
         if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError(f"class_weight must hold finite numbers >= 0, got {self.class_weight!r}.")
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {short(self.class_weight)}.")
         return weight
 
     def __sklearn_tags__(self) -> Any:

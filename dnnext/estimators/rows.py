@@ -9,6 +9,8 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array
 
+from dnnext._checks import short
+
 Matrix: TypeAlias = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix  # data frames are array-like
 MOST_WEIGHT = 1e100
 FLOATS = (np.float64, np.float32)  # kept as they are; anything else becomes the first
@@ -86,7 +88,9 @@ def plain_labels(name, labels):
         labels = np.array(labels.tolist())
     if labels.dtype.kind not in KINDS:
         first = labels.flat[0] if labels.size else labels.dtype
-        raise ValueError(f"{name} must hold text, booleans or numbers where labels leave the process, got {first!r}.")
+        raise ValueError(
+            f"{name} must hold text, booleans or numbers where labels leave the process, got {short(first)}."
+        )
     return labels
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.runtime.audit import Audit
 from dnnext.runtime.engines import check_engine
 from dnnext.runtime.permission import AUDIT, Permission, read_permission
@@ -77,7 +78,7 @@ def read_rows(permission: Permission) -> tuple[Any, Any]:
     is_parquet = permission.data.endswith((".parquet", ".pq"))
     frame = (pd.read_parquet if is_parquet else pd.read_csv)(permission.data)
     if permission.target not in frame.columns:
-        raise ValueError(f"target must be a column of {permission.data}, got {permission.target!r}.")
+        raise ValueError(f"target must be a column of {permission.data}, got {short(permission.target)}.")
     if len(frame) < permission.min_rows:
         raise ValueError(f"{permission.data} must have min_rows={permission.min_rows} rows or more, got {len(frame)}.")
     X, y = frame.drop(columns=permission.target), frame[permission.target].to_numpy()
@@ -99,7 +100,7 @@ def job_of(path: str | Path, folder: str | Path) -> Any:
     try:
         job = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"the job must be a TOML file, got {str(path)!r}: {error}.") from None
+        raise ValueError(f"the job must be a TOML file, got {short(str(path))}: {error}.") from None
     unknown = set(job) - {"run", "estimator", "parameters"}
     if unknown or not isinstance(job.get("run"), str) or not isinstance(job.get("estimator"), str):
         raise ValueError(f"the job must have run = '...', estimator = '...' and [parameters], got {sorted(job)}.")
@@ -108,6 +109,6 @@ def job_of(path: str | Path, folder: str | Path) -> Any:
     if forbidden:
         raise ValueError(f"the parameters of a job must not hold {sorted(forbidden)}: the site decides these.")
     if job["estimator"] not in dnnext.__all__ or not job["estimator"].startswith("Decentralized"):
-        raise ValueError(f"estimator must be an estimator of dnnext, got {job['estimator']!r}.")
+        raise ValueError(f"estimator must be an estimator of dnnext, got {short(job['estimator'])}.")
     made = getattr(dnnext, job["estimator"])(**parameters)
     return made.set_params(engine="nats", engine_options={"folder": str(folder), "run": job["run"]})

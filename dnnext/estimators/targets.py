@@ -15,6 +15,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from dnnext._checks import short
 from dnnext.estimators.rows import joined_labels, plain_labels, real_numbers, sorted_labels
 from dnnext.problem import Huber, Logistic, Loss, Poisson, Softmax, SquaredError, SquaredHinge
 
@@ -120,7 +121,7 @@ class Classes:
     def check_class_weight(self, class_weight):
         """ValueError unless it is a dict."""
         if not isinstance(class_weight, dict):
-            raise ValueError(f"class_weight must be a dict of the classes' weights, got {class_weight!r}.")
+            raise ValueError(f"class_weight must be a dict of the classes' weights, got {short(class_weight)}.")
 
 
 class LabelSets(Classes):
@@ -184,7 +185,7 @@ class LabelSets(Classes):
         if not isinstance(class_weight, list) or len(class_weight) != self.n_outputs:
             raise ValueError(
                 f"class_weight must be 'balanced' or a list of {self.n_outputs} dicts of the weights of 0 and 1, one "
-                f"per label, where rows have several labels, got {class_weight!r}."
+                f"per label, where rows have several labels, got {short(class_weight)}."
             )
 
 

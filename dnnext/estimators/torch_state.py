@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.onnx_layers import own_arrays
 from dnnext.models import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Residual
@@ -30,8 +31,8 @@ def chain_state(network: FittedNetwork) -> dict[str, Any]:
     if np.any(moments.y_scale != 1) or np.any(moments.y_mean != 0):
         if type(last) is not Dense or last.activation != "identity":
             raise ValueError(
-                f"the last layer must be Dense without activation, so that it can scale outputs back, got {last!r}: "
-                "set standardize=False."
+                f"the last layer must be Dense without activation, so that it can scale outputs back, got "
+                f"{short(last)}: set standardize=False."
             )
         arrays[-2:] = [arrays[-2] * moments.y_scale, arrays[-1] * moments.y_scale + moments.y_mean]
     mean, scale = (np.ravel(v) for v in (moments.x_mean, moments.x_scale))

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.linalg.lapack
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext.local import solvers
 from dnnext.local.local_model import At, LocalModel
 from dnnext.local.subproblem import DESCENT_SWEEPS, TAU_DOUBLINGS, Subproblem
@@ -123,8 +124,8 @@ def check_forms_matrices(problem: Problem) -> None:
     """ValueError for models without kernels for their Gauss-Newton matrices."""
     if "gauss_newton" not in problem.model.offers:
         raise ValueError(
-            f"the sum of Gauss-Newton matrices needs a model that forms them, such as MLP, got {problem.model!r}; use "
-            "NEXT(PartialLinearization(curvature='own'))."
+            f"the sum of Gauss-Newton matrices needs a model that forms them, such as MLP, got "
+            f"{short(problem.model)}; use NEXT(PartialLinearization(curvature='own'))."
         )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.models.chain import Chain
 from dnnext.models.layer import Layer, adjoint_all, forward_all
@@ -88,7 +89,7 @@ class Feedback(Parameters):
             _checks.check_positive("scale", scale, allow_zero=True)
         self.distribution = _checks.check_choice("distribution", distribution, ("gaussian", "orthogonal"))
         if not isinstance(shared, bool | np.bool_):
-            raise ValueError(f"shared must be True or False, got {shared!r}.")
+            raise ValueError(f"shared must be True or False, got {short(shared)}.")
         self.shared = bool(shared)
 
     def matrices(self, model: Any) -> list[Array]:

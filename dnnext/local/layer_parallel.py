@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.kernels.residual_formulas import WHOLE
 from dnnext.models.layer_parallel import Grid, Propagation
@@ -106,7 +107,7 @@ class LayerParallel(Parameters):
     def _model(self, problem: Problem) -> ResNet:
         model: Any = problem.model
         if not isinstance(model, ResNet):
-            raise ValueError(f"oracle={self!r} needs a model of residual layers (ResNet), got {model!r}.")
+            raise ValueError(f"oracle={self!r} needs a model of residual layers (ResNet), got {short(model)}.")
         return model
 
     def _begin(self, problem: Problem, memory: dict[str, Array]) -> None:

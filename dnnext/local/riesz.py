@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import row_parts
@@ -38,7 +39,7 @@ def bound_quadratic(metric: InnerProduct, problem: Problem) -> Array:
     """l2 (P,) of a penalty that is a square, once the metric fits the model."""
     if problem.penalty.quadratic is None:
         raise ValueError(
-            f"penalty must be a square (L2) or None for metric={metric!r}, got {problem.penalty!r}: its prox in "
+            f"penalty must be a square (L2) or None for metric={metric!r}, got {short(problem.penalty)}: its prox in "
             "another metric has no closed form; use metric=None."
         )
     row_parts.require_whole(problem, f"metric={metric!r}", "metric=None")

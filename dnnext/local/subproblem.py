@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._checks import short
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -107,7 +109,7 @@ def quadratic(sub: Subproblem, solver: str) -> Array:
     if l2 is None:
         raise ValueError(
             f"solver must be 'primal', 'fista' or 'auto' for the penalty {sub.problem.penalty!r}, which is not "
-            f"quadratic, got {solver!r}."
+            f"quadratic, got {short(solver)}."
         )
     return np.asarray(l2, dtype=sub.slope.dtype)
 

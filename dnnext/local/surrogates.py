@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
@@ -94,7 +95,7 @@ class FullLinearization(Surrogate):
 
     def __init__(self, metric: InnerProduct | None = None) -> None:
         if metric is not None and not isinstance(metric, InnerProduct):
-            raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {metric!r}.")
+            raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {short(metric)}.")
         self.metric = metric
 
     def at(self, problem: Problem, s: At) -> LocalModel:
@@ -262,7 +263,7 @@ class PartialLinearization(Surrogate):
         else:
             _checks.check_positive("kappa", kappa)
         if not isinstance(exact, bool):
-            raise ValueError(f"exact must be True or False, got {exact!r}.")
+            raise ValueError(f"exact must be True or False, got {short(exact)}.")
         if inner_iter is not None:
             _checks.check_count("inner_iter", inner_iter)
         _checks.check_count("n_blocks", n_blocks)
@@ -282,7 +283,7 @@ class PartialLinearization(Surrogate):
         if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
             raise ValueError(
                 f"curvature_rows must be 'all' unless curvature='own', exact=False and kappa='auto', got "
-                f"{curvature_rows!r}."
+                f"{short(curvature_rows)}."
             )
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
@@ -291,7 +292,7 @@ class PartialLinearization(Surrogate):
             if n_blocks > 1 or solver not in ("auto", "primal"):
                 raise ValueError(
                     f"curvature='exact' forms one whole matrix: leave n_blocks=1 and solver='auto', got {n_blocks} and "
-                    f"{solver!r}."
+                    f"{short(solver)}."
                 )
 
     def safer(self) -> PartialLinearization:

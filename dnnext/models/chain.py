@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.models.images import AvgPool2d, Conv2d, MaxPool2d
 from dnnext.models.layer import (
@@ -330,7 +331,7 @@ def _check_inputs(n_inputs: Any) -> int | Shape:
     if isinstance(n_inputs, tuple | list):
         if not 1 <= len(n_inputs) <= 3:
             raise ValueError(
-                f"n_inputs must be a number, (height, width) or (channels, height, width), got {n_inputs!r}."
+                f"n_inputs must be a number, (height, width) or (channels, height, width), got {short(n_inputs)}."
             )
         shape = tuple(_checks.check_count("every length in n_inputs", n) for n in n_inputs)
         return shape[0] if len(shape) == 1 else shape

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.kernels import layer_formulas as formulas
 from dnnext.kernels.activations import ACTIVATIONS, FUNCTIONS, NEEDS_Z
 from dnnext.models.layer import Affine, Keep, Layer, Linear, Parts, Shape
@@ -263,7 +264,7 @@ def _pair(name: str, value: Any, least: int = 1) -> Pair:
     """One number for height and width, or two."""
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2:
-        raise ValueError(f"{name} must be a number or a pair of numbers, got {value!r}.")
+        raise ValueError(f"{name} must be a number or a pair of numbers, got {short(value)}.")
     return _checks.check_count(name, both[0], least), _checks.check_count(name, both[1], least)
 
 

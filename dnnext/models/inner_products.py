@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.models.layout import Layout
 
@@ -100,7 +101,7 @@ class Diagonal(InnerProduct):
     def __init__(self, weights: ArrayLike) -> None:
         self.weights = np.asarray(weights, dtype=np.float64)
         if not (np.all(self.weights > 0) and np.all(np.isfinite(self.weights))):
-            raise ValueError(f"weights must be finite numbers above 0, got {weights!r}.")
+            raise ValueError(f"weights must be finite numbers above 0, got {short(weights)}.")
 
     def bind(self, layout: Layout) -> None:
         """P numbers."""

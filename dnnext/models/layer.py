@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.kernels.activations import FUNCTIONS
 
@@ -202,7 +203,7 @@ def check_layers(layers: Iterable[Layer]) -> list[Layer]:
     """The layers as a list, one at least."""
     found = list(layers) if isinstance(layers, Iterable) else [layers]
     if not found or not all(isinstance(layer, Layer) for layer in found):
-        raise ValueError(f"layers must be layers of dnnext.models, one at least, got {layers!r}.")
+        raise ValueError(f"layers must be layers of dnnext.models, one at least, got {short(layers)}.")
     return found
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dnnext._checks import short
+
 __all__ = ["Layout", "Part"]
 
 Array = NDArray[Any]
@@ -88,7 +90,7 @@ class Layout:
             first = start
             for name, shape, penalised, unit_axis in layer:
                 if unit_axis not in (None, 0):
-                    raise ValueError(f"unit_axis of {name!r} must be 0 or None, got {unit_axis!r}.")
+                    raise ValueError(f"unit_axis of {name!r} must be 0 or None, got {short(unit_axis)}.")
                 part = Part(name, start, tuple(int(n) for n in shape), bool(penalised), unit_axis)
                 parts.append(part)
                 layer_of_part.append(number)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 
 __all__ = ["MGRIT"]
 
@@ -108,7 +109,7 @@ class MGRIT:
     ) -> None:
         self.step, self.n_steps = step, _checks.check_count("n_steps", n_steps)
         if not callable(step) and not callable(sweep):
-            raise ValueError(f"step must be a callable, or sweep in its place, got {step!r}.")
+            raise ValueError(f"step must be a callable, or sweep in its place, got {short(step)}.")
         self.sweep = self._by_steps if sweep is None else sweep
         self.cf = _checks.check_count("cf", cf, 2)
         self.nrelax0 = _checks.check_count("nrelax0", nrelax0, 0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext._params import Parameters, fingerprint
 from dnnext.models import mlp_costs
 from dnnext.models.chain import Chain
@@ -392,6 +393,6 @@ def _check_layers(layers: Sequence[int | None]) -> tuple[Any, ...]:
     whole = whole and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in ends)
     if len(sizes) < 2 or not whole:
         raise ValueError(
-            f"layers must be at least two positive integers (inputs, hidden units, ..., outputs), got {layers!r}."
+            f"layers must be at least two positive integers (inputs, hidden units, ..., outputs), got {short(layers)}."
         )
     return tuple(None if n is None else int(n) for n in sizes)

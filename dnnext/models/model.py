@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dnnext._checks import short
 from dnnext.models.layout import Layout
 
 __all__ = ["Curved", "Fused", "Model", "Rows", "check_model", "input_shape", "require"]
@@ -177,10 +178,10 @@ def check_model(model: Any) -> Any:
     missing = [name for name in NAMES if not hasattr(model, name)] if not isinstance(model, type) else list(NAMES)
     if missing:
         raise ValueError(
-            f"model must be an object with {', '.join(NAMES)}, got {model!r} without {', '.join(missing)}."
+            f"model must be an object with {', '.join(NAMES)}, got {short(model)} without {', '.join(missing)}."
         )
     if not isinstance(model.layout, Layout):
-        raise ValueError(f"layout of {model!r} must be a Layout, got {model.layout!r}.")
+        raise ValueError(f"layout of {model!r} must be a Layout, got {short(model.layout)}.")
     return model
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.models.layout import Layout
 from dnnext.models.mlp import MLP
@@ -49,7 +50,9 @@ class Cube(Parameters):
 
     def __init__(self, model: MLP, p: int = 2) -> None:
         if type(model) is not MLP:
-            raise ValueError(f"model must be an MLP, whose layers are dense, to lie on a cube of ranks, got {model!r}.")
+            raise ValueError(
+                f"model must be an MLP, whose layers are dense, to lie on a cube of ranks, got {short(model)}."
+            )
         self.model, self.p = model, _checks.check_count("p", p)
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.kernels.residual_formulas import RESIDUAL_ACTIVATIONS, WHOLE, residual_phi, residual_phi_slope
 from dnnext.models.layout import Layout
@@ -132,7 +133,7 @@ class ResNet(Parameters):
     def layout(self) -> Layout:
         """Where each parameter lies."""
         if self.n_inputs is None or self.n_outputs is None:
-            raise ValueError(f"n_inputs and n_outputs must be known, got {self!r}; close the ends by `sized`.")
+            raise ValueError(f"n_inputs and n_outputs must be known, got {short(self)}; close the ends by `sized`.")
         width, layers = self.width, list[list[tuple[str, tuple[int, ...], bool, int | None]]]()
         if self.opening == "trained":
             layers.append(_dense("opening", self.n_inputs, width))

@@ -194,10 +194,10 @@ def quadratic_risk_limit(
     else:
         b = np.asarray(spectrum, dtype=np.float64)
         if b.ndim != 1 or not np.all(np.isfinite(b)) or not np.any(b):
-            raise ValueError(f"spectrum must be 'exponential' or finite numbers (m,) other than 0, got {spectrum!r}.")
+            raise ValueError(f"spectrum must be 'exponential' or finite numbers (m,), got {_checks.short(spectrum)}.")
         g = np.ones(len(b)) if covariance is None else np.asarray(covariance, dtype=np.float64)
         if g.shape != b.shape or not np.all(g >= 0) or not np.sum(g) < np.inf or not np.any(g):
-            raise ValueError(f"covariance must be numbers of at least 0 of shape {b.shape}, got {covariance!r}.")
+            raise ValueError(f"covariance must be {b.shape} numbers, at least 0, got {_checks.short(covariance)}.")
         if regime == "full":
             return _beyond(b, rho * len(b))
         g = g / np.mean(g)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.kernels.activations import FUNCTIONS
 from dnnext.models.layer import Keep, Layer, Parts, Shape, Weights
 from dnnext.runtime import Communicator
@@ -303,7 +304,7 @@ def connected(layers: Sequence[Spread]) -> list[Spread]:
 def check_flag(name: str, value: Any) -> bool:
     """True or False as a bool, or a ValueError."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
+        raise ValueError(f"{name} must be True or False, got {short(value)}.")
     return bool(value)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
+
 Array = NDArray[Any]
 SHOWN = 8  # words in a sentence
 
@@ -83,7 +85,7 @@ def columns_of(X: Any) -> tuple[list[str], list[Any]]:
         names = [str(name) for name in X.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"column names must differ, got {twice[0]!r} {names.count(twice[0])} times.")
+            raise ValueError(f"column names must differ, got {short(twice[0])} {names.count(twice[0])} times.")
         return names, [X[name] for name in X.columns]
     return [f"x{k}" for k in range(X.shape[1])], [X[:, k] for k in range(X.shape[1])]
 
@@ -232,5 +234,5 @@ def chosen_columns(categorical: Any, names: list[str]) -> set[str]:
     forced = {names[c] if isinstance(c, int | np.integer) and -len(names) <= c < len(names) else c for c in chosen}
     strange = [c for c in forced if c not in names]
     if strange:
-        raise ValueError(f"categorical must name columns of X ({some(names)}), got {strange[0]!r}.")
+        raise ValueError(f"categorical must name columns of X ({some(names)}), got {short(strange[0])}.")
     return forced

@@ -15,7 +15,7 @@ from dnnext.problem import products, row_parts, tangent_terms
 from dnnext.problem.curvature import RowCurvature, is_wide
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import NoPenalty, Penalty
-from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, stack
+from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, count_shards, stack
 from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
 
@@ -118,7 +118,7 @@ class Problem:
         self.tangents = tangent_terms.check_tangents(tangents, model)
         self.fused = cast(Fused, model) if "loss_grad" in getattr(model, "offers", ()) else None
         self.n_threads = _checks.check_count("n_threads", n_threads)
-        self.runtime = InProcess(len(shards)) if runtime is None else runtime
+        self.runtime = InProcess(count_shards(shards)) if runtime is None else runtime
         self.n_params = model.layout.n_params
         self._check_memory()
         bound = NoPenalty() if penalty is None else penalty
@@ -268,7 +268,7 @@ class Problem:
         """
         first, last, step = agents.indices(self.n_local)
         if step != 1:
-            raise ValueError(f"agents must be a slice of step 1, got {agents!r}.")
+            raise ValueError(f"agents must be a slice of step 1, got {_checks.short(agents)}.")
         model = self._curved("the Gauss-Newton matrix (solver 'primal')", "gauss_newton")
         cuts, weights = self._blocks(blocks), self._weights(w)
         if out is None:

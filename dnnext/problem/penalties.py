@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext._checks import short
 from dnnext.models.layout import Layout
 from dnnext.problem.penalty import Penalty
 
@@ -71,7 +72,7 @@ class _Terms(Penalty):
         if alpha.shape not in ((), (layout.n_layers,)) or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
             raise ValueError(
                 f"alpha of {type(self).__name__} must be one finite number >= 0, or one per weight layer "
-                f"({layout.n_layers} for {layout!r}), got {self.alpha!r}."
+                f"({layout.n_layers} for {layout!r}), got {short(self.alpha)}."
             )
         return np.broadcast_to(alpha, (layout.n_layers,))
 
@@ -359,7 +360,7 @@ def make_penalty(name: str | None, alpha: Alpha = 1e-3, l1_ratio: float = 0.5) -
         return NoPenalty()
     if not isinstance(name, str) or name not in PENALTIES:
         known = ", ".join(repr(key) for key in PENALTIES)
-        raise ValueError(f"penalty must be one of {known} or a Penalty object, got {name!r}.")
+        raise ValueError(f"penalty must be one of {known} or a Penalty object, got {short(name)}.")
     kind: Any = PENALTIES[name]
     made: Penalty = kind(alpha, l1_ratio) if issubclass(kind, _Mixed) else kind(alpha)
     return made

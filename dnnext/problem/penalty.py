@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
 from dnnext._params import Parameters, fingerprint
 from dnnext.models.layout import Layout
 
@@ -72,7 +73,7 @@ class Penalty(Parameters, ABC):
             Threads of `prox`; their number never changes a result.
         """
         if not isinstance(layout, Layout):
-            raise ValueError(f"layout must be a Layout (model.layout), got {layout!r}.")
+            raise ValueError(f"layout must be a Layout (model.layout), got {short(layout)}.")
         bound = copy(self)
         bound.layout, bound.n_threads = layout, n_threads
         return bound

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
 from dnnext.kernels.sums import row_dots
 from dnnext.runtime import Communicator
 
@@ -75,8 +76,8 @@ def require_whole(problem: Problem, what: str, instead: str) -> None:
     """ValueError if rows are spread over ranks."""
     if shards(problem) is not None:
         raise ValueError(
-            f"{what} needs rows of weights that are whole on every rank, got {problem.model!r}, whose rows are spread "
-            f"over ranks. Use {instead}."
+            f"{what} needs rows of weights that are whole on every rank, got {short(problem.model)}, whose rows are "
+            f"spread over ranks. Use {instead}."
         )
 
 

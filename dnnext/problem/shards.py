@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
 from dnnext.models.model import Model, check_model, input_shape
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalty import Penalty
@@ -190,8 +191,15 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     except TypeError:
         kind = np.dtype(object)
     if kind not in (np.dtype(np.float64), np.dtype(np.float32)):
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}.")
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {short(dtype)}.")
     return kind
+
+
+def count_shards(shards: Any) -> int:
+    """The number of agents that have a shard."""
+    if not hasattr(shards, "__len__"):
+        raise ValueError(f"shards must be a list with one pair (X, targets) for each agent, got {short(shards)}.")
+    return len(shards)
 
 
 def check_parts(model: Any, loss: Any, penalty: Any) -> None:
@@ -199,6 +207,9 @@ def check_parts(model: Any, loss: Any, penalty: Any) -> None:
     check_model(model)
     for name, given, wanted in (("loss", loss, Loss), ("penalty", penalty, (Penalty, type(None)))):
         if not isinstance(given, wanted):
-            raise ValueError(f"{name} must be an object of dnnext.problem.{name.capitalize()}, got {given!r}.")
+            raise ValueError(
+                f"{name} must be an object of dnnext.problem.{name.capitalize()}, got {short(given)}; "
+                "the order is Problem(model, loss, penalty, shards)."
+            )
     if loss.n_outputs not in (None, model.n_outputs):
         raise ValueError(f"{loss!r} takes {loss.n_outputs} outputs, but {model!r} has {model.n_outputs}.")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def synthetic_problem(problem: Problem) -> Problem:
     if problem.loss.curvature_has_labels:
         raise ValueError(
             "curvature='shared' needs a loss whose curvature does not depend on the targets (SquaredError, Logistic, "
-            f"Softmax), got {problem.loss!r}; use curvature='own'."
+            f"Softmax), got {short(problem.loss)}; use curvature='own'."
         )
     if problem.x.ndim != 2:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext._checks import short
 from dnnext.models.model import require
 from dnnext.problem.tangents import Tangents
 
@@ -21,7 +22,7 @@ def check_tangents(tangents: Any, model: Any) -> Tangents | None:
     if tangents is None:
         return None
     if not isinstance(tangents, Tangents):
-        raise ValueError(f"tangents must be an object of dnnext.problem.Tangents or None, got {tangents!r}.")
+        raise ValueError(f"tangents must be an object of dnnext.problem.Tangents or None, got {short(tangents)}.")
     require("tangents", ("tangents",), model)
     return tangents
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext._params import Parameters
 
 __all__ = ["FeatureDirections", "ImageRotations", "ImageShifts", "Tangents"]
@@ -209,7 +210,7 @@ class FeatureDirections(_Directions):
         """(K, n, d)."""
         columns = np.atleast_1d(np.asarray(self.columns))
         if x.ndim != 2 or columns.dtype.kind != "i" or np.any((columns < 0) | (columns >= x.shape[-1])):
-            raise ValueError(f"columns must be columns of inputs (rows, d), got {self.columns!r} for {x.shape}.")
+            raise ValueError(f"columns must be columns of inputs (rows, d), got {short(self.columns)} for {x.shape}.")
         v = np.zeros((len(columns), *x.shape), x.dtype)
         for k, column in enumerate(columns):
             v[k, :, column] = self.scale

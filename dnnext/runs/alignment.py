@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.local.feedback import Feedback, alignment
 from dnnext.runs.snapshot import Snapshot
 
@@ -75,9 +76,9 @@ class Alignment:
     def __init__(self, every: int = 10, rows: Any = None, feedback: Feedback | None = None) -> None:
         self.every = _checks.check_count("every", every)
         if rows is not None and (not isinstance(rows, tuple | list) or len(rows) != 2):
-            raise ValueError(f"rows must be None or a pair (X, D) of held-out inputs and targets, got {rows!r}.")
+            raise ValueError(f"rows must be None or a pair (X, D) of held-out inputs and targets, got {short(rows)}.")
         if feedback is not None and not isinstance(feedback, Feedback):
-            raise ValueError(f"feedback must be None or a Feedback object, got {feedback!r}.")
+            raise ValueError(f"feedback must be None or a Feedback object, got {short(feedback)}.")
         self.rows, self.feedback = rows, feedback
         self._problem: Problem | None = None
         self._used: Feedback | None = feedback

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.runs import checkpoint
 from dnnext.runs.notebook import NotebookBar, in_notebook
 from dnnext.runs.snapshot import Snapshot, data_marks
@@ -167,7 +168,7 @@ class EarlyStopping:
     def __call__(self, state: State | None, metrics: Metrics) -> bool:
         """True once there was no progress for `patience` iterations."""
         if self.monitor not in metrics:
-            raise ValueError(f"monitor must be one of {', '.join(metrics)}, got {self.monitor!r}.")
+            raise ValueError(f"monitor must be one of {', '.join(metrics)}, got {short(self.monitor)}.")
         value = metrics[self.monitor] if self.mode == "min" else -metrics[self.monitor]
         size = abs(self.best) if self.relative and np.isfinite(self.best) else 1.0
         if value < self.best - self.tol * size:
@@ -327,7 +328,7 @@ class History:
     def __init__(self, **columns: Callable[[Any, Metrics], Any]) -> None:
         for name, column in columns.items():
             if not callable(column):
-                raise ValueError(f"{name} must be a function of (state, metrics), got {column!r}.")
+                raise ValueError(f"{name} must be a function of (state, metrics), got {short(column)}.")
         self.columns = columns
         self.rows: dict[str, list[Any]] = {name: [] for name in ("iteration", *columns)}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.communicator import Communicator
 
@@ -90,24 +91,28 @@ def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
     ValueError: engine_options must be None for engine='local', which has none, got {'timeout': 3}.
     """
     if not isinstance(name, str) or name not in ENGINES:
-        raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {name!r}.")
+        raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {short(name)}.")
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"engine_options must be None or a dict, got {short(options)}.")
     engine, options = ENGINES[name], options or {}
     if options and not engine.options:
-        raise ValueError(f"engine_options must be None for engine={name!r}, which has none, got {dict(options)!r}.")
+        raise ValueError(
+            f"engine_options must be None for engine={name!r}, which has none, got {short(dict(options))}."
+        )
     for option in options:
         if option not in engine.options:
             raise ValueError(
-                f"engine_options of engine={name!r} must be among {', '.join(engine.options)}, got {option!r}."
+                f"engine_options of engine={name!r} must be among {', '.join(engine.options)}, got {short(option)}."
             )
     try:
         _checks.check_positive("timeout", options.get("timeout", 1.0))
     except ValueError:
         raise ValueError(
-            f"timeout in engine_options must be a number of seconds > 0, got {options['timeout']!r}."
+            f"timeout in engine_options must be a number of seconds > 0, got {short(options['timeout'])}."
         ) from None
     if options.get("on_failure", "stop") not in engine.on_failure:
         words = " or ".join(map(repr, engine.on_failure))
-        raise ValueError(f"on_failure in engine_options must be {words}, got {options['on_failure']!r}.")
+        raise ValueError(f"on_failure in engine_options must be {words}, got {short(options['on_failure'])}.")
     return engine
 
 

@@ -207,7 +207,7 @@ def test_whitening_changes_nothing():
         (lambda: quadratic_risk_mean("tangent", np.eye(2), 1, np.eye(2)), "covariance must be None"),
         (lambda: quadratic_risk_limit("full", 0.0), "rho must be a finite number above 0"),
         (lambda: quadratic_risk_limit("full", 0.5, "gamma"), "spectrum must be one of 'exponential'"),
-        (lambda: quadratic_risk_limit("features", 0.5, [1.0], [1.0, 2.0]), "covariance must be numbers"),
+        (lambda: quadratic_risk_limit("features", 0.5, [1.0], [1.0, 2.0]), r"covariance must be \(1,\) numbers"),
         (lambda: mixture_risk("full", 2 * np.eye(2), np.ones((2, 1))), "delta must leave Sigma"),
         (lambda: mixture_risk("full", np.eye(2), np.ones((2, 1)), -np.eye(2)), "sigma must be positive definite"),
         (lambda: mixture_risk_limit("tangent", np.eye(2), 1, np.eye(2)), "covariance must be None"),
