@@ -136,13 +136,19 @@ static void sum_parts(const summing *s, double microseconds, int threads)
         sum_waves(s, team);
 }
 
-/* Rows of a part of an agent of so many rows. */
-static int64_t part_rows(const dnn_mlp *mlp, int64_t rows)
+/* The parts that an agent of so many rows is worth; it has fewer where their rows are rounded up, so that an agent of
+ * more rows may have fewer parts (32 of 64 rows, but 26 of 80), though it is worth no fewer. */
+static int64_t worth_parts(const dnn_mlp *mlp, int64_t rows)
 {
     double least = PART_NUMBER_NS * (double)mlp->params;
     double worth = (double)rows * row_work(mlp) / (least > PART_NS ? least : PART_NS);
-    int64_t parts = worth < PART_MOST ? max_index(1, (int64_t)worth) : PART_MOST;
-    return max_index(1, ceil_div(ceil_div(rows, parts), PART_ROWS)) * PART_ROWS;
+    return worth < PART_MOST ? max_index(1, (int64_t)worth) : PART_MOST;
+}
+
+/* Rows of a part of an agent of so many rows. */
+static int64_t part_rows(const dnn_mlp *mlp, int64_t rows)
+{
+    return max_index(1, ceil_div(ceil_div(rows, worth_parts(mlp, rows)), PART_ROWS)) * PART_ROWS;
 }
 
 /* One kernel that adds something up over the rows of each agent. */
@@ -188,11 +194,8 @@ static void job_part(const void *call, workspace *r, int64_t agent, int64_t part
     j->panel(j, r, agent, first, min_index(j->mlp->offsets[agent + 1], first + rows), out, value);
 }
 
-static int64_t most_parts(const dnn_mlp *mlp)
-{
-    int64_t rows = most_rows(mlp); /* more rows never are fewer parts of a job */
-    return ceil_div(rows, part_rows(mlp, rows));
-}
+/* No agent has more parts of a job. */
+static int64_t most_parts(const dnn_mlp *mlp) { return worth_parts(mlp, most_rows(mlp)); }
 
 static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
 {

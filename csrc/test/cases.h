@@ -237,6 +237,21 @@ static void NAME(test_steps)(const dnn_table *t, NAME(net) * n, int threads)
     for (int k = 0; k < 5; k++) free(all[k]);
 }
 
+/* The larger of two agents has fewer parts (26, not 32): their places must do for both. On one thread the same bits. */
+static void NAME(test_places)(const dnn_table *t, int threads)
+{
+    const int64_t layers[3] = {1, 900, 1}, shares[2] = {1985, 2049};
+    NAME(net) *n = NAME(make_net)(layers, 2, shares, 2, DNN_TANH);
+    real *grad = NAME(numbers)(2 * n->mlp.params), *same = NAME(numbers)(2 * n->mlp.params);
+    double value[2];
+    void *work = aligned_alloc(64, (t->mlp_work(&n->mlp, NULL, threads) + 63) / 64 * 64);
+    t->mlp_loss_grad(value, grad, &n->mlp, n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, threads, work);
+    t->mlp_loss_grad(value, same, &n->mlp, n->target, n->weight, DNN_SQUARED_ERROR, 0, 0.5, 1, work);
+    check("places", (double)memcmp(grad, same, (size_t)(2 * n->mlp.params) * sizeof(real)), 0, 0);
+    free(grad), free(same), free(work);
+    NAME(free_net)(n);
+}
+
 static void NAME(test_level)(const dnn_table *t, int threads)
 {
     const int64_t layers[4][5] = {{3, 2}, {5, 7, 1}, {17, 19, 4, 3}, {1, 1, 1, 1, 1}};
@@ -257,5 +272,6 @@ static void NAME(test_level)(const dnn_table *t, int threads)
     NAME(net) *n = NAME(make_net)(layers[1], 2, many, 3, DNN_TANH);
     NAME(test_mlp)(t, n, threads);
     NAME(free_net)(n);
+    NAME(test_places)(t, threads);
     for (int64_t p = 1; p < 150; p += p < 40 ? 1 : 23) NAME(test_rows)(t, p, 1 + p % 4, threads);
 }
