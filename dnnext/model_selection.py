@@ -185,6 +185,8 @@ def regularization_path(
     >>> path.scores.shape, int(path.n_active_inputs.max())
     ((2, 2), 4)
     """
+    if not hasattr(estimator, "_open_model"):
+        raise ValueError(f"estimator must be an estimator of dnnext, got {short(estimator)}.")
     if estimator.penalty is None or not isinstance(estimator.penalty, str):
         raise ValueError(
             f"estimator.penalty must be the name of a penalty, such as 'group' or 'l1', whose alpha can be varied, got "

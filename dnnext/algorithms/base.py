@@ -191,7 +191,7 @@ def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Se
     for name, given, wanted in (("problem", problem, Problem), ("network", network, Network)):
         if not isinstance(given, wanted):
             raise ValueError(f"{name} must be a {wanted.__name__}, got {short(given)}: call run(problem, network).")
-    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+    if not isinstance(callbacks, Sequence) or not all(callable(c) and not isinstance(c, type) for c in callbacks):
         raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {short(callbacks)}.")
     if problem.n_agents != network.n_agents:
         raise ValueError(

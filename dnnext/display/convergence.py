@@ -134,6 +134,8 @@ class ConvergenceDisplay:
             names, estimators = list(estimators), list(estimators.values())
         estimators = list(estimators)
         for estimator in estimators:
+            if not hasattr(estimator, "fit"):
+                raise ValueError(f"estimators must be fitted estimators of dnnext, got {short(estimator)}.")
             check_is_fitted(estimator)
         if names is None:
             names = differences(estimators)

@@ -19,7 +19,7 @@ from dnnext.estimators import exports, files, groups, ranks, results, sites, tra
 from dnnext.estimators.engine import open_runtime
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.inputs import checked, prepare_agents, takes_images
-from dnnext.estimators.renamed import refuse_old_names
+from dnnext.estimators.renamed import refuse_old_names, refuse_parts_of_words
 from dnnext.estimators.rows import Matrix, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, fit_task, with_callbacks
 from dnnext.models import MLP
@@ -38,6 +38,7 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
     def set_params(self, **params: Any) -> Self:
         """As in scikit-learn; parameters that moved into the algorithm are refused with what to set instead."""
         refuse_old_names(params)
+        refuse_parts_of_words(self, params)
         super().set_params(**params)
         return self
 

@@ -91,7 +91,7 @@ def _dicts(v):
 
 
 def _functions(v):
-    return isinstance(v, (list, tuple)) and all(callable(f) for f in v)
+    return isinstance(v, (list, tuple)) and all(callable(f) and not isinstance(f, type) for f in v)
 
 
 RULES = {

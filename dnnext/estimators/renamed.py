@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from dnnext._checks import short
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.local import FullLinearization, PartialLinearization
 
@@ -86,3 +87,13 @@ def refuse_old_names(names):
             "algorithm__tau, algorithm__step, algorithm__surrogate, algorithm__surrogate__n_blocks, "
             "algorithm__surrogate__solver or algorithm__surrogate__curvature."
         )
+
+
+def refuse_parts_of_words(estimator, params):
+    """ValueError if a parameter of ``algorithm``, ``model`` and the like is to be set where there is no such object."""
+    own = estimator.get_params(deep=False) | params
+    for name in params:
+        first, _, inner = name.partition("__")
+        if inner and first in own and not hasattr(own[first], "set_params"):
+            example = "; pass algorithm=NEXT(PartialLinearization()) first" if first == "algorithm" else ""
+            raise ValueError(f"{first} must be an object to set {name}, got {short(own[first])}{example}.")

@@ -274,7 +274,8 @@ def _checked_agent(x, y, i, are_labels, allow_nd):
     """(X, y) of one agent as arrays; NaN and infinity are refused by the agent's number."""
     shape = getattr(x, "shape", None) or np.shape(x)
     if len(shape) < 2 or (len(shape) > 2 and not allow_nd):
-        raise ValueError(f"X of agents[{i}] has shape {tuple(shape)}; it must be 2-d, as wide as that of agents[0].")
+        wide = ", as wide as that of agents[0]" if i else ", with one row for each of y"
+        raise ValueError(f"X of agents[{i}] has shape {tuple(shape)}; it must be 2-d{wide}.")
     if shape[0] == 0:
         raise ValueError(f"agents[{i}] is empty; every agent must bring at least one row (leave it out).")
     options = {"accept_sparse": ("csr", "csc", "coo"), "dtype": FLOATS, "allow_nd": allow_nd}

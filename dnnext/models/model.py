@@ -201,8 +201,9 @@ def require(name: str, needs: Iterable[str], model: Model) -> None:
     """
     missing = [need for need in needs if need not in model.offers]
     if missing:
+        other = "solver (such as 'auto', 'cg' or 'fista'), or another model" if "solver" in name else "model"
         offered = ", ".join(sorted(model.offers)) or "nothing besides forward, jvp and vjp"
         raise ValueError(
             f"{name} needs a model that offers {', '.join(missing)}, but {model!r} offers {offered}. Choose another "
-            "solver (such as 'auto', 'cg' or 'fista'), or another model."
+            f"{other}."
         )

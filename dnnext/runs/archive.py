@@ -49,7 +49,11 @@ def write_archive(
     """
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     beside = Path(path).absolute().parent / f"{os.getpid()}-{secrets.token_hex(8)}.part"
-    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)  # less the umask
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(beside, flags, 0o666)  # less the umask
+    except OSError as error:  # names the file that was asked for
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     try:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
             for name, array in {"header": text, **arrays}.items():

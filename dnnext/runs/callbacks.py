@@ -160,6 +160,9 @@ class EarlyStopping:
         self.tol = _checks.check_positive("tol", tol, allow_zero=True)
         self.best, self.best_iteration = np.inf, 0
 
+    def __repr__(self) -> str:
+        return f"EarlyStopping({self.monitor!r}, patience={self.patience}, tol={self.tol})"
+
     def begin(self, run: Run) -> None:
         """Forget an earlier run."""
         if not run.is_resumed:
@@ -221,6 +224,9 @@ class Progress:
         self._waiting, self._has_begun = "", False  # a line that is shown if no other follows
         self._drawn = -np.inf
         self._cell: NotebookBar | None = None
+
+    def __repr__(self) -> str:
+        return "Progress()" if self.total is None else f"Progress(total={self.total})"
 
     def begin(self, run: Run) -> None:
         """Note whether this rank prints, and the number of iterations."""
@@ -331,6 +337,9 @@ class History:
                 raise ValueError(f"{name} must be a function of (state, metrics), got {short(column)}.")
         self.columns = columns
         self.rows: dict[str, list[Any]] = {name: [] for name in ("iteration", *columns)}
+
+    def __repr__(self) -> str:
+        return f"History({', '.join(f'{name}=...' for name in self.columns)})"
 
     def begin(self, run: Run) -> None:
         """Forget an earlier run."""

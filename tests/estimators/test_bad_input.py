@@ -8,6 +8,7 @@ from sklearn.datasets import load_iris, load_linnerud
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 from dnnext.algorithms import NEXT
+from dnnext.callbacks import Checkpoint
 from dnnext.local import PartialLinearization
 from dnnext.network import Topology
 from dnnext.problem import L2
@@ -61,6 +62,7 @@ def refuse(name, kind=DecentralizedMLPClassifier, data=(X, Y), fit=None, **param
         ("n_jobs", 0),
         ("warm_start", None),
         ("callbacks", [3]),
+        ("callbacks", [Checkpoint]),
         ("verbose", -1),
         ("random_state", -1),
     ],
@@ -69,6 +71,20 @@ def test_parameter(name, value):
     params = {name: value}
     sentence = refuse(name, **({"callbacks": value} if name == "callbacks" else params))
     assert str(value) in sentence or repr(value) in sentence or name == "alpha"
+
+
+@pytest.mark.parametrize("name", ["dtype", "engine_options", "algorithm", "tangents", "max_iter"])
+def test_an_array_in_place_of_a_parameter_is_a_short_sentence(name):
+    assert len(refuse(f"{name} must be .*, got <ndarray of shape", **{name: X})) < 200
+
+
+def test_parts_of_words_are_not_set():
+    with pytest.raises(ValueError, match="algorithm must be an object to set algorithm__tau, got 'next'; pass"):
+        DecentralizedMLPClassifier().set_params(algorithm__tau=1.0)
+    with pytest.raises(ValueError, match="tangents must be an object to set tangents__mu, got None"):
+        DecentralizedMLPClassifier().set_params(tangents__mu=1.0)
+    both = DecentralizedMLPClassifier().set_params(algorithm=NEXT(), algorithm__tau=1.0)
+    assert both.algorithm.tau == 1.0
 
 
 def test_mixing_name_and_matrix():

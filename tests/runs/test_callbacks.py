@@ -92,6 +92,14 @@ def test_mistakes_with_callbacks_are_sentences():
         EarlyStopping(mode="down")
     with pytest.raises(ValueError, match="largest must be a function"):
         History(largest=3)
+    with pytest.raises(ValueError, match="callbacks must be a list of callables"):
+        NEXT().run(make_problem(), Network(RING), max_iter=2, callbacks=[EarlyStopping])
+
+
+def test_callbacks_print_as_what_makes_them():
+    assert repr([EarlyStopping("objective", patience=3), Progress(), History(largest=max)]) == (
+        "[EarlyStopping('objective', patience=3, tol=0.0001), Progress(), History(largest=...)]"
+    )
 
 
 @pytest.mark.parametrize("max_iter", [1, 4, 9])

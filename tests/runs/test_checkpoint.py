@@ -279,6 +279,8 @@ def test_a_directory_that_points_before_the_file_is_damage(tmp_path):
 def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     with pytest.raises(FileNotFoundError):
         archive.read_archive(tmp_path / "none.npz", "mine", 1)
+    with pytest.raises(FileNotFoundError, match=r"none.run\.npz'$"):  # not the file that is written beside it
+        archive.write_archive(tmp_path / "none" / "run.npz", {}, {})
 
 
 def test_two_runs_in_one_folder_are_never_mixed(tmp_path, lockstep):
