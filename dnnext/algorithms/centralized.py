@@ -85,5 +85,6 @@ class CentralizedSCA(NEXT):
         pooled = Problem(
             problem.model, problem.loss, problem.penalty, [shard],
             n_total=problem.n_total, n_threads=problem.n_threads, dtype=problem.dtype,
+            tangents=problem.tangents,
         )  # fmt: skip
         return super().run(pooled, Network(Topology.complete(1)), *args, **kwargs)

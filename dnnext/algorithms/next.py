@@ -177,7 +177,7 @@ class NEXT(Algorithm):
         """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""
         if not self.surrogate.is_shared:
             return None
-        tau = "auto" if self.damping.mixes_numbers else self.tau
+        tau = "auto" if self.damping.mixes_numbers or self.damping.needs else self.tau  # what goes with "pre" alone
         own = NEXT(self.surrogate.safer(), tau, self.first_step, self.mu, "post", self.oracle_given)
         own.columns = own.surrogate.columns if self.columns else {}
         return own

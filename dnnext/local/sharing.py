@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnnext.problem.synthetic import input_kind
 
@@ -16,12 +16,29 @@ if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
 
-__all__ = ["SHARES", "Choice", "choose_curvature"]
+__all__ = ["SHARES", "Choice", "check_allowed", "choose_curvature"]
 
 SHARES = ("nothing", "moments", "curvature")
 EXACT_PARAMS = 400  # weights up to which P^2 / 2 numbers per link are worth the iterations they save
 BINARY_SHARE = 0.5  # of the columns, from which synthetic inputs are too unlike
 HEAVY = 8.0  # median kurtosis of the columns, from which they are
+
+
+LEAST = {"shared": "moments", "exact": "curvature"}  # what share= must allow
+
+
+def check_allowed(curvature: str, share: str, kappa: Any) -> None:
+    """ValueError for curvature that sends more than `share` allows, or has no kappa although one is given."""
+    if SHARES.index(share) < SHARES.index(LEAST.get(curvature, SHARES[0])):
+        raise ValueError(
+            f"share must allow what curvature={curvature!r} sends, {LEAST[curvature]!r}, got {share!r}: use "
+            "curvature='own' or 'auto', or leave share='curvature'."
+        )
+    if curvature in LEAST and kappa != "auto":
+        raise ValueError(
+            f"kappa must be 'auto' with curvature={curvature!r}, which stands for everyone's as it is, got {kappa!r}; "
+            "use curvature='own'."
+        )
 
 
 class Choice(NamedTuple):

@@ -23,7 +23,7 @@ from dnnext._checks import short
 from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.riesz import RieszModel, metric_scale
-from dnnext.local.sharing import SHARES, Choice, choose_curvature
+from dnnext.local.sharing import SHARES, Choice, check_allowed, choose_curvature
 from dnnext.local.unit import mean_curvature, own_shares, some_rows
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import row_parts, samples, synthetic
@@ -275,6 +275,7 @@ class PartialLinearization(Surrogate):
         self.solver = solver
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
         self.share = _checks.check_choice("share", share, SHARES)
+        check_allowed(curvature, share, kappa)
         self.is_shared = curvature in ("shared", "exact")
         self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
@@ -306,8 +307,8 @@ class PartialLinearization(Surrogate):
         if self.curvature != "auto":
             return self, ""
         choice = choose_curvature(problem, network, self.share)
-        if self.exact or self.n_blocks > 1 or self.solver not in ("auto", "primal"):
-            choice = Choice("own", "exact, n_blocks or solver ask for it")
+        if self.exact or self.n_blocks > 1 or self.solver not in ("auto", "primal") or self.kappa != "auto":
+            choice = Choice("own", "exact, n_blocks, solver or kappa ask for it")
         surrogate = PartialLinearization(
             self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, choice.curvature, self.quasi_newton,
             self.share,

@@ -217,6 +217,7 @@ def test_the_signed_rule_asks_for_order_pre_and_is_left_behind_in_a_retreat():
     signed = NEXT(PartialLinearization(curvature="shared"), tau="signed")
     assert signed.retreat().tau == "auto"
     assert signed.retreat().retreat() is None
+    assert NEXT(PartialLinearization(curvature="shared"), tau="nielsen").retreat().tau == "auto"
 
 
 def test_shared_curvature_over_links_whose_loss_is_known():

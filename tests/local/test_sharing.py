@@ -89,7 +89,7 @@ def test_what_the_user_asked_for_stands():
     auto = PartialLinearization(curvature="auto")
     assert NEXT(auto, tau=0.3).chosen(problem, FIXED).tau == 0.3
     assert NEXT(auto, order="post").chosen(problem, FIXED).surrogate.curvature == "own"
-    for options in ({"n_blocks": 2}, {"solver": "dual"}, {"exact": True}):
+    for options in ({"n_blocks": 2}, {"solver": "dual"}, {"exact": True}, {"kappa": 2.0}):
         recipe = NEXT(PartialLinearization(curvature="auto", **options)).chosen(problem, FIXED)
         assert recipe.surrogate == PartialLinearization(**options) or recipe.surrogate.curvature == "own"
     plain = NEXT()
@@ -99,6 +99,12 @@ def test_what_the_user_asked_for_stands():
     np.testing.assert_array_equal(lm.w, same.w)
     with pytest.raises(ValueError, match="share must be one of"):
         PartialLinearization(curvature="auto", share="all")
+    for curvature, share in (("exact", "moments"), ("exact", "nothing"), ("shared", "nothing")):
+        with pytest.raises(ValueError, match=f"share must allow what curvature='{curvature}' sends"):
+            PartialLinearization(curvature=curvature, share=share)
+    for curvature in ("exact", "shared"):
+        with pytest.raises(ValueError, match="kappa must be 'auto' with curvature="):
+            PartialLinearization(curvature=curvature, kappa=2.0)
 
 
 def test_an_estimator_says_what_was_chosen(capsys):

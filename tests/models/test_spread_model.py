@@ -8,7 +8,7 @@ import pytest
 from dnnext import checkpoint
 from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.callbacks import Checkpoint
-from dnnext.local import FullLinearization, PartialLinearization
+from dnnext.local import FullLinearization, Growing, PartialLinearization
 from dnnext.models import MLP, Rows
 from dnnext.models.cube import CubeLinear
 from dnnext.models.inner_products import Euclidean
@@ -175,6 +175,7 @@ def test_what_needs_whole_rows_is_refused():
         "n_blocks=2": NEXT(PartialLinearization(n_blocks=2)),
         r"metric=Euclidean\(\)": NEXT(FullLinearization(metric=Euclidean())),
         "CentralizedSCA": CentralizedSCA(),
+        r"oracle=Growing\(\)": NEXT(FullLinearization(), oracle=Growing()),
     }
 
     def program(comm):

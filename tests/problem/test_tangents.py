@@ -6,7 +6,7 @@ from scipy.ndimage import rotate
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 
-from dnnext.algorithms import NEXT
+from dnnext.algorithms import NEXT, CentralizedSCA
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import MLP, AvgPool2d, Chain, Conv2d, Dense, Flatten
 from dnnext.models.model import Rows
@@ -204,3 +204,11 @@ def test_a_loss_of_other_kinds_takes_the_term():
     shards = [(rng.standard_normal((5, 3)), rng.integers(0, 2, 5)) for _ in range(2)]
     problem = Problem(MLP([3, 4, 1]), Logistic(), None, shards, tangents=Tangents(1.0, FeatureDirections([1])))
     assert (problem.tangent_terms(problem.model.init(0)) > 0).all()
+
+
+def test_the_pooled_problem_of_the_centralised_method_has_the_term():
+    problem = make(MLP([4, 3, 2]), tangents=Tangents(0.7, FeatureDirections([0, 2])), weighted=True)
+    run = CentralizedSCA(FullLinearization()).run(problem, Network(Topology.path(3)), max_iter=2, warn=False)
+    first = {name: column[0] for name, column in run.history.items()}
+    assert first["tangent_term"] > 0
+    np.testing.assert_allclose(first["objective"], problem.value(run.problem.model.init(0)), rtol=1e-12)
