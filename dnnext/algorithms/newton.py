@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 ANCHOR = "newton.anchor"  # in the scratch of a state
+LOST = 1e290  # the cost of a trial that overflows, so that messages stay finite; a sum over agents is, too
 
 
 class Sums(NamedTuple):
@@ -92,7 +93,7 @@ class Newton(Algorithm):
         w, tau, penalty = s.w[0].copy(), float(s.tau[0]), problem.penalty
         d = self._direction(problem, here, w, tau, s)
         z = w + d.astype(w.dtype)
-        values, there = self._sums(problem, network, np.tile(z, (len(s.w), 1)), s.spare)
+        values, there = self._sums(problem, network, np.tile(z, (len(s.w), 1)), s.spare, is_trial=True)
         d = z.astype(np.float64) - w
         gain = here.value + penalty.value(w) - there.value - penalty.value(z)
         predicted = penalty.value(w) - penalty.value(z) - d @ (here.slope + here.matrix @ d / 2)
@@ -127,10 +128,18 @@ class Newton(Algorithm):
         s.memory.setdefault("newton.nu", np.full(len(s.w), 2.0))
         return cast(Sums, s.scratch[ANCHOR])
 
-    def _sums(self, problem: Problem, network: Network, w: Array, grad: Array) -> tuple[Array, Sums]:
-        """Own costs (n_local,) with the gradient into grad, and the sums over all agents, in float64."""
+    def _sums(
+        self, problem: Problem, network: Network, w: Array, grad: Array, is_trial: bool = False
+    ) -> tuple[Array, Sums]:
+        """Own costs (n_local,) with the gradient into grad, and the sums over all agents, in float64.
+
+        A trial where any number overflows costs `LOST`: it is refused, and other ranks refuse no message.
+        """
         p, values = problem.n_params, problem.loss_grad(w, grad)
         rows = np.concatenate([values[:, None], grad, common.packed(problem, w)], axis=1, dtype=np.float64)
+        if is_trial and not np.isfinite(rows).all():
+            lost = ~np.isfinite(rows).all(axis=1)
+            rows[lost], rows[lost, 0] = 0, LOST
         total = network.sum(rows)
         return values, Sums(float(total[0]), total[1 : p + 1], common.unpacked(total[p + 1 :], p))
 

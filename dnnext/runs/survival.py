@@ -58,4 +58,5 @@ def _moved(problem: Problem, runtime: Runtime) -> Problem:
     weight = problem.weight
     shards = [(problem.x[r], problem.target[r], None if weight is None else weight[r]) for r in rows]
     options: dict[str, Any] = {"runtime": runtime, "n_threads": problem.n_threads, "dtype": problem.dtype}
+    options["tangents"] = problem.tangents
     return type(problem)(*problem._args, shards, **options)

@@ -7,7 +7,7 @@ from dnnext.algorithms import NEXT, CentralizedSCA, Newton
 from dnnext.local import PartialLinearization, common
 from dnnext.models import Chain, Dense
 from dnnext.network import Faults, KnownLoss, Network, RunningSums, Schedule, Topology
-from dnnext.problem import L1, L2, GroupLasso, Huber, Logistic, Penalty, Problem, Softmax, SquaredError
+from dnnext.problem import L1, L2, MLP, GroupLasso, Huber, Logistic, Loss, Penalty, Problem, Softmax, SquaredError
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runs.state import State
@@ -214,3 +214,36 @@ def test_newton_is_resumed_and_runs_on_ranks_with_the_same_bits(make_problem, tm
         for name in ("objective", "round", "bytes", "tau"):
             np.testing.assert_array_equal(again.history[name], whole.history[name])
             np.testing.assert_array_equal(parts[-1].history[name], whole.history[name])
+
+
+class Exponential(Loss):
+    """``sum_q e^f - d f``, which overflows, and is flat far to the left."""
+
+    def value(self, f, d):
+        return np.sum(np.exp(f) - d * f, axis=1)
+
+    def grad(self, f, d):
+        return np.exp(f) - d
+
+    def curvature_root(self, f, d):
+        return np.exp(0.5 * f)
+
+    def best_output(self, d):
+        return np.zeros_like(d)
+
+
+def test_newton_takes_back_a_trial_that_overflows_on_ranks_as_in_one_process(lockstep):
+    x = np.random.default_rng(0).standard_normal((6, 9, 2))
+
+    def program(runtime=None):
+        shards = [(x[i], 3 + np.sin(x[i, :, 0])) for i in (range(6) if runtime is None else runtime.agents)]
+        problem = Problem(MLP([2, 1]), Exponential(), L2(1e-6), shards, runtime=runtime)
+        return Newton().run(problem, Network(NET, runtime=runtime), np.array([0, 0, -40.0]), max_iter=20, warn=False)
+
+    whole = program()
+    objective = whole.history["objective"]
+    assert objective[1] == objective[0]  # the first step would go to e^3000
+    assert objective[-1] < 0
+    for part in lockstep(6, 2, program):
+        np.testing.assert_array_equal(part.history["objective"], objective)
+        np.testing.assert_array_equal(part.w_bar, whole.w_bar)

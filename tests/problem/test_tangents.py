@@ -21,6 +21,8 @@ from dnnext.problem import (
     SquaredError,
     Tangents,
 )
+from dnnext.runs.survival import _moved
+from dnnext.runtime import InProcess
 
 
 class Doubled(SquaredError):
@@ -204,6 +206,12 @@ def test_a_loss_of_other_kinds_takes_the_term():
     shards = [(rng.standard_normal((5, 3)), rng.integers(0, 2, 5)) for _ in range(2)]
     problem = Problem(MLP([3, 4, 1]), Logistic(), None, shards, tangents=Tangents(1.0, FeatureDirections([1])))
     assert (problem.tangent_terms(problem.model.init(0)) > 0).all()
+
+
+def test_the_problem_of_those_who_survive_has_the_term():
+    problem = make(MLP([4, 2]), tangents=Tangents(0.7, FeatureDirections([1])))
+    w = problem.model.init(0)
+    assert _moved(problem, InProcess(3)).value(w) == problem.value(w) > make(MLP([4, 2])).value(w)
 
 
 def test_the_pooled_problem_of_the_centralised_method_has_the_term():
