@@ -216,8 +216,8 @@ def cube_mlp(cube: Cube, layer_sizes: Iterable[int], activation: str = "tanh") -
     Examples
     --------
     >>> from dnnext.runtime import threads
-    >>> threads.run(8, lambda comm: cube_mlp(Cube(comm, 2), [4, 3, 2]).layout.n_params)[0]
-    23
+    >>> threads.run(8, lambda comm: cube_mlp(Cube(comm, 2), [4, 3, 2]).layout.n_params)  # padded to even sizes
+    [6, 6, 6, 6, 4, 4, 4, 4]
     """
     sizes = list(layer_sizes)
     with cube.comm.together():

@@ -62,7 +62,6 @@ class Checkpoint:
     --------
     >>> import tempfile
     >>> from dnnext.runs import checkpoint
-    from dnnext.runs.notebook import NotebookBar, in_notebook
     >>> from dnnext.algorithms import NEXT
     >>> from dnnext.network import Network, Topology
     >>> from dnnext.problem import L2, MLP, Problem, SquaredError

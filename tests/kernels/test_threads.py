@@ -128,7 +128,7 @@ def test_an_agent_computes_the_same_alone(network, dtype):
 def test_other_cpu_paths(path):
     here = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", f"{here}/test_threads.py"]
-    environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1", "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1", "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": ""}
     files = [
         str(here / name)
         for name in ("test_twins.py", "test_elementary.py", "test_gradient.py", "test_chains.py", "test_threads.py")

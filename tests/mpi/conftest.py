@@ -23,6 +23,7 @@ SETTINGS = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PYTEST_ADDOPTS": "",  # options of the session that starts them, such as `-n 2`
 }
 
 

