@@ -49,7 +49,7 @@ def check(args):
     from dnnext.runtime.machine import machine
 
     _quiet()
-    options = nats.folder_options(args.folder)
+    options = enrolment.folder_options(args.folder)
     nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
                options.get("relay_name"))  # fmt: skip
     print(f"relay       {options['relay']} reached as {options['site']}")
@@ -69,22 +69,42 @@ def run(args):
 
     _quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    job = args.job
-    if job is None:
-        from dnnext.runtime import jobs, nats
+    if args.job is not None:
+        _train(args, sites.job_of(args.job, args.folder))
+        return
+    from dnnext.runtime import enrolment, jobs
 
-        place, options = Path(args.folder), nats.folder_options(args.folder)
-        name, text = jobs.wait_for_job(options, lambda name: (place / f"{name}.npz").exists())
-        job = place / f"{name}.toml"
-        job.write_text(text, encoding="utf-8")
-    estimator = sites.job_of(job, args.folder)
+    place, options = Path(args.folder), enrolment.folder_options(args.folder)
+    kept = place / "jobs"  # apart from dnnext.toml and site.toml, which no job may replace
+    kept.mkdir(exist_ok=True)
+    name, text = jobs.wait_for_job(
+        options, lambda name: (place / f"{name}.npz").exists() or (kept / f"{name}.ended").exists()
+    )
+    job = kept / f"{name}.toml"
+    job.write_text(text, encoding="utf-8")
+    try:
+        estimator = sites.job_of(job, args.folder)
+        if estimator.engine_options["run"] != name:
+            raise ValueError(f"run in the job {name!r} must be {name!r}, got {estimator.engine_options['run']!r}.")
+        out = _train(args, estimator)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        job.with_suffix(".ended").write_text(f"{error}\n", encoding="utf-8")  # else it would be the next job for ever
+        raise
+    data = out.read_bytes()
+    audit.Audit(place / permission.AUDIT).message(to="the hub", operation=0, what="model", data=data)
+    jobs.hand_in(options, name, data)
+
+
+def _train(args, estimator):
+    """The file of the model."""
     run = estimator.engine_options["run"]
     estimator.fit_sites()
-    out = args.out or str(Path(args.folder) / f"{run}.npz")
+    out = Path(args.out or Path(args.folder) / f"{run}.npz")
     estimator.set_params(engine="local", engine_options=None).save(out)
-    if args.job is None:
-        jobs.hand_in(options, run, Path(out).read_bytes())
     print(f"{estimator.n_iter_} iterations, {estimator.status_}; the model: {out}")
+    return out
 
 
 def show_audit(args):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import numpy as np
 
 from dnnext._checks import short
 from dnnext.runtime.audit import Audit
-from dnnext.runtime.engines import check_engine
+from dnnext.runtime.engines import check_engine, decline
 from dnnext.runtime.permission import AUDIT, Permission, read_permission
+
+log = logging.getLogger("dnnext.sites")
 
 
 def fit_sites(estimator: Any) -> Any:
@@ -33,13 +36,25 @@ def fit_sites(estimator: Any) -> Any:
         raise ValueError(
             f"the folder {str(options['folder'])!r} must hold dnnext.toml: write it by `dnnext site allow`."
         )
-    check_allowed(estimator, permission)
-    X, y = read_rows(permission)
+    try:
+        check_allowed(estimator, permission)
+        X, y = read_rows(permission)
+    except Exception:
+        _decline(options)
+        raise
     Audit(Path(options["folder"]) / AUDIT).note(
         job=options.get("run"), estimator=type(estimator).__name__, rows=len(X), data=permission.data,
         parameters={k: repr(v) for k, v in estimator.get_params(deep=False).items()},
     )  # fmt: skip
     return estimator.fit_local(X, y)
+
+
+def _decline(options: Any) -> None:
+    """The others end at once; why is for the administrator of this site alone."""
+    try:
+        decline(options, "this site does not take part: its administrator knows why")
+    except Exception as error:
+        log.warning("the other sites do not know yet that this one does not take part: %s", error)
 
 
 def check_allowed(estimator: Any, permission: Permission) -> None:

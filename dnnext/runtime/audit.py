@@ -18,6 +18,8 @@ WHAT = {
     "broadcast": "numbers to all sites",
     "texts": "settings to all sites",
     "send": "numbers to one site",
+    "end": "why the run ended",
+    "model": "the trained model to the hub",
 }
 
 

@@ -22,41 +22,22 @@ from typing import Any
 
 from dnnext.runtime.communicator import RanksLost, WrongMessage
 from dnnext.runtime.links import Link
+from dnnext.runtime.peer import Message, Peer, read_lost
 from dnnext.runtime.wire import AGAIN, ALIVE, DATA, ENDED, HEAD_BYTES, LEAVING, LOST, Head, pack_head, read_head
 
-__all__ = ["Delivery", "Message", "Notice"]
+__all__ = ["Delivery", "Notice"]
 
 log = logging.getLogger("dnnext.sites")
 
 Label = tuple[int, int]  # group and operation
-Message = tuple[Head, bytes, bytes]  # parsed head, its bytes, body
 Notice = Callable[[str, str, str], Any]  # site, state, sentence
 
 TICK = 0.1  # seconds between two looks of the receiving thread at whether it shall end
 COPIES = 3  # of the last message of all, which nobody confirms
+PATIENCE = 5.0  # seconds for the link to leave after an error
 LINGER = 10.0  # seconds to wait at the end for a site that has not confirmed the last message
 CHECK = 2.0  # the state "here" ends after so many seconds by default
 AWAY = 30.0
-
-
-class Peer:
-    """What is known of another site."""
-
-    def __init__(self) -> None:
-        self.sent = 0  # number of the last message to it
-        self.received = 0  # all messages up to this number are here
-        self.confirmed = 0  # it has received all messages up to this number
-        self.kept: dict[int, bytes] = {}  # messages that it has not confirmed
-        self.early: dict[int, Message] = {}  # messages whose predecessors are missing
-        self.labels: dict[Label, deque[Message]] = {}
-        self.newest: dict[int, int] = {}  # group -> operation of the newest message in order
-        self.waits_for: int | None = None
-        self.last_sign = time.monotonic()
-        self.ended: str | None = None
-        self.wrong: str | None = None
-        self.view: tuple[int, frozenset[int]] | None = None  # agreements before, and whom it takes for lost
-        self.has_left = False
-        self.state = "here"
 
 
 class Delivery:
@@ -151,7 +132,7 @@ class Delivery:
     def _refuse(self, source: int, label: Label) -> None:
         """Raise if the message cannot come any more."""
         if self._broken:
-            raise RanksLost([], f"cannot be reached: the link of this site broke: {self._broken}")
+            self._refuse_broken()
         gone = self._gone()
         for rank, peer in self.peers.items():
             if rank in gone:
@@ -159,7 +140,8 @@ class Delivery:
             if peer.wrong is not None:
                 raise WrongMessage(f"a message of {self._name(rank)} {peer.wrong}", rank, label[1])
             if peer.ended is not None:
-                self.cause = rank, peer.ended
+                if self.on_failure != "shrink":  # else what ends this site later is another cause
+                    self.cause = rank, peer.ended
                 self._lose([rank], f"ended the run: {peer.ended}")
             if peer.view is not None and peer.view[0] == len(self.agreed):
                 self._lose([], "")
@@ -169,6 +151,9 @@ class Delivery:
                 [], "waited in vain although every site answers: they wait for different things. Every site must make "
                 "the same calls in the same order",
             )  # fmt: skip
+
+    def _refuse_broken(self) -> None:
+        raise RanksLost([], f"cannot be reached: the link of this site broke: {self._broken}")
 
     def _judge(self, source: int, waited: float, since: str, label: Label) -> None:
         """The state of an awaited site after this time."""
@@ -209,6 +194,8 @@ class Delivery:
         epoch, begin, sent = len(self.agreed), time.monotonic(), -1.0
         while True:
             with self.changed:
+                if self._broken:
+                    self._refuse_broken()
                 before, gone = lost, self._gone()
                 for rank, peer in self.peers.items():
                     if peer.ended is not None and rank not in gone:
@@ -246,6 +233,7 @@ class Delivery:
             except ValueError as error:
                 sentence = f"a message of {self._name(source)} {error}"
                 raise WrongMessage(sentence, source, head.operation) from error
+            self.peers[source].has_sealed = True
         if len(body) != head.size:
             raise WrongMessage(
                 f"a message of {self._name(source)} holds {len(body)} bytes where its head says {head.size}", source,
@@ -253,16 +241,28 @@ class Delivery:
             )  # fmt: skip
         return head, body
 
-    def end(self, sentence: str) -> None:
-        """Let all know that this site ends, and why; where another one is the cause, that one is named."""
+    def end(self, sentence: str, record: Callable[[int, bytes], Any] | None = None) -> None:
+        """Let all know that this site ends, and why; where another one is the cause, that one is named.
+
+        Where `record` fails, that alone is the sentence: what cannot be recorded does not leave.
+        """
         if self._is_closed:
             return
         origin, sentence = self.cause or (self.link.rank, sentence)
-        for rank, peer in self.peers.items():
-            body = sentence.encode()
-            head = pack_head(Head(ENDED, "|u1", 0, origin, 0, peer.received, len(body)))
-            body = self.link.seal(rank, head, body) if self.has_met else body
-            self.link.send(rank, "end", head + body)
+        for rank in self.peers:
+            data = self._ending(rank, origin, sentence)
+            try:
+                if record is not None:
+                    record(rank, data)
+            except OSError as error:
+                log.error("the audit cannot be written: %s", error)
+                data = self._ending(rank, origin, "its audit cannot be written")
+            self.link.send(rank, "end", data)
+
+    def _ending(self, to: int, origin: int, sentence: str) -> bytes:
+        body = sentence.encode()
+        head = pack_head(Head(ENDED, "|u1", 0, origin, 0, self.peers[to].received, len(body)))
+        return head + (self.link.seal(to, head, body) if self.has_met else body)
 
     def close(self, is_whole: bool = True) -> None:
         """Leave, once the others have all that was sent to them."""
@@ -272,7 +272,7 @@ class Delivery:
             self._linger([r for r in self.peers if r not in self._gone()])
         self._is_closed = True
         self._thread.join()
-        self.link.close()
+        self.link.close(self.timeout if is_whole else PATIENCE)
 
     def _linger(self, left: list[int]) -> None:
         """Until the others have confirmed all, and a little longer for those that may not know that they may go."""
@@ -350,18 +350,26 @@ class Delivery:
         elif head.kind == LEAVING:
             peer.has_left = True
         else:
-            if len(body) != head.size:
+            is_sealed = peer.has_sealed or len(body) != head.size
+            if is_sealed and not self.has_met:
+                if head.kind == LOST:  # it comes again
+                    return
+                body = b"for a reason that this site cannot read yet"
+            elif is_sealed:
                 try:
                     body = self.link.unseal(source, pack_head(head), body)
                 except ValueError as error:
                     peer.wrong = str(error)
                     return
             if head.kind == ENDED:
-                cause = self.peers.get(head.operation)
-                if cause is not None and cause.ended is None:
-                    cause.ended = body.decode(errors="replace")
-            else:
-                peer.view = (head.operation, frozenset(json.loads(body)))
+                known = head.operation in self.peers and head.operation not in self._gone()
+                cause = self.peers[head.operation] if known else peer
+                cause.ended = cause.ended or body.decode(errors="replace")
+                return
+            try:
+                peer.view = head.operation, read_lost(body, self.link.size)
+            except ValueError as error:
+                peer.wrong = str(error)
 
     def _ask(self, source: int) -> None:
         """Ask a site for what is missing, and the engine."""

@@ -8,7 +8,7 @@ from dnnext._checks import short
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.communicator import Communicator
 
-__all__ = ["ENGINES", "Engine", "check_engine", "open_communicator"]
+__all__ = ["ENGINES", "Engine", "check_engine", "decline", "open_communicator"]
 
 
 class Engine(NamedTuple):
@@ -43,13 +43,14 @@ def _open_mpi(**options: Any) -> Communicator:
     return MPICommunicator(**options)
 
 
-def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
+def _nats_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The link, and what records the messages that leave; what is used of the options is taken out."""
     from pathlib import Path
 
     from dnnext.runtime.audit import Audit
-    from dnnext.runtime.nats import NatsLink, folder_options
+    from dnnext.runtime.enrolment import folder_options
+    from dnnext.runtime.nats import NatsLink
     from dnnext.runtime.permission import AUDIT, read_permission
-    from dnnext.runtime.sites import OverSites
 
     given = {name: options.pop(name) for name in LINK if name in options}
     found = given if folder is None else {**folder_options(folder), **given}
@@ -63,7 +64,22 @@ def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communi
         audit = Path(folder) / AUDIT
     most = None if allowed is None else allowed.max_bytes
     record = None if audit is None else Audit(audit, most).message
-    return OverSites(NatsLink(**found), record=record, **options)
+    return NatsLink(**found), record
+
+
+def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
+    from dnnext.runtime.sites import OverSites
+
+    link, record = _nats_link(folder, audit, options)
+    return OverSites(link, record=record, **options)
+
+
+def decline(options: Mapping[str, Any], sentence: str) -> None:
+    """Let the other sites of a run know that this one does not take part, so that they need not wait for it."""
+    from dnnext.runtime.sites import decline as by_link
+
+    rest = dict(options)
+    by_link(*_nats_link(rest.pop("folder", None), rest.pop("audit", None), rest), sentence)
 
 
 LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name")
@@ -104,12 +120,15 @@ def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
             raise ValueError(
                 f"engine_options of engine={name!r} must be among {', '.join(engine.options)}, got {short(option)}."
             )
-    try:
-        _checks.check_positive("timeout", options.get("timeout", 1.0))
-    except ValueError:
-        raise ValueError(
-            f"timeout in engine_options must be a number of seconds > 0, got {short(options['timeout'])}."
-        ) from None
+    for option in ("timeout", "late", "away"):
+        try:
+            _checks.check_positive(option, options.get(option, 1.0))
+        except ValueError:
+            raise ValueError(
+                f"{option} in engine_options must be a number of seconds > 0, got {short(options[option])}."
+            ) from None
+    if not callable(options.get("notice") or print):
+        raise ValueError(f"notice in engine_options must be a function, got {short(options['notice'])}.")
     if options.get("on_failure", "stop") not in engine.on_failure:
         words = " or ".join(map(repr, engine.on_failure))
         raise ValueError(f"on_failure in engine_options must be {words}, got {short(options['on_failure'])}.")

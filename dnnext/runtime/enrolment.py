@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError(f"sites need cryptography: `pip install 'dnnext[sites]'`. Python reports: {error}") from error
 
-__all__ = ["days_left", "join", "request"]
+__all__ = ["days_left", "folder_options", "join", "request"]
 
 
 def request(folder: str | os.PathLike[str], name: str, hosts: Sequence[str] = ()) -> Path:
@@ -108,3 +109,21 @@ def days_left(certificate: str | os.PathLike[str]) -> float:
     """Days until the certificate ends."""
     end: datetime = certificate_of(certificate).not_valid_after_utc
     return (end - datetime.now(UTC)).total_seconds() / 86400
+
+
+def folder_options(folder: Any) -> dict[str, Any]:
+    """Options that lie in a site's folder: ``site.toml``, ``site.pem``, ``NAME.key`` and ``ca.pem``.
+
+    Raises
+    ------
+    ValueError
+        If the folder has no ``site.toml``, or an unfit one.
+    """
+    place = Path(folder)
+    try:
+        found = tomllib.loads((place / "site.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"folder must hold site.toml as `dnnext site join` writes it, got {error}.") from None
+    options = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}
+    key = place / f"{found.get('site', 'site')}.key"
+    return options | {"cert": place / "site.pem", "key": key, "ca": place / "ca.pem"}

@@ -87,7 +87,7 @@ def wait_for_job(options: dict[str, Any], known: Callable[[str], bool]) -> tuple
     found: list[tuple[str, str]] = []
 
     def take(subject: str, data: bytes) -> bool:
-        run = subject.split(".")[1]
+        run = check_token("the name of a job", subject.split(".")[1])  # it becomes the name of a file
         if not known(run):
             found.append((run, data.decode()))
         return bool(found)

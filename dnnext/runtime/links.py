@@ -64,8 +64,8 @@ class Link(ABC):
         """Messages may be missing: look whether the engine still has some. Called from any thread."""
         return
 
-    def close(self) -> None:
-        """Leave, once what was sent is safe."""
+    def close(self, patience: float = 5.0) -> None:
+        """Leave, once what was sent is safe, at the latest after so many seconds."""
         return
 
     # Sealing, for engines whose relay could read

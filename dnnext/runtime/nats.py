@@ -19,7 +19,6 @@ import threading
 import uuid
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -129,6 +128,7 @@ class NatsLink(Link):
         sessions[place] = sessions.get(place, 0) + 1
         self.run = f"{run}.{sessions[place]}"
         self._ranks = {name: rank for rank, name in enumerate(self.names)}
+        self._mine = [*self.run.split("."), site]
         self._keys = Keyring(cert, key, ca, self.names, self.rank, self.run)
         self._box: queue.Queue[tuple[int, bytes] | Exception] = queue.Queue()
         self._unconfirmed: dict[str, bytes] = {}
@@ -169,10 +169,10 @@ class NatsLink(Link):
             self._last = now
             self._start(self._read_on())
 
-    def close(self) -> None:
-        """Leave, once the relay has confirmed what was sent."""
+    def close(self, patience: float = 5.0) -> None:
+        """Leave, once the relay has confirmed what was sent; a warning if it has not after so many seconds."""
         try:
-            self._call(self._leave(), 30)
+            self._call(self._leave(patience), patience + 30)
         except Exception as error:
             log.info("the link to the relay was closed with %s", error)
         self._stop()
@@ -248,9 +248,9 @@ class NatsLink(Link):
         self._take(message)
 
     def _take(self, message: Any) -> None:
-        sender = self._ranks.get(message.subject.split(".")[4])
-        if sender is not None:  # else a site that this run has not
-            self._box.put((sender, message.data))
+        kind, *place, sender = message.subject.split(".")[:5]
+        if kind in ("dn", "dnc") and place == self._mine and sender in self._ranks:  # else not for this site and run
+            self._box.put((self._ranks[sender], message.data))
 
     async def _read(self) -> None:
         """A consumer of the messages to this site behind the last one; its name lets the relay check its filter."""
@@ -293,8 +293,9 @@ class NatsLink(Link):
 
     async def _publish(self, subject: str, data: bytes) -> None:
         self._unconfirmed[subject] = data
+        mark = {"Nats-Msg-Id": self._keys.mark(subject)}
         try:
-            confirmed = await self._stream.publish_async(subject, data, headers={"Nats-Msg-Id": subject}, wait_stall=5)
+            confirmed = await self._stream.publish_async(subject, data, headers=mark, wait_stall=5)
         except nats.errors.MaxPayloadError:
             self._box.put(ValueError(f"the relay takes no message of {len(data)} bytes: raise its max_payload"))
             return
@@ -308,11 +309,18 @@ class NatsLink(Link):
 
         confirmed.add_done_callback(note)
 
-    async def _leave(self) -> None:
-        for _ in range(100):
-            if not self._unconfirmed:
-                break
+    async def _leave(self, patience: float) -> None:
+        begin = sent = self._loop.time()
+        while self._unconfirmed and self._loop.time() < begin + patience:
             await asyncio.sleep(0.05)
+            if self._loop.time() > sent + QUIET:
+                sent = self._loop.time()
+                self._work = asyncio.ensure_future(self._read_on())
+        if self._unconfirmed:
+            log.warning(
+                "%s leaves although the relay has not confirmed %d messages: others may wait for them",
+                self.names[self.rank], len(self._unconfirmed),
+            )  # fmt: skip
         self._is_leaving = True
         await self._client.close()
         rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -353,26 +361,6 @@ def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", re
         await client.close()
 
     asyncio.run(work())
-
-
-def folder_options(folder: Any) -> dict[str, Any]:
-    """Options that lie in a site's folder: ``site.toml``, ``site.pem``, ``NAME.key`` and ``ca.pem``.
-
-    Raises
-    ------
-    ValueError
-        If the folder has no ``site.toml``, or an unfit one.
-    """
-    import tomllib
-
-    place = Path(folder)
-    try:
-        found = tomllib.loads((place / "site.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"folder must hold site.toml as `dnnext site join` writes it, got {error}.") from None
-    options = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}
-    key = place / f"{found.get('site', 'site')}.key"
-    return options | {"cert": place / "site.pem", "key": key, "ca": place / "ca.pem"}
 
 
 def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str | None = None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dnnext import _checks
 from dnnext._version import __version__
 from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally, WrongMessage
-from dnnext.runtime.delivery import AWAY, CHECK, Delivery, Notice
+from dnnext.runtime.delivery import AWAY, CHECK, PATIENCE, Delivery, Notice
 from dnnext.runtime.links import Link
 from dnnext.runtime.machine import machine
 from dnnext.runtime.wire import Head, dtype_name
@@ -143,8 +143,12 @@ class OverSites(Communicator):
 
     def end(self, error: BaseException) -> None:
         """Let the others know that this site ends, and why."""
-        self._delivery.end(f"{type(error).__name__}: {error}")
+        self._delivery.end(f"{type(error).__name__}: {error}", self._record_end)
         self._delivery.close(is_whole=False)
+
+    def _record_end(self, site: int, data: bytes) -> None:
+        if self._record is not None:
+            self._record(to=self._delivery.link.names[site], operation=self._operation, what="end", data=data)
 
     def close(self) -> None:
         """Leave, once the others have all that was sent to them."""
@@ -180,11 +184,17 @@ class OverSites(Communicator):
             self._post(rank, label, mine, "texts")
         every = {rank: self._take(rank, label) for rank in others}
         self._count("texts", sum(len(body) for _, body in every.values()), len(others), len(mine))
-        for rank, (head, _) in every.items():
-            if head.dtype != "|u1":
-                raise WrongMessage(f"a message of {self._delivery.link.names[self._ids[rank]]} holds {head.dtype}, "
-                                   "expected a text", rank, label[1])  # fmt: skip
-        return [text if r == self.rank else every[r][1].decode() for r in range(self.size)]
+        return [text if r == self.rank else self._text_of(r, *every[r]) for r in range(self.size)]
+
+    def _text_of(self, rank: int, head: Head, body: bytes) -> str:
+        try:
+            if head.dtype == "|u1":
+                return body.decode()
+            held = head.dtype
+        except UnicodeDecodeError:
+            held = "bytes that are no UTF-8"
+        name = self._delivery.link.names[self._ids[rank]]
+        raise WrongMessage(f"a message of {name} holds {held}, expected a text", rank, head.operation)
 
     def _count(self, kind: str, words: int, messages: int, sent: int) -> None:
         self._kind = kind
@@ -207,6 +217,10 @@ class OverSites(Communicator):
         except RanksLost as lost:
             inside = [self._ids.index(r) for r in lost.ranks if r in self._ids]
             raise RanksLost(inside, lost.what) from lost
+        except WrongMessage as wrong:
+            if wrong.rank not in self._ids:
+                raise
+            raise WrongMessage(str(wrong), self._ids.index(wrong.rank), wrong.operation) from wrong
 
     def _fill(self, a: Array, rank: int, label: tuple[int, int]) -> None:
         """Copy the next message of a rank, if it is what is expected."""
@@ -218,6 +232,18 @@ class OverSites(Communicator):
                 f"expected {a.nbytes} of {expected}", rank, label[1],
             )  # fmt: skip
         a[...] = np.frombuffer(body, dtype=a.dtype).reshape(a.shape)
+
+
+def decline(link: Link, record: Record | None, sentence: str) -> None:
+    """Let the other sites know that this one does not take part; in the open, as keys have not been exchanged."""
+
+    def note(site: int, data: bytes) -> None:
+        if record is not None:
+            record(to=link.names[site], operation=0, what="end", data=data)
+
+    delivery = Delivery(link, PATIENCE, "wait")
+    delivery.end(sentence, note)
+    delivery.close(is_whole=False)
 
 
 def run_sites(links: Any, program: Callable[[Any], Any], **options: Any) -> list[Any]:

@@ -263,6 +263,52 @@ def test_a_curious_site_reads_nobody_elses_messages(hub):
     assert sum('for publish to "' in sentence.lower() for sentence in refused) >= 5
 
 
+def test_a_site_cannot_make_the_relay_drop_what_others_send(hub):
+    run = "dropped"
+
+    async def take_names():
+        async with await client.connect(
+            hub.url, tls=tls_context(**hub.files("site-c")), tls_hostname="127.0.0.1", inbox_prefix=b"_IN.site-c"
+        ) as connection:
+            for number in range(1, 4):
+                subject = f"dn.{run}.1.site-b.site-a.{number}"
+                own = f"dn.{run}.1.site-b.site-c.{number}"
+                await connection.jetstream().publish(own, b"", headers={"Nats-Msg-Id": subject})
+
+    asyncio.run(asyncio.wait_for(take_names(), 20))
+    assert run_sites(two(hub, run), lambda comm: comm.texts("ab"[comm.rank]), **QUICK) == [["a", "b"]] * 2
+
+
+def test_a_site_leaves_once_the_relay_has_what_it_sent(hub, caplog):
+    links = two(hub, "leaves")
+    sites = [None, None]
+
+    def start(rank):
+        sites[rank] = OverSites(links[rank], **QUICK)
+
+    threads = [threading.Thread(target=start, args=(rank,), daemon=True) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    hub.stop()
+    try:
+        sites[0].broadcast(np.ones(3), 0)  # the last message, and it does not wait
+        closing = threading.Thread(target=sites[0].close, daemon=True)
+        closing.start()
+        closing.join(6.0)
+        assert closing.is_alive()
+    finally:
+        hub.start()
+    received = np.zeros(3)
+    sites[1].broadcast(received, 0)
+    np.testing.assert_array_equal(received, np.ones(3))
+    closing.join(30)
+    assert not closing.is_alive()
+    sites[1].close()
+    assert "has not confirmed" not in caplog.text
+
+
 def test_the_relay_sees_no_plain_rows(hub):
     seen, ready, done = [], threading.Event(), threading.Event()
     secret = np.arange(100.0) + 0.123456789

@@ -1,5 +1,6 @@
 """What people type: three hospitals on this machine, from the request for a certificate to the audit."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from sklearn.datasets import load_breast_cancer
 import dnnext
 from dnnext.cli import main
 from dnnext.estimators.sites import job_of
+from dnnext.runtime.enrolment import folder_options
+from dnnext.runtime.jobs import wait_for_job
 from dnnext.runtime.permission import Permission, read_permission, write_permission
 
 NAMES = ("site-a", "site-b", "site-c")
@@ -86,6 +89,7 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
     capsys.readouterr()
     assert main(["site", "audit", str(hospitals / "site-a")]) == 0
     words = capsys.readouterr().out
+    assert "the trained model to the hub: 1 message" in words
     assert "weights and trackers to neighbours: 10 messages" in words  # five iterations, two neighbours
     assert "the lines are whole" in words
     first = (hospitals / "site-a" / "audit.jsonl").read_text().splitlines()[0]
@@ -120,6 +124,44 @@ def test_a_site_refuses_what_it_does_not_allow(hospitals, tmp_path, changes, sen
     write_permission(folder, Permission(**{**vars(given), **changes}))
     with pytest.raises(ValueError, match=sentence):
         job_of(job, folder).fit_sites()
+
+
+def test_a_job_that_one_site_refuses_ends_at_all_and_is_not_taken_again(hub, hospitals, tmp_path):
+    given = read_permission(hospitals / "site-b")
+    write_permission(hospitals / "site-b", Permission(**{**vars(given), "max_iter": 4}))
+    consent = (hospitals / "site-b" / "dnnext.toml").read_bytes()
+    job = tmp_path / "job.toml"
+    pki = str(hub.folder / "pki")
+    for run in ("dnnext", "next"):  # the first has the name of the site's permission
+        job.write_text(JOB.format(run=run))
+        assert main(["sites", "submit", pki, str(job), "--relay", hub.url]) == 0
+    running = [start(hospitals / name) for name in NAMES]
+    outputs = [process.communicate(timeout=60)[0].decode() for process in running]
+    assert [process.returncode for process in running] == [1, 2, 1]
+    assert "max_iter must be at most 4, as the site allows, got 5" in outputs[1]
+    for k in (0, 2):
+        assert "ended the run: this site does not take part: its administrator knows why" in outputs[k]
+    assert (hospitals / "site-b" / "dnnext.toml").read_bytes() == consent
+    options = folder_options(hospitals / "site-b")
+    kept = hospitals / "site-b" / "jobs"
+    assert (kept / "dnnext.ended").read_text().startswith("max_iter must be at most 4")
+    write_permission(hospitals / "site-b", given)
+    known = ("trial-1", *[path.stem for path in kept.glob("*.ended")])
+    assert wait_for_job(options, lambda name: name in known)[0] == "next"
+
+
+@pytest.mark.parametrize("name", ["/tmp/evil", "a/b"])
+def test_the_name_of_a_job_is_no_path(monkeypatch, name):
+    from dnnext.runtime import jobs
+
+    monkeypatch.setattr(jobs, "_run", lambda options, work: asyncio.run(work(None)))
+
+    async def read(client, site, subject, take, quiet):
+        take(f"job.{name}", b"")
+
+    monkeypatch.setattr(jobs, "_read", read)
+    with pytest.raises(ValueError, match="the name of a job must consist of letters, digits, '-' and '_', got '"):
+        jobs.wait_for_job({"site": "site-a"}, lambda run: False)
 
 
 @pytest.mark.parametrize(

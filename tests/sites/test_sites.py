@@ -12,9 +12,10 @@ from site_job import GRAPHS, train
 
 from dnnext.network import Topology
 from dnnext.runtime import AgentsLost, BadMessage, InProcess, RanksLost, Runtime, WrongMessage
-from dnnext.runtime.links import memory_links
+from dnnext.runtime.engines import check_engine
+from dnnext.runtime.links import MemoryLink, memory_links
 from dnnext.runtime.sites import OverSites, run_sites
-from dnnext.runtime.wire import DATA, HEAD_BYTES, Head, pack_head, read_head
+from dnnext.runtime.wire import DATA, ENDED, HEAD_BYTES, LOST, Head, pack_head, read_head
 
 QUICK = {"late": 0.05, "away": 0.3, "timeout": 30.0}
 
@@ -184,6 +185,30 @@ def test_the_others_go_on_without_a_lost_site():
         np.testing.assert_array_equal(result.w_bar, results[0].w_bar)
 
 
+def test_those_who_are_left_hear_of_the_next_error():
+    ends = {}
+
+    def program(comm):
+        if comm.rank == 1:
+            raise ValueError("first")
+        with pytest.raises(RanksLost) as caught:
+            comm.allgather(np.ones(1), np.ones((3, 1)))
+        assert caught.value.ranks == (1,)
+        rest = comm.survivors()
+        rest.texts("both know who is left")
+        if rest.rank == 0:
+            raise ValueError("second")
+        begin = time.monotonic()
+        with pytest.raises(RanksLost) as caught:
+            rest.allgather(np.ones(1), np.ones((2, 1)))
+        ends["what"], ends["seconds"] = str(caught.value), time.monotonic() - begin
+
+    with pytest.raises(ValueError, match=r"first|second"):
+        run_sites(memory_links(3), program, late=0.05, away=5.0, timeout=20.0, on_failure="shrink")
+    assert ends["what"] == "rank 0 ended the run: ValueError: second"
+    assert ends["seconds"] < 15
+
+
 def receive_from(body, expected=np.float64):
     """What a site makes of these bytes from the other one."""
     links = memory_links(2)
@@ -229,6 +254,8 @@ def test_the_right_message_is_taken():
         (lambda label: good(label, size=4000), "holds 40 bytes where its head says 4000"),
         (lambda label: good(label, operation=7), "they wait for different things"),
         (lambda label: good(label, kind=77), "is of the unknown kind 77"),
+        (lambda label: good(label, kind=LOST), "a message of site-1 must list the lost among 2 sites, got b'"),
+        (pack_head(Head(LOST, "|u1", 0, 0, 0, 1, 3)) + b"[9]", r"must list the lost among 2 sites, got b'\[9\]'"),
     ],
 )
 def test_garbage_is_refused_by_name(body, sentence):
@@ -237,6 +264,90 @@ def test_garbage_is_refused_by_name(body, sentence):
         raise error
     if isinstance(error, WrongMessage):
         assert error.rank == 1
+
+
+def test_a_text_that_is_none_is_refused_by_name():
+    def program(comm):
+        if comm.rank == 1:
+            comm._post(0, (comm._group, comm._operation + 1), np.full(2, 255, np.uint8), "texts")
+            return
+        with pytest.raises(WrongMessage, match="a message of site-1 holds bytes that are no UTF-8, expected a text"):
+            comm.texts("a")
+
+    run_sites(memory_links(2), program, late=0.05, timeout=5.0)
+
+
+def test_a_part_names_its_own_ranks():
+    def program(comm):
+        part = comm.split(int(comm.rank > 0))
+        if comm.rank == 2:
+            comm._delivery.link.send(1, "x", b"short")
+            time.sleep(0.2)
+        elif comm.rank == 1:
+            with pytest.raises(WrongMessage, match="a message of site-2 is 5 bytes long") as caught:
+                part.broadcast(np.ones(2), 1)
+            assert caught.value.rank == 1
+
+    run_sites(memory_links(3), program, late=0.05, timeout=5.0)
+
+
+class SealedLink(MemoryLink):
+    """Seals by one more byte."""
+
+    def seal(self, to, head, body):
+        return b"S" + body
+
+    def unseal(self, source, head, body):
+        if body[:1] != b"S":
+            raise ValueError("was not sealed")
+        return body[1:]
+
+
+def test_an_end_that_is_not_sealed_is_refused():
+    def program(comm):
+        comm.texts("sealed")
+        comm.texts("opened")
+        if comm.rank == 1:
+            comm._delivery.link.send(0, "end", pack_head(Head(ENDED, "|u1", 0, 1, 0, 1, 3)) + b"end")
+            time.sleep(0.2)
+            return
+        with pytest.raises(WrongMessage, match="a message of site-1 was not sealed"):
+            comm.broadcast(np.ones(2), 1)
+
+    links = memory_links(2)
+    run_sites([SealedLink(link._boxes, link.rank) for link in links], program, late=0.05, timeout=5.0)
+
+
+def test_every_message_that_leaves_is_recorded_even_the_last():
+    left = []
+
+    def program(comm):
+        comm._record = lambda **what: left.append((comm.rank, what["to"], what["what"]))
+        if comm.rank == 1:
+            raise ValueError("the disk is full")
+        comm.broadcast(np.ones(1), 1)
+
+    with pytest.raises((RanksLost, ValueError)):
+        run_sites(memory_links(2), program, late=0.05, timeout=5.0)
+    assert sorted(left) == [(0, "site-1", "end"), (1, "site-0", "end")]
+
+
+def test_an_audit_that_cannot_be_written_ends_all():
+    def program(comm):
+        if comm.rank == 1:
+
+            def fail(**what):
+                raise OSError(28, "No space left on device")
+
+            comm._record = fail
+            with pytest.raises(OSError, match="No space left"):
+                comm.broadcast(np.ones(1), 1)
+            comm.end(OSError(28, "No space left on device"))
+            return
+        with pytest.raises(RanksLost, match="rank 1 ended the run: its audit cannot be written"):
+            comm.broadcast(np.ones(1), 1)
+
+    run_sites(memory_links(2), program, late=0.05, timeout=5.0)
 
 
 def test_agents_are_named_for_garbage():
@@ -269,8 +380,12 @@ def test_heads_survive_the_wire(head):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"timeout": 0}, "timeout"), ({"on_failure": "hope"}, "on_failure must be"), ({"late": -1}, "late")],
+    [({"timeout": 0}, "timeout"), ({"on_failure": "hope"}, "on_failure .*must be"), ({"late": -1}, "late")],
 )
 def test_options_are_checked(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         OverSites(memory_links(1)[0], **options)
+    with pytest.raises(ValueError, match=sentence):
+        check_engine("nats", options)
+    with pytest.raises(ValueError, match="notice in engine_options must be a function, got 3"):
+        check_engine("nats", {"notice": 3})
