@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 ANCHOR = "newton.anchor"  # in the scratch of a state
+SENT = "rows.newton.sent"  # in its memory, until the rows change
 LOST = 1e290  # the cost of a trial that overflows, so that messages stay finite; a sum over agents is, too
 
 
@@ -121,8 +122,9 @@ class Newton(Algorithm):
         if ANCHOR not in s.scratch:
             counts = network.round, network.bytes
             s.values, s.scratch[ANCHOR] = self._sums(problem, network, s.w, s.grad)
-            if not s.is_fresh:
+            if SENT in s.memory:
                 network.round, network.bytes = counts
+            s.memory[SENT] = np.ones(len(s.w))
             s.y = np.tile((s.scratch[ANCHOR].slope / problem.n_agents).astype(s.w.dtype), (len(s.w), 1))
         s.is_fresh = False
         s.memory.setdefault("newton.nu", np.full(len(s.w), 2.0))

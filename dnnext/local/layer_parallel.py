@@ -22,6 +22,7 @@ __all__ = ["LayerParallel"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_CYCLES = 4  # of either kind, before switch="auto" goes serial
+STATES = "rows.layers.u", "rows.layers.adjoint"  # in memory, forgotten on other rows
 SHARE = 0.1  # of the gradient's norm: the largest error that switch="auto" accepts
 
 
@@ -96,7 +97,7 @@ class LayerParallel(Parameters):
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """``g_i(w_i)`` of the propagated states, and the gradient from states and adjoints into out (n_local, P)."""
         self._model(problem)
-        is_new = "layers.extra" not in memory
+        is_new = STATES[0] not in memory  # at the start, after an alarm, and on other rows
         if is_new:
             self._begin(problem, memory)
         values = np.zeros(problem.n_local)
@@ -120,9 +121,10 @@ class LayerParallel(Parameters):
         rows = {"X": problem.x, "the targets": problem.target, "the sample weights": problem.weight}
         inner.agree_on({f"{name} of the agents": array for name, array in rows.items()})
         shape = (n, net.n_points, model.width, columns)
-        memory["layers.u"], memory["layers.adjoint"] = np.zeros(shape, problem.dtype), np.zeros(shape, problem.dtype)
-        memory["layers.extra"] = np.full(n, -1 if self.switch == "serial" else 0, np.int64)
-        memory["measure.gradient_error"] = np.zeros(n)
+        for name in STATES:
+            memory[name] = np.zeros(shape, problem.dtype)
+        memory.setdefault("layers.extra", np.full(n, -1 if self.switch == "serial" else 0, np.int64))
+        memory.setdefault("measure.gradient_error", np.zeros(n))
 
     def _agent(self, problem: Problem, row: Array, out: Array, memory: dict[str, Array], i: int, is_new: bool) -> float:
         """Value of agent i, gradient into out (P,)."""
@@ -134,7 +136,7 @@ class LayerParallel(Parameters):
         model = self._model(problem)
         net = Propagation(model, row, x, self.grid, _group(problem.runtime.inner), problem.n_threads)
         columns = -(-n_rows // WHOLE) * WHOLE
-        kept = [memory[name][i, ..., :columns] for name in ("layers.u", "layers.adjoint")]
+        kept = [memory[name][i, ..., :columns] for name in STATES]
         u, adjoint = (np.ascontiguousarray(states) for states in kept)
         extra = int(memory["layers.extra"][i])
         cycles = [None if extra < 0 else own + extra + is_new for own in (self.forward_cycles, self.adjoint_cycles)]

@@ -54,7 +54,8 @@ class Oracle(Protocol):
         """``g_i(w_i)`` (n_local,) float64; the direction at w (n_local, P) is written into out (n_local, P).
 
         memory: arrays with one entry per local agent, the oracle's own names with a dot in front (``"feedback.b"``).
-        It is empty at the start of a run and after an alarm.
+        It is empty at the start of a run and after an alarm; names that begin with ``"rows."`` are forgotten when
+        `partial_fit` brings other rows.
         """
 
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from dnnext.local import FullLinearization, LayerParallel, PartialLinearization
 from dnnext.models import MLP, ResNet
 from dnnext.network import Network, Topology
 from dnnext.problem import L2, Problem, Softmax, SquaredError
+from dnnext.runs.state import State
 from dnnext.runtime import Grid, InProcess, threads
 
 
@@ -54,6 +55,17 @@ def test_the_estimate_is_of_the_size_of_the_error():
         error = np.linalg.norm(ours - exact, axis=1) / np.linalg.norm(exact, axis=1)
         assert np.all(memory["measure.gradient_error"] > error)  # what the last cycle changed is more than what is left
         assert np.all(memory["measure.gradient_error"] < 100 * error)
+
+
+def test_states_of_other_rows_are_forgotten():
+    few, many, oracle = make_problem(), make_problem(), LayerParallel(1, 1)
+    few = few.with_shards([(few.x[:5], few.target[:5])] * few.n_local)
+    s = State.at(few, np.tile(few.model.init(0), (few.n_local, 1)), oracle)
+    s.forget_rows()
+    found, wanted = np.empty_like(s.w), np.empty_like(s.w)
+    assert np.all(s.memory["layers.extra"] == 0)
+    np.testing.assert_array_equal(oracle(many, s.w, found, s.memory), oracle(many, s.w, wanted, {}))
+    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("algorithm", [NEXT, GradientTracking, DGD], ids=lambda kind: kind.__name__)
@@ -115,7 +127,7 @@ def test_ranks_that_share_the_layers_give_the_bits_of_one_process(n_agents, n_la
         grid = Grid(comm, agents=n_agents)
         result = train_on_grid(grid, n_agents, oracle)
         assert_same_run(result, whole, grid.agents.agents)
-        return result.state.memory["layers.u"].shape[1]
+        return result.state.memory["rows.layers.u"].shape[1]
 
     points = threads.run(n_agents * n_layer_ranks, program)
     assert sum(points[:n_layer_ranks]) == 64 + n_layer_ranks  # a part of the states each, ends shared
