@@ -73,7 +73,10 @@ class Faults:
         self.delay = _checks.check_count("delay", delay, minimum=0)
         self.duplicate = _checks.check_between("duplicate", duplicate, 0, 1, open_high=True)
         self.away = dict(away or {})
-        for agent, (first, end) in self.away.items():
+        for agent, span in self.away.items():
+            if not isinstance(span, tuple | list) or len(span) != 2:
+                raise ValueError(f"away must hold a pair (first, end) of rounds for agent {agent}, got {span!r}.")
+            first, end = span
             _checks.check_count("the agents of away", agent, minimum=0)
             _checks.check_count("the rounds of away", first, minimum=0)
             if end is not None:

@@ -53,9 +53,17 @@ def largest(problem: Problem, u: Array) -> NDArray[np.float64]:
     return found
 
 
+def one_number(penalty: Penalty, w: Array) -> Array:
+    """``r(w)`` of the part held here, which a penalty written in Python might return as several numbers."""
+    found = np.array(penalty.value(w), dtype=np.float64)
+    if found.ndim:
+        raise ValueError(f"value of {penalty!r} must be one number, got shape {found.shape}.")
+    return found
+
+
 def penalty_value(problem: Problem, w: Array) -> float:
     """``r(w)`` of one row (P,)."""
-    found, comm = np.array(problem.penalty.value(w)), shards(problem)
+    found, comm = one_number(problem.penalty, w), shards(problem)
     if comm is not None:
         comm.allreduce(found)
     return float(found)

@@ -92,11 +92,12 @@ class Run:
         if not self.history.rows:
             self.measure()
         self.network.runtime.stop_gathering()
-        objective = self.history["objective"][0]
-        if not np.isfinite(objective + self.history["stationarity"][0]):
+        objective, stationarity = self.history["objective"][0], self.history["stationarity"][0]
+        if not np.isfinite(objective + stationarity):
             raise ValueError(
-                f"The objective at the start was {objective}: the data or w0 are too large in scale for "
-                f"{self.problem.dtype}. Rescale the data."
+                f"The objective at the start was {objective}, the stationarity {stationarity}: the data or w0 are too "
+                f"large in scale for {self.problem.dtype}, or a loss or penalty of your own is not finite there. "
+                "Rescale the data."
             )
         with Interruption() as interruption:
             self.call_hooks("begin", self)
@@ -171,7 +172,10 @@ class Run:
         before = None if self.network.runtime.is_alone else s.keep()
         self.is_whole, s.size, s.squares, s.measured, s.is_tested = False, None, None, None, False
         if not recipe.fast_step(self.problem, self.network, s):
+            shape = s.w.shape
             recipe.step(self.problem, self.network, s)
+            if np.shape(s.w) != shape:
+                raise ValueError(f"a step of {recipe!r} must leave s.w of shape {shape}, got {np.shape(s.w)}.")
         s.t += 1
         self.seconds += time.perf_counter() - begin
         late = limits.max_time is not None and self.seconds > limits.max_time

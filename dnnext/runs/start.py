@@ -20,7 +20,7 @@ def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> A
     n_agents, n_params = problem.n_agents, problem.n_params
     if w0 is None:
         w0 = problem.model.init(_common_seed(problem, random_state))
-        if not np.isfinite(problem.penalty.value(w0)):  # the penalty forbids them: begin with the nearest allowed ones
+        if not np.isfinite(row_parts.one_number(problem.penalty, w0)):  # forbidden: begin with the nearest allowed
             w0 = problem.prox(w0[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     w0 = np.asarray(w0)
     if w0.dtype.kind not in "fiu":

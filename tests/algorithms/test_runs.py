@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnnext.algorithms import DGD, NEXT, CentralizedSCA, ConvergenceWarning, GradientTracking
+from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, ConvergenceWarning, GradientTracking
 from dnnext.algorithms.base import State
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Schedule, Topology
@@ -278,6 +278,39 @@ def test_w0_can_be_one_row_or_one_per_agent(make_problem):
 def test_bad_arguments_are_named(make_problem, options, match):
     with pytest.raises(ValueError, match=match):
         NEXT().run(make_problem(3), Network(Topology.ring(3)), **options)
+
+
+class Several(Penalty):
+    """Returns arrays in place of a number, or NaN in place of weights."""
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def value(self, w):
+        return np.zeros(3) if self.bad == "value" else 0.0
+
+    def prox(self, v, s):
+        return v * np.nan if self.bad == "prox" else v
+
+
+class Flat(Algorithm):
+    """A step that leaves one row of weights."""
+
+    def start(self, problem, s):
+        s.tau[:] = 1.0
+
+    def step(self, problem, network, s):
+        s.w = s.w[0]
+
+
+def test_parts_of_ones_own_that_return_something_else_are_named(make_problem):
+    network = Network(Topology.ring(3))
+    with pytest.raises(ValueError, match=r"value of Several\(.*\) must be one number, got shape \(3,\)"):
+        NEXT().run(make_problem(3, penalty=Several("value")), network)
+    with pytest.raises(ValueError, match=r"the stationarity nan: .* a loss or penalty of your own is not finite"):
+        NEXT().run(make_problem(3, penalty=Several("prox")), network)
+    with pytest.raises(ValueError, match=r"a step of Flat\(\) must leave s.w of shape \(3, \d+\), got"):
+        Flat().run(make_problem(3), network)
 
 
 def test_problem_and_network_must_count_the_same_agents(make_problem):
