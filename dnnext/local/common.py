@@ -104,16 +104,17 @@ class _Common(Subproblem):
 def gather(problem: Problem, network: Network, s: At) -> None:
     """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still is that.
 
-    (P^2 + P) / 2 numbers per agent and way, in single precision: the model of the next step is a little other, and the
-    step is tested by what it does. Squared error on a model without hidden layer has the same matrix
-    everywhere: it is sent once.
+    (P^2 + P) / 2 numbers per agent and way, in single precision and in units near b, whose range they might leave else:
+    the model of the next step is a little other, and the step is tested by what it does. Squared error on a model
+    without hidden layer has the same matrix everywhere: it is sent once.
     """
     check_forms_matrices(problem)
     same = is_constant(problem)
     if MATRIX in s.scratch and (s.is_refused or same):
         return
     was_sent, counts = s.is_refused or (same and SENT in s.memory), (network.round, network.bytes)
-    s.scratch[MATRIX] = unpacked(network.sum(packed(problem, s.w, np.float32)), problem.n_params)
+    unit = float(np.ldexp(1.0, np.frexp(s.unit)[1]))  # a power of two: no bit changes
+    s.scratch[MATRIX] = unit * unpacked(network.sum(packed(problem, s.w, np.float32, unit)), problem.n_params)
     if was_sent:  # before a break: a run that was resumed
         network.round, network.bytes = counts
     if same:
@@ -134,8 +135,8 @@ def is_constant(problem: Problem) -> bool:
     return problem.loss.is_quadratic and len(getattr(problem.model, "layers", ())) == 2
 
 
-def packed(problem: Problem, w: Array, dtype: Any = np.float64) -> Array:
-    """The upper triangles of every local agent's ``A_i``, row after row, (n_local, (P^2 + P) / 2).
+def packed(problem: Problem, w: Array, dtype: Any = np.float64, unit: float = 1.0) -> Array:
+    """The upper triangles of every local agent's ``A_i / unit``, row after row, (n_local, (P^2 + P) / 2).
 
     Raises
     ------
@@ -154,7 +155,8 @@ def packed(problem: Problem, w: Array, dtype: Any = np.float64) -> Array:
         held = None if buffer is None else buffer[: agents.stop - agents.start]
         b = problem.gauss_newton(w, root, None, agents, held)
         buffer = b if buffer is None else buffer
-        out[agents] = np.take(b, _upper(p), axis=1, mode="clip")
+        triangles = np.take(b, _upper(p), axis=1, mode="clip")
+        out[agents] = triangles if unit == 1 else triangles * (1 / unit)
     return out
 
 

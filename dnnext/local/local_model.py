@@ -22,9 +22,9 @@ class At(Protocol):
     """What a surrogate sees of a run: one row per local agent (n_local, P), in front of step S.1 and after S.3.
 
     w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those of the iteration
-    before; tau (n_local,); w_hat: the last minimiser, where solvers start; memory: arrays of the surrogate's own with
-    one entry per local agent, kept in checkpoints; scratch: what it can form again; is_refused: whether the last
-    iteration was taken back, so that w is where it was.
+    before; tau (n_local,) and unit, its scale; w_hat: the last minimiser, where solvers start; memory: arrays of the
+    surrogate's own with one entry per local agent, kept in checkpoints; scratch: what it can form again; is_refused:
+    whether the last iteration was taken back, so that w is where it was.
     """
 
     w: Array
@@ -34,6 +34,7 @@ class At(Protocol):
     w_old: Array
     y_old: Array
     tau: Array
+    unit: float
     w_hat: Array
     memory: dict[str, Array]
     scratch: dict[str, Any]

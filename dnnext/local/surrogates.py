@@ -321,8 +321,8 @@ class PartialLinearization(Surrogate):
             return synthetic.synthetic_problem(problem)
         if self.curvature_rows == "all":
             return problem
-        held = problem.agent_rows
-        most = samples.auto_rows(held) if self.curvature_rows == "auto" else np.full_like(held, self.curvature_rows)
+        held, rows = problem.agent_rows, self.curvature_rows
+        most = samples.auto_rows(held) if isinstance(rows, str) else np.full_like(held, min(rows, int(held.max())))
         return samples.sampled_problem(problem, most)
 
     def kappas(self, problem: Problem) -> Array:

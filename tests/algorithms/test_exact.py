@@ -220,6 +220,14 @@ def test_newton_is_resumed_and_runs_on_ranks_with_the_same_bits(make_problem, tm
             np.testing.assert_array_equal(parts[-1].history[name], whole.history[name])
 
 
+def test_matrices_beyond_single_precision_are_sent_in_units_of_the_first():
+    x = np.random.default_rng(0).standard_normal((6, 8, 2))
+    shards = [(1e20 * each, np.sin(each[:, 0])) for each in x]
+    problem = Problem(MLP([2, 3, 1], activation="relu"), SquaredError(), None, shards)
+    objective = recipe().run(problem, Network(NET), max_iter=8, warn=False).history["objective"]
+    assert objective[-1] < 0.5 * objective[0]
+
+
 class Exponential(Loss):
     """``sum_q e^f - d f``, which overflows, and is flat far to the left."""
 

@@ -44,6 +44,7 @@ def test_the_rows_of_an_agent_have_all_classes_in_their_shares_and_depend_on_it_
     np.testing.assert_array_equal(sampled_problem(alone, np.array([100])).x, some.x[:100])
     np.testing.assert_array_equal(some.x[100:400], problem.x[900:1200])  # all rows in their own order
     assert sampled_problem(problem, problem.agent_rows) is problem
+    assert PartialLinearization(curvature_rows=10**30).rows(problem) is problem
 
 
 def test_rows_of_weight_zero_are_not_taken_and_targets_of_regressions_are_spread():
