@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _decline(options: Any) -> None:
 
 
 def check_allowed(estimator: Any, permission: Permission) -> None:
-    """The site allows this estimator and so many iterations.
+    """The site allows this estimator, so many iterations and, as far as is known before the rows, so many weights.
 
     Raises
     ------
@@ -68,10 +69,18 @@ def check_allowed(estimator: Any, permission: Permission) -> None:
     name = type(estimator).__name__
     if name not in permission.allow:
         raise ValueError(f"the estimator must be one that the site allows, {list(permission.allow)}, got {name}.")
-    if estimator.max_iter > permission.max_iter:
+    if not isinstance(estimator.max_iter, (int, float)) or not estimator.max_iter <= permission.max_iter:
         raise ValueError(
             f"max_iter must be at most {permission.max_iter}, as the site allows, got {estimator.max_iter}."
         )
+    units = np.atleast_1d(getattr(estimator, "hidden_layer_sizes", 1)).tolist()
+    if all(isinstance(n, int) and n > 0 for n in units):  # else the estimator refuses them
+        least = sum((a + 1) * b for a, b in pairwise([1, *units, 1]))  # of one input and one output
+        if least > permission.max_weights:
+            raise ValueError(
+                f"the model must have at most max_weights={permission.max_weights} weights, as the site allows, got "
+                f"{least} or more with hidden_layer_sizes={units}."
+            )
 
 
 def read_rows(permission: Permission) -> tuple[Any, Any]:
@@ -119,11 +128,16 @@ def job_of(path: str | Path, folder: str | Path) -> Any:
     unknown = set(job) - {"run", "estimator", "parameters"}
     if unknown or not isinstance(job.get("run"), str) or not isinstance(job.get("estimator"), str):
         raise ValueError(f"the job must have run = '...', estimator = '...' and [parameters], got {sorted(job)}.")
-    parameters = dict(job.get("parameters", {}))
+    parameters = job.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise ValueError(f"the job must have a table [parameters], got {short(parameters)}.")
     forbidden = {"engine", "engine_options", "callbacks"} & set(parameters)
     if forbidden:
         raise ValueError(f"the parameters of a job must not hold {sorted(forbidden)}: the site decides these.")
     if job["estimator"] not in dnnext.__all__ or not job["estimator"].startswith("Decentralized"):
         raise ValueError(f"estimator must be an estimator of dnnext, got {short(job['estimator'])}.")
-    made = getattr(dnnext, job["estimator"])(**parameters)
+    try:
+        made = getattr(dnnext, job["estimator"])(**parameters)
+    except TypeError as error:
+        raise ValueError(f"the job must have the parameters of {job['estimator']}, got {error}.") from None
     return made.set_params(engine="nats", engine_options={"folder": str(folder), "run": job["run"]})

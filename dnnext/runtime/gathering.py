@@ -99,7 +99,7 @@ class Checks(ABC):
         waiting, self._pending = self._pending, Pending()
         assert waiting is not None
         mine = [_sentence(failure), waiting.fields, [text for text, _ in waiting.texts]]
-        every = [json.loads(text) for text in self._texts(json.dumps(mine))]
+        every = _loaded(self._texts(json.dumps(mine)))
         _raise_first([error for error, _, _ in every], failure)
         for k in range(len(waiting.fields)):
             _compare([fields[k] for _, fields, _ in every])
@@ -133,7 +133,7 @@ class Checks(ABC):
             return
         shown = {name: _shown(value) for name, value in fields.items()}
         if self._pending is None:
-            _compare([json.loads(text) for text in self._texts(json.dumps(shown))])
+            _compare(_loaded(self._texts(json.dumps(shown))))
         else:
             self._pending.fields.append(shown)
             self._pending.is_owed = True
@@ -161,6 +161,17 @@ class Checks(ABC):
             self._pending.is_owed = True
         else:
             self._flush(failure)
+
+
+def _loaded(texts: list[str]) -> list[Any]:
+    """What the ranks have sent as JSON."""
+    every = []
+    for rank, text in enumerate(texts):
+        try:
+            every.append(json.loads(text))
+        except (ValueError, RecursionError):
+            raise ValueError(f"the text of rank {rank} must be JSON, got {text[:40]!r}.") from None
+    return every
 
 
 def _as_text(a: Array) -> str:

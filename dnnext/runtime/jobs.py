@@ -7,18 +7,24 @@ may. The hub can read what sites hand in: the model that all of them have.
 """
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nats.js.api import ConsumerConfig
+from nats.errors import ConnectionClosedError, FlushTimeoutError, NoRespondersError
+from nats.js.api import ConsumerConfig, Header
+from nats.js.errors import BadRequestError
 
 from dnnext.runtime.nats import _connect, tls_context
 from dnnext.runtime.relay import JOBS, check_token
 
 __all__ = ["hand_in", "hub_options", "jobs", "results", "submit", "wait_for_job"]
+
+NOT_NEW = 10071  # the server's code where a subject has a message already
+STALL = 20.0  # seconds for one stored message
 
 
 def hub_options(folder: Any, relay: str, name: str = "relay", relay_name: str | None = None) -> dict[str, Any]:
@@ -35,23 +41,39 @@ def _run(options: dict[str, Any], work: Callable[[Any], Any]) -> Any:
         client = await _connect(options["relay"], context, options["site"], tls_hostname=host)
         try:
             return await work(client)
+        except (ConnectionClosedError, NoRespondersError, FlushTimeoutError) as error:
+            raise ConnectionError(
+                f"the connection to the relay {options['relay']} was lost ({type(error).__name__}): start the command "
+                "again."
+            ) from error
         finally:
             await client.close()
 
     return asyncio.run(connected())
 
 
-async def _read(client: Any, site: str, subject: str, done: Callable[[str, bytes], bool], quiet: float | None) -> None:
-    """Stored messages until `done` says yes, or for `quiet` seconds none comes."""
+async def _read(client: Any, site: str, subject: str, done: Callable[[str, bytes], bool], is_open: bool) -> None:
+    """Stored messages until `done` says yes; if open, also those to come.
+
+    Raises
+    ------
+    ConnectionError
+        If a stored message does not come.
+    """
     config = ConsumerConfig(name=f"{site}-{uuid.uuid4().hex[:12]}", filter_subject=subject)
     reader = await client.jetstream().subscribe(subject, stream=JOBS, ordered_consumer=True, config=config)
-    while True:
+    left = math.inf
+    if not is_open:
+        found = await reader.consumer_info()
+        left = found.num_pending + found.delivered.consumer_seq
+    while left > 0:
         try:
-            message = await reader.next_msg(timeout=5.0 if quiet is None else quiet)
+            message = await reader.next_msg(timeout=STALL)
         except TimeoutError:
-            if quiet is None:
+            if is_open:
                 continue
-            return
+            raise ConnectionError(f"the relay sent no message for {STALL:g} s, of which {left} are left.") from None
+        left -= 1
         if done(message.subject, message.data):
             return
 
@@ -65,9 +87,13 @@ def submit(options: dict[str, Any], run: str, text: str) -> None:
         If there is a job of this name, or the name is unfit.
     """
     check_token("run", run)
-    if run in jobs(options):
-        raise ValueError(f"run must be a new name, got {run!r}, which was submitted before.")
-    _run(options, lambda client: client.jetstream().publish(f"job.{run}", text.encode()))
+    new = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: "0"}
+    try:
+        _run(options, lambda client: client.jetstream().publish(f"job.{run}", text.encode(), headers=new))
+    except BadRequestError as error:
+        if error.err_code != NOT_NEW:
+            raise
+        raise ValueError(f"run must be a new name, got {run!r}, which was submitted before.") from None
 
 
 def jobs(options: dict[str, Any]) -> list[str]:
@@ -78,7 +104,7 @@ def jobs(options: dict[str, Any]) -> list[str]:
         found.append(subject.split(".")[1])
         return False
 
-    _run(options, lambda client: _read(client, options["site"], "job.>", note, 0.5))
+    _run(options, lambda client: _read(client, options["site"], "job.>", note, False))
     return found
 
 
@@ -92,7 +118,7 @@ def wait_for_job(options: dict[str, Any], known: Callable[[str], bool]) -> tuple
             found.append((run, data.decode()))
         return bool(found)
 
-    _run(options, lambda client: _read(client, options["site"], "job.>", take, None))
+    _run(options, lambda client: _read(client, options["site"], "job.>", take, True))
     return found[0]
 
 
@@ -109,5 +135,5 @@ def results(options: dict[str, Any], run: str) -> dict[str, bytes]:
         found[subject.split(".")[2]] = data
         return False
 
-    _run(options, lambda client: _read(client, options["site"], f"done.{check_token('run', run)}.>", take, 0.5))
+    _run(options, lambda client: _read(client, options["site"], f"done.{check_token('run', run)}.>", take, False))
     return found

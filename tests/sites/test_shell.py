@@ -37,6 +37,9 @@ dtype = "float64"
 """
 
 
+FIRST = "run = 'x'\nestimator = 'DecentralizedMLPClassifier'\n"
+
+
 @pytest.fixture(scope="module")
 def hospitals(hub, tmp_path_factory):
     """Three folders that have joined, with rows of their own."""
@@ -110,6 +113,10 @@ def test_a_changed_audit_is_noticed(hospitals, tmp_path, capsys):
     ("changes", "sentence"),
     [
         ({"max_iter": 4}, "max_iter must be at most 4, as the site allows, got 5"),
+        (
+            {"max_weights": 12},
+            "must have at most max_weights=12 weights, as the site allows, got 13 or more",
+        ),
         ({"allow": ("DecentralizedMLPRegressor",)}, "the estimator must be one that the site allows"),
         ({"min_rows": 101}, "must have min_rows=101 rows or more, got 100"),
         ({"target": "none"}, "target must be a column of"),
@@ -156,7 +163,7 @@ def test_the_name_of_a_job_is_no_path(monkeypatch, name):
 
     monkeypatch.setattr(jobs, "_run", lambda options, work: asyncio.run(work(None)))
 
-    async def read(client, site, subject, take, quiet):
+    async def read(client, site, subject, take, is_open):
         take(f"job.{name}", b"")
 
     monkeypatch.setattr(jobs, "_read", read)
@@ -169,8 +176,16 @@ def test_the_name_of_a_job_is_no_path(monkeypatch, name):
     [
         ("run = 1", "the job must have run"),
         ("run = 'x'\nestimator = 'load'", "estimator must be an estimator of dnnext"),
-        ("run = 'x'\nestimator = 'DecentralizedMLPClassifier'\n[parameters]\ncallbacks = []", "must not hold"),
+        (FIRST + "[parameters]\ncallbacks = []", "must not hold"),
         ("nonsense", "the job must be a TOML file"),
+        (
+            FIRST + "[parameters]\nnope = 1",
+            "the job must have the parameters of Dec",
+        ),
+        (
+            FIRST + "parameters = 1",
+            r"must have a table \[parameters\], got 1",
+        ),
     ],
 )
 def test_jobs_are_parameters_only(tmp_path, text, sentence):

@@ -277,6 +277,17 @@ def test_a_text_that_is_none_is_refused_by_name():
     run_sites(memory_links(2), program, late=0.05, timeout=5.0)
 
 
+def test_a_check_that_is_none_is_refused_by_name():
+    def program(comm):
+        if comm.rank == 1:
+            comm.texts("[[")
+            return
+        with pytest.raises(ValueError, match=r"the text of rank 1 must be JSON, got '\[\['"):
+            comm.agree_on({"alpha": 1.0})
+
+    run_sites(memory_links(2), program, late=0.05, timeout=5.0)
+
+
 def test_a_part_names_its_own_ranks():
     def program(comm):
         part = comm.split(int(comm.rank > 0))
