@@ -189,8 +189,8 @@ class PartialLinearization(Surrogate):
     Parameters
     ----------
     kappa : "auto" or float
-        Weight of the own curvature. "auto" is ``N / N_i``, so that the own curvature stands for everyone's [2]_;
-        1 is the choice of [1]_.
+        Weight of the own curvature, of no other. "auto" is ``N / N_i``, so that it stands for everyone's [2]_; 1 is
+        the choice of [1]_.
     exact : bool
         Solve the convex subproblem with the true loss to rounding (1e-12 in float64) instead (research; dearer).
     inner_iter : int or None
@@ -214,8 +214,8 @@ class PartialLinearization(Surrogate):
         Pairs of steps and gradient changes that correct "shared" curvature (`dnnext.local.quasi_newton`); 0 switches it
         off. With n_blocks > 1 and with the solver "dual" there is no correction.
     share : {"curvature", "moments", "nothing"}
-        What "auto" may send beside weights and trackers: sums of Gauss-Newton matrices, mean and covariance of the
-        inputs, or nothing. Whom that tells what is on the page :doc:`/planes`.
+        What may be sent beside weights and trackers: sums of Gauss-Newton matrices, mean and covariance of the inputs,
+        or nothing. "auto" keeps to it, curvature that sends more is refused. Who learns what: :doc:`/planes`.
     curvature_rows : "all", "auto" or int
         Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows, or this
         many. They are the same throughout a run, and of all classes (`dnnext.problem.samples`); kappa is that of the
