@@ -93,7 +93,7 @@ class Parameters:
         said = [
             f"{name}={self._value(name)!r}"
             for name, default in self._defaults().items()
-            if not _same(self._value(name), default)
+            if hasattr(self, self._kept.get(name, name)) and not _same(self._value(name), default)
         ]
         return f"{type(self).__name__}({', '.join(said)})"
 

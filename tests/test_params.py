@@ -10,6 +10,7 @@ from dnnext._params import Parameters, fingerprint
 from dnnext.algorithms import NEXT
 from dnnext.local import PartialLinearization
 from dnnext.models import Chain, Conv2d, Dense, Flatten
+from dnnext.problem import Penalty, Softmax
 
 
 class Inner(Parameters):
@@ -45,8 +46,20 @@ def test_unfit_parameters_are_refused(params):
         Outer(Inner()).set_params(**params)
 
 
+class Box(Penalty):
+    def __init__(self, bound=1.0):
+        self.bound = bound
+
+    def value(self, w):
+        return 0.0
+
+    def prox(self, v, s):
+        return np.clip(v, -self.bound, self.bound)
+
+
 def test_repr_shows_what_differs_from_the_defaults():
     assert repr(Outer(Inner(3))) == "Outer(inner=Inner(a=3))"
+    assert repr([Box(0.5), Box(), Softmax()]) == "[Box(bound=0.5), Box(), Softmax()]"
 
 
 DIFFERENT = [

@@ -144,6 +144,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         _check_arrays(header, arrays)
         return _rebuild(header, arrays)
+    except UserWarning:  # where warnings are errors
+        raise
     except Exception as error:  # what a damaged file can make its readers raise has no end
         raise ValueError(f"{os.fspath(path)!r} is a damaged model file: {error!r}.") from error
 

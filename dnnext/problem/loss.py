@@ -119,6 +119,3 @@ class Loss(Parameters, ABC):
     def check_target(self, d: Array) -> str | None:
         """None if the targets d (M, Q) fit this loss, else half a sentence: what is allowed, what came."""
         return None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"

@@ -105,6 +105,3 @@ class Penalty(Parameters, ABC):
         kind = type(self)
         own = {name: value for name, value in vars(self).items() if name not in self._from_bind}
         return f"{kind.__module__}.{kind.__qualname__}({fingerprint(own)})"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"

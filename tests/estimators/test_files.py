@@ -71,6 +71,8 @@ def test_objects_that_a_file_cannot_hold_are_warned_of(tmp_path):
         again = dnnext.load(tmp_path / "m.npz")
     assert np.array_equal(again.predict(X), clf.predict(X))
     assert again.penalty.fingerprint() == L1(1e-3).fingerprint()  # an object of the package is held
+    with pytest.raises(UserWarning, match="cannot hold"):  # where warnings are errors: no damaged file
+        dnnext.load(tmp_path / "m.npz")
 
 
 def test_feature_names_and_notes(tmp_path):
