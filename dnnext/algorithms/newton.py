@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from dnnext.algorithms.base import Algorithm
-from dnnext.algorithms.ratio import ACCEPT, CAP, NielsenRule, slack_of
+from dnnext.algorithms.ratio import ACCEPT, NielsenRule, bounded, slack_of
 from dnnext.kernels.sums import row_norms
 from dnnext.local import PartialLinearization, common
 
@@ -111,7 +111,7 @@ class Newton(Algorithm):
             s.y = np.tile((there.slope / problem.n_agents).astype(w.dtype), (len(s.w), 1))
             here = s.scratch[ANCHOR] = there
         s.measured = s.w[0].copy(), here.value, here.slope.astype(problem.dtype)
-        s.tau = np.full_like(s.tau, min(tau, CAP * s.unit))
+        s.tau = np.full_like(s.tau, bounded(tau, s.unit))
         s.memory["newton.nu"] = np.full(len(s.w), nu)
         s.disagreement, s.size = np.zeros(len(s.w)), row_norms(s.w)
 

@@ -31,7 +31,7 @@ __all__ = ["GainTest", "NielsenRule", "RatioRule"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 ACCEPT = 1e-4
-CAP = 1e8  # times b
+FLOOR, CAP = 1e-32, 1e8  # times b; a tau of zero could not rise again
 EQUAL = 450  # roundings within which two objectives count as equal
 
 
@@ -87,7 +87,7 @@ class GainTest(Damping):
             following, nu = self.accepted(tau, mean_wanted, gain / predicted if predicted > 0 else 0.0), 2.0
             s.measured = s.scratch["ratio.measured"] = measured
             s.memory["rows.values"] = s.values.copy()
-        s.tau = np.full_like(s.tau, min(following, CAP * s.unit))
+        s.tau = np.full_like(s.tau, bounded(following, s.unit))
         s.memory["rows.objective"], s.memory["ratio.nu"] = np.full(len(s.w), after), np.full(len(s.w), nu)
 
     def _before(self, s: State, problem: Problem) -> tuple[float, float]:
@@ -168,6 +168,11 @@ class NielsenRule(GainTest):
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """Twice tau, then 4, 8, ..."""
         return nu * tau
+
+
+def bounded(tau: float, unit: float) -> float:
+    """tau within 1e-32 b and 1e8 b."""
+    return min(max(tau, FLOOR * unit), CAP * unit)
 
 
 def slack_of(problem: Problem, value: float) -> float:

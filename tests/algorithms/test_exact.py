@@ -192,9 +192,10 @@ def test_newton_keeps_agents_equal_and_its_tracker_exact(make_problem):
     np.testing.assert_allclose(result.y.mean(axis=0), problem.grad(result.w).mean(axis=0), atol=1e-14)
     assert result.history["tracking_error"][-1] < 1e-20
     result.state.forget_rows()
-    rounds = result.network.round
+    rounds, result.state.tau[:] = result.network.round, 0
     Newton().step(problem, result.network, result.state)
     assert result.network.round == rounds + 2 * result.network._tree.n_rounds  # the sums on other rows, and a trial
+    assert np.all(result.state.tau > 0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnnext.algorithms import NEXT, CentralizedSCA
-from dnnext.algorithms.ratio import RatioRule
+from dnnext.algorithms.ratio import RatioRule, bounded
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L1, L2, MLP, ElasticNet, GroupLasso, Logistic, Problem, Softmax, SparseGroup, SquaredError
@@ -194,6 +194,8 @@ def test_central_lm_is_the_method_written_out():
     np.testing.assert_allclose(history["objective"][1:], wanted[:, 0], rtol=1e-8)
     np.testing.assert_allclose(history["tau"][1:], wanted[:, 1], rtol=1e-4)
     assert algorithm.damping.accepted(1.0, 1.0, -1e9) == 2  # a gain and a prediction within rounding
+    assert bounded(0.0, 2.0) == 2e-32  # after hundreds of steps that each divide tau by 3
+    assert bounded(np.inf, 2.0) == 2e8
 
 
 def test_the_test_needs_one_collective_call_of_its_own(lockstep):
