@@ -78,7 +78,7 @@ def run(args):
     kept = place / "jobs"  # apart from dnnext.toml and site.toml, which no job may replace
     kept.mkdir(exist_ok=True)
     name, text = jobs.wait_for_job(
-        options, lambda name: (place / f"{name}.npz").exists() or (kept / f"{name}.ended").exists()
+        options, lambda name: (kept / f"{name}.done").exists() or (kept / f"{name}.ended").exists()
     )
     job = kept / f"{name}.toml"
     job.write_text(text, encoding="utf-8")
@@ -86,7 +86,9 @@ def run(args):
         estimator = sites.job_of(job, args.folder)
         if estimator.engine_options["run"] != name:
             raise ValueError(f"run in the job {name!r} must be {name!r}, got {estimator.engine_options['run']!r}.")
-        out = _train(args, estimator)
+        out = place / f"{name}.npz"
+        if args.out is not None or not out.exists():  # else only handing in is left to do
+            out = _train(args, estimator)
     except ConnectionError:
         raise
     except Exception as error:
@@ -95,6 +97,7 @@ def run(args):
     data = out.read_bytes()
     audit.Audit(place / permission.AUDIT).message(to="the hub", operation=0, what="model", data=data)
     jobs.hand_in(options, name, data)
+    job.with_suffix(".done").touch()
 
 
 def _train(args, estimator):

@@ -40,6 +40,7 @@ log = logging.getLogger("dnnext.sites")
 
 WEEK = 7 * 86400.0
 PATIENCE = 20.0  # seconds for the first connection
+START = 60.0  # seconds until all is open
 PAUSE = 0.2  # seconds between two attempts to reach the relay
 QUIET = 5.0  # seconds after which messages are read anew where an awaited one is missing
 sessions: dict[tuple[str, ...], int] = {}  # how often this process has opened a run
@@ -140,7 +141,10 @@ class NatsLink(Link):
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"{site} over NATS", daemon=True)
         self._thread.start()
         try:
-            self._call(self._open(relay, tls_context(cert, key, ca), relay_name or address.hostname), 60)
+            self._call(self._open(relay, tls_context(cert, key, ca), relay_name or address.hostname), START)
+        except TimeoutError as error:
+            self._stop()
+            raise ConnectionError(f"the relay {relay} must answer {site} within {START:g} s, got no answer.") from error
         except BaseException:
             self._stop()
             raise

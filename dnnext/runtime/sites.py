@@ -98,7 +98,7 @@ class OverSites(Communicator):
         try:
             every = [json.loads(text) for text in self.texts(json.dumps([link.introduction(), mine]))]
             link.meet([str(introduction) for introduction, _ in every])
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too, while others are awaited
             self.end(error)
             raise
         self._delivery.has_met = True

@@ -97,6 +97,8 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
     assert "the lines are whole" in words
     first = (hospitals / "site-a" / "audit.jsonl").read_text().splitlines()[0]
     assert '"job": "trial-1"' in first
+    for name in NAMES:  # handed in, so not to be taken again
+        assert (hospitals / name / "jobs" / "trial-1.done").exists()
     assert main(["site", "check", str(hospitals / "site-a")]) == 0
     assert "reached as site-a" in capsys.readouterr().out
 
@@ -153,7 +155,8 @@ def test_a_job_that_one_site_refuses_ends_at_all_and_is_not_taken_again(hub, hos
     kept = hospitals / "site-b" / "jobs"
     assert (kept / "dnnext.ended").read_text().startswith("max_iter must be at most 4")
     write_permission(hospitals / "site-b", given)
-    known = ("trial-1", *[path.stem for path in kept.glob("*.ended")])
+    known = [path.stem for path in (*kept.glob("*.done"), *kept.glob("*.ended"))]
+    assert sorted(known) == ["dnnext", "trial-1"]
     assert wait_for_job(options, lambda name: name in known)[0] == "next"
 
 

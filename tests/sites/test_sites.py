@@ -288,6 +288,28 @@ def test_a_check_that_is_none_is_refused_by_name():
     run_sites(memory_links(2), program, late=0.05, timeout=5.0)
 
 
+def test_an_interruption_while_sites_are_awaited_reaches_all():
+    links, ends, before = memory_links(2), [], set(threading.enumerate())
+
+    def interrupt(introductions):
+        raise KeyboardInterrupt
+
+    links[1].meet = interrupt
+
+    def work():
+        with pytest.raises(RanksLost, match="rank 1 ended the run: KeyboardInterrupt") as caught:
+            OverSites(links[0], late=0.05, timeout=20.0).broadcast(np.ones(1), 1)
+        ends.append(caught.value)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        OverSites(links[1], late=0.05, timeout=20.0)
+    thread.join(10)
+    assert len(ends) == 1
+    assert {t for t in threading.enumerate() if t.name == "site-1 receives"} <= before
+
+
 def test_a_part_names_its_own_ranks():
     def program(comm):
         part = comm.split(int(comm.rank > 0))
