@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dnnext._checks import short
 from dnnext.problem.synthetic import input_kind
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def check_allowed(curvature: str, share: str, kappa: Any) -> None:
             f"share must allow what curvature={curvature!r} sends, {LEAST[curvature]!r}, got {share!r}: use "
             "curvature='own' or 'auto', or leave share='curvature'."
         )
-    if curvature in LEAST and kappa != "auto":
+    if curvature in LEAST and not (isinstance(kappa, str) and kappa == "auto"):
         raise ValueError(
-            f"kappa must be 'auto' with curvature={curvature!r}, which stands for everyone's as it is, got {kappa!r}; "
-            "use curvature='own'."
+            f"kappa must be 'auto' with curvature={curvature!r}, which stands for everyone's as it is, got "
+            f"{short(kappa)}; use curvature='own'."
         )
 
 

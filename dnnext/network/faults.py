@@ -75,7 +75,9 @@ class Faults:
         self.away = dict(away or {})
         for agent, span in self.away.items():
             if not isinstance(span, tuple | list) or len(span) != 2:
-                raise ValueError(f"away must hold a pair (first, end) of rounds for agent {agent}, got {span!r}.")
+                raise ValueError(
+                    f"away must hold a pair (first, end) of rounds for agent {agent}, got {_checks.short(span)}."
+                )
             first, end = span
             _checks.check_count("the agents of away", agent, minimum=0)
             _checks.check_count("the rounds of away", first, minimum=0)
