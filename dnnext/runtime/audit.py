@@ -8,6 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["Audit", "summary"]
 
 WHAT = {
@@ -56,17 +61,21 @@ class Audit:
 
     def __init__(self, path: str | os.PathLike[str], most: int | None = None) -> None:
         self.path, self.most = Path(path), most
-        self._before = ""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            self._before = _hash(lines[-1]) if lines else ""
+        self._before, self._size = "", 0  # of the file as this process knows it
 
     def note(self, **fields: Any) -> None:
         """Add a line with these fields."""
-        line = json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "before": self._before, **fields})
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a+", encoding="utf-8") as file:
+            if fcntl is not None:  # another process may write, too; closing ends the lock
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_size != self._size:
+                file.seek(0)
+                lines = file.read().splitlines()
+                self._before = _hash(lines[-1]) if lines else ""
+            line = json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "before": self._before, **fields})
             file.write(line + "\n")
-        self._before = _hash(line)
+            file.flush()
+            self._before, self._size = _hash(line), os.fstat(file.fileno()).st_size
 
     def message(self, *, to: str, operation: int, what: str, data: bytes) -> None:
         """Add the line of one message."""

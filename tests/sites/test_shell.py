@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer
 import dnnext
 from dnnext.cli import main
 from dnnext.estimators.sites import job_of
+from dnnext.runtime.audit import Audit, summary
 from dnnext.runtime.enrolment import folder_options
 from dnnext.runtime.jobs import wait_for_job
 from dnnext.runtime.permission import Permission, read_permission, write_permission
@@ -198,9 +199,15 @@ def test_jobs_are_parameters_only(tmp_path, text, sentence):
         job_of(job, tmp_path)
 
 
-def test_the_largest_model_is_limited(tmp_path):
-    from dnnext.runtime.audit import Audit
+def test_two_runs_share_an_audit(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    runs = [Audit(path), Audit(path)]
+    for k in (0, 1, 1, 0):
+        runs[k].message(to="site-b", operation=1, what="exchange", data=b"rows")
+    assert summary(path).startswith("4 lines, 4 messages, 16 bytes; the lines are whole.")
 
+
+def test_the_largest_model_is_limited(tmp_path):
     audit = Audit(tmp_path / "audit.jsonl", most=100)
     audit.message(to="site-b", operation=1, what="exchange", data=bytes(100))
     with pytest.raises(ValueError, match="a message to site-b must have at most 100 bytes, as max_weights"):
