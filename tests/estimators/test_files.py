@@ -1,7 +1,10 @@
 """Model files and pickles."""
 
+import contextlib
 import io
+import json
 import pickle
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -136,6 +139,49 @@ def test_foreign_files(tmp_path):
         dnnext.load(path)
     with pytest.raises(FileNotFoundError):
         dnnext.load(tmp_path / "none.npz")
+
+
+def inflated(path, change):
+    """The file with another header: change(header), with its checksums right."""
+    arrays = dict(np.load(path))
+    header = change(json.loads(arrays.pop("header").tobytes()))
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+
+
+def swollen(header):
+    return {**header, "more": ["x" * 100] * 90_000}
+
+
+def deep(header):
+    return {**header, "more": json.loads("[" * 900 + "]" * 900)}
+
+
+INFLATIONS = {
+    "agents": lambda h: {**h, "counts": {**h["counts"], "n_agents_": 3 * 10**8}},
+    "outputs": lambda h: {**h, "counts": {**h["counts"], "n_outputs_": 10**12}},
+    "features": lambda h: {**h, "counts": {**h["counts"], "n_features_in_": 10**12}},
+    "parameter": lambda h: {**h, "params": {**h["params"], "n_agents": 3 * 10**8}},
+    "hidden units": lambda h: {**h, "params": {**h["params"], "hidden_layer_sizes": [10**9]}},
+    "layers": lambda h: {**h, "model": {"class": "MLP", "params": {"layers": {"tuple": [4, 10**9, 3]}}}},
+    "rows": lambda h: {**h, "agents": {"labels": [0, 1, 2, 3], "rows": [10**12] * 4}},
+    "9 MB": swollen,
+    "deep": deep,
+}
+
+
+@pytest.mark.parametrize("kind", INFLATIONS)
+def test_no_header_makes_a_load_take_much_memory(tmp_path, kind):
+    saved(tmp_path)
+    inflated(tmp_path / "m.npz", INFLATIONS[kind])
+    size = (tmp_path / "m.npz").stat().st_size
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):
+            dnnext.load(tmp_path / "m.npz")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 6 * size + 4e6
 
 
 def npy(array):
