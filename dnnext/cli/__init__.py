@@ -39,6 +39,7 @@ TOPOLOGIES = (
     "barabasi_albert"
 )
 MIXING = "metropolis, max_degree, laplacian, or lazy_ before any of them"
+AGENTS = 8  # of `train`, where nothing else gives their number
 REGIMES = ("full", "tangent", "features")
 ACTIVATIONS = "tanh, logistic, relu, softplus, square, identity"
 
@@ -143,7 +144,7 @@ def _add_demo(commands, shared):
 
 
 def _add_network(p, agents):
-    p.add_argument("--agents", type=int, default=agents, help="number of agents (default: %(default)s)")
+    p.add_argument("--agents", type=int, default=agents, help=f"number of agents (default: {agents or AGENTS})")
     p.add_argument("--topology", default="erdos_renyi", help=f"the graph: {TOPOLOGIES} (default: %(default)s)")
     p.add_argument("--partition", default="iid", help="how rows are spread: iid, label, dirichlet (default: iid)")
     p.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
@@ -168,7 +169,7 @@ def _add_train(commands, shared):
     p.add_argument("--quiet", action="store_true", help="no progress")
     _add_columns(p.add_argument_group("columns and rows"))
     agents = p.add_argument_group("the agents")
-    _add_network(agents, agents=8)
+    _add_network(agents, agents=None)
     agents.add_argument(
         "--mixing", default="metropolis", help=f"averaging of neighbours: {MIXING} (default: metropolis)"
     )

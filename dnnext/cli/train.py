@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnext.cli import make_parser, target, targets, together
+from dnnext.cli import AGENTS, make_parser, target, targets, together
 from dnnext.cli.columns import Study, study
 from dnnext.cli.look import note_on_shape
 from dnnext.cli.places import check_places
@@ -28,6 +28,7 @@ def train(args):
     if not args.target:
         raise ValueError("--target is missing: name the column to predict.")
     split_seed(args.seed)
+    _settle_agents(args)
     with _ranks(args) as ranks:
         with ranks.together():
             notes = check_places(args) if ranks.rank == 0 else []
@@ -62,6 +63,14 @@ class Rows(NamedTuple):
     test: np.ndarray
     prepared: NetworkPreprocessor | None = None
     X: np.ndarray | None = None
+
+
+def _settle_agents(args):
+    """The number of agents, where neither a column nor files of their own say it."""
+    given = next((o for o, v in (("agent-column", args.agent_column), ("local-data", args.local_data)) if v), None)
+    if args.agents is not None and given:
+        raise ValueError(f"--agents must be left out beside --{given}, which gives the agents.")
+    args.agents = AGENTS if args.agents is None else args.agents
 
 
 def _settled(found, args, ranks):

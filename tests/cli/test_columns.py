@@ -219,3 +219,11 @@ def test_a_category_cannot_take_the_name_of_a_column(here, capsys):
     (here / "a.csv").write_text("colour,colour=red,y\n" + rows)
     assert main(["train", "a.csv", "--target", "y", *QUICK]) == 2
     assert "columns 'colour' and 'colour=red' would give two inputs one name" in capsys.readouterr().err
+
+
+def test_the_number_of_agents_is_given_once(capsys):
+    write("a.csv", coloured())
+    err = refused(capsys, "train", "a.csv", "--target", "y", "--agent-column", "colour", "--agents", "2")
+    assert "--agents must be left out beside --agent-column" in err
+    err = refused(capsys, "train", "--target", "y", "--local-data", "part-{rank}.csv", "--agents", "2")
+    assert "--agents must be left out beside --local-data" in err

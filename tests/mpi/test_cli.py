@@ -10,7 +10,8 @@ import dnnext
 from dnnext.cli import main
 
 X, Y = load_iris(return_X_y=True)
-OPTIONS = ["--target", "kind", "--quiet", "--max-iter", "6", "--tol", "0", "--hidden", "4", "--agents", "4"]
+OPTIONS = ["--target", "kind", "--quiet", "--max-iter", "6", "--tol", "0", "--hidden", "4"]
+AGENTS = ["--agents", "4"]
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def tables(tmp_path):
 
 
 def test_train_on_ranks(launch, tables, monkeypatch, capsys):
-    words = ["train", str(tables / "all.csv"), *OPTIONS]
+    words = ["train", str(tables / "all.csv"), *OPTIONS, *AGENTS]
     code, out, err = launch(
         2, "-m", "dnnext", *words, "--engine", "mpi", "--out", tables / "ranks.npz", "--checkpoint", tables / "run"
     )
