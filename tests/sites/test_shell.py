@@ -104,9 +104,12 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
     assert "reached as site-a" in capsys.readouterr().out
 
 
-def test_a_changed_audit_is_noticed(hospitals, tmp_path, capsys):
-    lines = (hospitals / "site-b" / "audit.jsonl").read_text().splitlines()
+def test_a_changed_audit_is_noticed(tmp_path, capsys):
     path = tmp_path / "audit.jsonl"
+    for k in range(4):
+        Audit(path).message(to="site-b", operation=k, what="weights and trackers", data=bytes(k))
+    assert main(["site", "audit", str(path)]) == 0
+    lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
     assert main(["site", "audit", str(path)]) == 2
     assert "line 2" in capsys.readouterr().err
