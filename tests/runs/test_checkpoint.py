@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,8 +40,7 @@ def assert_same(result, other):
         np.testing.assert_array_equal(result.history[name], other.history[name], err_msg=name)
 
 
-class Stop(Exception):
-    pass
+class Stop(Exception): ...
 
 
 def killed_at(t):
@@ -386,13 +386,11 @@ def test_what_had_converged_stays_converged(tmp_path):
 
 
 def test_the_centralised_method_is_resumed(tmp_path):
-    problem, network = make_problem(), Network(RING)
-    whole = CentralizedSCA().run(problem, network, max_iter=20, warn=False)
-    CentralizedSCA().run(problem, network, max_iter=9, callbacks=[Checkpoint(tmp_path, every=4)], warn=False)
-    again = CentralizedSCA().run(
-        problem, network, max_iter=20, resume=lambda runtime: checkpoint.read(tmp_path, runtime), warn=False
-    )
-    assert_same(again, whole)
+    problem, network, method = make_problem(), Network(RING), CentralizedSCA()
+    whole = method.run(problem, network, max_iter=20, warn=False)
+    method.run(problem, network, max_iter=9, callbacks=[Checkpoint(tmp_path, every=4)], warn=False)
+    written = partial(checkpoint.read, tmp_path)  # of the runtime
+    assert_same(method.run(problem, network, max_iter=20, resume=written, warn=False), whole)
 
 
 def test_a_snapshot_that_lacks_something_is_damaged(written):

@@ -40,10 +40,14 @@ def case(width: int, layers: int, n: int, dtype: Any) -> tuple[ResNet, np.ndarra
     return model, (3 * model.init(0)).astype(dtype)[None], Rows(x, np.array([0, n])), target
 
 
+def cut(row: np.ndarray, a: int, b: int) -> list[np.ndarray]:
+    """The matrix (a, b) at the beginning of a row, and the rest."""
+    return [row[: a * b].reshape(a, b), row[a * b :]]
+
+
 def arrays_of(model: ResNet, row: np.ndarray, data: Rows, target: np.ndarray) -> dict[str, np.ndarray]:
     """What the peers take: the parts of one row of weights, and the data."""
     width, (opening, middle, output) = model.width, model.split(row)
-    cut = lambda row, a, b: [row[: a * b].reshape(a, b), row[a * b :]]  # noqa: E731
     (k, kb), (c, cb) = cut(opening, INPUTS, width), cut(output, width, CLASSES)
     arrays = {
         "k": k, "kb": kb, "w": middle[:, : width**2].reshape(-1, width, width), "b": middle[:, width**2 :], "c": c,
