@@ -1,6 +1,7 @@
 """Imports point only downwards, and heavy or optional packages stay where they belong."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,19 @@ def test_imports_point_downwards(name, tree):
             assert FLOOR[own] >= FLOOR["estimators"] or target == "dnnext._checks", f"{name} imports {target}"
         else:
             assert FLOOR[room] <= FLOOR[own], f"{name} ({own}) imports {target}, which lies above it"
+
+
+def test_no_modules_import_each_other():
+    """Not even for annotations or inside of functions: what two modules share lies below both."""
+    trees = {".".join(("dnnext", *name.with_suffix("").parts)).removesuffix(".__init__"): t for name, t in modules()}
+    imports = {
+        name: {target if target in trees else target.rpartition(".")[0] for target in imported(tree)}
+        for name, tree in trees.items()
+    }
+    try:
+        graphlib.TopologicalSorter({name: found & set(trees) for name, found in imports.items()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize(("package", "rooms"), ONLY.items())

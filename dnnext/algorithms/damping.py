@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,21 +105,3 @@ def _lengths(problem: Problem, w: Array, w_old: Array, y: Array, y_old: Array, p
     zero = np.zeros_like(old)
     rows = (old, moved), (old, zero), (zero, zero), (zero, zero), (missed, zero)
     return [np.stack(row, axis=1).astype(w.dtype) for row in rows]
-
-
-def make_damping(tau: str | float | Damping) -> Damping:
-    """The rule that `tau` names: "auto", a positive number, or a Damping object."""
-    if isinstance(tau, Damping):
-        return tau
-    if isinstance(tau, str):
-        from dnnext.algorithms.ratio import NielsenRule, RatioRule
-        from dnnext.algorithms.signed import SignedRule
-
-        rules: dict[str, Callable[[], Damping]] = {
-            "auto": SecantRule,
-            "signed": SignedRule,
-            "ratio": RatioRule,
-            "nielsen": NielsenRule,
-        }
-        return rules[_checks.check_choice("tau", tau, tuple(rules))]()
-    return FixedTau(tau)

@@ -152,6 +152,7 @@ class Newton(Algorithm):
             w=one, y=y, tau=np.array([tau]), w_hat=s.w_hat[:1], scratch={common.MATRIX: here.matrix},
         )  # fmt: skip
         out = np.empty_like(one)
-        common.CommonModel(self.surrogate, problem, at).argmin(out)
+        blocks, inner_iter = self.surrogate.blocks(problem), self.surrogate.inner_iter
+        common.CommonModel(self.surrogate, problem, at, blocks, inner_iter).argmin(out)
         s.w_hat[...] = out
         return np.asarray(out[0].astype(np.float64) - w)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from dnnext import _checks
 from dnnext._checks import short
 from dnnext.algorithms.base import Algorithm
-from dnnext.algorithms.damping import Damping, make_damping
+from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.one_call import is_one_call, one_call
 from dnnext.algorithms.order import Order, Post, Pre
+from dnnext.algorithms.rules import make_damping
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import Backprop, Oracle, PartialLinearization, Surrogate
 from dnnext.local.oracles import check_oracle

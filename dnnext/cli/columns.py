@@ -15,6 +15,7 @@ import numpy as np
 
 from dnnext.cli import sentences, target, targets
 from dnnext.cli.cells import EXACT, WORD_TOO, Look, Rules, look
+from dnnext.cli.distinct import pandas_here
 from dnnext.cli.table import Table, labels_rows
 from dnnext.cli.writing import PLAIN_POWER, WHOLE_POINT
 
@@ -59,8 +60,6 @@ class Study:
 
     def frame(self):
         """The inputs as a data frame of numbers and words."""
-        from dnnext.cli.table import pandas_here
-
         columns = {name: one.values(self.table.column(name)) for name, one in self.inputs.items()}
         return pandas_here().DataFrame(columns)
 

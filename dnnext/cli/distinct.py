@@ -18,6 +18,15 @@ AFTER = np.frombuffer(b"01.", dtype=np.uint8)  # a zero after these is not the f
 AROUND = " \t\n\r\v\f\x1c\x1d\x1e\x1f"  # what str.strip takes away in ASCII
 
 
+def pandas_here():
+    """The module pandas; ValueError explains how to install it."""
+    try:
+        import pandas
+    except ImportError:
+        raise ValueError("reading tables needs pandas: pip install pandas pyarrow.") from None
+    return pandas
+
+
 class Cells:
     """The cells of a column: distinct ones in the order of their first rows, and which one each row has.
 
@@ -35,8 +44,6 @@ class Cells:
     @classmethod
     def of(cls, cells):
         """Those of an array of text (n,)."""
-        from dnnext.cli.table import pandas_here
-
         if isinstance(cells, Cells):
             return cells
         codes, distinct = pandas_here().factorize(np.asarray(cells, dtype=object))

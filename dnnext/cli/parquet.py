@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dnnext.cli.distinct import Cells
-from dnnext.cli.table import Table
 
 
 def read_parquet(path, data):
-    """Table of the bytes of a Parquet file; the path is for sentences.
+    """What `dnnext.cli.table.Table` holds of the bytes of a Parquet file; the path is for sentences.
 
     Raises
     ------
@@ -34,7 +33,7 @@ def read_parquet(path, data):
     names = [table.column_names[k] or f"#{k + 1}" for k in places]
     kinds = {name: _kind(table.column(k).type, pyarrow.types) for name, k in zip(names, places, strict=True)}
     columns = [_texts(path, name, table.column(k), kinds[name], pyarrow) for name, k in zip(names, places, strict=True)]
-    return Table(str(path), names, columns, np.arange(1, table.num_rows + 1), "row", kinds)
+    return str(path), names, columns, np.arange(1, table.num_rows + 1), "row", kinds
 
 
 def _kind(type_, test):

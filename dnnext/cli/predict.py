@@ -9,8 +9,9 @@ import numpy as np
 from dnnext.cli import sentences
 from dnnext.cli.cells import Rules, look
 from dnnext.cli.columns import Problems
+from dnnext.cli.distinct import pandas_here
 from dnnext.cli.report import note, notes_on_stderr
-from dnnext.cli.table import pandas_here, read_table, write_predictions
+from dnnext.cli.table import read_table, write_predictions
 from dnnext.cli.writing import how_written
 from dnnext.preprocessing import Column, NetworkPreprocessor
 from dnnext.preprocessing.columns import some

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dnnext.cli.distinct import Cells
+from dnnext.cli.distinct import Cells, pandas_here
 from dnnext.cli.packed import text_of, unpacked
 
 PARQUET = (".parquet", ".pq")
@@ -103,17 +103,8 @@ def read_table(path, encoding=None):
     if str(path).lower().endswith(PARQUET) or data.startswith(b"PAR1"):
         from dnnext.cli.parquet import read_parquet
 
-        return read_parquet(shown, data)
+        return Table(*read_parquet(shown, data))
     return _parse(shown, text_of(shown, unpacked(shown, data), encoding))
-
-
-def pandas_here():
-    """The module pandas; ValueError explains how to install it."""
-    try:
-        import pandas
-    except ImportError:
-        raise ValueError("reading tables needs pandas: pip install pandas pyarrow.") from None
-    return pandas
 
 
 def _parse(shown, text):

@@ -18,12 +18,11 @@ import scipy.linalg.lapack
 from dnnext import _checks, kernels
 from dnnext._checks import short
 from dnnext.local import solvers
-from dnnext.local.local_model import At, LocalModel
+from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.local.subproblem import DESCENT_SWEEPS, TAU_DOUBLINGS, Subproblem
 from dnnext.problem.curvature import curvature_at
 
 if TYPE_CHECKING:
-    from dnnext.local.surrogates import PartialLinearization
     from dnnext.network import Network
     from dnnext.problem import Problem
 
@@ -38,10 +37,9 @@ SENT = "rows.matrix_sent"  # in its memory, where the matrix is the same everywh
 class CommonModel(LocalModel):
     """``1/2 (v - w_i)'B (v - w_i) + G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``, B the same at every agent."""
 
-    surrogate: PartialLinearization
-
-    def __init__(self, surrogate: PartialLinearization, problem: Problem, s: At) -> None:
+    def __init__(self, surrogate: Surrogate, problem: Problem, s: At, blocks: Array, inner_iter: int | None) -> None:
         super().__init__(surrogate, problem, s)
+        self.blocks, self.inner_iter = blocks, inner_iter
         if MATRIX not in s.scratch:
             raise ValueError(f"{surrogate!r} needs what the agents sent each other: call gather(problem, network, s).")
         self.matrix: Array = s.scratch[MATRIX]
@@ -59,8 +57,8 @@ class CommonModel(LocalModel):
             self._descend(slope, out)
         else:
             sub = _Common(
-                self.problem, self.w, None, slope, self.tau.astype(slope.dtype), self.surrogate.blocks(self.problem),
-                self.w_hat, self.surrogate.inner_iter,
+                self.problem, self.w, None, slope, self.tau.astype(slope.dtype), self.blocks, self.w_hat,
+                self.inner_iter,
             )  # fmt: skip
             sub.model = self
             solvers.fista(sub, out)
@@ -81,13 +79,13 @@ class CommonModel(LocalModel):
         """Coordinate descent on the formed matrix, one agent after the other."""
         r: Any = self.problem.penalty
         b = np.ascontiguousarray(self.matrix, dtype=slope.dtype).reshape(1, -1)
-        tau, blocks = self.tau.astype(slope.dtype), self.surrogate.blocks(self.problem)
+        tau = self.tau.astype(slope.dtype)
         out[...] = self.w_hat
         for i in range(len(out)):
             one = slice(i, i + 1)
             kernels.descent_solve(
                 out[one], np.zeros(1, np.int64), b, tau[one], self.w[one], slope[one], r.l1, r.l2, r.groups, r.strength,
-                blocks, self.surrogate.inner_iter or DESCENT_SWEEPS, solvers.TOLERANCE, self.problem.n_threads,
+                self.blocks, self.inner_iter or DESCENT_SWEEPS, solvers.TOLERANCE, self.problem.n_threads,
             )  # fmt: skip
 
 

@@ -346,7 +346,9 @@ class PartialLinearization(Surrogate):
         """The Gauss-Newton model at s.w."""
         if self.is_shared or self.exact or self.n_blocks > 1 or self.curvature_rows != "all":
             row_parts.require_whole(problem, repr(self), "PartialLinearization(), or FullLinearization()")
-        return common.CommonModel(self, problem, s) if self.curvature == "exact" else GaussNewtonModel(self, problem, s)
+        if self.curvature == "exact":
+            return common.CommonModel(self, problem, s, self.blocks(problem), self.inner_iter)
+        return GaussNewtonModel(self, problem, s)
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
         """What the solver is asked at s, not yet corrected."""

@@ -11,14 +11,11 @@ from dnnext import _checks
 
 if TYPE_CHECKING:
     from dnnext.problem.losses import Loss
-    from dnnext.problem.objective import Problem
+    from dnnext.problem.passes import Passes
 
-__all__ = ["RowCurvature", "curvature_at", "is_wide"]
+__all__ = ["RowCurvature", "curvature_at"]
 
 Array = NDArray[Any]
-
-FEW_OUTPUTS = 32  # roots of so few outputs are little more than the rows themselves
-ROOT_BYTES = 64 * 2**20  # of the roots of all agents of the network, that every process decides alike
 
 
 class RowCurvature:
@@ -48,20 +45,7 @@ class RowCurvature:
         return np.asarray(self.share[:, None] * self.loss.curvature_product(self.f, self.d, u), dtype=u.dtype)
 
 
-def is_wide(problem: Problem) -> bool:
-    """Whether the roots of all rows of the network are too large to be kept: more than 64 MB, of more than 32 outputs.
-
-    What is chosen changes the last bits of a result, so it must not depend on processes or threads.
-    """
-    n_outputs = problem.target.shape[1]
-    if n_outputs <= FEW_OUTPUTS:
-        return False
-    one = problem.target[:1]
-    numbers = int(np.prod(np.shape(problem.loss.curvature_root(one, one))[1:], dtype=np.int64))
-    return numbers > n_outputs and int(problem.agent_rows.sum()) * numbers * problem.dtype.itemsize > ROOT_BYTES
-
-
-def curvature_at(problem: Problem, f: Array | None, w: Array, kappa: Array, formed: bool = False) -> Any:
+def curvature_at(problem: Passes, f: Array | None, w: Array, kappa: Array, formed: bool = False) -> Any:
     """``kappa_i c_m/N H_m`` at raw outputs f (M, Q), by default those of w: its root, or a `RowCurvature` if wide.
 
     Parameters

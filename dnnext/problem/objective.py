@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Self, cast
 
 import numpy as np
@@ -12,8 +11,9 @@ from dnnext import _checks
 from dnnext._params import fingerprint
 from dnnext.models.model import Curved, Fused, Model, Rows, require
 from dnnext.problem import products, row_parts, tangent_terms
-from dnnext.problem.curvature import RowCurvature, is_wide
+from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.losses import Loss
+from dnnext.problem.passes import Passes
 from dnnext.problem.penalties import NoPenalty, Penalty
 from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, count_shards, stack
 from dnnext.problem.tangents import Tangents
@@ -29,7 +29,7 @@ STATE_ROWS = 16  # rows of P numbers per agent that a run holds at least: state,
 MEMORY_BUDGET = 4 * 2**20
 
 
-class Problem:
+class Problem(Passes):
     """What all agents minimise together, and the part of it that the agents held here know.
 
     ``minimise U(w) = G(w) + r(w)``,  ``G(w) = sum_i g_i(w)``,
@@ -181,10 +181,6 @@ class Problem:
         """What `tangents` adds to ``g_i(w_i)``, (n_local,) float64; zeros without any."""
         return tangent_terms.terms(self, self._weights(w))
 
-    def raw_output(self, w: Array) -> Array:
-        """``f(w_i; x_m)``: the raw outputs of all local rows, (M, Q)."""
-        return self.model.forward(self._weights(w), self.rows, np.empty(self.target.shape, self.dtype))
-
     # What all agents together minimise; equal on every rank.
 
     def value(self, w_bar: Array) -> float:
@@ -215,37 +211,7 @@ class Problem:
             raise ValueError(f"prox of {self.penalty!r} must return the shape of v, {v.shape}, got {out.shape}.")
         return out
 
-    # The linearised network and its curvature: A_i = (1/N) sum_m c_m J_m' S_m S_m' J_m.
-
-    def root(self, w: Array) -> Array:
-        """``sqrt(c_m / N) S_m`` at ``f(w_i; x_m)``, so that ``A_i = sum_m J_m' root_m root_m' J_m``.
-
-        Returns
-        -------
-        (M, Q), the diagonal of a diagonal root, or (M, Q, R)
-        """
-        return self.root_at(self.target if self.loss.is_quadratic else self.raw_output(w))
-
-    def root_at(self, f: Array) -> Array:
-        """``sqrt(c_m / N) S_m`` at given raw outputs f (M, Q); shapes as in `root`."""
-        root = np.asarray(self.loss.curvature_root(f, self.target), dtype=self.dtype)
-        if root.ndim not in (2, 3) or root.shape[:2] != self.target.shape:
-            raise ValueError(
-                f"curvature_root of {self.loss!r} must return {self.target.shape} or {self.target.shape} + (R,), "
-                f"got {root.shape}."
-            )
-        share = np.sqrt(self.sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
-        return np.ascontiguousarray(root * share)
-
-    def jvp(self, w: Array, v: Array, out: Array | None = None) -> Array:
-        """``J_m(w_i) v_i``: v (n_local, P) -> (M, Q)."""
-        out = np.empty(self.target.shape, self.dtype) if out is None else out
-        return self.model.jvp(self._weights(w), self.rows, np.ascontiguousarray(v, self.dtype), out)
-
-    def vjp(self, w: Array, u: Array, out: Array | None = None) -> Array:
-        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n_local, P)."""
-        out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
-        return self.model.vjp(self._weights(w), self.rows, np.ascontiguousarray(u, self.dtype), out)
+    # The curvature of the linearised network: A_i = (1/N) sum_m c_m J_m' S_m S_m' J_m.
 
     def gauss_newton(
         self, w: Array, root: Array, blocks: Array | None = None, agents: slice = slice(None), out: Array | None = None
@@ -305,15 +271,6 @@ class Problem:
             return np.asarray(self.gauss_newton_diagonal(w, root).sum(axis=1, dtype=np.float64))
         return products.gauss_newton_trace(self, w, root)
 
-    def by_agent(self, values: Array) -> NDArray[np.float64]:
-        """Sums of values (M,) over the rows of every agent, each in its own order: (n_local,) float64."""
-        return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in pairwise(self.offsets)], dtype=np.float64)
-
-    @cached_property
-    def has_wide_root(self) -> bool:
-        """Whether the roots of the curvature are too large to be kept: see `dnnext.problem.curvature`."""
-        return is_wide(self)
-
     @cached_property
     def keeps_gram(self) -> bool:
         """Whether `gram` is kept: if it is no larger than the state at any agent, so that every rank decides alike."""
@@ -362,17 +319,6 @@ class Problem:
             ]
         return stack(checked, self.model, self.dtype)
 
-    def _weights(self, w: Array) -> Array:
-        """w as (n_local, P) or (1, P), contiguous, in the precision of the problem."""
-        rows = np.ascontiguousarray(w, dtype=self.dtype)
-        rows = rows[None] if rows.ndim == 1 else rows
-        if rows.ndim != 2 or rows.shape[1] != self.n_params or len(rows) not in (1, self.n_local):
-            raise ValueError(
-                f"w must have shape ({self.n_local}, {self.n_params}), one row per agent, or ({self.n_params},), "
-                f"got {np.shape(w)}."
-            )
-        return rows
-
     def _check_one_row(self, w_bar: Array) -> None:
         if np.shape(w_bar) != (self.n_params,):
             raise ValueError(
@@ -384,11 +330,6 @@ class Problem:
         if blocks is None:
             return np.array([0, self.n_params], dtype=np.int64)
         return np.ascontiguousarray(blocks, dtype=np.int64)
-
-    def sample_scale(self) -> Array:
-        """``c_m / N``, (M,)."""
-        share: Array = np.full(self.n_samples, self.scale, self.dtype)
-        return share if self.weight is None else share * self.weight
 
     def _loss_grad(self, w: Array, out: Array | None) -> NDArray[np.float64]:
         """Values of all local agents, gradients into out unless None; one pass where both parts have a kernel."""

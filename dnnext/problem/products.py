@@ -12,7 +12,7 @@ from dnnext.problem import row_parts
 from dnnext.problem.curvature import RowCurvature
 
 if TYPE_CHECKING:
-    from dnnext.problem.objective import Problem
+    from dnnext.problem.passes import Passes
 
 Array = NDArray[Any]
 
@@ -20,7 +20,7 @@ TRACE_PROBES = 32  # the trace only sets the unit of tau
 
 
 def gauss_newton_product(
-    problem: Problem, w: Array, root: Array | RowCurvature, v: Array, blocks: Array, out: Array
+    problem: Passes, w: Array, root: Array | RowCurvature, v: Array, blocks: Array, out: Array
 ) -> Array:
     """``J'(root root'(J v))``, block by block: v, out (n_local, P), a pass forward and one back per block."""
     for start, stop in pairwise(blocks):
@@ -36,7 +36,7 @@ def gauss_newton_product(
     return out
 
 
-def gauss_newton_trace(problem: Problem, w: Array, root: Array | RowCurvature) -> NDArray[np.float64]:
+def gauss_newton_trace(problem: Passes, w: Array, root: Array | RowCurvature) -> NDArray[np.float64]:
     """``trace A_i = E |root' J_i e|^2`` for random signs e [1]_: a mean of `TRACE_PROBES`, the same at every agent.
 
     References

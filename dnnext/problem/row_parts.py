@@ -17,7 +17,7 @@ from dnnext.kernels.sums import row_dots
 from dnnext.runtime import Communicator
 
 if TYPE_CHECKING:
-    from dnnext.problem.objective import Problem
+    from dnnext.problem.passes import Passes
     from dnnext.problem.penalty import Penalty
 
 __all__ = ["check_penalty", "cut", "dots", "largest", "n_params", "norms", "penalty_value", "require_whole", "shards"]
@@ -25,13 +25,13 @@ __all__ = ["check_penalty", "cut", "dots", "largest", "n_params", "norms", "pena
 Array = NDArray[Any]
 
 
-def shards(problem: Problem) -> Communicator | None:
+def shards(problem: Passes) -> Communicator | None:
     """The ranks that together hold a row of weights; None where every row is whole."""
     found: Communicator | None = getattr(problem.model, "shards", None)
     return found
 
 
-def dots(problem: Problem, u: Array, v: Array) -> NDArray[np.float64]:
+def dots(problem: Passes, u: Array, v: Array) -> NDArray[np.float64]:
     """``u_i'v_i`` of every row: (n, P), (n, P) -> (n,)."""
     found, comm = row_dots(u, v), shards(problem)
     if comm is not None:
@@ -39,12 +39,12 @@ def dots(problem: Problem, u: Array, v: Array) -> NDArray[np.float64]:
     return found
 
 
-def norms(problem: Problem, u: Array) -> NDArray[np.float64]:
+def norms(problem: Passes, u: Array) -> NDArray[np.float64]:
     """``||u_i||`` of every row: (n, P) -> (n,)."""
     return np.asarray(np.sqrt(dots(problem, u, u)))
 
 
-def largest(problem: Problem, u: Array) -> NDArray[np.float64]:
+def largest(problem: Passes, u: Array) -> NDArray[np.float64]:
     """The largest ``|u_ip|`` of every row: (n, P) -> (n,)."""
     comm = shards(problem)
     found: NDArray[np.float64] = np.max(np.abs(u), axis=1, initial=0).astype(np.float64)
@@ -61,7 +61,7 @@ def one_number(penalty: Penalty, w: Array) -> Array:
     return found
 
 
-def penalty_value(problem: Problem, w: Array) -> float:
+def penalty_value(problem: Passes, w: Array) -> float:
     """``r(w)`` of one row (P,)."""
     found, comm = one_number(problem.penalty, w), shards(problem)
     if comm is not None:
@@ -69,18 +69,18 @@ def penalty_value(problem: Problem, w: Array) -> float:
     return float(found)
 
 
-def n_params(problem: Problem) -> int:
+def n_params(problem: Passes) -> int:
     """Parameters of a whole row."""
     comm = shards(problem)
     return problem.n_params if comm is None else int(problem.model.n_whole)  # type: ignore[attr-defined]
 
 
-def cut(problem: Problem, row: Array) -> Array:
+def cut(problem: Passes, row: Array) -> Array:
     """The part held here of a whole row (n_params,)."""
     return row if shards(problem) is None else np.asarray(problem.model.cut(row))  # type: ignore[attr-defined]
 
 
-def require_whole(problem: Problem, what: str, instead: str) -> None:
+def require_whole(problem: Passes, what: str, instead: str) -> None:
     """ValueError if rows are spread over ranks."""
     if shards(problem) is not None:
         raise ValueError(
@@ -89,7 +89,7 @@ def require_whole(problem: Problem, what: str, instead: str) -> None:
         )
 
 
-def check_penalty(problem: Problem, penalty: Penalty) -> None:
+def check_penalty(problem: Passes, penalty: Penalty) -> None:
     """ValueError if rows are spread over ranks and the penalty does not act number by number."""
     alone = type(penalty).__name__ in ("L1", "L2", "ElasticNet", "NoPenalty") and "terms" in penalty.offers
     if not alone:

@@ -12,7 +12,7 @@ from dnnext.models.model import require
 from dnnext.problem.tangents import Tangents
 
 if TYPE_CHECKING:
-    from dnnext.problem.objective import Problem
+    from dnnext.problem.passes import Passes
 
 Array = NDArray[Any]
 
@@ -27,7 +27,7 @@ def check_tangents(tangents: Any, model: Any) -> Tangents | None:
     return tangents
 
 
-def look_along(problem: Problem) -> tuple[Array | None, Array | None]:
+def look_along(problem: Passes) -> tuple[Array | None, Array | None]:
     """Directions (K, M, ...) of the local rows and the derivatives wanted along them, (K, M, Q) or None."""
     if problem.tangents is None:
         return None, None
@@ -35,14 +35,14 @@ def look_along(problem: Problem) -> tuple[Array | None, Array | None]:
     return v, problem.tangents.beta(problem.x, (len(v), *problem.target.shape))
 
 
-def terms(problem: Problem, w: Array) -> NDArray[np.float64]:
+def terms(problem: Passes, w: Array) -> NDArray[np.float64]:
     """``mu R`` of every local agent, (n_local,) float64."""
     if problem.tangents is None:
         return np.zeros(problem.n_local)
     return _term(problem, _misses(problem, w))
 
 
-def loss_grad(problem: Problem, w: Array, out: Array | None) -> NDArray[np.float64]:
+def loss_grad(problem: Passes, w: Array, out: Array | None) -> NDArray[np.float64]:
     """Values of all local agents, gradients into out unless None; one pass where both parts have a kernel."""
     loss, model, tangents = problem.loss, cast(Any, problem.model), problem.tangents
     if loss.kernel is not None and problem.fused is not None:
@@ -67,13 +67,13 @@ def loss_grad(problem: Problem, w: Array, out: Array | None) -> NDArray[np.float
     return np.asarray(value + _term(problem, r))
 
 
-def _misses(problem: Problem, w: Array) -> Array:
+def _misses(problem: Passes, w: Array) -> Array:
     """``DF(x_m) v_mk - beta_mk``: (K, M, Q)."""
     moved: Array = cast(Any, problem.model).tangent(w, problem.rows, problem.directions)
     return moved if problem.beta is None else moved - problem.beta
 
 
-def _term(problem: Problem, r: Array) -> NDArray[np.float64]:
+def _term(problem: Passes, r: Array) -> NDArray[np.float64]:
     """``(mu / 2N) sum_mk c_m |r_mk|^2`` of every local agent."""
     assert problem.tangents is not None
     square = np.square(r, dtype=np.float64).sum(axis=(0, 2))

@@ -12,38 +12,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
-from dnnext.runs.alarm import Alarm
 from dnnext.runs.history import Measures, mean_over_agents, measure, rows_to_gather
 from dnnext.runs.interruption import Interruption
-from dnnext.runs.result import Callback, Limits, Result
+from dnnext.runs.result import Result
 from dnnext.runs.snapshot import Snapshot
-from dnnext.runs.state import State
+from dnnext.runs.standing import Best, Standing
 from dnnext.runs.stopping import has_converged, is_above, warning
 from dnnext.runs.survival import go_on_without
 from dnnext.runtime import AgentsLost, BadMessage
 
-if TYPE_CHECKING:
-    from dnnext.network import Network
-    from dnnext.problem import Problem
-    from dnnext.runs.recipe import Recipe
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class Best(NamedTuple):
-    """The model of the lowest objective measured: w_bar (P,), and the local agents' w and y (n_local, P)."""
-
-    objective: float
-    w_bar: Array
-    w: Array
-    y: Array
 
 
 class Vote(NamedTuple):
@@ -54,31 +38,8 @@ class Vote(NamedTuple):
     is_asked: bool
 
 
-class Run:
-    """One run of a recipe: its history, its alarm and the reason it ended.
-
-    `recipe` is the one it goes on with: `retreats` times a safer one than that it began with.
-    """
-
-    def __init__(
-        self, recipe: Recipe, problem: Problem, network: Network, s: State, limits: Limits,
-        callbacks: Sequence[Callback], notes: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.recipe, self.problem, self.network, self.s = recipe, problem, network, s
-        self.retreats = 0
-        self.limits, self.callbacks, self.notes = limits, callbacks, notes or {}
-        self.named = name_callbacks(callbacks)
-        self.alarm = Alarm(problem, s)
-        self.history = Measures()
-        self.best: Best | None = None
-        self.seconds = 0.0
-        self.iteration = s.t  # that is under way
-        self.is_whole = True  # the state is that of a finished iteration
-        self.is_resumed = self.was_finished = False
-        self.ended_by: list[str] = []  # names of the callbacks that wished to end
-        self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
-        self.losses: list[str] = []
-        self.rows: Array | None = None  # of all agents, gathered with the votes to be measured
+class Run(Standing):
+    """One run of a recipe: `loop` iterates, measures and ends it."""
 
     def loop(self) -> Result:
         """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
@@ -301,13 +262,3 @@ class Run:
             converged=status == "converged", status=status, warning=warning(self, status) or None, state=s,
             problem=problem, network=self.network, agents=self.agents, retreats=self.retreats,
         )  # fmt: skip
-
-
-def name_callbacks(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
-    """(name, callback), in the order they are called: a class name, counted where there are several of a class."""
-    named, seen = list[tuple[str, Callback]](), dict[str, int]()
-    for callback in callbacks:
-        kind = type(callback).__name__
-        seen[kind] = seen.get(kind, 0) + 1
-        named.append((kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", callback))
-    return sorted(named, key=lambda pair: getattr(pair[1], "comes_last", False))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dnnext.runs.loop import Run
+    from dnnext.runs.standing import Standing
 
 __all__ = ["has_converged", "is_above", "is_falling", "warning"]
 
 
-def has_converged(run: Run) -> bool:
+def has_converged(run: Standing) -> bool:
     """The stopping rules on tol and on stationarity, judged at measured iterations since the last alarm.
 
     The objective must have stopped falling, and stand where it was lowest: one that goes up has not converged.
@@ -30,7 +30,7 @@ def has_converged(run: Run) -> bool:
     return bool(min(before) - lowest < slack and known[-1][1] - lowest <= slack)
 
 
-def warning(run: Run, status: str) -> str:
+def warning(run: Standing, status: str) -> str:
     """What a user should read, or ''."""
     sentences = list(run.losses)
     if run.losses:
@@ -55,7 +55,7 @@ def warning(run: Run, status: str) -> str:
     return " ".join(sentences)
 
 
-def is_above(run: Run) -> bool:
+def is_above(run: Standing) -> bool:
     """Whether the run ended above its lowest objective by more than a twentieth of what it had gained."""
     if run.best is None:
         return False
@@ -63,7 +63,7 @@ def is_above(run: Run) -> bool:
     return bool(objective[-1] - lowest > 0.05 * (objective[0] - lowest) + 1e-6 * abs(lowest))
 
 
-def is_falling(run: Run) -> bool:
+def is_falling(run: Standing) -> bool:
     """Whether the objective fell by more than 1 % per ten iterations at the end, where tol asks for less.
 
     Fewer than ten iterations are compared with the start.

@@ -19,10 +19,10 @@ from dnnext.runtime import AgentsLost, Runtime
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
-    from dnnext.runs.loop import Run
+    from dnnext.runs.standing import Standing
 
 
-def go_on_without(run: Run, loss: AgentsLost) -> None:
+def go_on_without(run: Standing, loss: AgentsLost) -> None:
     """Re-form the run on the agents that are left.
 
     Raises

@@ -12,7 +12,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.local.solvers import choose
 from dnnext.local.surrogates import mean_curvature
 from dnnext.network import Network, Topology
-from dnnext.problem import L1, L2, MLP, Loss, Problem, Softmax, curvature
+from dnnext.problem import L1, L2, MLP, Loss, Problem, Softmax, passes
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.final_step import smoothness
 from dnnext.runs.state import State
@@ -40,7 +40,7 @@ def state_at(problem):
 @pytest.fixture
 def no_room():
     """Every root counts as too large from 3 outputs on."""
-    with mock.patch.multiple(curvature, FEW_OUTPUTS=2, ROOT_BYTES=0):
+    with mock.patch.multiple(passes, FEW_OUTPUTS=2, ROOT_BYTES=0):
         yield
 
 
@@ -49,7 +49,7 @@ def both(no_room):
     """A problem whose roots are never formed, and the same where they are."""
     wide = many_classes(6, 40)
     assert wide.has_wide_root
-    with mock.patch.object(curvature, "FEW_OUTPUTS", 32):
+    with mock.patch.object(passes, "FEW_OUTPUTS", 32):
         small = many_classes(6, 40)
         assert not small.has_wide_root
     return wide, small
