@@ -17,8 +17,10 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_memory",
+    "check_path",
     "check_positive",
     "check_random_state",
+    "nearest",
     "short",
 ]
 
@@ -85,10 +87,37 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """One of the given words."""
     if not isinstance(value, str) or value not in choices:
-        near = difflib.get_close_matches(value, list(choices), 1) if isinstance(value, str) else []
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {short(value)}.{hint}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, got {short(value)}.{nearest(value, choices)}"
+        )
     return value
+
+
+def nearest(value: Any, names: Collection[Any]) -> str:
+    """The end of a sentence: which of the names a misspelt word is much like; empty where there is none.
+
+    >>> nearest("Gradient-Tracking", ["next", "gradient_tracking"]), nearest("zebra", ["next"])
+    (" Did you mean 'gradient_tracking'?", '')
+    """
+    if not isinstance(value, str):
+        return ""
+    plain = {name.lower().replace("-", "_").replace(" ", "_"): name for name in names if isinstance(name, str)}
+    near = difflib.get_close_matches(value[:LONGEST].lower().replace("-", "_").replace(" ", "_"), list(plain), 1)
+    return f" Did you mean {plain[near[0]]!r}?" if near else ""
+
+
+def check_path(name: str, value: Any, what: str = "a file", hint: str = "") -> str:
+    """The name of a file or folder as str, with what to do where it is something else.
+
+    >>> check_path("path", np.zeros((50, 4)), hint="the path comes first")
+    Traceback (most recent call last):
+    ValueError: path must be the name of a file, got <ndarray of shape (50, 4)>: the path comes first.
+    """
+    if isinstance(value, str | os.PathLike):
+        place = os.fspath(value)
+        if isinstance(place, str) and place and "\0" not in place:
+            return place
+    raise ValueError(f"{name} must be the name of {what}, got {short(value)}{': ' if hint else ''}{hint}.")
 
 
 def check_memory(what: str, n_bytes: int, advice: str) -> None:

@@ -18,7 +18,7 @@ from dnnext.network.mixer import check_offers
 from dnnext.problem import Problem
 from dnnext.runs.blas import one_blas_thread
 from dnnext.runs.loop import Run
-from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result
+from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result, is_callback
 from dnnext.runs.snapshot import Snapshot, check_snapshot
 from dnnext.runs.start import starting_weights
 from dnnext.runs.state import State
@@ -191,7 +191,7 @@ def _check_run(problem: Problem, network: Network, limits: Limits, callbacks: Se
     for name, given, wanted in (("problem", problem, Problem), ("network", network, Network)):
         if not isinstance(given, wanted):
             raise ValueError(f"{name} must be a {wanted.__name__}, got {short(given)}: call run(problem, network).")
-    if not isinstance(callbacks, Sequence) or not all(callable(c) and not isinstance(c, type) for c in callbacks):
+    if not isinstance(callbacks, Sequence) or not all(map(is_callback, callbacks)):
         raise ValueError(f"callbacks must be a list of callables (state, metrics) -> bool, got {short(callbacks)}.")
     if problem.n_agents != network.n_agents:
         raise ValueError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 
 import numpy as np
 
+from dnnext._checks import nearest
 from dnnext.cli.writing import how_written
 from dnnext.preprocessing.columns import some
 
@@ -91,10 +91,8 @@ class Speaker:
 
 def no_column(name, option, names):
     """A column that is not there, and the one that may be meant."""
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"there is no column {name!r} ({option}); the columns are {known}.{hint}"
+    return f"there is no column {name!r} ({option}); the columns are {known}.{nearest(name, names)}"
 
 
 def words_notes(what, one, args):

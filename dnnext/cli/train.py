@@ -152,7 +152,8 @@ def _train(args, rows, ranks):
     counts = [int(n) for n in ranks.sum_agents(np.array([[len(learn), len(rows.test)]]))]
     n_learn, n_test = counts if local else (len(learn), len(rows.test))
     names = list(rows.found.targets) or [args.target]
-    what = f"{rows.task} of {', '.join(map(repr, names))} from {len(rows.found.names)} columns"
+    n = len(rows.found.names)
+    what = f"{rows.task} of {', '.join(map(repr, names))} from {n} column{'s' if n > 1 else ''}"
     print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
     for sentence in _prepared(rows):
         print(sentence)

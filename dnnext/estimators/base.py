@@ -33,6 +33,10 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators; see DecentralizedClassifier and DecentralizedRegressor."""
 
     _kind: ClassVar[str] = ""
+    coefs_ = results.OfPerceptron()
+    intercepts_ = results.OfPerceptron()
+    active_inputs_ = results.OfPerceptron()
+    n_active_units_ = results.OfPerceptron()
     _balance: Any  # weight of each class under class_weight="balanced"
 
     def set_params(self, **params: Any) -> Self:

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
 import joblib
 import numpy as np
@@ -23,10 +25,12 @@ from dnnext.models.risks import REGIMES
 from dnnext.network import Network
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.problem import PENALTIES, Loss, Penalty, Tangents, make_penalty, row_parts
+from dnnext.runs.result import is_callback
 from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "newton", "gradient_tracking", "dgd", "centralized")
+MOST_THREADS = 1024  # the kernels take no more
 LOSSES = {
     "classifier": ("auto", "log_loss", "squared_hinge"),
     "regressor": ("auto", "squared_error", "huber", "poisson"),
@@ -90,10 +94,15 @@ def _dicts(v):
     return isinstance(v, list) and all(isinstance(d, dict) for d in v)
 
 
-def _functions(v):
-    return isinstance(v, (list, tuple)) and all(callable(f) and not isinstance(f, type) for f in v)
+def _infinite(v):
+    return isinstance(v, float | np.floating) and v == np.inf
 
 
+WORDS: dict[str, Collection[Any]] = {  # what a misspelt word of a parameter may have meant
+    "activation": ACTIVATIONS, "penalty": PENALTIES, "algorithm": ALGORITHMS, "regime": REGIMES, "alpha": ("auto",),
+    "partition": PARTITIONS, "preprocess": ("auto",), "mixing_rounds": ("auto",), "class_weight": ("balanced",),
+    "loss": (*LOSSES["classifier"], *LOSSES["regressor"]),
+}  # fmt: skip
 RULES = {
     "hidden_layer_sizes": ("an integer >= 1 or a sequence of them (empty for a linear model)", _sizes),
     "activation": (f"one of {_listed(ACTIVATIONS)}", _one_of(*ACTIVATIONS)),
@@ -127,13 +136,19 @@ RULES = {
         "a number strictly between 0 and 1",
         _passes(_checks.check_between, 0, 1, open_low=True, open_high=True),
     ),
-    "n_iter_no_change": ("an integer >= 1 or infinity", _either(_whole(1), lambda v: v == float("inf"))),
+    "n_iter_no_change": ("an integer >= 1 or infinity", _either(_whole(1), _infinite)),
     "engine_options": ("None or a dict", _either(_nothing, lambda v: isinstance(v, dict))),
     "max_time": ("None or a number of seconds > 0", _either(_nothing, _above_zero)),
     "monitor_every": ("an integer >= 1", _whole(1)),
-    "n_jobs": ("None, an integer >= 1, or -1 for all cores", _either(_nothing, lambda v: _whole(-64)(v) and v != 0)),
+    "n_jobs": (
+        f"None, an integer from 1 to {MOST_THREADS}, or -1 for all cores",
+        _either(_nothing, lambda v: _whole(-64)(v) and v != 0 and v <= MOST_THREADS),
+    ),
     "warm_start": ("True or False", _truth),
-    "callbacks": ("None or a list of functions (state, metrics) -> bool", _either(_nothing, _functions)),
+    "callbacks": (
+        "None or a list of functions (state, metrics) -> bool",
+        _either(_nothing, lambda v: isinstance(v, (list, tuple)) and all(map(is_callback, v))),
+    ),
     "verbose": ("True, False or an integer >= 0", _either(_truth, _whole(0))),
 }
 
@@ -154,15 +169,16 @@ def check_parameters(estimator, kind):
             "None, 'balanced', a dict of weights, or one dict per label of several",
             _either(_nothing, _one_of("balanced"), lambda v: isinstance(v, dict), _dicts),
         )
-        rules["loss"] = (f"one of {allowed}", _one_of(*allowed))
+        rules["loss"] = (f"one of {_listed(allowed)}", _one_of(*allowed))
     else:
         rules["loss"] = (
-            f"one of {allowed} or a Loss object",
+            f"one of {_listed(allowed)} or a Loss object",
             _either(_one_of(*allowed), lambda v: isinstance(v, Loss)),
         )
     for name, (words, test) in rules.items():
         if name in p and not test(p[name]):
-            raise ValueError(f"{name} must be {words}, got {short(p[name])}.")
+            near = _checks.nearest(p[name], WORDS.get(name, ()))
+            raise ValueError(f"{name} must be {words}, got {short(p[name])}.{near}")
     if p.get("model") is not None and (isinstance(p["model"], type) or not hasattr(p["model"], "sized")):
         raise ValueError(
             f"model must be None or a Model with open ends, such as MLP([None, 20, None]), got {short(p['model'])}."
@@ -213,7 +229,8 @@ def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):
     if isinstance(name, Penalty):
         if not (isinstance(alpha, str) and alpha == "auto"):
             raise ValueError(
-                f"alpha is {alpha!r}, but penalty={name!r} is an object that has its own strength: leave alpha='auto'."
+                f"alpha is {short(alpha)}, but penalty={short(name)} is an object that has its own strength: leave "
+                "alpha='auto'."
             )
         return name
     if isinstance(alpha, str):
@@ -221,7 +238,7 @@ def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):
     elif isinstance(alpha, Real):
         alpha = float(alpha)
     elif len(alpha) != n_layers:
-        raise ValueError(f"alpha has {len(alpha)} values; one number, or one per layer ({n_layers} here), is allowed.")
+        raise ValueError(f"alpha must be one number, or one per layer ({n_layers} here), got {short(alpha)}.")
     else:
         alpha = [float(a) for a in alpha]
     return make_penalty(name, alpha=alpha, l1_ratio=float(l1_ratio))

@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
-from dnnext._checks import short
+from dnnext._checks import check_path, short
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.inputs import input_names
 from dnnext.estimators.onnx_graph import OnnxWriter
@@ -88,6 +88,8 @@ def to_torch_state_dict(fitted: Any) -> dict[str, Any]:
 def to_onnx(fitted: Any, path: Any = None) -> Any:
     """The ONNX model of a fitted estimator, written to `path` unless that is None."""
     network = _exported(fitted, "to_onnx")
+    if path is not None and os.path.isdir(path := check_path("path", path)):
+        raise ValueError(f"path must be a file to write to, got the folder {path!r}.")
     try:
         import onnx
     except ImportError:
@@ -95,7 +97,7 @@ def to_onnx(fitted: Any, path: Any = None) -> Any:
     _with_layers(network, "ONNX")
     model = OnnxWriter(onnx, network, fitted._y).model()
     if path is not None:
-        onnx.save_model(model, os.fspath(path))
+        onnx.save_model(model, path)
     return model
 
 

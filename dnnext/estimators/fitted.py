@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from dnnext._checks import short
 from dnnext.estimators.data import Moments
 from dnnext.models import MLP, Frozen, Rows
 
@@ -38,8 +39,8 @@ def check_warm_classes(estimator, labels):
     """ValueError if warm_start would go on from a model of other classes."""
     if estimator.warm_start and hasattr(estimator, "_network") and not np.array_equal(labels, estimator.classes_):
         raise ValueError(
-            f"warm_start=True continues from a model of the classes {estimator.classes_}, but y now holds {labels}: "
-            "keep the classes, or set warm_start=False."
+            f"warm_start=True continues from a model of the classes {short(estimator.classes_)}, but y now "
+            f"holds {short(labels)}: keep the classes, or set warm_start=False."
         )
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Self, Unpack
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
-from dnnext._checks import short
 from dnnext.estimators import online
 from dnnext.estimators.base import Decentralized
 from dnnext.estimators.documented import documented, keep
@@ -156,11 +153,7 @@ class DecentralizedClassifier(ClassifierMixin, Decentralized):
             if self._balance is None:
                 self._balance = self._y.balanced(codes, weight)
             return self._y.factors(self._balance, codes)
-        self._y.check_class_weight(self.class_weight)
-        weight = compute_sample_weight(self.class_weight, y)
-        if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError(f"class_weight must hold finite numbers >= 0, got {short(self.class_weight)}.")
-        return weight
+        return self._y.factors(self._y.given_weights(self.class_weight), codes)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

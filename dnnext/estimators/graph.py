@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from dnnext._checks import check_choice, short
 from dnnext.estimators.data import spread_rows
-from dnnext.network import Schedule, Topology
+from dnnext.network import WEIGHTS, Schedule, Topology
 
 
 @dataclass(frozen=True)
@@ -40,28 +41,35 @@ def make_graph(topology, mixing, n_agents, agent, n_rows, seeds):
     if isinstance(topology, (Topology, Schedule)):
         if not (isinstance(mixing, str) and mixing == "metropolis"):
             raise ValueError(
-                f"mixing is {mixing if isinstance(mixing, str) else type(mixing).__name__!r}, but topology is a "
-                f"{type(topology).__name__} that carries its own weights: leave mixing='metropolis', or build it with "
-                "weights=..."
+                f"mixing must be 'metropolis', the default, beside a {type(topology).__name__}, that carries its own "
+                f"weights, got {short(mixing)}: build the {type(topology).__name__} with weights=... instead."
             )
         return Graph(topology, list(range(topology.n_agents)))
+    _check_word(mixing)
     if hasattr(topology, "nodes") and hasattr(topology, "edges"):
         return Graph(Topology.from_networkx(topology, weights=mixing), list(topology.nodes))
     if scipy.sparse.issparse(topology) or isinstance(topology, np.ndarray):
         net = Topology.from_adjacency(topology, weights=mixing)
         return Graph(net, list(range(net.n_agents)))
     raise ValueError(
-        f"topology is {topology!r}; it must be a name such as 'ring' or 'erdos_renyi', a networkx graph, "
-        "an adjacency matrix, a Topology or a Schedule."
+        f"topology must be a name such as 'ring' or 'erdos_renyi', a networkx graph, an adjacency matrix, a Topology "
+        f"or a Schedule, got {short(topology)}."
     )
+
+
+def _check_word(mixing):
+    """ValueError for a word that names no weights; a matrix is the topology's business."""
+    if isinstance(mixing, str):
+        check_choice("mixing, the weights of neighbours,", mixing, WEIGHTS)
 
 
 def _named(name, mixing, n_agents, seeds):
     if not isinstance(mixing, str):
         raise ValueError(
-            f"mixing is a {type(mixing).__name__}, but topology={name!r} is a name and its graph is drawn in fit: "
+            f"mixing must be a word where topology={name!r} is one, whose graph is drawn in fit, got {short(mixing)}: "
             "pass a Topology built with weights=your matrix instead."
         )
+    _check_word(mixing)
     return Topology.from_name(name, n_agents, weights=mixing, random_state=seeds.integer("topology"))
 
 
@@ -88,7 +96,7 @@ def owners(graph, agent, y, partition, seeds):
     if unknown:
         nodes = f"{graph.labels[0]!r} to {graph.labels[-1]!r}" if graph.labels else "none"
         raise ValueError(
-            f"agent holds the label {unknown[0]!r}, which is no node of the graph ({graph.n_agents} nodes, {nodes}): "
-            "labels must be node names."
+            f"agent holds the label {short(unknown[0])}, which is no node of the graph ({graph.n_agents} nodes, "
+            f"{nodes}): labels must be node names."
         )
     return np.array([node[label] for label in agent.tolist()], dtype=np.int64)

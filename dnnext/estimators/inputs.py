@@ -99,10 +99,12 @@ def checked_rows(
         estimator._balance = None
         set_targets(estimator, learned(estimator._kind, y, estimator.loss))
     codes = estimator._y.codes(y, "y")
-    if learn:
-        estimator._y.check(codes, weight)
     weight = weight * estimator._class_weights(y, codes, weight)
     keep = weight > 0
+    if not keep.any():
+        raise ValueError("class_weight must leave a row of weight above zero, got 0 for every class that y holds.")
+    if learn:
+        estimator._y.check(codes, weight)
     if keep.all():
         return x, codes, weight, agent
     return x[keep], codes[keep], weight[keep], None if agent is None else agent[keep]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.algorithms import CentralizedSCA, Result, State
 from dnnext.algorithms.base import one_blas_thread
 from dnnext.estimators import choices
@@ -70,7 +71,9 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
         seen = known if progress is None else progress.numbers["seen"]
         problem = make_problem(e, rows, moments, runtime, seeds, seen=seen)
         if not first and problem.model.fingerprint() != e._network.model.fingerprint():
-            raise ValueError(f"partial_fit continues {e._network.model!r}, but was asked for {problem.model!r}.")
+            raise ValueError(
+                f"partial_fit continues {short(e._network.model)}, but was asked for {short(problem.model)}."
+            )
         if first:
             progress = progress_at_start(problem, start_row(e, problem, moments, seeds))
         elif progress is None:
@@ -101,7 +104,9 @@ def _learn_classes(estimator: Any, classes: Any, y: Any, first: bool) -> None:
     if classes is not None:
         targets = of_classes(classes, np.asarray(y), e.loss)
         if not first and not np.array_equal(targets.labels, e.classes_):
-            raise ValueError(f"classes is {classes}, but earlier calls had {e.classes_}; they must not change.")
+            raise ValueError(
+                f"classes is {short(classes)}, but earlier calls had {short(e.classes_)}; they must not change."
+            )
         e._y, e.classes_ = targets, targets.labels
 
 
@@ -122,7 +127,9 @@ def _graph_so_far(estimator: Any) -> Graph:
     for name, old in getattr(estimator, "_settled", {}).items():
         new = getattr(estimator, name)
         if new is not old and not (isinstance(new, (str, int)) and isinstance(old, (str, int)) and new == old):
-            raise ValueError(f"{name} is {new!r}, but was {old!r} before: only fit can change it, not partial_fit.")
+            raise ValueError(
+                f"{name} is {short(new)}, but was {short(old)} before: only fit can change it, not partial_fit."
+            )
     graph: Graph = estimator._graph
     if graph.topology is None or graph.topology.n_agents != graph.n_agents:
         raise ValueError(
@@ -139,7 +146,7 @@ def check_online(estimator: Any) -> None:
     if e.algorithm == "centralized" or isinstance(e.algorithm, CentralizedSCA):
         raise ValueError("algorithm='centralized' pools the data and has no partial_fit: use algorithm='next'.")
     if e.engine != "local":
-        raise ValueError(f"partial_fit runs in one process, but engine is {e.engine!r}: use engine='local'.")
+        raise ValueError(f"partial_fit runs in one process, but engine is {short(e.engine)}: use engine='local'.")
     if isinstance(getattr(e, "class_weight", None), str):
         raise ValueError("class_weight='balanced' cannot be counted in partial_fit; pass a dict or sample_weight.")
     if e.early_stopping:
@@ -147,7 +154,7 @@ def check_online(estimator: Any) -> None:
     if e.callbacks:
         raise ValueError("callbacks are called in fit only, partial_fit is one iteration: set callbacks=None.")
     if e.max_time is not None:
-        raise ValueError(f"max_time is {e.max_time!r}, but partial_fit is one iteration: set max_time=None.")
+        raise ValueError(f"max_time is {short(e.max_time)}, but partial_fit is one iteration: set max_time=None.")
 
 
 def answers_are_alike(problem: Problem, row: Any) -> bool:

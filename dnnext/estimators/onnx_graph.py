@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.onnx_layers import add_layers
 from dnnext.estimators.targets import Classes
@@ -111,7 +112,9 @@ class OnnxWriter:
         classes = self.targets.labels
         text = classes.dtype.kind in "OU"
         if not text and classes.dtype.kind not in "biu":
-            raise ValueError(f"classes_ holds {classes[0]!r}; an ONNX model can hold labels that are text or integers.")
+            raise ValueError(
+                f"classes_ holds {short(classes[0])}; an ONNX model can hold labels that are text or integers."
+            )
         if not text and int(classes[-1]) >= 2**63:
             raise ValueError(f"classes_ holds {classes[-1]}; an ONNX model can hold integers below 2^63.")
         labels = self.constant(classes.astype(object if text else np.int64), object if text else np.int64)

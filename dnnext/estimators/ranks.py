@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from dnnext._checks import short
 from dnnext.estimators import choices, groups
 from dnnext.estimators.data import held_out
 from dnnext.estimators.engine import later_seeds, open_ranks, open_runtime, same_everywhere
@@ -33,10 +34,11 @@ def fit_local(
     e = estimator
     if not check_engine(e.engine, e.engine_options).has_ranks:
         raise ValueError(
-            f"fit_local needs engine='mpi' or engine='nats', got engine={e.engine!r}; in one process use fit_agents."
+            f"fit_local needs engine='mpi' or engine='nats', got engine={short(e.engine)}; in one process use "
+            "fit_agents."
         )
     if groups.ranks_per_agent(e) > 1:
-        raise ValueError(f"fit_local has agents of one rank each, got model={e.model!r}: use fit on every rank.")
+        raise ValueError(f"fit_local has agents of one rank each, got model={short(e.model)}: use fit on every rank.")
     with open_ranks(e) as ranks, ranks.gathering():  # until the first round
         return _trained(e, ranks, X, y, sample_weight, agent, eval_set, resumed)
 

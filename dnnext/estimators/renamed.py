@@ -44,15 +44,17 @@ def _algorithm(asked, algorithm):
         return steps[algorithm](**asked)
     if not isinstance(algorithm, str) or algorithm not in recipes:
         raise TypeError(
-            f"{', '.join(asked)} must be given to the algorithm, not to the estimator; algorithm={algorithm!r} was not "
-            "made with it. Write algorithm=NEXT(PartialLinearization(n_blocks=...), tau=...), for example."
+            f"{', '.join(asked)} must be given to the algorithm, not to the estimator; algorithm={short(algorithm)} "
+            "was not made with it. Write algorithm=NEXT(PartialLinearization(n_blocks=...), tau=...), for example."
         )
     surrogate = asked.pop("surrogate", "partial")
     of_partial = {name: asked.pop(name) for name in ("n_blocks", "solver", "curvature") if name in asked}
     if surrogate in ("auto", "partial"):
         surrogate = PartialLinearization(**of_partial)
     elif of_partial:
-        raise TypeError(f"{', '.join(of_partial)} must be given to PartialLinearization; surrogate was {surrogate!r}.")
+        raise TypeError(
+            f"{', '.join(of_partial)} must be given to PartialLinearization; surrogate was {short(surrogate)}."
+        )
     elif surrogate == "full":
         surrogate = FullLinearization()
     return recipes[algorithm](surrogate, **asked)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from dnnext._checks import short
 from dnnext.algorithms import Result, final_prox
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units
 from dnnext.estimators.graph import Graph, survivors
@@ -93,12 +94,31 @@ def set_curves(estimator: Any) -> None:
     e.out_activation_ = e._y.out_activation
 
 
+class OfPerceptron:
+    """An attribute of a fitted MLP: where the estimator has a value, that hides this one, which says why not."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, estimator: Any, owner: type) -> Any:
+        if estimator is None:
+            return self
+        check_is_fitted(estimator)
+        raise AttributeError(
+            f"{self.name} must be read from a fitted MLP, got {short(estimator._network.model)}: its arrays are in "
+            "weights_."
+        )
+
+
 def importances(estimator: Any) -> Any:
     """Norms of each input's outgoing weights, (d,), as shares."""
     check_is_fitted(estimator)
     network = estimator._network
     if not isinstance(network.model, MLP):
-        raise AttributeError(f"{network.model!r} has no weights of its own for each input.")
+        raise AttributeError(
+            f"feature_importances_ must be read from a fitted MLP, got {short(network.model)}, which has no weights of "
+            "its own for each input."
+        )
     norms = np.linalg.norm(network.model.unpack(network.row)[0][0], axis=1)
     return norms / (norms.sum() or 1.0)
 

@@ -185,7 +185,7 @@ def whose_row(X, agent):
         return ""
     row = int(np.argmax(wrong))
     label = np.asarray(agent).tolist()[row]
-    return f"row {row}, of agent {label!r}" if wrong.any() else ""
+    return f"row {row}, of agent {short(label)}" if wrong.any() else ""
 
 
 def _is_missing(value):
@@ -262,11 +262,13 @@ def in_order(x, names, whose):
     if own == names:
         return x
     if own is None or names is None:
-        wanted = "have no column names" if names is None else f"be a data frame with the columns {names}"
+        wanted = "have no column names" if names is None else f"be a data frame with the columns {short(names)}"
         raise ValueError(f"X of {whose} must {wanted}, as that of agents[0]; got {type(x).__name__}.")
     missing, more = [n for n in names if n not in own], [n for n in own if n not in names]
     if missing or more or len(set(own)) < len(own):
-        raise ValueError(f"X of {whose} must have the columns of agents[0], {names}, in any order; got {own}.")
+        raise ValueError(
+            f"X of {whose} must have the columns of agents[0], {short(names)}, in any order; got {short(own)}."
+        )
     return x[names]
 
 

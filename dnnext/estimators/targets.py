@@ -15,8 +15,9 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.metrics import r2_score
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from dnnext._checks import short
+from dnnext._checks import check_positive, short
 from dnnext.estimators.rows import joined_labels, plain_labels, real_numbers, sorted_labels
+from dnnext.preprocessing.columns import some
 from dnnext.problem import Huber, Logistic, Loss, Poisson, Softmax, SquaredError, SquaredHinge
 
 
@@ -57,7 +58,8 @@ class Classes:
         unknown = np.setdiff1d(y, self.labels)
         if len(unknown):
             raise ValueError(
-                f"{name} holds the label {unknown.tolist()[0]!r}, which is not among the classes {self.labels}."
+                f"{name} holds the label {short(unknown.tolist()[0])}, which is not among the classes "
+                f"{short(self.labels)}."
             )
         return np.searchsorted(self.labels, y)
 
@@ -66,7 +68,7 @@ class Classes:
         present = np.unique(codes[weight > 0])
         if len(present) < 2:
             raise ValueError(
-                f"y holds one class only ({self.labels[present].tolist()[0]!r}) in rows with a weight above zero; "
+                f"y holds one class only ({short(self.labels[present].tolist()[0])}) in rows with a weight above zero; "
                 "a classifier needs at least two classes."
             )
 
@@ -118,10 +120,17 @@ class Classes:
         """What multiplies the weight of every row, (n,), from what `balanced` returned."""
         return balance[codes]
 
-    def check_class_weight(self, class_weight):
-        """ValueError unless it is a dict."""
+    def given_weights(self, class_weight):
+        """Weight of each class (K,), 1 where the dict has none.
+
+        Raises
+        ------
+        ValueError
+            If it is no dict, or names other classes only or beside too few of these, or holds no finite numbers >= 0.
+        """
         if not isinstance(class_weight, dict):
             raise ValueError(f"class_weight must be a dict of the classes' weights, got {short(class_weight)}.")
+        return _weights_of(class_weight, self.labels.tolist())
 
 
 class LabelSets(Classes):
@@ -180,13 +189,14 @@ class LabelSets(Classes):
         """The product over the labels, as in scikit-learn."""
         return np.prod(balance[np.arange(self.n_outputs), codes], axis=1)
 
-    def check_class_weight(self, class_weight):
-        """ValueError unless it is a list of one dict per label."""
+    def given_weights(self, class_weight):
+        """Weights of 0 and 1 for each label, (L, 2), from a list of one dict per label."""
         if not isinstance(class_weight, list) or len(class_weight) != self.n_outputs:
             raise ValueError(
                 f"class_weight must be 'balanced' or a list of {self.n_outputs} dicts of the weights of 0 and 1, one "
                 f"per label, where rows have several labels, got {short(class_weight)}."
             )
+        return np.array([_weights_of(each, [0, 1]) for each in class_weight])
 
 
 class Numbers:
@@ -270,6 +280,23 @@ def _balanced(total, runtime):
     return np.divide(total.sum(axis=-1, keepdims=True), shared, out=np.ones(total.shape), where=held)
 
 
+def _weights_of(given, labels):
+    """The weights (K,) that a dict gives to labels, 1 for those that it leaves out."""
+    strange = [label for label in given if label not in labels]
+    if strange and any(label not in given for label in labels):  # more classes than y has are left in peace
+        raise ValueError(
+            f"class_weight must name classes of y ({some(list(map(str, labels)))}), got {short(strange[0])}."
+        )
+    return np.array([_checked_weight(given.get(label, 1.0), given) for label in labels])
+
+
+def _checked_weight(weight, given):
+    try:
+        return check_positive("class_weight", weight, allow_zero=True)
+    except ValueError:
+        raise ValueError(f"class_weight must hold finite numbers >= 0, got {short(given)}.") from None
+
+
 def finite_numbers(name, y):
     """Real numbers, refused if they are not finite."""
     numbers = real_numbers(name, y)
@@ -309,7 +336,7 @@ def of_ranks(kind, y, ranks, loss="auto"):
     every = [np.array(values, dtype=dtype) for dtype, values in sent]
     labels = np.unique(joined_labels(every, [f"rank {k}" for k in range(len(every))]))
     if len(labels) < 2:
-        raise ValueError(f"y holds one class only ({labels.tolist()[0]!r}) on all ranks; two are needed.")
+        raise ValueError(f"y holds one class only ({short(labels.tolist()[0])}) on all ranks; two are needed.")
     return Classes(labels, loss)
 
 

@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
 from scipy.linalg cimport cython_blas, cython_lapack
 
+from dnnext._checks import short
 from dnnext.kernels._arrays cimport ANY, INDEX, INT64, REAL, give_back, letter, take
 from dnnext.kernels._dnnext cimport (
     DNN_ACTIVATIONS, DNN_LEVELS, DNN_MAX_LAYERS, dnn_blas, dnn_check_csr, dnn_check_cuts, dnn_check_groups,
@@ -107,7 +108,7 @@ cdef int64_t integer(str name, object value, int64_t least, int64_t most) except
     try:
         number = value if type(value) is int else value.__index__()
     except (AttributeError, TypeError, OverflowError):
-        raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}.") from None
+        raise ValueError(f"{name} must be an integer from {least} to {most}, got {short(value)}.") from None
     if number < least or number > most:
         raise ValueError(f"{name} must be an integer from {least} to {most}, got {number}.")
     return number
@@ -116,13 +117,13 @@ cdef int64_t integer(str name, object value, int64_t least, int64_t most) except
 cdef int take_layers(Call *c, object layers) except -1:
     cdef int64_t n = len(layers), k, params = 0
     if n < 2 or n > DNN_MAX_LAYERS + 1:
-        raise ValueError(f"layers must hold 2 to {DNN_MAX_LAYERS + 1} sizes (d, h_1, ..., Q), got {layers!r}.")
+        raise ValueError(f"layers must hold 2 to {DNN_MAX_LAYERS + 1} sizes (d, h_1, ..., Q), got {short(layers)}.")
     for k in range(n):
         c.layers[k] = integer("every size in layers", layers[k], 1, 2**31 - 1)
         if k:
             params += (c.layers[k - 1] + 1) * c.layers[k]
         if params > 2**31 - 1:
-            raise ValueError(f"layers must give fewer than 2^31 parameters, got {layers!r}.")
+            raise ValueError(f"layers must give fewer than 2^31 parameters, got {short(layers)}.")
     c.mlp.layers, c.mlp.n_layers, c.mlp.params = c.layers, n - 1, params
     return 0
 
@@ -156,7 +157,7 @@ cdef int take_offsets(Call *c, object offsets) except -1:
     cdef Py_buffer *view = take(&c.arrays, offsets, "offsets", INT64, False, 1, ANY)
     c.mlp.offsets, c.mlp.agents = <const int64_t *> view.buf, view.shape[0] - 1
     if dnn_check_cuts(c.mlp.offsets, c.mlp.agents + 1, c.rows) != -1:
-        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, got {offsets!r}.")
+        raise ValueError(f"offsets must rise from 0 to the {c.rows} rows of x, got {short(offsets)}.")
     return 0
 
 
@@ -199,7 +200,7 @@ cdef int take_blocks(Call *c, object blocks, int64_t params) except -1:
     cdef Py_buffer *view = take(&c.arrays, blocks, "blocks", INT64, False, 1, ANY)
     c.blocks, c.n_blocks = <const int64_t *> view.buf, view.shape[0] - 1
     if dnn_check_cuts(c.blocks, view.shape[0], params) != -1:
-        raise ValueError(f"blocks must rise from 0 to the {params} parameters, got {blocks!r}.")
+        raise ValueError(f"blocks must rise from 0 to the {params} parameters, got {short(blocks)}.")
     c.packed = dnn_packed_size(c.blocks, c.n_blocks)
     return 0
 

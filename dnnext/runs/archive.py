@@ -10,9 +10,11 @@ import secrets
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from dnnext._checks import check_path
 
 __all__ = ["read_archive", "read_header", "write_archive"]
 
@@ -47,6 +49,8 @@ def write_archive(
     ...     read_archive(folder + "/a.npz", "mine", 1)
     ({'format': 'mine', 'version': 1}, {'x': array([0, 1, 2])})
     """
+    if os.path.isdir(check_path("path", path)):
+        raise ValueError(f"path must be a file to write to, got the folder {os.fspath(path)!r}.")
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     beside = Path(path).absolute().parent / f"{os.getpid()}-{secrets.token_hex(8)}.part"
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
@@ -93,8 +97,8 @@ def read_archive(path: str | os.PathLike[str], format_: str, version: int) -> tu
     Traceback (most recent call last):
     ValueError: ... has mine format 2, this dnnext reads up to 1: update dnnext.
     """
-    name = os.fspath(path)
-    file = open(path, "rb")  # noqa: SIM115 - an OSError from here is the caller's, one from below is a damaged file
+    name = check_path("path", path)
+    file = _opened(name, format_)
     try:
         with file, zipfile.ZipFile(file) as archive:
             members = [member.removesuffix(".npy") for member in archive.namelist()]
@@ -119,12 +123,19 @@ def read_header(path: str | os.PathLike[str], format_: str) -> dict[str, Any]:
     ...     read_header(folder + "/a.npz", "mine")
     {'format': 'mine', 'version': 1}
     """
-    file = open(path, "rb")  # noqa: SIM115 - an OSError from here is the caller's, one from below is a damaged file
+    file = _opened(path, format_)
     try:
         with file, zipfile.ZipFile(file) as archive:
             return _header(archive, os.fstat(file.fileno()).st_size, format_)
     except Exception as error:  # what a damaged file can make its readers raise has no end
         raise ValueError(f"{os.fspath(path)!r} is not a complete {format_} file: {error}.") from error
+
+
+def _opened(path: str | os.PathLike[str], format_: str) -> BinaryIO:
+    """The file; an OSError from here is the caller's, one from reading is a damaged file."""
+    if os.path.isdir(path):
+        raise ValueError(f"path must be a {format_} file, got the folder {os.fspath(path)!r}.")
+    return open(path, "rb")
 
 
 def _header(archive: zipfile.ZipFile, size: int, format_: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        If every is not a whole number of at least 1.
+        If path is no name, or every is not a whole number of at least 1.
     OSError
         During the run, on every rank, if one of them cannot write; the checkpoints written before are left alone.
 
@@ -77,6 +77,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 20) -> None:
+        _checks.check_path("path", path, "a folder")
         self.path, self.every = path, _checks.check_count("every", every)
         self._run: Run | None = None
         self._id, self._marks = "", dict[str, Array]()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._checks import check_path
 from dnnext.runs.archive import read_archive, read_header, write_archive
 from dnnext.runs.snapshot import Snapshot
 
@@ -173,7 +174,7 @@ def notes_of(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     ...     notes_of(folder)
     (2, {'who': 'me'})
     """
-    folder = _first_folder(path)
+    folder = _first_folder(check_path("path", path, "a folder of checkpoints", "it comes first, before X and y"))
     files = _files(folder)
     if not files:
         raise ValueError(f"{os.fspath(path)!r} is a folder without a dnnext checkpoint.")

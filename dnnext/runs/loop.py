@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dnnext._checks import short
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
 from dnnext.runs.history import Measures, mean_over_agents, measure, rows_to_gather
 from dnnext.runs.interruption import Interruption
-from dnnext.runs.result import Result
+from dnnext.runs.result import Result, wish
 from dnnext.runs.snapshot import Snapshot
 from dnnext.runs.standing import Best, Standing
 from dnnext.runs.stopping import has_converged, is_above, warning
@@ -136,7 +137,7 @@ class Run(Standing):
             shape = s.w.shape
             recipe.step(self.problem, self.network, s)
             if np.shape(s.w) != shape:
-                raise ValueError(f"a step of {recipe!r} must leave s.w of shape {shape}, got {np.shape(s.w)}.")
+                raise ValueError(f"a step of {short(recipe)} must leave s.w of shape {shape}, got {np.shape(s.w)}.")
         s.t += 1
         self.seconds += time.perf_counter() - begin
         late = limits.max_time is not None and self.seconds > limits.max_time
@@ -179,7 +180,7 @@ class Run(Standing):
 
     def wishes(self) -> str:
         """The callbacks and the stopping rules: the reason to end, or ''."""
-        self.ended_by = [name for name, callback in self.named if callback(self.s, self.history.last)]
+        self.ended_by = [name for name, callback in self.named if wish(name, callback(self.s, self.history.last))]
         wants_end, converged = bool(self.ended_by), has_converged(self)  # the second from what all ranks have
         if any(getattr(callback, "can_end", True) for callback in self.callbacks):
             wants_end = bool(self.network.runtime.max_agents(np.full(self.problem.n_local, wants_end)))

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext._checks import short
+
 if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
-__all__ = ["Callback", "ConvergenceWarning", "Limits", "Result"]
+__all__ = ["Callback", "ConvergenceWarning", "Limits", "Result", "is_callback", "wish"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SHOWN = ("objective", "stationarity", "disagreement")  # measures of the last iteration in a repr
 Callback = Callable[["State", dict[str, float]], "bool | None"]
+
+
+def is_callback(value: Any) -> bool:
+    """Whether a value can be called with (state, metrics); a class is not yet an object."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    try:
+        inspect.signature(value).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a function that does not show its arguments
+        pass
+    return True
+
+
+def wish(name: str, answer: Any) -> bool:
+    """Whether a callback that returned this asks to end; ValueError for what is no answer, such as a measure."""
+    if answer is None:
+        return False
+    whole = isinstance(answer, bool | int | np.integer)
+    if not (whole or (getattr(answer, "dtype", None) == np.bool_ and np.ndim(answer) == 0)):
+        raise ValueError(f"the callback {name} must return True to end the run, False or None, got {short(answer)}.")
+    return bool(answer)
 
 
 class ConvergenceWarning(UserWarning):

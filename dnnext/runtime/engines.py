@@ -107,7 +107,9 @@ def check_engine(name: Any, options: Mapping[str, Any] | None) -> Engine:
     ValueError: engine_options must be None for engine='local', which has none, got {'timeout': 3}.
     """
     if not isinstance(name, str) or name not in ENGINES:
-        raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {short(name)}.")
+        raise ValueError(
+            f"engine must be {' or '.join(map(repr, ENGINES))}, got {short(name)}.{_checks.nearest(name, ENGINES)}"
+        )
     if not isinstance(options, Mapping | None):
         raise ValueError(f"engine_options must be None or a dict, got {short(options)}.")
     engine, options = ENGINES[name], options or {}

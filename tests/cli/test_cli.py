@@ -343,7 +343,7 @@ def test_names_and_seeds_of_any_kind(here, capsys):
     write("d.csv", ["a", "-x", "-y"], *X.T[:3])
     (here / "c.toml").write_text('target = "-y"\ndrop = ["-x"]\nmax-iter = 2\nquiet = true\nseed = 5000000000\n')
     assert main(["train", "d.csv", "--config", "c.toml"]) == 0
-    assert "regression of '-y' from 1 columns" in capsys.readouterr().out
+    assert "regression of '-y' from 1 column, " in capsys.readouterr().out
     assert main(["train", "d.csv", "--target=-y", "--drop=-x", "--max-iter", "2", "--quiet", "--seed", str(2**80)]) == 0
     capsys.readouterr()
     assert "--seed must be a whole number of at least 0" in refused(
