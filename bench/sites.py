@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dnnext.runtime import Runtime
-from dnnext.runtime.sites import run_sites
+from dnnext.sites.over_sites import run_sites
 
 
 class Delay:

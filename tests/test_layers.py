@@ -24,6 +24,7 @@ ROOMS = (
     ("problem",),
     ("models", "datasets"),
     ("network",),
+    ("sites",),
     ("runtime",),
     ("kernels",),
     ("_checks", "_params", "_version"),
@@ -35,8 +36,8 @@ ONLY = {
     "sklearn": {"estimators", "preprocessing", "cli", "model_selection", "display"},
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
-    "nats": {"runtime/nats.py", "runtime/jobs.py"},
-    "cryptography": {"runtime/sealing.py", "runtime/enrolment.py"},
+    "nats": {"sites/nats.py", "sites/jobs.py"},
+    "cryptography": {"sites/sealing.py", "sites/enrolment.py"},
 }
 
 

@@ -18,7 +18,7 @@ import sys
 
 import dnnext
 from dnnext.cli import site_options
-from dnnext.runtime.engines import ENGINES
+from dnnext.sites import ENGINES
 
 EPILOG = """examples:
   dnnext demo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dnnext.runtime import audit, permission
+from dnnext.sites import audit, permission
 
 
 def _quiet():
@@ -15,7 +15,7 @@ def _quiet():
 
 def request(args):
     """A key and a request."""
-    from dnnext.runtime import enrolment
+    from dnnext.sites import enrolment
 
     path = enrolment.request(args.folder, args.name, args.host)
     print(f"key     {path.with_suffix('.key')}  (stays here)")
@@ -24,7 +24,7 @@ def request(args):
 
 def join(args):
     """The signed certificate into the folder."""
-    from dnnext.runtime import enrolment
+    from dnnext.sites import enrolment
 
     path = enrolment.join(args.folder, args.certificate, args.ca, args.relay, args.sites.split(","), args.relay_name)
     print(f"joined  {path}; {enrolment.days_left(args.certificate):.0f} days are left of the certificate")
@@ -45,8 +45,8 @@ def allow(args):
 def check(args):
     """Certificate, relay, versions."""
     from dnnext._version import __version__
-    from dnnext.runtime import enrolment, nats
     from dnnext.runtime.machine import machine
+    from dnnext.sites import enrolment, nats
 
     _quiet()
     options = enrolment.folder_options(args.folder)
@@ -72,7 +72,7 @@ def run(args):
     if args.job is not None:
         _train(args, sites.job_of(args.job, args.folder))
         return
-    from dnnext.runtime import enrolment, jobs
+    from dnnext.sites import enrolment, jobs
 
     place, options = Path(args.folder), enrolment.folder_options(args.folder)
     kept = place / "jobs"  # apart from dnnext.toml and site.toml, which no job may replace
@@ -118,7 +118,7 @@ def show_audit(args):
 
 def relay(args):
     """The relay's configuration."""
-    from dnnext.runtime.relay import relay_conf
+    from dnnext.sites.relay import relay_conf
 
     path = Path(args.folder) / "relay.conf"
     path.write_text(relay_conf(args.sites.split(","), args.folder, args.name, args.host, args.port), encoding="utf-8")
@@ -127,7 +127,7 @@ def relay(args):
 
 def open_stream(args):
     """The stream that keeps messages."""
-    from dnnext.runtime.nats import open_stream
+    from dnnext.sites.nats import open_stream
 
     _quiet()
     place = Path(args.folder)
@@ -139,7 +139,7 @@ def open_stream(args):
 def submit(args):
     """A job for all sites."""
     from dnnext.estimators import sites
-    from dnnext.runtime import jobs
+    from dnnext.sites import jobs
 
     _quiet()
     estimator = sites.job_of(args.job, args.folder)
@@ -150,7 +150,7 @@ def submit(args):
 
 def status(args):
     """Jobs, and the sites that are done."""
-    from dnnext.runtime import jobs
+    from dnnext.sites import jobs
 
     _quiet()
     options = jobs.hub_options(args.folder, args.relay, args.name, args.relay_name)
@@ -161,7 +161,7 @@ def status(args):
 
 def fetch(args):
     """The model of a run."""
-    from dnnext.runtime import jobs
+    from dnnext.sites import jobs
 
     _quiet()
     found = jobs.results(jobs.hub_options(args.folder, args.relay, args.name, args.relay_name), args.run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnnext.runtime import permission
+from dnnext.sites import permission
 
 
 def add(commands, shared):

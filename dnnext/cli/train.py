@@ -19,7 +19,7 @@ from dnnext.cli.table import read_table
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.preprocessing.network import IMPUTE
 from dnnext.runtime import Runtime
-from dnnext.runtime.engines import ENGINES, open_communicator
+from dnnext.sites import ENGINES, open_communicator
 
 
 def train(args):

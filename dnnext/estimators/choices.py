@@ -16,7 +16,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from dnnext import _checks
+from dnnext import _checks, sites
 from dnnext._checks import short
 from dnnext.algorithms import DGD, NEXT, Algorithm, CentralizedSCA, GradientTracking, Newton
 from dnnext.kernels import ACTIVATIONS
@@ -26,7 +26,6 @@ from dnnext.network import Network
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.problem import PENALTIES, Loss, Penalty, Tangents, make_penalty, row_parts
 from dnnext.runs.result import is_callback
-from dnnext.runtime import engines
 
 PARTITIONS = ("iid", "label", "dirichlet")
 ALGORITHMS = ("next", "newton", "gradient_tracking", "dgd", "centralized")
@@ -195,7 +194,7 @@ def check_engine(p):
     ValueError
         If the engine is unknown or does not have such an option.
     """
-    engines.check_engine(p["engine"], p["engine_options"])
+    sites.check_engine(p["engine"], p["engine_options"])
 
 
 def make_dtype(name, x=None):

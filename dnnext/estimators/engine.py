@@ -19,7 +19,7 @@ from dnnext.estimators import choices
 from dnnext.estimators.data import Seeds
 from dnnext.estimators.groups import grid_of, ranks_per_agent
 from dnnext.runtime import AgentsLost, RanksLost, Runtime
-from dnnext.runtime.engines import open_communicator
+from dnnext.sites import open_communicator
 
 OWN = (
     "callbacks",

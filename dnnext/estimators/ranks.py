@@ -24,7 +24,7 @@ from dnnext.estimators.targets import of_ranks
 from dnnext.estimators.training import later_counts, make_moments, make_problem, train
 from dnnext.estimators.watch import ScorerOfAll
 from dnnext.problem.shards import Stack
-from dnnext.runtime.engines import check_engine
+from dnnext.sites import check_engine
 
 
 def fit_local(

@@ -21,7 +21,7 @@ from dnnext.estimators.rows import Matrix
 from dnnext.estimators.training import Resumed
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
-from dnnext.runtime.engines import ENGINES
+from dnnext.sites import ENGINES
 
 FREE = ("callbacks", "engine_options", "random_state")  # objects that need not be given again
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from dnnext._checks import short
-from dnnext.runtime.audit import Audit
-from dnnext.runtime.engines import check_engine, decline
-from dnnext.runtime.permission import AUDIT, Permission, read_permission
+from dnnext.sites import check_engine, decline
+from dnnext.sites.audit import Audit
+from dnnext.sites.permission import AUDIT, Permission, read_permission
 
 log = logging.getLogger("dnnext.sites")
 

@@ -1,4 +1,4 @@
-"""The engines by name: where the ranks are, and how a communicator over them is opened."""
+"""The engines by name: where the ranks are, and how a communicator over them is opened; `sites` adds its own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from dnnext._checks import short
 from dnnext.runtime.alone import Alone
 from dnnext.runtime.communicator import Communicator
 
-__all__ = ["ENGINES", "Engine", "check_engine", "decline", "open_communicator"]
+__all__ = ["ENGINES", "Engine", "check_engine", "open_communicator"]
 
 
 class Engine(NamedTuple):
@@ -43,52 +43,9 @@ def _open_mpi(**options: Any) -> Communicator:
     return MPICommunicator(**options)
 
 
-def _nats_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The link, and what records the messages that leave; what is used of the options is taken out."""
-    from pathlib import Path
-
-    from dnnext.runtime.audit import Audit
-    from dnnext.runtime.enrolment import folder_options
-    from dnnext.runtime.nats import NatsLink
-    from dnnext.runtime.permission import AUDIT, read_permission
-
-    given = {name: options.pop(name) for name in LINK if name in options}
-    found = given if folder is None else {**folder_options(folder), **given}
-    missing = [name for name in LINK[:-1] if name not in found]
-    if missing:
-        raise ValueError(
-            f"engine_options of engine='nats' must have {', '.join(missing)}, or a folder that holds them."
-        )
-    allowed = None if folder is None else read_permission(folder)
-    if allowed is not None and audit is None:
-        audit = Path(folder) / AUDIT
-    most = None if allowed is None else allowed.max_bytes
-    record = None if audit is None else Audit(audit, most).message
-    return NatsLink(**found), record
-
-
-def _open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
-    from dnnext.runtime.sites import OverSites
-
-    link, record = _nats_link(folder, audit, options)
-    return OverSites(link, record=record, **options)
-
-
-def decline(options: Mapping[str, Any], sentence: str) -> None:
-    """Let the other sites of a run know that this one does not take part, so that they need not wait for it."""
-    from dnnext.runtime.sites import decline as by_link
-
-    rest = dict(options)
-    by_link(*_nats_link(rest.pop("folder", None), rest.pop("audit", None), rest), sentence)
-
-
-LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name")
-SITES = ("timeout", "on_failure", "late", "away", "notice")
-
 ENGINES = {
     "local": Engine(Alone, (), False),
     "mpi": Engine(_open_mpi, ("timeout", "on_failure", "comm"), True),
-    "nats": Engine(_open_nats, ("folder", *LINK, *SITES, "audit"), True, ("wait", "stop", "shrink")),
 }
 
 

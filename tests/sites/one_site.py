@@ -9,7 +9,7 @@ import numpy as np
 from site_job import GRAPHS, train
 
 from dnnext.runtime import Runtime
-from dnnext.runtime.engines import open_communicator
+from dnnext.sites import open_communicator
 
 
 def main(text, last, path):

@@ -8,8 +8,8 @@ from sklearn.datasets import make_classification
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 from dnnext.runtime import communicator, engines
-from dnnext.runtime.links import memory_links
-from dnnext.runtime.sites import run_sites
+from dnnext.sites.links import memory_links
+from dnnext.sites.over_sites import run_sites
 
 X, Y = make_classification(80, 6, n_informative=4, n_classes=3, random_state=0)
 OWNER = np.repeat(np.arange(4), 20)

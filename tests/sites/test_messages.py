@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnnext.runtime import BadMessage, RanksLost, Runtime, WrongMessage
-from dnnext.runtime.links import memory_links
-from dnnext.runtime.sites import OverSites, run_sites
-from dnnext.runtime.wire import DATA, HEAD_BYTES, LOST, Head, pack_head, read_head
+from dnnext.sites.links import memory_links
+from dnnext.sites.over_sites import OverSites, run_sites
+from dnnext.sites.wire import DATA, HEAD_BYTES, LOST, Head, pack_head, read_head
 
 
 def receive_from(body, expected=np.float64):

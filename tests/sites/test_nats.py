@@ -20,9 +20,9 @@ from nats.js.api import ConsumerConfig
 from site_job import GRAPHS, train
 
 from dnnext.runtime import InProcess, Runtime
-from dnnext.runtime.nats import tls_context
-from dnnext.runtime.sealing import Keyring, certificate_of, check_certificate
-from dnnext.runtime.sites import OverSites, run_sites
+from dnnext.sites.nats import tls_context
+from dnnext.sites.over_sites import OverSites, run_sites
+from dnnext.sites.sealing import Keyring, certificate_of, check_certificate
 
 QUICK = {"late": 0.5, "away": 5.0, "timeout": 60.0}
 

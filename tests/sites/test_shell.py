@@ -19,10 +19,10 @@ from sklearn.datasets import load_breast_cancer
 import dnnext
 from dnnext.cli import main
 from dnnext.estimators.sites import job_of
-from dnnext.runtime.audit import Audit, summary
-from dnnext.runtime.enrolment import folder_options
-from dnnext.runtime.jobs import wait_for_job
-from dnnext.runtime.permission import Permission, read_permission, write_permission
+from dnnext.sites.audit import Audit, summary
+from dnnext.sites.enrolment import folder_options
+from dnnext.sites.jobs import wait_for_job
+from dnnext.sites.permission import Permission, read_permission, write_permission
 
 NAMES = ("site-a", "site-b", "site-c")
 JOB = """run = "{run}"
@@ -166,7 +166,7 @@ def test_a_job_that_one_site_refuses_ends_at_all_and_is_not_taken_again(hub, hos
 
 @pytest.mark.parametrize("name", ["/tmp/evil", "a/b"])
 def test_the_name_of_a_job_is_no_path(monkeypatch, name):
-    from dnnext.runtime import jobs
+    from dnnext.sites import jobs
 
     monkeypatch.setattr(jobs, "_run", lambda options, work: asyncio.run(work(None)))
 

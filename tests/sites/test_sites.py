@@ -11,10 +11,10 @@ from site_job import GRAPHS, train
 
 from dnnext.network import Topology
 from dnnext.runtime import AgentsLost, InProcess, RanksLost, Runtime, WrongMessage
-from dnnext.runtime.engines import check_engine
-from dnnext.runtime.links import MemoryLink, memory_links
-from dnnext.runtime.sites import OverSites, run_sites
-from dnnext.runtime.wire import ENDED, Head, pack_head
+from dnnext.sites import check_engine
+from dnnext.sites.links import MemoryLink, memory_links
+from dnnext.sites.over_sites import OverSites, run_sites
+from dnnext.sites.wire import ENDED, Head, pack_head
 
 QUICK = {"late": 0.05, "away": 0.3, "timeout": 30.0}
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections import deque
 
-from dnnext.runtime.wire import Head
+from dnnext.sites.wire import Head
 
 __all__ = ["Message", "Peer", "read_lost"]
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dnnext.runtime.communicator import RanksLost, WrongMessage
-from dnnext.runtime.links import Link
-from dnnext.runtime.peer import Message, Peer, read_lost
-from dnnext.runtime.wire import AGAIN, ALIVE, DATA, ENDED, HEAD_BYTES, LEAVING, LOST, Head, pack_head, read_head
+from dnnext.sites.links import Link
+from dnnext.sites.peer import Message, Peer, read_lost
+from dnnext.sites.wire import AGAIN, ALIVE, DATA, ENDED, HEAD_BYTES, LEAVING, LOST, Head, pack_head, read_head
 
 __all__ = ["Delivery", "Notice"]
 

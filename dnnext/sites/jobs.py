@@ -18,8 +18,8 @@ from nats.errors import ConnectionClosedError, FlushTimeoutError, NoRespondersEr
 from nats.js.api import ConsumerConfig, Header
 from nats.js.errors import BadRequestError
 
-from dnnext.runtime.nats import _connect, tls_context
-from dnnext.runtime.relay import JOBS, check_token
+from dnnext.sites.nats import _connect, tls_context
+from dnnext.sites.relay import JOBS, check_token
 
 __all__ = ["hand_in", "hub_options", "jobs", "results", "submit", "wait_for_job"]
 

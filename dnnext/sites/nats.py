@@ -22,9 +22,9 @@ from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
-from dnnext.runtime.links import Link
-from dnnext.runtime.relay import JOBS, STREAM, check_token
-from dnnext.runtime.sealing import Keyring
+from dnnext.sites.links import Link
+from dnnext.sites.relay import JOBS, STREAM, check_token
+from dnnext.sites.sealing import Keyring
 
 try:
     import nats

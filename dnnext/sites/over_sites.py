@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from dnnext import _checks
 from dnnext._version import __version__
 from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally, WrongMessage
-from dnnext.runtime.delivery import AWAY, CHECK, PATIENCE, Delivery, Notice
-from dnnext.runtime.links import Link
 from dnnext.runtime.machine import machine
-from dnnext.runtime.wire import Head, dtype_name
+from dnnext.sites.delivery import AWAY, CHECK, PATIENCE, Delivery, Notice
+from dnnext.sites.links import Link
+from dnnext.sites.wire import Head, dtype_name
 
 __all__ = ["DAY", "ON_FAILURE", "OverSites", "Record", "run_sites"]
 
@@ -63,8 +63,8 @@ class OverSites(Communicator):
 
     Examples
     --------
-    >>> from dnnext.runtime.links import memory_links
-    >>> from dnnext.runtime.sites import run_sites
+    >>> from dnnext.sites.links import memory_links
+    >>> from dnnext.sites.over_sites import run_sites
     >>> run_sites(memory_links(2), lambda comm: comm.texts("ab"[comm.rank]))
     [['a', 'b'], ['a', 'b']]
     """
@@ -270,7 +270,7 @@ def run_sites(links: Any, program: Callable[[Any], Any], **options: Any) -> list
 
     Examples
     --------
-    >>> from dnnext.runtime.links import memory_links
+    >>> from dnnext.sites.links import memory_links
     >>> run_sites(memory_links(3), lambda comm: comm.rank)
     [0, 1, 2]
     """

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dnnext.runtime.relay import check_token
-from dnnext.runtime.sealing import Keyring, certificate_of
+from dnnext.sites.relay import check_token
+from dnnext.sites.sealing import Keyring, certificate_of
 
 try:
     from cryptography import x509
