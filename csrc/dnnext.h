@@ -146,6 +146,9 @@ typedef struct {
     void (*loss_value_grad)(/* loss(target_m, f_m) and its derivative in f           losses.c */
         double *value, void *delta, const void *f, const void *target, int64_t rows, int64_t outputs, int loss,
         double param);
+    void (*curvature_root)(/*  share_m S_m, S_m S_m' = the second derivative of loss losses.c */
+        void *out, const void *f, const void *target, const void *share, int64_t rows, int64_t outputs, int loss,
+        double param, int threads);
     void (*mlp_forward)(/*     f(w_i; x_m)                                           mlp.c */
         void *out, const dnn_mlp *mlp, int threads, void *work);
     void (*mlp_loss_grad)(/*   scale sum_m c_m loss(d_m, f(w_i; x_m)), its gradient  mlp.c */
@@ -187,6 +190,13 @@ typedef struct {
         int threads, void *work);
     void (*residual_gradient)(/* gradients of their layers                           residual.c */
         void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas, int threads);
+    void (*cg_curve)(/*        image_i + diag_i direction_i, its product with it     conjugate.c */
+        double *curve, void *image, const void *diag, const void *direction, int64_t rows, int64_t params, int threads);
+    void (*cg_step)(/*         a step along direction_i, and what is left            conjugate.c */
+        double *energy, void *step, void *residual, const void *direction, const void *image, const double *length,
+        int64_t rows, int64_t params, int threads);
+    void (*cg_turn)(/*         residual_i + ratio_i direction_i                      conjugate.c */
+        void *direction, const void *residual, const double *ratio, int64_t rows, int64_t params, int threads);
     void (*descent_solve)(/*   quadratic + r(u) by coordinate and group descent      descent.c */
         void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,
         const dnn_penalty *penalty, int64_t agents, const int64_t *blocks, int64_t n_blocks, int64_t n_iter, double tol,

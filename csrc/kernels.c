@@ -67,6 +67,8 @@
 #include "rounds.c"
 #include "step.c"
 
+#include "conjugate.c"
+
 #include "table.h"
 
 #if DNN_LEVEL == 0

@@ -1,6 +1,6 @@
-/* losses.c: losses of raw outputs, row by row. */
+/* losses.c: losses of raw outputs and their curvature, row by row. */
 
-enum { SEGMENT = 256 };
+enum { SEGMENT = 256, ROOT_ROWS = 256 };
 
 /* delta_k and, in term_k, the part of the loss that output k brings. Shapes: (n) each, n <= SEGMENT.
  * Aliasing: none. Serial. Every loss but softmax is a sum over outputs. */
@@ -98,4 +98,86 @@ static void loss_value_grad(double *value, void *delta_, const void *f_, const v
             }
         }
     }
+}
+
+/* S = diag(root) - root^2 root' times share, root = sqrt(p). Shapes: out (n, n), root (n). Aliasing: root may be the
+ * last row of out. Serial. */
+static void softmax_root(real *out, const real *root, real share, int64_t n)
+{
+    for (int64_t q = 0; q < n; q++) {
+        const real own = share * root[q], p = own * root[q];
+        real *row = out + q * n;
+        for (int64_t r = 0; r < n; r++) row[r] = -p * root[r];
+        row[q] += own;
+    }
+}
+
+/* softmax_root of every row, at the raw outputs f. Shapes: out (rows, outputs, outputs), f (rows, outputs), share
+ * (rows). Aliasing: none. Serial. */
+static void softmax_roots(real *out, const real *f, const real *share, int64_t rows, int64_t outputs)
+{
+    real segment[SEGMENT];
+    const int64_t at_once = max_index(1, SEGMENT / outputs), numbers = outputs * outputs;
+    for (int64_t first = 0; first < rows; first += at_once) {
+        int64_t n = min_index(at_once, rows - first);
+        real *e = outputs <= SEGMENT ? segment : out + (first + 1) * numbers - outputs; /* its last row, made last */
+        for (int64_t m = 0; m < n; m++) {
+            const real *f_m = f + (first + m) * outputs;
+            real top = f_m[0];
+            for (int64_t q = 1; q < outputs; q++) top = f_m[q] > top ? f_m[q] : top;
+            for (int64_t q = 0; q < outputs; q++) e[m * outputs + q] = f_m[q] - top;
+        }
+        for (int64_t k = 0; k < n * outputs; k++) e[k] = exp_negative(e[k]);
+        for (int64_t m = 0; m < n; m++) {
+            real *e_m = e + m * outputs;
+            double total = 0;
+            for (int64_t q = 0; q < outputs; q++) total += e_m[q];
+            real each = (real)(1 / total);
+            for (int64_t q = 0; q < outputs; q++) e_m[q] = square_root(e_m[q] * each);
+            softmax_root(out + (first + m) * numbers, e_m, share[first + m], outputs);
+        }
+    }
+}
+
+/* The diagonals of rows with a diagonal root. Shapes: out, f, target (rows, outputs), share (rows). Aliasing: none.
+ * Serial. */
+static void diagonal_roots(real *restrict out, const real *restrict f, const real *restrict target,
+    const real *restrict share, int64_t rows, int64_t outputs, int loss, real param)
+{
+    for (int64_t m = 0, k = 0; m < rows; m++)
+        for (int64_t q = 0; q < outputs; q++, k++) switch (loss) {
+            case DNN_HUBER:
+                out[k] = magnitude(f[k] - target[k]) <= param ? share[m] : 0;
+                break;
+            case DNN_LOG_LOSS: {
+                real half = exp_negative(-magnitude(f[k]) / 2);
+                out[k] = share[m] * (half / (1 + half * half));
+                break;
+            }
+            case DNN_SQUARED_HINGE:
+                out[k] = target[k] * f[k] < 1 ? share[m] : 0;
+                break;
+            default: /* the squared error */
+                out[k] = share[m];
+            }
+}
+
+/* out_m = share_m S_m, S_m S_m' the generalised second derivative of the loss at f_m; formulas in reference.py.
+ * Shapes: out (rows, outputs), diagonals, or (rows, outputs, outputs) for softmax; f, target (rows, outputs), share
+ * (rows). Aliasing: none. Rows are parallel. */
+static void curvature_root(void *out, const void *f, const void *target, const void *share, int64_t rows,
+    int64_t outputs, int loss, double param, int threads)
+{
+    const int is_full = loss == DNN_SOFTMAX;
+    const int64_t numbers = is_full ? outputs * outputs : outputs;
+    int team = team_size(threads, (double)(rows * (is_full ? numbers + 8 * outputs : 4 * outputs)) * 0.5e-3);
+    FOR_EACH(c, ceil_div(rows, ROOT_ROWS), {
+        int64_t first = c * ROOT_ROWS, n = min_index(ROOT_ROWS, rows - first);
+        real *place = (real *)out + first * numbers;
+        const real *f_m = (const real *)f + first * outputs, *share_m = (const real *)share + first;
+        if (is_full)
+            softmax_roots(place, f_m, share_m, n, outputs);
+        else
+            diagonal_roots(place, f_m, (const real *)target + first * outputs, share_m, n, outputs, loss, (real)param);
+    })
 }

@@ -69,12 +69,19 @@ static void mix_rows(const mixture *m, int64_t first, int64_t last)
 
 /* out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k over row i in stored order.
  * Shapes: out, previous (n_rows, columns), rows (n_rows or more, columns); previous may be NULL.
- * Aliasing: out may be previous, never rows. Rows of out are parallel. */
+ * Aliasing: out may be previous, never rows. Rows of out are parallel, or bands of columns of few rows. */
 static void csr_mix(void *out, const void *rows, const dnn_csr *csr, const void *previous, double scale, double shift,
     double memory, int64_t columns, int threads)
 {
     mixture m = {out, rows, previous, csr, (real)scale, (real)shift, (real)memory, columns};
     int64_t stored = csr->indptr64 ? csr->indptr64[csr->n_rows] : csr->indptr32[csr->n_rows];
     int team = team_size(threads, (double)(stored + 2 * csr->n_rows) * (double)columns * 0.1e-3);
-    FOR_EACH(part, team, mix_rows(&m, part * csr->n_rows / team, (part + 1) * csr->n_rows / team))
+    if (csr->n_rows < team) {
+        FOR_EACH(b, ceil_div(columns, MIX_BAND) * csr->n_rows, {
+            int64_t band = b / csr->n_rows * MIX_BAND;
+            mix_row(&m, b % csr->n_rows, band, min_index(band + MIX_BAND, columns));
+        })
+    } else {
+        FOR_EACH(part, team, mix_rows(&m, part * csr->n_rows / team, (part + 1) * csr->n_rows / team))
+    }
 }

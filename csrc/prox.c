@@ -1,5 +1,7 @@
 /* prox.c: soft threshold, block soft threshold, shrinkage. */
 
+enum { PROX_STRIP = 1 << 14 };
+
 /* u_p <- sign(u_p) max(|u_p| - t l1_p, 0). Shapes: (n), (n). In place. Serial. NaN stays. */
 static void soft_threshold(real *restrict u, const real *restrict l1, real t, int64_t n)
 {
@@ -38,11 +40,18 @@ static void prox_row(real *out, const real *v, real s, const dnn_penalty *penalt
 }
 
 /* out_i = argmin_u 1/2 |u - v_i|^2 + s_i r(u): the three steps above in this order, exact when l2 is constant within
- * each group. Shapes: out, v (A, P), s (A). Aliasing: out may be v. Agents are parallel. */
+ * each group. Shapes: out, v (A, P), s (A). Aliasing: out may be v. Agents are parallel, and strips of their rows where
+ * there are no groups. */
 static void penalty_prox(
     void *out, const void *v, const void *s, const dnn_penalty *penalty, int64_t agents, int64_t params, int threads)
 {
     int team = team_size(threads, (double)(agents * params) * 0.5e-3);
-    FOR_EACH(i, agents,
-        prox_row((real *)out + i * params, (const real *)v + i * params, ((const real *)s)[i], penalty, params))
+    const int64_t strip = penalty->n_groups ? max_index(1, params) : PROX_STRIP, strips = ceil_div(params, strip);
+    FOR_EACH(k, agents * strips, {
+        int64_t i = k / strips, start = k % strips * strip;
+        dnn_penalty part = *penalty;
+        part.l1 = (const real *)penalty->l1 + start, part.l2 = (const real *)penalty->l2 + start;
+        prox_row((real *)out + i * params + start, (const real *)v + i * params + start, ((const real *)s)[i], &part,
+            min_index(strip, params - start));
+    })
 }

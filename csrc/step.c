@@ -1,10 +1,19 @@
 /* step.c: what an iteration does to the rows of weights beside gradients and mixing, a piece of a row at a time, so that
  * neighbouring steps meet in the cache; and iterations that need no decision in between, as one call.
  *
- * Sums are taken in double, in lanes that are added up at the end of the row: their order depends on its length alone.
+ * Sums are taken in double, in lanes that are added up at the end of a strip of the row, and strips in order: the order
+ * depends on the length of the row alone.
  */
 
-enum { PIECE = 4096, DOUBLES = VECTOR_BYTES / sizeof(double) };
+enum {
+    PIECE = 4096, /* numbers of a row that stay in the cache from step to step */
+    STRIPS = 16, /* at most so many strips of a row, of whole pieces each: what a thread takes where rows are few */
+    DOUBLES = VECTOR_BYTES / sizeof(double)
+};
+
+INLINE int64_t strip_numbers(int64_t params) { return max_index(1, ceil_div(ceil_div(params, PIECE), STRIPS)) * PIECE; }
+
+INLINE int64_t strips_of(int64_t params) { return ceil_div(params, strip_numbers(params)); }
 
 typedef double doubles __attribute__((vector_size(VECTOR_BYTES), aligned(__alignof__(double)), may_alias));
 
@@ -55,18 +64,19 @@ static void move_piece(real *restrict z, const real *restrict w, const real *res
     store_part(z + p, old + rounded_product(step, load_part(w_hat + p, n - p) - old), n - p);
 }
 
-/* One row of proximal_step. Serial. */
-static void proximal_row(real *z, real *w_hat, const real *w, const real *y, double tau, real step, double agents,
-    const dnn_penalty *penalty, int64_t params)
+/* Numbers start .. stop - 1 of one row of proximal_step, all of them where there are groups, which may cross pieces.
+ * Serial. */
+static void proximal_part(real *z, real *w_hat, const real *w, const real *y, double tau, real step, double agents,
+    const dnn_penalty *penalty, int64_t start, int64_t stop)
 {
     const real push = (real)agents / (real)tau, s = 1 / (real)tau;
     const real *l1 = penalty->l1, *l2 = penalty->l2;
-    if (penalty->n_groups) { /* groups may cross pieces */
-        for (int64_t p = 0; p < params; p++) w_hat[p] = w[p] - push * y[p];
-        prox_row(w_hat, w_hat, s, penalty, params);
+    if (penalty->n_groups) {
+        for (int64_t p = start; p < stop; p++) w_hat[p] = w[p] - push * y[p];
+        prox_row(w_hat, w_hat, s, penalty, stop);
     }
-    for (int64_t p = 0; p < params; p += PIECE) {
-        int64_t n = min_index(PIECE, params - p);
+    for (int64_t p = start; p < stop; p += PIECE) {
+        int64_t n = min_index(PIECE, stop - p);
         if (!penalty->n_groups) respond_piece(w_hat + p, w + p, y + p, push, s, l1 + p, l2 + p, n);
         if (z) move_piece(z + p, w + p, w_hat + p, step, n);
     }
@@ -74,14 +84,19 @@ static void proximal_row(real *z, real *w_hat, const real *w, const real *y, dou
 
 /* w_hat_i = prox_{r / tau_i}(w_i - agents / tau_i y_i), the fully linearised best response, and
  * z_i = w_i + step (w_hat_i - w_i), unless z is NULL.
- * Shapes: z, w_hat, w, y (A, P); tau (A) double. Aliasing: z and w_hat are none. Agents are parallel. */
+ * Shapes: z, w_hat, w, y (A, P); tau (A) double. Aliasing: z and w_hat are none. Agents are parallel, and strips of
+ * their rows where there are no groups. */
 static void proximal_step(void *z, void *w_hat, const void *w, const void *y, const double *tau, double step,
     double agents, const dnn_penalty *penalty, int64_t rows, int64_t params, int threads)
 {
     int team = team_size(threads, (double)(rows * params) * 0.8e-3);
-    FOR_EACH(i, rows,
-        proximal_row(z ? (real *)z + i * params : NULL, (real *)w_hat + i * params, (const real *)w + i * params,
-            (const real *)y + i * params, tau[i], (real)step, agents, penalty, params))
+    const int64_t strip = penalty->n_groups ? max_index(1, params) : strip_numbers(params);
+    const int64_t strips = ceil_div(params, strip);
+    FOR_EACH(k, rows * strips, {
+        int64_t i = k / strips, start = k % strips * strip, at = i * params;
+        proximal_part(z ? (real *)z + at : NULL, (real *)w_hat + at, (const real *)w + at, (const real *)y + at, tau[i],
+            (real)step, agents, penalty, start, min_index(params, start + strip));
+    })
 }
 
 /* Lanes of the sums over one row. */
@@ -144,29 +159,64 @@ typedef struct {
     int64_t params;
 } sequel;
 
-/* Row i of tracker_update, secant_rule or both. Serial. */
-static void follow_row(const sequel *q, int64_t i)
+/* A strip of row i of tracker_update, secant_rule or both, but for what follows from the sums. Serial. */
+static row_sums follow_strip(const sequel *q, int64_t i, int64_t strip)
 {
     row_sums s = {{0}, {0}, {0}, {0}, {0}};
-    for (int64_t p = 0; p < q->params; p += PIECE) {
-        int64_t n = min_index(PIECE, q->params - p), at = i * q->params + p;
+    const int64_t start = strip * strip_numbers(q->params);
+    const int64_t stop = min_index(q->params, start + strip_numbers(q->params));
+    for (int64_t p = start; p < stop; p += PIECE) {
+        int64_t n = min_index(PIECE, stop - p), at = i * q->params + p;
         if (q->squares) track_piece(&s, q->y + at, q->grad + at, q->grad_old + at, q->w + at, n);
         if (q->tau)
             misfit_piece(&s, q->w + at, q->w_old + at, q->y + at, q->y_old + at, q->model ? q->model + at : NULL,
                 q->rule->agents, n);
     }
-    if (q->squares) q->squares[i] = sum_doubles(s.w) + sum_doubles(s.y);
-    if (q->tau) decide(q->tau + i, q->beta + i, &s, q->received[i], q->rule);
+    return s;
 }
 
+INLINE void add_sums(row_sums *s, const row_sums *more)
+{
+    s->w += more->w, s->y += more->y;
+    s->length += more->length, s->before += more->before, s->misfit += more->misfit;
+}
+
+/* What follows from the sums over row i. Serial. */
+static void finish_row(const sequel *q, int64_t i, const row_sums *s)
+{
+    if (q->squares) q->squares[i] = sum_doubles(s->w) + sum_doubles(s->y);
+    if (q->tau) decide(q->tau + i, q->beta + i, s, q->received[i], q->rule);
+}
+
+static void follow_row(const sequel *q, int64_t i)
+{
+    row_sums s = follow_strip(q, i, 0);
+    for (int64_t k = 1; k < strips_of(q->params); k++) {
+        row_sums more = follow_strip(q, i, k);
+        add_sums(&s, &more);
+    }
+    finish_row(q, i, &s);
+}
+
+/* Rows are parallel, or strips of few rows. */
 static void follow(const sequel *q, int64_t rows, int threads)
 {
+    const int64_t strips = strips_of(q->params);
+    row_sums s[STRIPS];
     int team = team_size(threads, (double)(rows * q->params) * 0.5e-3);
-    FOR_EACH(i, rows, follow_row(q, i))
+    if (rows >= team || strips <= 1) {
+        FOR_EACH(i, rows, follow_row(q, i))
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        FOR_EACH(k, strips, s[k] = follow_strip(q, i, k))
+        for (int64_t k = 1; k < strips; k++) add_sums(&s[0], &s[k]);
+        finish_row(q, i, &s[0]);
+    }
 }
 
 /* y_i += grad_i - grad_old_i; squares_i = |w_i|^2 + |y_i|^2, in double.
- * Shapes: y, grad, grad_old, w (A, P); squares (A) double. Aliasing: y is none. Agents are parallel. */
+ * Shapes: y, grad, grad_old, w (A, P); squares (A) double. Aliasing: y is none. Parallel as follow. */
 static void tracker_update(void *y, double *squares, const void *grad, const void *grad_old, const void *w,
     int64_t rows, int64_t params, int threads)
 {
@@ -177,7 +227,7 @@ static void tracker_update(void *y, double *squares, const void *grad, const voi
 /* With beta = |agents (y_i - y_old_i) - model_i| / |w_i - w_old_i| and m its maximum with beta_i and heard_i,
  * tau_i <- min(max(growth m, tau_i / decay, low), high) and beta_i <- beta; nothing where w_i moved by less than 1e-12 of
  * its length. Shapes: tau, beta, received (A) double; w, w_old, y, y_old, model (A, P), model may be NULL.
- * Aliasing: any among the inputs. Agents are parallel. */
+ * Aliasing: any among the inputs. Parallel as follow. */
 static void secant_rule(double *tau, double *beta, const double *received, const void *w, const void *w_old,
     const void *y, const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params,
     int threads)
@@ -225,15 +275,20 @@ static int cholesky_step(const dnn_iteration *it, int threads, void *work)
         int64_t n = min_index(model->group, agents - first), at = first * params;
         part.agents = n, part.offsets = it->problem.mlp.offsets + first, part.w = w + at;
         mlp_gauss_newton(b, &part, &model->root, blocks, 1, threads, next);
-        for (int64_t i = 0; i < n; i++)
+        int team = team_size(threads, (double)(n * params) * 0.8e-3);
+        FOR_EACH(i, n,
             system_row(diag + i * params, w_hat + at + i * params, w + at + i * params, y + at + i * params,
-                it->problem.penalty.l2, (real)it->state.tau[first + i], (real)it->recipe.agents, params);
+                it->problem.penalty.l2, (real)it->state.tau[first + i], (real)it->recipe.agents, params))
         spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->problem.mlp.blas, threads);
         for (int64_t i = first; i < first + n; i++) failed |= model->status[i] != 0;
     }
     if (failed) return 1;
-    for (int64_t p = 0; p < agents * params; p++) w_hat[p] += w[p];
-    move_piece(z, w, w_hat, (real)it->recipe.step, agents * params);
+    int team = team_size(threads, (double)(agents * params) * 0.5e-3);
+    FOR_EACH(c, ceil_div(agents * params, PIECE), {
+        int64_t at = c * PIECE, n = min_index(PIECE, agents * params - at);
+        for (int64_t p = at; p < at + n; p++) w_hat[p] += w[p];
+        move_piece(z + at, w + at, w_hat + at, (real)it->recipe.step, n);
+    })
     return 0;
 }
 

@@ -2,6 +2,7 @@
 /* clang-format off */
 #define DNN_KERNELS \
     .loss_value_grad = loss_value_grad, \
+    .curvature_root = curvature_root, \
     .mlp_forward = mlp_forward, \
     .mlp_loss_grad = mlp_loss_grad, \
     .mlp_feedback = mlp_feedback, \
@@ -19,6 +20,9 @@
     .residual_tangent = residual_tangent, \
     .residual_backward = residual_backward, \
     .residual_gradient = residual_gradient, \
+    .cg_curve = cg_curve, \
+    .cg_step = cg_step, \
+    .cg_turn = cg_turn, \
     .descent_solve = descent_solve, \
     .penalty_prox = penalty_prox, \
     .csr_mix = csr_mix, \

@@ -189,6 +189,30 @@ static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in,
     return sum;
 }
 
+/* Roots at raw outputs that may be anything, and two steps of conjugate gradients. */
+static uint64_t NAME(run_conjugate)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    const NAME(net) *n = in->net;
+    int64_t a = n->mlp.agents, p = n->mlp.params, q = n->outputs, wide = in->loss == DNN_SOFTMAX ? q : 1;
+    size_t roots = (size_t)(n->rows * q * wide) * sizeof(real), params = (size_t)(a * p) * sizeof(real);
+    size_t agents = (size_t)a * sizeof(double);
+    void *out = malloc(roots + 1);
+    t->curvature_root(out, n->u, n->target, in->s, n->rows, q, in->loss, 0.3, threads);
+    sum = NAME(digest)(sum, out, roots);
+    real *rows[4];
+    double *sums = calloc((size_t)(2 * a) + 1, sizeof *sums);
+    for (int k = 0; k < 4; k++) rows[k] = calloc((size_t)(a * p) + 1, sizeof(real)); /* image step residual direction */
+    memcpy(rows[2], n->v, params), memcpy(rows[3], n->v, params);
+    for (int64_t i = 0; i < a; i++) sums[a + i] = 0.25;
+    for (int k = 0; k < 2; k++) {
+        t->cg_curve(sums, rows[0], n->v, rows[3], a, p, threads);
+        t->cg_step(sums, rows[1], rows[2], rows[3], rows[0], sums + a, a, p, threads);
+        t->cg_turn(rows[3], rows[2], sums + a, a, p, threads);
+    }
+    for (int k = 0; k < 4; k++) sum = NAME(digest)(sum, rows[k], params);
+    return NAME(digest)(sum, sums, agents);
+}
+
 static uint64_t NAME(run_dual)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
 {
     const dnn_mlp *mlp = &in->net->mlp;
@@ -300,7 +324,7 @@ static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int
     size_t params = (size_t)(a * p) * sizeof(real);
     uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
     sum = NAME(run_dual)(t, in, NAME(run_tangent)(t, in, sum, threads), threads);
-    sum = NAME(run_residual)(t, in, sum, threads);
+    sum = NAME(run_residual)(t, in, NAME(run_conjugate)(t, in, sum, threads), threads);
     sum = NAME(run_iteration)(t, in, sum, threads, compare);
     sum = NAME(run_chains)(t, in, sum, threads);
     void *out = malloc(params + 1);

@@ -39,6 +39,7 @@ try:
         )
         from dnnext.kernels._layers import chain_forward, chain_jtu, chain_jv, chain_loss_grad
         from dnnext.kernels._mlp import (
+            curvature_root,
             loss_value_grad,
             mlp_feedback,
             mlp_forward,
@@ -47,7 +48,16 @@ try:
             mlp_loss_grad,
         )
         from dnnext.kernels._residual import residual_backward, residual_forward, residual_gradient, residual_tangent
-        from dnnext.kernels._rows import block_product, csr_mix, descent_solve, penalty_prox, spd_solve
+        from dnnext.kernels._rows import (
+            block_product,
+            cg_curve,
+            cg_step,
+            cg_turn,
+            csr_mix,
+            descent_solve,
+            penalty_prox,
+            spd_solve,
+        )
         from dnnext.kernels._steps import (
             neighbour_max,
             network_mix,
@@ -71,11 +81,15 @@ __all__ = [
     "StepRecipe",
     "StepState",
     "block_product",
+    "cg_curve",
+    "cg_step",
+    "cg_turn",
     "chain_forward",
     "chain_jtu",
     "chain_jv",
     "chain_loss_grad",
     "csr_mix",
+    "curvature_root",
     "descent_solve",
     "info",
     "loss_value_grad",

@@ -158,6 +158,9 @@ cdef extern from "dnnext.h" nogil:
         void (*loss_value_grad)(
             double *value, void *delta, const void *f, const void *target, int64_t rows, int64_t outputs, int loss,
             double param) noexcept nogil
+        void (*curvature_root)(
+            void *out, const void *f, const void *target, const void *share, int64_t rows, int64_t outputs, int loss,
+            double param, int threads) noexcept nogil
         void (*mlp_forward)(void *out, const dnn_mlp *mlp, int threads, void *work) noexcept nogil
         void (*mlp_loss_grad)(
             double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight, int loss,
@@ -199,6 +202,15 @@ cdef extern from "dnnext.h" nogil:
             int threads, void *work) noexcept nogil
         void (*residual_gradient)(
             void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas,
+            int threads) noexcept nogil
+        void (*cg_curve)(
+            double *curve, void *image, const void *diag, const void *direction, int64_t rows, int64_t params,
+            int threads) noexcept nogil
+        void (*cg_step)(
+            double *energy, void *step, void *residual, const void *direction, const void *image, const double *length,
+            int64_t rows, int64_t params, int threads) noexcept nogil
+        void (*cg_turn)(
+            void *direction, const void *residual, const double *ratio, int64_t rows, int64_t params,
             int threads) noexcept nogil
         void (*descent_solve)(
             void *v, int64_t *n_done, const void *b, const void *tau, const void *w, const void *g,

@@ -2,6 +2,9 @@
 from dnnext.kernels.reference import Array, Index, Layers, Values
 
 def loss_value_grad(value: Values, delta: Array, f: Array, target: Array, loss: int, param: float) -> None: ...
+def curvature_root(
+    out: Array, f: Array, target: Array, share: Array, loss: int, param: float, n_threads: int = 1
+) -> None: ...
 def mlp_forward(
     out: Array, w: Array, x: Array, offsets: Index, layers: Layers, activation: int, n_threads: int = 1
 ) -> None: ...

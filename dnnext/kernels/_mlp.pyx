@@ -5,9 +5,9 @@ reference.py and its neighbours say what each kernel computes.
 
 from libc.stdint cimport int64_t
 
-from dnnext.kernels._arrays cimport DOUBLE, REAL, take
+from dnnext.kernels._arrays cimport DOUBLE, REAL, overlap, take
 from dnnext.kernels._call cimport Call, begin, end, integer, allocate_work, table_of, take_mlp
-from dnnext.kernels._dnnext cimport DNN_LOSSES
+from dnnext.kernels._dnnext cimport DNN_LOSSES, DNN_SOFTMAX
 
 
 def loss_value_grad(value, delta, f, target, loss, param):
@@ -38,6 +38,42 @@ def loss_value_grad(value, delta, f, target, loss, param):
         with nogil:
             table_of(&c).loss_value_grad(
                 <double *> value_.buf, delta_.buf, f_.buf, target_.buf, rows, outputs, code, param_)
+    finally:
+        end(&c)
+
+
+def curvature_root(out, f, target, share, loss, param, n_threads=1):
+    """out_m = share_m S_m, S_m S_m' the generalised second derivative of the loss at f_m.
+
+    out (M, Q), diagonals, or (M, Q, Q) for softmax; f, target (M, Q); share (M,); loss, param as in loss_value_grad.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out, f = np.empty((1, 1)), np.zeros((1, 1))
+    >>> kernels.curvature_root(out, f, f, np.array([2.0]), kernels.LOSSES["logistic"], 0.0)
+    >>> out
+    array([[1.]])
+    """
+    cdef Call c
+    cdef int code = <int> integer("loss", loss, 0, DNN_LOSSES - 1)
+    cdef double param_ = param
+    begin(&c, n_threads)
+    try:
+        f_ = take(&c.arrays, f, "f", REAL, False, 2)
+        rows, outputs = f_.shape[0], f_.shape[1]
+        target_ = take(&c.arrays, target, "target", REAL, False, 2, rows, outputs)
+        share_ = take(&c.arrays, share, "share", REAL, False, 1, rows)
+        if outputs < 1:
+            raise ValueError("f must have at least one output, got none.")
+        if code == DNN_SOFTMAX:
+            out_ = take(&c.arrays, out, "out", REAL, True, 3, rows, outputs, outputs)
+        else:
+            out_ = take(&c.arrays, out, "out", REAL, True, 2, rows, outputs)
+        if overlap(out_, f_) or overlap(out_, target_) or overlap(out_, share_):
+            raise ValueError("out must not share memory with f, target or share: give it an array of its own.")
+        with nogil:
+            table_of(&c).curvature_root(
+                out_.buf, f_.buf, target_.buf, share_.buf, rows, outputs, code, param_, c.threads)
     finally:
         end(&c)
 

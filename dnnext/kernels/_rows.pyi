@@ -1,10 +1,15 @@
 # The types of the NumPy twins; made by csrc/declare.py.
-from dnnext.kernels.reference import Array, Index
+from dnnext.kernels.reference import Array, Index, Values
 
 def block_product(out: Array, b: Array, v: Array, blocks: Index, n_threads: int = 1) -> None: ...
 def spd_solve(
     out: Array, status: Index, b: Array, diag: Array, rhs: Array, blocks: Index, n_threads: int = 1
 ) -> None: ...
+def cg_curve(curve: Values, image: Array, diag: Array, direction: Array, n_threads: int = 1) -> None: ...
+def cg_step(
+    energy: Values, step: Array, residual: Array, direction: Array, image: Array, length: Values, n_threads: int = 1
+) -> None: ...
+def cg_turn(direction: Array, residual: Array, ratio: Values, n_threads: int = 1) -> None: ...
 def descent_solve(
     v: Array,
     n_done: Index,

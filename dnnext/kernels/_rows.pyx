@@ -1,8 +1,8 @@
-"""Wrappers of csrc/solve.c, descent.c, prox.c and mix.c; reference.py says what each kernel computes."""
+"""Wrappers of csrc/solve.c, conjugate.c, descent.c, prox.c and mix.c; reference*.py say what each kernel computes."""
 
 from libc.stdint cimport int64_t
 
-from dnnext.kernels._arrays cimport ANY, INT64, REAL, overlap, take
+from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
     Call, begin, blas_of, end, integer, allocate_work, table_of, take_blocks, take_csr, take_penalty,
 )
@@ -66,6 +66,97 @@ def spd_solve(out, status, b, diag, rhs, blocks, n_threads=1):
             table_of(&c).spd_solve(
                 out_.buf, <int64_t *> status_.buf, b_.buf, diag_.buf, rhs_.buf, agents, c.blocks, c.n_blocks,
                 blas_of(&c), c.threads)
+    finally:
+        end(&c)
+
+
+def cg_curve(curve, image, diag, direction, n_threads=1):
+    """image_i += diag_i direction_i, then curve_i = direction_i'image_i.
+
+    image, diag, direction (A, P); curve (A,) float64
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> curve, image = np.empty(1), np.array([[1.0, 1.0]])
+    >>> kernels.cg_curve(curve, image, np.array([[2.0, 0.0]]), np.array([[1.0, 4.0]]))
+    >>> curve, image
+    (array([7.]), array([[3., 1.]]))
+    """
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        image_ = take(&c.arrays, image, "image", REAL, True, 2)
+        rows, params = image_.shape[0], image_.shape[1]
+        diag_ = take(&c.arrays, diag, "diag", REAL, False, 2, rows, params)
+        direction_ = take(&c.arrays, direction, "direction", REAL, False, 2, rows, params)
+        curve_ = take(&c.arrays, curve, "curve", DOUBLE, True, 1, rows)
+        if overlap(image_, diag_) or overlap(image_, direction_):
+            raise ValueError("image must not share memory with diag or direction: give it an array of its own.")
+        with nogil:
+            table_of(&c).cg_curve(
+                <double *> curve_.buf, image_.buf, diag_.buf, direction_.buf, rows, params, c.threads)
+    finally:
+        end(&c)
+
+
+def cg_step(energy, step, residual, direction, image, length, n_threads=1):
+    """step_i += length_i direction_i, residual_i -= length_i image_i, then energy_i = |residual_i|^2.
+
+    step, residual, direction, image (A, P); energy, length (A,) float64
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> energy, step, residual = np.empty(1), np.zeros((1, 2)), np.array([[1.0, 1.0]])
+    >>> kernels.cg_step(energy, step, residual, np.ones((1, 2)), np.array([[2.0, 1.0]]), np.array([0.5]))
+    >>> energy, step, residual
+    (array([0.25]), array([[0.5, 0.5]]), array([[0. , 0.5]]))
+    """
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        step_ = take(&c.arrays, step, "step", REAL, True, 2)
+        rows, params = step_.shape[0], step_.shape[1]
+        residual_ = take(&c.arrays, residual, "residual", REAL, True, 2, rows, params)
+        direction_ = take(&c.arrays, direction, "direction", REAL, False, 2, rows, params)
+        image_ = take(&c.arrays, image, "image", REAL, False, 2, rows, params)
+        length_ = take(&c.arrays, length, "length", DOUBLE, False, 1, rows)
+        energy_ = take(&c.arrays, energy, "energy", DOUBLE, True, 1, rows)
+        if overlap(step_, direction_) or overlap(step_, image_) or overlap(step_, residual_):
+            raise ValueError("step must not share memory with residual, direction or image: give it its own array.")
+        if overlap(residual_, direction_) or overlap(residual_, image_):
+            raise ValueError("residual must not share memory with direction or image: give it an array of its own.")
+        with nogil:
+            table_of(&c).cg_step(
+                <double *> energy_.buf, step_.buf, residual_.buf, direction_.buf, image_.buf,
+                <const double *> length_.buf, rows, params, c.threads)
+    finally:
+        end(&c)
+
+
+def cg_turn(direction, residual, ratio, n_threads=1):
+    """direction_i <- residual_i + ratio_i direction_i.
+
+    direction, residual (A, P); ratio (A,) float64
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> direction = np.array([[2.0, 4.0]])
+    >>> kernels.cg_turn(direction, np.array([[1.0, 0.0]]), np.array([0.5]))
+    >>> direction
+    array([[2., 2.]])
+    """
+    cdef Call c
+    begin(&c, n_threads)
+    try:
+        direction_ = take(&c.arrays, direction, "direction", REAL, True, 2)
+        rows, params = direction_.shape[0], direction_.shape[1]
+        residual_ = take(&c.arrays, residual, "residual", REAL, False, 2, rows, params)
+        ratio_ = take(&c.arrays, ratio, "ratio", DOUBLE, False, 1, rows)
+        if overlap(direction_, residual_):
+            raise ValueError("direction must not share memory with residual: give it an array of its own.")
+        with nogil:
+            table_of(&c).cg_turn(
+                direction_.buf, residual_.buf, <const double *> ratio_.buf, rows, params, c.threads)
     finally:
         end(&c)
 

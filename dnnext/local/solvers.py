@@ -96,25 +96,25 @@ def cg(sub: Subproblem, out: Array) -> None:
         If the penalty is not quadratic.
     """
     assert sub.centre is not None
-    diag = sub.tau[:, None] + quadratic(sub, "cg")
-    residual = -(sub.slope + (diag - sub.tau[:, None]) * sub.centre)
-    step, direction, part = np.zeros_like(residual), residual.copy(), np.empty_like(residual)
-    dots = partial(row_parts.dots, sub.problem)
-    energy = dots(residual, residual)
+    problem, l2 = sub.problem, quadratic(sub, "cg")
+    residual = np.ascontiguousarray(-(sub.slope + l2 * sub.centre), dtype=sub.w.dtype)
+    diag = (sub.tau[:, None] + l2).astype(residual.dtype)
+    step, direction = np.zeros_like(residual), residual.copy()
+    curve, after = np.empty((2, len(residual)))
+    energy = row_parts.dots(problem, residual, residual)
     goal = sub.tol**2 * energy
     for _ in range(sub.inner_iter or (CG_STEPS if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
         active = energy > goal
         if not active.any():
             break
         image = sub.product(direction)
-        image += np.multiply(diag, direction, out=part)
-        length = np.where(active, energy / np.where(active, dots(direction, image), 1), 0).astype(step.dtype)[:, None]
-        step += np.multiply(length, direction, out=part)
-        residual -= np.multiply(length, image, out=part)
-        after = dots(residual, residual)
-        ratio = np.where(active, after / np.where(active, energy, 1), 0).astype(step.dtype)[:, None]
-        direction *= ratio
-        direction += residual
+        kernels.cg_curve(curve, image, diag, direction, problem.n_threads)
+        row_parts.add_up(problem, curve)
+        length = np.where(active, energy / np.where(active, curve, 1), 0)
+        kernels.cg_step(after, step, residual, direction, image, length, problem.n_threads)
+        row_parts.add_up(problem, after)
+        ratio = np.where(active, after / np.where(active, energy, 1), 0)
+        kernels.cg_turn(direction, residual, ratio, problem.n_threads)
         energy = np.where(active, after, energy)
     out[...] = sub.centre + step
 

@@ -73,7 +73,7 @@ def curvature_at(problem: Passes, f: Array | None, w: Array, kappa: Array, forme
         what = f"the curvature of {rows} rows of {n_outputs} outputs"
         n_bytes = 2 * rows * n_outputs**2 * problem.dtype.itemsize
         _checks.check_memory(what, n_bytes, "use solver='cg' or 'auto', or surrogate='full'")
-    root = problem.root(w) if f is None else problem.root_at(f)
-    by_row = np.repeat(np.sqrt(kappa), np.diff(problem.offsets)).astype(root.dtype)
-    root *= by_row.reshape(-1, *[1] * (root.ndim - 1))
-    return root
+    by_row = np.repeat(kappa, np.diff(problem.offsets)) * problem.sample_scale()
+    if f is None:
+        f = problem.target if problem.loss.is_quadratic else problem.raw_output(w)
+    return problem.root_at(f, np.sqrt(by_row))

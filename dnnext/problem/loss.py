@@ -26,6 +26,8 @@ class Loss(Parameters, ABC):
         How messages call it.
     kernel : int or None
         The code of the compiled twin, None for a loss that exists in Python only.
+    has_root_kernel : bool
+        Whether the kernel knows ``curvature_root``, too (`dnnext.kernels.curvature_root`).
     param : float
         The one number the kernel takes.
     is_quadratic : bool
@@ -53,6 +55,7 @@ class Loss(Parameters, ABC):
 
     name: ClassVar[str] = "loss"
     kernel: ClassVar[int | None] = None
+    has_root_kernel: ClassVar[bool] = False
     param: float = 0.0
     is_quadratic: ClassVar[bool] = False
     curvature_has_labels: ClassVar[bool] = True
@@ -63,6 +66,7 @@ class Loss(Parameters, ABC):
         if "kernel" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "grad"}):
             cls.kernel, cls.is_quadratic = None, vars(cls).get("is_quadratic", False)
         if "curvature_root" in vars(cls):
+            cls.has_root_kernel = vars(cls).get("has_root_kernel", False)
             if "curvature_has_labels" not in vars(cls):
                 cls.curvature_has_labels = True
             if "curvature_product" not in vars(cls):  # its parent's may be another curvature

@@ -28,6 +28,7 @@ class SquaredError(Loss):
 
     name = "squared_error"
     kernel = kernels.LOSSES["squared_error"]
+    has_root_kernel = True
     curvature_has_labels = False
     is_quadratic = True
 
@@ -71,6 +72,7 @@ class Huber(Loss):
 
     name = "huber"
     kernel = kernels.LOSSES["huber"]
+    has_root_kernel = True
 
     def __init__(self, delta: float = 1.35) -> None:
         self.delta = self.param = _checks.check_positive("delta of the Huber loss", delta)
@@ -112,6 +114,7 @@ class Logistic(Loss):
 
     name = "logistic"
     kernel = kernels.LOSSES["logistic"]
+    has_root_kernel = True
     curvature_has_labels = False
 
     def value(self, f: Array, d: Array) -> Array:
@@ -153,6 +156,7 @@ class Softmax(Loss):
 
     name = "softmax"
     kernel = kernels.LOSSES["softmax"]
+    has_root_kernel = True
     curvature_has_labels = False
 
     def value(self, f: Array, d: Array) -> Array:
@@ -262,6 +266,7 @@ class SquaredHinge(Loss):
 
     name = "squared_hinge"
     kernel = kernels.LOSSES["squared_hinge"]
+    has_root_kernel = True
 
     def value(self, f: Array, d: Array) -> Array:
         """``1/2 sum_q max(0, 1 - d_q f_q)^2``: f, d (M, Q) -> (M,)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext import kernels
 from dnnext.models.model import Fused, Model, Rows
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import Penalty
@@ -60,16 +61,19 @@ class Passes:
         """
         return self.root_at(self.target if self.loss.is_quadratic else self.raw_output(w))
 
-    def root_at(self, f: Array) -> Array:
-        """``sqrt(c_m / N) S_m`` at given raw outputs f (M, Q); shapes as in `root`."""
-        root = np.asarray(self.loss.curvature_root(f, self.target), dtype=self.dtype)
-        if root.ndim not in (2, 3) or root.shape[:2] != self.target.shape:
-            raise ValueError(
-                f"curvature_root of {self.loss!r} must return {self.target.shape} or {self.target.shape} + (R,), "
-                f"got {root.shape}."
-            )
-        share = np.sqrt(self.sample_scale()).reshape((-1,) + (1,) * (root.ndim - 1))
-        return np.ascontiguousarray(root * share)
+    def root_at(self, f: Array, share: Array | None = None) -> Array:
+        """``share_m S_m`` at given raw outputs f (M, Q), ``sqrt(c_m / N)`` by default; shapes as in `root`."""
+        share = (np.sqrt(self.sample_scale()) if share is None else share).astype(self.dtype)
+        loss, d = self.loss, self.target
+        if loss.kernel is not None and loss.has_root_kernel:
+            shape = (*d.shape, d.shape[1]) if loss.kernel == kernels.LOSSES["softmax"] else d.shape
+            out, f = np.empty(shape, self.dtype), np.ascontiguousarray(f, dtype=self.dtype)
+            kernels.curvature_root(out, f, d, share, loss.kernel, loss.param, self.n_threads)
+            return out
+        root = np.asarray(loss.curvature_root(f, d), dtype=self.dtype)
+        if root.ndim not in (2, 3) or root.shape[:2] != d.shape:
+            raise ValueError(f"curvature_root of {loss!r} must return {d.shape} or {d.shape} + (R,), got {root.shape}.")
+        return np.ascontiguousarray(root * share.reshape((-1,) + (1,) * (root.ndim - 1)))
 
     def jvp(self, w: Array, v: Array, out: Array | None = None) -> Array:
         """``J_m(w_i) v_i``: v (n_local, P) -> (M, Q)."""

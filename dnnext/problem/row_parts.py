@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from dnnext.problem.passes import Passes
     from dnnext.problem.penalty import Penalty
 
-__all__ = ["check_penalty", "cut", "dots", "largest", "n_params", "norms", "penalty_value", "require_whole", "shards"]
+__all__ = [
+    "add_up",
+    "check_penalty",
+    "cut",
+    "dots",
+    "largest",
+    "n_params",
+    "norms",
+    "penalty_value",
+    "require_whole",
+    "shards",
+]
 
 Array = NDArray[Any]
 
@@ -33,10 +44,16 @@ def shards(problem: Passes) -> Communicator | None:
 
 def dots(problem: Passes, u: Array, v: Array) -> NDArray[np.float64]:
     """``u_i'v_i`` of every row: (n, P), (n, P) -> (n,)."""
-    found, comm = row_dots(u, v), shards(problem)
+    found = row_dots(u, v)
+    add_up(problem, found)
+    return found
+
+
+def add_up(problem: Passes, found: NDArray[np.float64]) -> None:
+    """What was summed over the part of every row held here becomes the sum over the whole row, in place: (n,)."""
+    comm = shards(problem)
     if comm is not None:
         comm.allreduce(found)
-    return found
 
 
 def norms(problem: Passes, u: Array) -> NDArray[np.float64]:

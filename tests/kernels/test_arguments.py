@@ -12,6 +12,7 @@ import pytest
 from dnnext import kernels
 from dnnext.kernels import (
     reference,
+    reference_conjugate,
     reference_dual,
     reference_layers,
     reference_lazy,
@@ -32,7 +33,10 @@ def call(name, **arguments):
         getattr(kernels, name)(**arguments)
 
 
-TWINS = (reference_residual, reference_lazy, reference_layers, reference_dual, reference_steps, reference)
+TWINS = (
+    reference_residual, reference_lazy, reference_layers, reference_dual, reference_steps, reference_conjugate,
+    reference,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,6 +82,9 @@ def good(network):
         "loss_value_grad": {
             "value": np.empty(p.n), "delta": wide, "f": p.u, "target": p.target, "loss": 0, "param": 1.0,
         },
+        "curvature_root": {
+            "out": wide, "f": p.u, "target": p.target, "share": p.weight, "loss": 0, "param": 1.0,
+        },
         "mlp_forward": {"out": wide, **mlp, **net},
         "mlp_loss_grad": {
             "value": np.empty(3), "grad": rows, **mlp, "target": p.target, "weight": p.weight, **net, "loss": 0,
@@ -102,6 +109,12 @@ def good(network):
         "mlp_gauss_newton_product": {"out": rows, **mlp, **root, "v": p.v, **net},
         "block_product": {"out": rows, "b": b, "v": p.v, "blocks": blocks},
         "spd_solve": {"out": rows, "status": status, "b": b, "diag": p.v**2, "rhs": p.v.copy(), "blocks": blocks},
+        "cg_curve": {"curve": np.empty(3), "image": rows, "diag": p.v**2, "direction": p.v},
+        "cg_step": {
+            "energy": np.empty(3), "step": rows, "residual": rows.copy(), "direction": p.v, "image": p.v.copy(),
+            "length": np.ones(3),
+        },
+        "cg_turn": {"direction": rows, "residual": p.v, "ratio": np.ones(3)},
         "mlp_dual_solve": {
             "out": rows, "status": status, **mlp, "root": p.u, "gram": np.ones(29), "tau": np.ones(3),
             "l2": np.ones(2), "rhs": p.v.copy(), **net, "blocks": blocks,
