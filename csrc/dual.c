@@ -98,6 +98,17 @@ static void add_diagonal(real *restrict k, const real *s_m, const real *s, const
     }
 }
 
+/* spread[e columns + r] = share gram_e + constant. Shapes: spread (n columns), gram (n). Aliasing: none. Serial. */
+static void fill_spread(
+    real *restrict spread, const real *restrict gram, real share, real constant, int64_t n, int64_t columns)
+{
+    if (columns == 1)
+        for (int64_t e = 0; e < n; e++) spread[e] = share * gram[e] + constant;
+    else
+        for (int64_t e = 0; e < n; e++)
+            for (int64_t r = 0; r < columns; r++) spread[e * columns + r] = share * gram[e] + constant;
+}
+
 /* What piece p brings to samples a .. a + n_a - 1 against c .. c + n_c - 1 of k; `first`: k holds nothing yet.
  * Shapes: k (N, N). Aliasing: none. Serial. */
 static void add_dual_piece(
@@ -109,7 +120,7 @@ static void add_dual_piece(
     int64_t lda = p->d, ld_gram = n_c, ld_tile = width;
     int diagonal = g->call->root->diagonal && p->layer == g->call->h.mlp->n_layers - 1;
     const real *input = piece_inputs(&g->factors, p), *gram = g->own->gram, *delta = s->delta[p->layer] + p->j0;
-    real *k = s->k + a * columns * rows + c * columns, *tile = g->own->tile;
+    real *k = s->k + a * columns * rows + c * columns, *tile = g->own->tile, *spread = g->own->spread;
     real share = weight_share(g, p), constant = p->bias ? 1 / g->tau : 0;
     if (p->i0 == p->i1)
         memset(g->own->gram, 0, (size_t)(n_a * n_c) * sizeof(real)), share = 0;
@@ -124,21 +135,20 @@ static void add_dual_piece(
         gemm(blas, 'T', 'N', width, high, p->j1 - p->j0, delta + c * columns * p->h, p->h, delta + a * columns * p->h,
             p->h, 0, tile, ld_tile);
     for (int64_t m = 0; m < n_a; m++, gram += ld_gram) {
-        for (int64_t e = 0; e < n_c; e++)
-            for (int64_t r = 0; r < columns; r++) g->own->spread[e * columns + r] = share * gram[e] + constant;
+        fill_spread(spread, gram, share, constant, n_c, columns);
         if (diagonal) {
             const real *roots = g->root;
-            add_diagonal(k + m * columns * rows, roots + (a + m) * columns, roots + c * columns, g->own->spread, p,
-                columns, n_c, rows);
+            add_diagonal(
+                k + m * columns * rows, roots + (a + m) * columns, roots + c * columns, spread, p, columns, n_c, rows);
             continue;
         }
         for (int64_t r = 0; r < columns; r++) {
             real *restrict row = k + (m * columns + r) * rows;
-            const real *restrict t = tile + (m * columns + r) * ld_tile, *restrict spread = g->own->spread;
+            const real *restrict t = tile + (m * columns + r) * ld_tile, *restrict by = spread;
             if (first)
-                for (int64_t e = 0; e < width; e++) row[e] *= spread[e];
+                for (int64_t e = 0; e < width; e++) row[e] *= by[e];
             else
-                for (int64_t e = 0; e < width; e++) row[e] += t[e] * spread[e];
+                for (int64_t e = 0; e < width; e++) row[e] += t[e] * by[e];
         }
     }
 }
