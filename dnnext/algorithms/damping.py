@@ -47,14 +47,16 @@ class Damping(Parameters, ABC):
         It comes last, and may take the iteration back at every agent.
         """
 
+    def in_one_call(self, surrogate: Surrogate) -> float | None:
+        """The growth that the kernel `next_step` is given for this rule, 0 for none; None where it has no such rule."""
+        return None
+
     def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
         """ValueError if the rule does not fit what it is to run on."""
 
 
 class FixedTau(Damping):
     """The same tau at every agent and iteration, on the scale of the objective's curvature."""
-
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
 
     def __init__(self, tau: float) -> None:
         _checks.check_positive("tau", tau)
@@ -67,6 +69,10 @@ class FixedTau(Damping):
     def update(self, s: State, model: LocalModel) -> None:
         """Nothing: tau stays."""
 
+    def in_one_call(self, surrogate: Surrogate) -> float | None:
+        """The kernel leaves tau as it is."""
+        return 0.0
+
 
 class SecantRule(Damping):
     """tau_i = clip(max(c m_i, tau_i / d), 1e-4 b, 1e4 b), tau_i[0] = 10 b.
@@ -76,8 +82,6 @@ class SecantRule(Damping):
     c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
     the objective by a number multiplies tau by it and changes no iterate.
     """
-
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
@@ -96,6 +100,10 @@ class SecantRule(Damping):
             None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip
+
+    def in_one_call(self, surrogate: Surrogate) -> float | None:
+        """The kernel does the same with the surrogate's growth."""
+        return surrogate.growth
 
 
 def _lengths(problem: Problem, w: Array, w_old: Array, y: Array, y_old: Array, product: Array | None) -> list[Array]:

@@ -9,11 +9,11 @@ from dnnext import _checks
 from dnnext._checks import short
 from dnnext.algorithms.base import Algorithm
 from dnnext.algorithms.damping import Damping
-from dnnext.algorithms.one_call import is_one_call, one_call
+from dnnext.algorithms.one_call import one_call
 from dnnext.algorithms.order import Order, Post, Pre
 from dnnext.algorithms.rules import make_damping
 from dnnext.algorithms.step_sizes import StepSize
-from dnnext.local import Backprop, Oracle, PartialLinearization, Surrogate
+from dnnext.local import Oracle, PartialLinearization, Surrogate
 from dnnext.local.oracles import check_oracle
 from dnnext.problem import row_parts
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dnnext.runs.state import State
 
 
+ONE_CALL = "next.one_call"  # in the scratch of a state
 SHARED_CONTRACTION = 0.01  # shared curvature is worth what agents agree on
 
 
@@ -91,6 +92,8 @@ class NEXT(Algorithm):
     >>> bool(result.history["objective"][-1] < 0.5 * result.history["objective"][0])
     True
     """
+
+    in_one_call = True  # see `dnnext.algorithms.one_call`
 
     def __init__(
         self,
@@ -166,13 +169,11 @@ class NEXT(Algorithm):
 
     def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
         """The same in one kernel call, where every part is built in and the network is small."""
-        if type(self).step is not NEXT.step or type(self._order) is not Post or type(self.oracle) is not Backprop:
-            return False
-        parts = (problem, network, self.surrogate, self.damping)
-        if not is_one_call(*parts):
-            return False
-        s.step = self.step_size(s.t)
-        return one_call(*parts, s)
+        if ONE_CALL not in s.scratch:
+            others = self, self._order, self.oracle
+            s.scratch[ONE_CALL] = one_call(problem, network, self.surrogate, self.damping, others, s)
+        call = s.scratch[ONE_CALL]
+        return call is not None and call(s, self.step_size(s.t))
 
     def retreat(self) -> NEXT | None:
         """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""

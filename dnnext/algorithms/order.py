@@ -39,6 +39,8 @@ class Order(ABC):
 class Post(Order):
     """``w_i <- sum_j c_ij z_j``,  ``y_i <- sum_j c_ij y_j + grad_i(new) - grad_i(old)``, gradients at w."""
 
+    in_one_call = True  # see `dnnext.algorithms.one_call`
+
     def move(self, problem: Problem, network: Network, s: State, oracle: Oracle, numbers: Numbers) -> None:
         """Mix in one message, then take the gradient."""
         s.mix(network)  # S.2, one message

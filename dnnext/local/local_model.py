@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dnnext.network import Network
     from dnnext.problem import Problem
 
-__all__ = ["At", "LocalModel", "Surrogate"]
+__all__ = ["At", "LocalModel", "OneFactor", "Surrogate"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,6 +39,21 @@ class At(Protocol):
     memory: dict[str, Array]
     scratch: dict[str, Any]
     is_refused: bool
+
+
+class OneFactor(NamedTuple):
+    """How the kernel `next_step` does step S.1.
+
+    Attributes
+    ----------
+    root : array or None
+        Of the curvature, for one Cholesky factor per agent; None is one proximal step.
+    group : int
+        How many agents' matrices are formed together.
+    """
+
+    root: Array | None = None
+    group: int = 1
 
 
 class LocalModel(ABC):
@@ -141,6 +156,10 @@ class Surrogate(Parameters, ABC):
 
     def gather(self, problem: Problem, network: Network, s: At) -> None:
         """What the model at s.w needs from other agents, by messages of its own; called in front of `at`."""
+
+    def in_one_call(self, problem: Problem, s: At) -> OneFactor | None:
+        """How the kernel `next_step` does step S.1 throughout a run that begins at s; None where it cannot."""
+        return None
 
     @abstractmethod
     def at(self, problem: Problem, s: At) -> LocalModel:

@@ -76,6 +76,7 @@ class Backprop(Parameters):
     """
 
     is_gradient = True
+    in_one_call = True  # see `dnnext.algorithms.one_call`
 
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """``g_i(w_i)`` and, into out, ``grad g_i(w_i)``, in one pass."""

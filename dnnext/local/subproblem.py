@@ -120,12 +120,14 @@ def damped(sub: Subproblem, tau: Array, attempt: Callable[[Array], Array], large
     Rounding can leave B + tau I indefinite. largest(): max |B_i| of every agent, beside whose rounding a tau counts.
     """
     status = attempt(tau)
-    least = np.finfo(tau.dtype).eps * largest() if status.any() else tau  # a tau of zero can be doubled for ever
+    if not status.any():
+        return True
+    least = np.finfo(tau.dtype).eps * largest()  # a tau of zero can be doubled for ever
     for _ in range(TAU_DOUBLINGS - 1):
-        if not status.any():
-            return True
         tau = np.where(status != 0, np.maximum(2 * tau, least), tau).astype(tau.dtype)
         if not (np.isfinite(sub.slope).all() and np.isfinite(tau).all()):
             return False
         status = attempt(tau)
-    return not status.any()
+        if not status.any():
+            return True
+    return False

@@ -21,7 +21,8 @@ import numpy as np
 from dnnext import _checks, kernels
 from dnnext._checks import short
 from dnnext.local import common, exact, quasi_newton, solvers
-from dnnext.local.local_model import At, LocalModel, Surrogate
+from dnnext.local.local_model import At, LocalModel, OneFactor, Surrogate
+from dnnext.local.one_factor import one_factor
 from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.local.sharing import SHARES, Choice, check_allowed, choose_curvature
 from dnnext.local.unit import mean_curvature, own_shares, some_rows
@@ -40,6 +41,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 CURVATURES = ("own", "shared", "exact", "auto")  # their places are numbers in the history
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
+ROOTS = Kept[tuple[Any, ...], Array]()  # of quadratic losses, by what kappa depends on
 
 
 class LinearModel(LocalModel):
@@ -91,7 +93,6 @@ class FullLinearization(Surrogate):
 
     growth = 3.0
     decay = 1.2
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
 
     def __init__(self, metric: InnerProduct | None = None) -> None:
         if metric is not None and not isinstance(metric, InnerProduct):
@@ -101,6 +102,10 @@ class FullLinearization(Surrogate):
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The linear model at s.w."""
         return LinearModel(self, problem, s) if self.metric is None else RieszModel(self, self.metric, problem, s)
+
+    def in_one_call(self, problem: Problem, s: At) -> OneFactor | None:
+        """One proximal step, without a metric."""
+        return OneFactor() if self.metric is None else None
 
     def scale(self, problem: Problem, w: Array) -> float:
         """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
@@ -243,7 +248,6 @@ class PartialLinearization(Surrogate):
 
     growth = 2.0
     decay = 2.0
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
     needs = ("gradient",)
 
     def __init__(
@@ -280,7 +284,7 @@ class PartialLinearization(Surrogate):
         self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
-        self.curvature_rows = _check_rows(curvature_rows)
+        self.curvature_rows = samples.check_rows(curvature_rows)
         if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
             raise ValueError(
                 f"curvature_rows must be 'all' unless curvature='own', exact=False and kappa='auto', got "
@@ -321,9 +325,7 @@ class PartialLinearization(Surrogate):
             return synthetic.synthetic_problem(problem)
         if self.curvature_rows == "all":
             return problem
-        held, rows = problem.agent_rows, self.curvature_rows
-        most = samples.auto_rows(held) if isinstance(rows, str) else np.full_like(held, min(rows, int(held.max())))
-        return samples.sampled_problem(problem, most)
+        return samples.sampled_problem(problem, samples.most_rows(self.curvature_rows, problem.agent_rows))
 
     def kappas(self, problem: Problem) -> Array:
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
@@ -349,6 +351,12 @@ class PartialLinearization(Surrogate):
         if self.curvature == "exact":
             return common.CommonModel(self, problem, s, self.blocks(problem), self.inner_iter)
         return GaussNewtonModel(self, problem, s)
+
+    def in_one_call(self, problem: Problem, s: At) -> OneFactor | None:
+        """One Cholesky factor per agent of its own curvature, where that is how the model is solved."""
+        if self.is_shared or self.exact or self.n_blocks > 1 or self.rows(problem) is not problem:
+            return None
+        return one_factor(problem, self.solver, lambda: self.subproblem(problem, s))
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
         """What the solver is asked at s, not yet corrected."""
@@ -376,6 +384,9 @@ class PartialLinearization(Surrogate):
         Of losses of very many outputs it is formed only for the solvers that cannot do without.
         """
         formed = self.exact or self.solver in ("primal", "dual")
+        if problem.loss.is_quadratic and not problem.has_wide_root:  # the same at all weights
+            key = self.kappa, self.is_shared
+            return ROOTS.once(problem, key, lambda: curvature_at(problem, None, w, self.kappas(problem)))
         return curvature_at(problem, None, w, self.kappas(problem), formed)  # type: ignore[no-any-return]
 
     def scale(self, problem: Problem, w: Array) -> float:
@@ -387,10 +398,3 @@ class PartialLinearization(Surrogate):
         if not self.is_shared and self.kappa == "auto":
             rows = some_rows(rows)
         return mean_curvature(rows, w, self.kappas(rows), added_up=self.curvature == "exact")
-
-
-def _check_rows(value: Any) -> str | int:
-    """A positive count, or one of two words."""
-    if isinstance(value, str):
-        return _checks.check_choice("curvature_rows", value, ("all", "auto"))
-    return _checks.check_count("curvature_rows", value)

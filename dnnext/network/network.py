@@ -110,7 +110,7 @@ class Network:
     (True, 3, 768)
     """
 
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
+    in_one_call = True  # see `dnnext.algorithms.one_call`
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ class Problem(Passes):
     (array([0., 1.]), 1.5)
     """
 
-    in_one_call = True  # `dnnext.algorithms.one_call` does what this class does; a subclass speaks for itself
+    in_one_call = True  # see `dnnext.algorithms.one_call`
 
     def __init__(
         self,

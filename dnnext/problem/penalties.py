@@ -29,7 +29,8 @@ class _Terms(Penalty):
     """
 
     offers = frozenset({"terms"})
-    _from_bind = Penalty._from_bind | {"l1", "l2", "groups", "strength"}
+    _is_square: bool  # whether l2 is all there is
+    _from_bind = Penalty._from_bind | {"l1", "l2", "groups", "strength", "_is_square"}
 
     def __init__(self, alpha: Alpha = 1e-3) -> None:
         self.alpha = alpha
@@ -61,6 +62,7 @@ class _Terms(Penalty):
         bound.l1, bound.l2 = ((share * alpha * layout.mask).astype(dtype) for share in (l1, l2))
         bound.groups = np.ascontiguousarray(layout.groups[strength > 0])
         bound.strength = strength[strength > 0].astype(dtype)
+        bound._is_square = not bound.l1.any() and not len(bound.strength)
         return bound
 
     def _per_layer(self, layout: Layout) -> NDArray[np.float64]:
@@ -129,7 +131,7 @@ class _Terms(Penalty):
     def quadratic(self) -> Array | None:
         """``(P,)`` the diagonal ``l2`` if nothing else is penalised, else None."""
         self._check_bound()
-        return self.l2 if "terms" in self.offers and not self.l1.any() and not len(self.strength) else None
+        return self.l2 if self._is_square and "terms" in self.offers else None
 
     def _group_norms(self, w: Array) -> Array:
         """``||w_g||`` of every group."""

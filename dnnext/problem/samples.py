@@ -13,19 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnext import _checks
 from dnnext.problem import row_parts
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
-__all__ = ["LEAST_ROWS", "auto_rows", "order_of_rows", "sampled_problem"]
+__all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "most_rows", "order_of_rows", "sampled_problem"]
 
 Array = NDArray[Any]
 
 LEAST_ROWS, SHARE = 128, 32  # "auto": a 32nd of an agent's rows, but 128
 SEED = 7
 SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
+
+
+def check_rows(value: Any) -> str | int:
+    """A positive count of rows, "all" or "auto", named curvature_rows."""
+    if isinstance(value, str):
+        return _checks.check_choice("curvature_rows", value, ("all", "auto"))
+    return _checks.check_count("curvature_rows", value)
 
 
 def auto_rows(rows: Array) -> Array:
@@ -37,6 +45,11 @@ def auto_rows(rows: Array) -> Array:
     array([ 128,  128, 1000])
     """
     return np.asarray(np.maximum(LEAST_ROWS, -(-rows // SHARE)))
+
+
+def most_rows(wanted: str | int, held: Array) -> Array:
+    """How many rows are taken of agents that hold `held` rows (n,): that many, or `auto_rows`."""
+    return auto_rows(held) if isinstance(wanted, str) else np.full_like(held, min(wanted, int(held.max())))
 
 
 def order_of_rows(target: Array, agent: int) -> Array:

@@ -5,9 +5,10 @@ import pytest
 
 from dnnext.algorithms import NEXT
 from dnnext.algorithms import next as recipe
+from dnnext.algorithms import one_call as kinds
 from dnnext.algorithms.damping import FixedTau, SecantRule
-from dnnext.algorithms.one_call import is_one_call, one_call
-from dnnext.local import FullLinearization, PartialLinearization, solvers
+from dnnext.algorithms.one_call import OneCall, one_call
+from dnnext.local import Backprop, FullLinearization, PartialLinearization, solvers
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import (
     L1,
@@ -50,24 +51,26 @@ def runs(monkeypatch, problem, network, surrogate=None, refusals=0, **options):
     """(fused, step by step): results of the same run; at most so many iterations may be given back."""
     results = []
     for allowed in (True, False):
-        used, done = [], []
+        done, prepared = [], []
 
-        def may(*parts, allowed=allowed, used=used):
-            used.append(is_one_call(*parts))
-            return used[-1] and allowed
+        class Counted(OneCall):
+            def __call__(self, *args, done=done):
+                done.append(super().__call__(*args))
+                return done[-1]
 
-        def count(*parts, done=done):
-            done.append(one_call(*parts))
-            return done[-1]
+        def prepare(*parts, prepared=prepared, allowed=allowed):
+            prepared.append(one_call(*parts))
+            return prepared[-1] if allowed else None
 
-        monkeypatch.setattr(recipe, "is_one_call", may)
-        monkeypatch.setattr(recipe, "one_call", count)
+        monkeypatch.setattr(kinds, "OneCall", Counted)
+        monkeypatch.setattr(recipe, "one_call", prepare)
         algorithm = NEXT(surrogate or FullLinearization(), **options)
         net = network()
         results.append(algorithm.run(problem, net, max_iter=25, warn=False))
         results[-1].state.counted = net.round, net.bytes
-        assert all(used)
-        assert (len(used) if allowed else 0) == len(done)
+        assert all(prepared)  # once, and again after each alarm
+        assert len(prepared) <= 1 + 3
+        assert len(done) >= results[-1].n_iter if allowed else not done
         assert bool(done.count(False)) == bool(refusals and allowed)
     return results
 
@@ -135,11 +138,7 @@ def test_cholesky_is_the_choice_of_auto(monkeypatch):
     assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS)), PartialLinearization()))
     monkeypatch.setattr(solvers, "choose", lambda sub: "cg")
     problem = make(SquaredError(), L2(1e-2))
-    s = State.at(problem, np.tile(problem.model.init(0), (AGENTS, 1)))
-    parts = problem, Network(Topology.ring(AGENTS)), PartialLinearization(), FixedTau(1.0)
-    assert is_one_call(*parts)
-    assert not one_call(*parts, s)
-    assert not is_one_call(*parts)  # nobody asks again
+    assert not is_one_call(problem, Network(Topology.ring(AGENTS)), PartialLinearization(), FixedTau(1.0))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -149,6 +148,15 @@ def test_a_failed_cholesky_is_given_back(monkeypatch, dtype):
     surrogate = PartialLinearization(solver="primal")
     ring = Topology.ring(AGENTS)
     assert_same(*runs(monkeypatch, problem, lambda: Network(ring), surrogate, refusals=1, tau=1e-30))
+
+
+def is_one_call(problem, network, surrogate, rule, kind=NEXT, oracle=None):
+    """Whether a run takes the kernel's way from its first iteration on."""
+    s = State.at(problem, np.tile(problem.model.init(0), (AGENTS, 1)))
+    algorithm = kind(surrogate, tau=rule, oracle=oracle)
+    algorithm.start(problem, s)
+    algorithm.fast_step(problem, network, s)
+    return s.scratch["next.one_call"] is not None
 
 
 class Own(Penalty):
@@ -173,6 +181,14 @@ class MySurrogate(FullLinearization):
     pass
 
 
+class MyOracle(Backprop):
+    pass
+
+
+class MyRecipe(NEXT):
+    pass
+
+
 def test_whatever_is_replaced_is_asked():
     problem, ring, rule, full = make(SquaredError(), L1()), Topology.ring(AGENTS), SecantRule(), FullLinearization()
     good = problem, Network(ring), full, rule
@@ -190,8 +206,11 @@ def test_whatever_is_replaced_is_asked():
         (2, MySurrogate()),
         (3, MyRule()),
     ]
-    assert is_one_call(make(SquaredError(), L2()), Network(ring), PartialLinearization(), rule)
+    primal = PartialLinearization(solver="primal")
+    assert is_one_call(make(SquaredError(), L2()), Network(ring), primal, rule)
     for loss, penalty in ((SquaredError(), L1()), (Huber(), L2())):
-        assert not is_one_call(make(loss, penalty), Network(ring), PartialLinearization(), rule)
+        assert not is_one_call(make(loss, penalty), Network(ring), primal, rule)
     for place, other in others:
         assert not is_one_call(*good[:place], other, *good[place + 1 :]), other
+    assert not is_one_call(*good, kind=MyRecipe)
+    assert not is_one_call(*good, oracle=MyOracle())
