@@ -37,7 +37,8 @@ ONLY = {
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
     "nats": {"sites/nats.py", "sites/jobs.py"},
-    "cryptography": {"sites/sealing.py", "sites/enrolment.py"},
+    "cryptography": {"sites/sealing.py", "sites/enrolment.py", "sites/signed_keys.py", "sites/flare.py"},
+    "nvflare": {"sites/flare.py", "sites/flare_jobs.py", "estimators/flare.py"},
 }
 
 

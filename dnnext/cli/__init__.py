@@ -229,7 +229,7 @@ def _add_model(p):
 def _add_ranks(p):
     p.add_argument(
         "--engine",
-        choices=tuple(name for name in ENGINES if name != "nats"),
+        choices=tuple(name for name in ENGINES if name not in ("nats", "flare")),
         default="local",
         help="one process, or ranks of mpiexec (a model too large for one: dnnext.models.Cube)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dnnext.sites import audit, permission
+from dnnext.sites import audit, flare_jobs, permission
 
 
 def _quiet():
@@ -39,7 +39,18 @@ def allow(args):
         args.max_iter,
     )  # fmt: skip
     X, _ = sites.read_rows(chosen)
-    print(f"allowed {permission.write_permission(args.folder, chosen)}: {X.shape[0]} rows, {X.shape[1]} columns")
+    folder = flare_jobs.site_folder(args.folder)
+    print(f"allowed {permission.write_permission(folder, chosen)}: {X.shape[0]} rows, {X.shape[1]} columns")
+    if flare_jobs.allow_class(folder):
+        print(f"allowed {flare_jobs.EXECUTOR} in {folder / flare_jobs.RESOURCES}")
+
+
+def allow_hub(args):
+    """FLARE's server may build the controller."""
+    folder = flare_jobs.site_folder(args.folder)
+    if not flare_jobs.allow_class(folder, flare_jobs.CONTROLLER):
+        raise ValueError(f"FOLDER must be the workspace of a server of FLARE, got {args.folder!r}.")
+    print(f"allowed {flare_jobs.CONTROLLER} in {folder / flare_jobs.RESOURCES}")
 
 
 def check(args):
@@ -112,7 +123,7 @@ def _train(args, estimator):
 
 def show_audit(args):
     """What left the site."""
-    path = Path(args.file)
+    path = flare_jobs.site_folder(args.file)
     print(audit.summary(path / permission.AUDIT if path.is_dir() else path))
 
 
@@ -136,24 +147,43 @@ def open_stream(args):
     print(f"the relay {args.relay} keeps messages for 7 days or 2 GB")
 
 
+def _hub(args):
+    """Where the relay is, and the hub's certificate."""
+    from dnnext.sites import jobs
+
+    if args.relay is None:
+        raise ValueError(
+            f"--relay must be given, unless FOLDER is a person's startup kit of FLARE, got {args.folder!r} without it."
+        )
+    return jobs.hub_options(args.folder, args.relay, args.name, args.relay_name)
+
+
 def submit(args):
     """A job for all sites."""
     from dnnext.estimators import sites
-    from dnnext.sites import jobs
 
     _quiet()
-    estimator = sites.job_of(args.job, args.folder)
-    run = estimator.engine_options["run"]
-    jobs.submit(jobs.hub_options(args.folder, args.relay, args.name, args.relay_name), run, Path(args.job).read_text())
+    if flare_jobs.is_kit(args.folder):
+        job_id = sites.submit_job(args.folder, Path(args.job).read_text(encoding="utf-8"))
+        print(f"submitted job {job_id} of FLARE")
+        return
+    from dnnext.sites import jobs
+
+    run = sites.job_of(args.job, args.folder).engine_options["run"]
+    jobs.submit(_hub(args), run, Path(args.job).read_text())
     print(f"submitted {run}; sites take it by `dnnext site run FOLDER`")
 
 
 def status(args):
     """Jobs, and the sites that are done."""
+    _quiet()
+    if flare_jobs.is_kit(args.folder):
+        for job_id, run, state in flare_jobs.status(args.folder):
+            print(f"{run}: {state}, job {job_id}")
+        return
     from dnnext.sites import jobs
 
-    _quiet()
-    options = jobs.hub_options(args.folder, args.relay, args.name, args.relay_name)
+    options = _hub(args)
     for run in jobs.jobs(options):
         done = sorted(jobs.results(options, run))
         print(f"{run}: {'done at ' + ', '.join(done) if done else 'not done yet'}")
@@ -161,10 +191,13 @@ def status(args):
 
 def fetch(args):
     """The model of a run."""
-    from dnnext.sites import jobs
-
     _quiet()
-    found = jobs.results(jobs.hub_options(args.folder, args.relay, args.name, args.relay_name), args.run)
+    if flare_jobs.is_kit(args.folder):
+        found = flare_jobs.fetch(args.folder, args.run)
+    else:
+        from dnnext.sites import jobs
+
+        found = jobs.results(_hub(args), args.run)
     if not found:
         raise ValueError(f"run must be one that a site has finished, got {args.run!r}.")
     site, data = sorted(found.items())[0]

@@ -40,7 +40,8 @@ def add(commands, shared):
     p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
     p.add_argument("--host", default="0.0.0.0", help="where to listen (default: all interfaces)")
     p.add_argument("--port", type=int, default=4222, help="(default: %(default)s)")
-    _at_relay(_verb(verbs, shared, "open", "once: make the relay keep messages", "FOLDER", "open_stream"))
+    _at_relay(_verb(verbs, shared, "open", "once: make the relay keep messages", "FOLDER", "open_stream"), True)
+    _verb(verbs, shared, "allow", "once, over NVIDIA FLARE: its server may run jobs of dnnext", "FOLDER", "allow_hub")
     p = _at_relay(_verb(verbs, shared, "submit", "a job for all sites", "FOLDER"))
     p.add_argument("job", metavar="JOB.toml", help="run, estimator, [parameters]")
     _at_relay(_verb(verbs, shared, "status", "jobs, and the sites that are done", "FOLDER"))
@@ -49,8 +50,9 @@ def add(commands, shared):
     p.add_argument("--out", metavar="MODEL.npz", help="(default: by the name of the run)")
 
 
-def _at_relay(p):
-    p.add_argument("--relay", required=True, metavar="tls://HOST:PORT", help="the relay")
+def _at_relay(p, required=False):
+    words = "the relay" if required else "the relay; without it FOLDER is a person's startup kit of NVIDIA FLARE"
+    p.add_argument("--relay", required=required, metavar="tls://HOST:PORT", help=words)
     p.add_argument("--name", default="relay", help="in the hub's certificate (default: %(default)s)")
     p.add_argument("--relay-name", metavar="NAME", help="(default: the host)")
     return p
@@ -58,6 +60,6 @@ def _at_relay(p):
 
 def _verb(verbs, shared, name, words, place, function=None):
     p = verbs.add_parser(name, parents=[shared], help=words)
-    p.add_argument("folder", metavar=place, help="with key and certificates")
+    p.add_argument("folder", metavar=place, help="with key and certificates, or of NVIDIA FLARE")
     p.set_defaults(command=f"site:{function or name}")
     return p

@@ -170,8 +170,8 @@ class SharedParameters(TypedDict, total=False):
         str,
         Given(
             "local",
-            "{'local', 'mpi'}",
-            "Where agents live: in this process, or in blocks on the ranks of an MPI job, with equal results.",
+            "{'local', 'mpi', 'nats', 'flare'}",
+            "Where agents live: in this process, on the ranks of an MPI job, or at sites, with equal results.",
         ),
     ]
     engine_options: Annotated[
@@ -179,7 +179,8 @@ class SharedParameters(TypedDict, total=False):
         Given(
             None,
             "dict or None",
-            "For 'mpi': timeout in seconds, on_failure ('stop' or 'shrink'), comm; 'local' has none.",
+            "For 'mpi': timeout in seconds, on_failure ('stop' or 'shrink'), comm; for 'nats' and 'flare' see the "
+            "guide on hospitals; 'local' has none.",
         ),
     ]
     max_time: Annotated[float | None, Given(None, "float or None", "Seconds of iterating after which to stop.")]

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-import tomllib
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,29 @@ from typing import Any
 import numpy as np
 
 from dnnext._checks import short
-from dnnext.sites import check_engine, decline
+from dnnext.estimators.files import load
+from dnnext.estimators.job_file import FIELDS, LIMITS, OF_SITES, read_job, write_job
+from dnnext.estimators.resuming import resume
+from dnnext.runs.callbacks import Checkpoint
+from dnnext.runtime import AgentsLost
+from dnnext.sites import check_engine, decline, flare_jobs
 from dnnext.sites.audit import Audit
 from dnnext.sites.permission import AUDIT, Permission, read_permission
 
 log = logging.getLogger("dnnext.sites")
 
 
-def fit_sites(estimator: Any) -> Any:
-    """The estimator, trained on the rows of this site and of the others."""
+def fit_sites(estimator: Any, fit: Any = None) -> Any:
+    """The estimator, trained on the rows of this site and of the others; fit(X, y) other than its own fit_local."""
     check_engine(estimator.engine, estimator.engine_options)
     options = estimator.engine_options or {}
-    if estimator.engine != "nats" or not options.get("folder"):
+    if estimator.engine == "flare" and options.get("kit"):
+        return submit_and_wait(estimator, options)
+    if estimator.engine not in ("nats", "flare") or not options.get("folder"):
         raise ValueError(
             "fit_sites needs engine='nats' and engine_options={'folder': ..., 'run': ...} with the folder of the site, "
-            f"got engine={estimator.engine!r} and engine_options={estimator.engine_options!r}."
+            "or engine='flare' and engine_options={'kit': ..., 'run': ...} with the startup kit of a person, got "
+            f"engine={estimator.engine!r} and engine_options={estimator.engine_options!r}."
         )
     permission = read_permission(options["folder"])
     if permission is None:
@@ -41,19 +49,66 @@ def fit_sites(estimator: Any) -> Any:
         check_allowed(estimator, permission)
         X, y = read_rows(permission)
     except Exception:
-        _decline(options)
+        _decline(estimator.engine, options)
         raise
     Audit(Path(options["folder"]) / AUDIT).note(
         job=options.get("run"), estimator=type(estimator).__name__, rows=len(X), data=permission.data,
         parameters={k: repr(v) for k, v in estimator.get_params(deep=False).items()},
     )  # fmt: skip
-    return estimator.fit_local(X, y)
+    return (fit or estimator.fit_local)(X, y)
 
 
-def _decline(options: Any) -> None:
+def train_job(text: str, folder: Any) -> Any:
+    """The estimator of a job of FLARE, trained by this site and the others; a job may go on from an earlier one."""
+    job = read_job(text)
+    options = {"folder": str(folder), "run": job.run, **job.options()}
+    kept = Path(folder) / "checkpoints"
+    callbacks = [Checkpoint(kept / job.run, job.checkpoint_every)] if job.checkpoint_every else None
+    estimator = job.made(engine="flare", engine_options=options, callbacks=callbacks)
+    if not job.resume:
+        return fit_sites(estimator)
+    changed = {**job.parameters, "max_iter": estimator.max_iter, "engine": "flare", "engine_options": options}
+
+    def go_on(X: Any, y: Any) -> Any:
+        return resume(kept / job.resume, X, y, callbacks=callbacks or [], **changed)
+
+    return fit_sites(estimator, go_on)
+
+
+def submit_and_wait(estimator: Any, options: Any) -> Any:
+    """The estimator, as the sites of a FLARE project have trained it; this process is no site."""
+    given = {name: options[name] for name in FIELDS if name in options}
+    limits = {name: options[name] for name in OF_SITES if name in options}
+    unused = set(options) - {"kit", "run", *given, *limits}
+    if unused:
+        raise ValueError(f"engine_options with a kit must not hold {sorted(unused)}, which a site decides.")
+    text = write_job(estimator, options.get("run"), limits=limits, **given)
+    job_id = submit_job(options["kit"], text)
+    log.info("submitted %s as %s", options["run"], job_id)
+    state = flare_jobs.wait(options["kit"], job_id)
+    found = flare_jobs.fetch(options["kit"], job_id)
+    if not found:
+        raise AgentsLost(f"the sites handed in no model: FLARE says {state} of job {job_id}, and its log says why.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(min(found.items())[1])
+        fitted = load(path)
+    own = estimator.get_params(deep=False)
+    vars(estimator).update(vars(fitted))
+    return estimator.set_params(**own)
+
+
+def submit_job(kit: Any, text: str) -> str:
+    """The id of a job that was submitted to FLARE's server with the startup kit of a person."""
+    job = read_job(text)
+    job.made()  # refuses what the sites would refuse
+    return flare_jobs.submit(kit, job.run, text, job.sites, {**LIMITS, **job.limits})
+
+
+def _decline(engine: str, options: Any) -> None:
     """The others end at once; why is for the administrator of this site alone."""
     try:
-        decline(options, "this site does not take part: its administrator knows why")
+        decline(engine, options, "this site does not take part: its administrator knows why")
     except Exception as error:
         log.warning("the other sites do not know yet that this one does not take part: %s", error)
 
@@ -119,25 +174,11 @@ def job_of(path: str | Path, folder: str | Path) -> Any:
     ValueError
         If the file is unfit, or the estimator is none of dnnext.
     """
-    import dnnext
-
     try:
-        job = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(f"the job must be a TOML file, got {short(str(path))}: {error}.") from None
-    unknown = set(job) - {"run", "estimator", "parameters"}
-    if unknown or not isinstance(job.get("run"), str) or not isinstance(job.get("estimator"), str):
-        raise ValueError(f"the job must have run = '...', estimator = '...' and [parameters], got {sorted(job)}.")
-    parameters = job.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise ValueError(f"the job must have a table [parameters], got {short(parameters)}.")
-    forbidden = {"engine", "engine_options", "callbacks"} & set(parameters)
-    if forbidden:
-        raise ValueError(f"the parameters of a job must not hold {sorted(forbidden)}: the site decides these.")
-    if job["estimator"] not in dnnext.__all__ or not job["estimator"].startswith("Decentralized"):
-        raise ValueError(f"estimator must be an estimator of dnnext, got {short(job['estimator'])}.")
-    try:
-        made = getattr(dnnext, job["estimator"])(**parameters)
-    except TypeError as error:
-        raise ValueError(f"the job must have the parameters of {job['estimator']}, got {error}.") from None
-    return made.set_params(engine="nats", engine_options={"folder": str(folder), "run": job["run"]})
+    job = read_job(text)
+    if job.sites or job.checkpoint_every or job.resume or job.limits:
+        raise ValueError("sites, checkpoint_every, resume and [limits] must not be in a job that goes over NATS.")
+    return job.made(engine="nats", engine_options={"folder": str(folder), "run": job.run})

@@ -6,8 +6,9 @@ Design
 """
 
 from dnnext.runtime.engines import ENGINES, Engine, check_engine, open_communicator
-from dnnext.sites.opening import LINK, SITES, decline, open_nats
+from dnnext.sites.opening import JOB, LINK, SITES, decline, open_flare, open_nats
 
 __all__ = ["ENGINES", "check_engine", "decline", "open_communicator"]
 
 ENGINES["nats"] = Engine(open_nats, ("folder", *LINK, *SITES, "audit"), True, ("wait", "stop", "shrink"))
+ENGINES["flare"] = Engine(open_flare, ("folder", *JOB, *SITES, "audit"), True, ("wait", "stop", "shrink"))

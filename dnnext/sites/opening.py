@@ -6,9 +6,10 @@ from typing import Any
 
 from dnnext.runtime.communicator import Communicator
 
-__all__ = ["LINK", "SITES", "decline", "open_nats"]
+__all__ = ["JOB", "LINK", "SITES", "decline", "open_flare", "open_nats"]
 
 LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name")
+JOB = ("kit", "run", "sites", "checkpoint_every", "resume")  # what is said of a job of FLARE when it is submitted
 SITES = ("timeout", "on_failure", "late", "away", "notice")
 
 
@@ -42,9 +43,30 @@ def open_nats(folder: Any = None, audit: Any = None, **options: Any) -> Communic
     return OverSites(link, record=record, **options)
 
 
-def decline(options: Mapping[str, Any], sentence: str) -> None:
+def _flare_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The link of the job that runs in this process, and what records the messages that leave."""
+    from dnnext.sites.audit import Audit
+    from dnnext.sites.flare_link import link_of
+    from dnnext.sites.permission import AUDIT, read_permission
+
+    for name in JOB:
+        options.pop(name, None)
+    link, allowed = link_of(folder), read_permission(folder)
+    return link, Audit(audit or Path(folder) / AUDIT, None if allowed is None else allowed.max_bytes).message
+
+
+def open_flare(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:
+    """The sites of a job of NVIDIA FLARE, in the process that FLARE has started at this site."""
+    from dnnext.sites.over_sites import OverSites
+
+    link, record = _flare_link(folder, audit, options)
+    return OverSites(link, record=record, **options)
+
+
+def decline(engine: str, options: Mapping[str, Any], sentence: str) -> None:
     """Let the other sites of a run know that this one does not take part, so that they need not wait for it."""
     from dnnext.sites.over_sites import decline as by_link
 
     rest = dict(options)
-    by_link(*_nats_link(rest.pop("folder", None), rest.pop("audit", None), rest), sentence)
+    link = {"nats": _nats_link, "flare": _flare_link}[engine]
+    by_link(*link(rest.pop("folder", None), rest.pop("audit", None), rest), sentence)
