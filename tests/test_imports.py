@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("docs/gallery/", "bench/rivals/peers/run_", "bench/speed/kernels/child_", "bench/rivals/large_child")
 PROGRAMS += ("tests/mpi/in_", "tests/mpi/job", "tests/mpi/faults")  # run by name in processes of their own
+PROGRAMS += ("dnnext/sites/flare.py", "dnnext/estimators/flare.py")  # need nvflare; FLARE's processes import them
 FOREIGN = """docutils.nodes hypothesis joblib matplotlib.pyplot mpi4py networkx numpy onnx pandas pyarrow pytest rich
 scipy.optimize scipy.sparse.linalg scipy.special sklearn.datasets sklearn.experimental sklearn.neural_network sphinx
 sklearn.utils.estimator_checks threadpoolctl"""
