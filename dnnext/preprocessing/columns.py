@@ -34,6 +34,8 @@ class Column:
         What numbers are centred by.
     scale : float, default=1.0
         What they are divided by.
+    low, high : float or None, default=None
+        Numbers beyond are moved to these.
 
     Examples
     --------
@@ -46,6 +48,8 @@ class Column:
     fill: float | str | None = None
     mean: float = 0.0
     scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -54,7 +58,9 @@ class Column:
 
     def is_sound(self) -> bool:
         """Whether every field is what a fit could have left behind."""
-        plain = all(type(v) in (int, float) and np.isfinite(v) for v in (self.mean, self.scale)) and self.scale > 0
+        ends = [end for end in (self.low, self.high) if end is not None]
+        plain = all(type(v) in (int, float) and np.isfinite(v) for v in (self.mean, self.scale, *ends))
+        plain = plain and self.scale > 0 and (not ends or (len(ends) == 2 and ends[0] <= ends[1]))
         if not isinstance(self.name, str) or not plain:
             return False
         if self.categories is None:
@@ -66,6 +72,34 @@ class Column:
     def as_dict(self) -> dict[str, Any]:
         """The fields, as JSON can hold them."""
         return asdict(self)
+
+
+def check_few(name: str, words: list[str], most: int) -> None:
+    """ValueError if a column has more categories than `most`."""
+    if len(words) > most:
+        raise ValueError(
+            f"column {name!r} has {len(words)} categories, more than max_categories={most}; leave it out, or allow "
+            "more."
+        )
+
+
+def check_inputs(columns: Sequence[Column]) -> None:
+    """No two columns give inputs of one name.
+
+    Raises
+    ------
+    ValueError
+        Naming the two.
+    """
+    owner: dict[str, str] = {}
+    for column in columns:
+        for name in column.inputs:
+            if name in owner:
+                raise ValueError(
+                    f"columns {owner[name]!r} and {column.name!r} would give two inputs one name; rename a column, "
+                    "or leave one out."
+                )
+            owner[name] = column.name
 
 
 def is_frame(X: Any) -> bool:

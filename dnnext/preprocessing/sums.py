@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -65,11 +64,20 @@ class NetworkSums:
         return [fraction(total[:, k], int(exponent[0])) for k in range(n_codes)]
 
     def median(self, values: Array, weight: Array) -> float:
-        """The weighted median of one column (n,) without NaN, by bisection: counts travel, in 64 rounds.
+        """The weighted median of one column (n,) without NaN: for whole weights, that of the rows repeated so often.
 
         It is the mean of the smallest v with ``W(v) >= W / 2`` and the smallest with ``W(v) > W / 2``, where W(v) is
-        the weight of the values up to v: for whole weights, the median of the rows repeated so often.
+        the weight of the values up to v.
         """
+        at_least, above = self._smallest(values, weight, [(Fraction(1, 2), False), (Fraction(1, 2), True)])
+        return float((Fraction(at_least) + Fraction(above)) / 2)
+
+    def quantiles(self, values: Array, weight: Array, shares: list[Fraction]) -> list[float]:
+        """For every share q the smallest value v of one column (n,) with ``W(v) >= q W``, W as in `median`."""
+        return self._smallest(values, weight, [(share, False) for share in shares])
+
+    def _smallest(self, values: Array, weight: Array, tests: list[tuple[Fraction, bool]]) -> list[float]:
+        """The smallest v with ``W(v) >= q W``, or ``> q W``, by bisection: counts travel, in 64 rounds for each."""
         exponent = self._exponents(weight[:, None])
         held = []
         for a, b in self.cuts:
@@ -84,16 +92,17 @@ class NetworkSums:
             own = [sums[:, np.searchsorted(keys, key, side="right")] for keys, sums in held]
             return fraction(self.runtime.sum_agents(np.array(own)), int(exponent[0]))
 
-        half = up_to(2**63 - 1) / 2
-        ends = []
-        tests: tuple[Callable[[Fraction], bool], ...] = (lambda w: w >= half, lambda w: w > half)
-        for beyond in tests:
+        whole, found = up_to(2**63 - 1), []
+        for share, beyond in tests:
             low, high = -(2**63), 2**63 - 1
             while low < high:
                 middle = (low + high) // 2
-                low, high = (low, middle) if beyond(up_to(middle)) else (middle + 1, high)
-            ends.append(Fraction(_value(low)))
-        return float(sum(ends) / 2)
+                w = up_to(middle)
+                low, high = (
+                    (low, middle) if (w > share * whole if beyond else w >= share * whole) else (middle + 1, high)
+                )
+            found.append(_value(low))
+        return found
 
     def _exponents(self, values: Array) -> NDArray[np.int64]:
         """e (d,) with every |value| < 2^e."""

@@ -29,7 +29,9 @@ def rows(n, seed=0, gaps=0.1):
     return X
 
 
-@pytest.mark.parametrize("options", [{}, {"impute": "median"}, {"impute": "most_frequent", "standardize": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"impute": "median", "clip": 0.1}, {"impute": "most_frequent", "standardize": False}]
+)
 def test_scikit_learn_finds_a_transformer(options):
     check_estimator(NetworkPreprocessor(**options), on_skip=None)
 
@@ -46,17 +48,46 @@ def test_agents_and_pool_agree_bit_for_bit(sizes, seed, impute):
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3])
-@pytest.mark.parametrize("impute", ["mean", "median"])
-def test_ranks_and_pool_agree_bit_for_bit(lockstep, n_ranks, impute):
+@pytest.mark.parametrize(("impute", "clip"), [("mean", 0.0), ("median", 0.0), ("mean", 0.2)])
+def test_ranks_and_pool_agree_bit_for_bit(lockstep, n_ranks, impute, clip):
     X = rows(40, 3)
-    pooled = NetworkPreprocessor(impute=impute).fit(X)
+    pooled = NetworkPreprocessor(impute=impute, clip=clip).fit(X)
     parts = [X[:7], X[7:8], X[8:]] if n_ranks == 3 else [X[:30], X[30:]]
 
     def program(runtime):
-        return NetworkPreprocessor(impute=impute).fit_local(parts[runtime.rank], runtime=runtime).columns_
+        return NetworkPreprocessor(impute=impute, clip=clip).fit_local(parts[runtime.rank], runtime=runtime).columns_
 
     for columns in lockstep(n_ranks, n_ranks, program):
         assert columns == pooled.columns_
+
+
+@pytest.mark.parametrize("clip", [0.005, 0.25])
+def test_clipped_columns_end_at_the_quantiles(clip):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.standard_t(2, 1003), rng.integers(0, 2, 1003), np.arange(1003) == 3]).astype(float)
+    X[5, 0] = np.nan
+    prepared = NetworkPreprocessor(clip=clip).fit(X)
+    known = np.sort(X[np.isfinite(X[:, 0]), 0])
+    wanted = np.quantile(known, [clip, 1 - clip], method="inverted_cdf")
+    np.testing.assert_array_equal([prepared.columns_[0].low, prepared.columns_[0].high], wanted)
+    ends = np.clip(known, *wanted)
+    out = prepared.transform(X)
+    np.testing.assert_allclose(np.sort(np.delete(out[:, 0], 5)), (ends - ends.mean()) / ends.std(), atol=1e-12)
+    assert out[5, 0] == 0  # the mean of what is left
+    np.testing.assert_array_equal(
+        prepared.transform([[1e9, 0, 0], [-1e9, 1, 1]])[:, 0],
+        out[:, 0][[X[:, 0].tolist().index(wanted[1]), X[:, 0].tolist().index(wanted[0])]],
+    )
+    assert prepared.columns_[2].low is None  # one row differs, and stays
+    assert len(np.unique(out[:, 2])) == 2
+    again = NetworkPreprocessor.from_dict(json.loads(json.dumps(prepared.to_dict())))
+    np.testing.assert_array_equal(again.transform(X), out)
+
+
+@pytest.mark.parametrize("clip", [0.5, -0.1, np.nan, "a"])
+def test_clip_is_a_share(clip):
+    with pytest.raises(ValueError, match="clip must be a number between"):
+        NetworkPreprocessor(clip=clip).fit([[1.0], [2.0]])
 
 
 @pytest.mark.parametrize(
