@@ -4,7 +4,9 @@ Design
 ------
 Every agent adds the sums of its children to its own row, in ascending order of their numbers, and hands the result to
 its parent; what the root holds then is handed down. That is one round per level and way, and every split of the agents
-over ranks adds the same numbers in the same order. The root is a centre of the graph, so no tree is less deep.
+over ranks adds the same numbers in the same order. The root is a centre of the graph, so no tree is less deep. To find
+one takes a search from every agent; of more than `MOST_SEARCHED` agents a few are searched, each where those before
+leave the least depth possible. Then the tree may be a level deeper.
 """
 
 from itertools import pairwise
@@ -21,6 +23,9 @@ __all__ = ["SpanningTree"]
 Array = NDArray[Any]
 Ids = NDArray[np.int64]
 
+MOST_SEARCHED = 512  # a search from each takes some 0.1 s
+SWEEPS = 16
+
 
 class Level(NamedTuple):
     """One round: the exchange, and pairs of rows (receiver, sender) in ``local | ghost``, in order."""
@@ -30,7 +35,7 @@ class Level(NamedTuple):
 
 
 class SpanningTree:
-    """A spanning tree of least depth, and the rounds that add rows up along it.
+    """A spanning tree of least depth (of up to 512 agents), and the rounds that add rows up along it.
 
     Parameters
     ----------
@@ -46,7 +51,8 @@ class SpanningTree:
     Attributes
     ----------
     root, radius : int
-        The first of the agents from which the farthest is nearest, and how far that is.
+        The first of the agents from which the farthest is nearest, and how far that is; of more than 512 agents, the
+        first among those of a few searches.
     parent, depth : (A,) int64
         The root is its own parent.
     n_rounds, n_messages : int
@@ -64,13 +70,11 @@ class SpanningTree:
         self.runtime, self.peers, self.key = runtime, peers, key
         adjacency = topology.adjacency
         neighbours = [adjacency.indices[a:b].tolist() for a, b in pairwise(adjacency.indptr.tolist())]
-        found = [_depths(neighbours, agent) for agent in range(topology.n_agents)]
-        self.root = min(range(topology.n_agents), key=lambda agent: (max(found[agent]), agent))
-        self.depth: Ids = np.array(found[self.root], dtype=np.int64)
-        self.radius = int(self.depth.max())
-        above = [
-            min([j for j in near if self.depth[j] < self.depth[i]], default=i) for i, near in enumerate(neighbours)
-        ]
+        search = _centre if topology.n_agents <= MOST_SEARCHED else _near_centre
+        self.root, depth = search(neighbours)
+        self.depth: Ids = np.array(depth, dtype=np.int64)
+        self.radius = max(depth)
+        above = [min([j for j in near if depth[j] < depth[i]], default=i) for i, near in enumerate(neighbours)]
         self.parent: Ids = np.array(above, dtype=np.int64)
         self.n_rounds, self.n_messages = 2 * self.radius, 2 * (topology.n_agents - 1)
         levels = [np.flatnonzero(self.depth == d) for d in range(1, self.radius + 1)]
@@ -127,15 +131,46 @@ class SpanningTree:
             np.array([np.count_nonzero(to_rank == r) for r in self.peers], dtype=np.int64),
             np.array([np.count_nonzero(from_rank == r) for r in self.peers], dtype=np.int64), self.key,
         )  # fmt: skip
-        place = {int(agent): high - low + k for k, agent in enumerate(ghosts)} | {i: i - low for i in range(low, high)}
-        pairs = [
-            (place[r], place[s]) for r, s in zip(receivers[to_here].tolist(), senders[to_here].tolist(), strict=True)
-        ]
-        return Level(plan, pairs)
+        sent = senders[to_here]
+        sent = np.where(from_here[to_here], sent - low, high - low + np.searchsorted(ghosts, sent))
+        return Level(plan, list(zip((receivers[to_here] - low).tolist(), sent.tolist(), strict=True)))
 
 
 def _owner(agents: Ids, bounds: Ids) -> Ids:
     return np.searchsorted(bounds, agents, side="right") - 1
+
+
+def _centre(neighbours: list[list[int]]) -> tuple[int, list[int]]:
+    """The first agent from which the farthest is nearest, and the edges from it to every agent."""
+    found = [_depths(neighbours, agent) for agent in range(len(neighbours))]
+    root = min(range(len(found)), key=lambda agent: (max(found[agent]), agent))
+    return root, found[root]
+
+
+def _near_centre(neighbours: list[list[int]]) -> tuple[int, list[int]]:
+    """The same among the agents of a few searches.
+
+    The farthest agent is at least as far from j as a searched agent is, so every search bounds the depth of all trees
+    from below [1]_. Next are the agent of the smallest bound and the farthest one from there, until no bound is smaller
+    than the best depth found, or after `SWEEPS` times.
+
+    References
+    ----------
+    .. [1] F. W. Takes, W. A. Kosters, Computing the eccentricity distribution of large graphs, Algorithms 6 (2013).
+    """
+    found: dict[int, list[int]] = {}
+    bound, agent = np.zeros(len(neighbours), dtype=np.int64), 0
+    for _ in range(SWEEPS):
+        found[agent] = _depths(neighbours, agent)
+        end = found[agent].index(max(found[agent]))
+        far = found.setdefault(end, _depths(neighbours, end))
+        bound = np.maximum(np.maximum(bound, found[agent]), far)
+        bound[[agent, end]] = max(found[agent]), max(far)
+        agent = int(np.argmin(bound))
+        if agent in found:
+            break
+    root = min(found, key=lambda agent: (max(found[agent]), agent))
+    return root, found[root]
 
 
 def _depths(neighbours: list[list[int]], start: int) -> list[int]:

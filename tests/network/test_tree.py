@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnnext.network import Network, Schedule, Topology
+from dnnext.network import tree as tree_module
 from dnnext.network.tree import SpanningTree
 from dnnext.runtime import InProcess
 
@@ -35,6 +36,17 @@ def test_the_tree_spans_the_graph_with_the_least_depth(graph):
     np.testing.assert_allclose(network.sum(values), values.sum(axis=0), rtol=1e-12, atol=1e-14)
     assert network.round == 2 * tree.radius
     assert network.bytes == 2 * (topology.n_agents - 1) * 3 * 8
+
+
+@pytest.mark.parametrize("name", ["path", "ring", "star", "grid", "erdos_renyi", "watts_strogatz", "barabasi_albert"])
+def test_of_many_agents_a_few_are_searched(name, monkeypatch):
+    drawn = {"random_state": 1} if name not in ("path", "ring", "star", "grid") else {}
+    topology = Topology.from_name(name, 400, **drawn)
+    least = SpanningTree(topology, InProcess(400), (), "")
+    monkeypatch.setattr(tree_module, "MOST_SEARCHED", 0)
+    tree = SpanningTree(topology, InProcess(400), (), "")
+    assert tree.radius == least.radius
+    assert (tree.depth[tree.parent] == tree.depth - (np.arange(400) != tree.root)).all()
 
 
 @pytest.mark.parametrize(
