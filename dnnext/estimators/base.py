@@ -124,7 +124,8 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         """Train on the rows of this rank; the other ranks bring theirs, and nobody sees anybody's.
 
         Started on every rank, ``mpiexec -n 4 python -m mpi4py script.py``, with ``engine="mpi"``. Agents are counted in
-        rank order; the graph must have as many nodes as there are agents.
+        rank order; the graph must have as many nodes as there are agents. Where an agent is a group of ranks, with a
+        `dnnext.models.Cube`, all ranks of the group bring the same rows, and each keeps a part of them in the run.
 
         Parameters
         ----------

@@ -36,10 +36,10 @@ def open_runtime(estimator, n_agents=None, bounds=None, ranks=None):
     It stands on the communicator of `ranks`, the runtime of `open_ranks`, or on a new one.
     """
     choices.check_engine(estimator.get_params(deep=False))
-    if ranks is not None and ranks_per_agent(estimator) > 1:
+    if ranks is not None and ranks.inner.size == 1 and ranks_per_agent(estimator) > 1:
         return grid_of(estimator, ranks.comm, n_agents).agents
     if ranks is not None:
-        return Runtime(n_agents, ranks.comm, bounds)
+        return ranks.with_agents(n_agents, bounds)
     try:
         comm = open_communicator(estimator.engine, estimator.engine_options)
     except RanksLost as lost:
@@ -69,7 +69,7 @@ def later_seeds(ranks, random_state):
         seeds = Seeds(random_state)
     ranks.agree("random_state", int(random_state) if isinstance(random_state, (int, np.integer)) else None)
     get = ranks.later(seeds.as_text())
-    return lambda: Seeds.from_text(get()[0]) if ranks.is_distributed else seeds
+    return lambda: seeds if ranks.is_alone else Seeds.from_text(get()[0])
 
 
 def same_everywhere(estimator, ranks, **fields):

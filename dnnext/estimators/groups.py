@@ -17,9 +17,19 @@ from dnnext.estimators.inputs import checked
 from dnnext.estimators.rows import check_weight
 from dnnext.models import Cube, Layout
 from dnnext.models.spread_model import SpreadModel
-from dnnext.runtime import Grid
+from dnnext.runtime import Grid, Runtime
 
-__all__ = ["Parted", "fitted_network", "gather_weights", "grid_of", "on_ranks", "ranks_per_agent", "score_local"]
+__all__ = [
+    "Parted",
+    "everyone",
+    "fitted_network",
+    "gather_weights",
+    "grid_of",
+    "on_ranks",
+    "one_per_group",
+    "ranks_per_agent",
+    "score_local",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,22 @@ def grid_of(estimator: Any, comm: Any, n_agents: int | None) -> Grid:
             f"engine='mpi' and `mpiexec -n {m}`, or a multiple of it."
         )
     return Grid(comm, comm.size // m if n_agents is None else n_agents, inner=m)
+
+
+def one_per_group(estimator: Any, ranks: Any) -> Any:
+    """The runtime of one agent per group of ranks, from that of one per rank: itself where agents are single ranks."""
+    with ranks.together():
+        m = ranks_per_agent(estimator)
+    ranks.agree("the ranks of one agent", m)
+    if m == 1:
+        return ranks
+    ranks.stop_gathering()
+    return grid_of(estimator, ranks.comm, None).agents
+
+
+def everyone(ranks: Any) -> Any:
+    """The runtime of one agent per rank, of all ranks."""
+    return ranks if ranks.inner.size == 1 else Runtime(ranks.whole.size, ranks.whole)
 
 
 def on_ranks(estimator: Any, model: Any, runtime: Any) -> Any:

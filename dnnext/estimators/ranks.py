@@ -37,14 +37,13 @@ def fit_local(
             f"fit_local needs engine='mpi' or engine='nats', got engine={short(e.engine)}; in one process use "
             "fit_agents."
         )
-    if groups.ranks_per_agent(e) > 1:
-        raise ValueError(f"fit_local has agents of one rank each, got model={short(e.model)}: use fit on every rank.")
-    with open_ranks(e) as ranks, ranks.gathering():  # until the first round
+    with open_ranks(e) as every, every.gathering():  # until the first round
+        ranks = groups.one_per_group(e, every)
         return _trained(e, ranks, X, y, sample_weight, agent, eval_set, resumed)
 
 
 def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any, eval_set: Any, resumed: Any) -> Any:
-    """The estimator, trained on the ranks that are open."""
+    """The estimator, trained on the ranks that are open; `ranks` has one agent per rank or group of ranks."""
     with ranks.together():
         choices.check_parameters(e, e._kind)
     get_seeds = later_seeds(ranks, e.random_state) if resumed is None else lambda: resumed.seeds
@@ -55,11 +54,12 @@ def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any,
         x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True, learn=False)
         evaluation = checked_eval_set(e, eval_set)
         labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
+    ranks.inner.agree_on({"X": x, "y": codes, "sample_weight": weight, "agent": agent})
     get_held = ranks.later(str(len(labels)))
     found = ranks.all_ranks(e._precision.name)
     e._precision = np.dtype("float64" if "float64" in found else "float32")
     n_outputs = e._y.wanted(codes[:1]).shape[1]
-    same_everywhere(e, ranks, eval_set=evaluation is not None, **{"the number of outputs": n_outputs})
+    same_everywhere(e, groups.everyone(ranks), eval_set=evaluation is not None, **{"the number of outputs": n_outputs})
     seeds = get_seeds()
     graph, bounds = _graph_of_all(e, ranks, get_held(), seeds)
     first, n_own = int(bounds[ranks.rank]), len(labels)

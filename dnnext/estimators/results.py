@@ -40,7 +40,7 @@ def expose(
         w, y = np.repeat(w, n_agents, axis=0), np.repeat(y, n_agents, axis=0) / n_agents
     row, views = final_prox(problem, w_bar, w, y)
     assert views is not None
-    n_rows = np.diff(problem.offsets)
+    n_rows = problem.agent_rows[runtime.agents.start : runtime.agents.stop]
     if runtime.is_distributed and graph.n_agents == n_agents:  # every rank knows all rows: it may know all views
         views, n_rows = runtime.all_agents(views), problem.agent_rows
     set_network(e, fitted_network(e, problem.model, np.array(row), moments))

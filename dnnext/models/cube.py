@@ -109,7 +109,8 @@ class CubeLinear(Spread):
         p = cube.p
         self._k, self._n = _parts(self.n_inputs, p * p), _parts(self.n_outputs, p * p)
         self._c = _parts(self._n, p)
-        self.row_ranks, self.value_ranks = cube.along[self._b], cube.comm
+        self.row_ranks = self.same_rows = cube.along[self._b]
+        self.value_ranks = cube.comm
 
     def _place(self, rank: int | None) -> tuple[int, int, int]:
         place = self.cube.place(self.comm.rank if rank is None else rank)
@@ -213,7 +214,8 @@ class Linear2D(Spread):
         p = square.p
         self._k, self._n = _parts(self.n_inputs, p), _parts(self.n_outputs, p)
         self._c = _parts(self._n, p)
-        self.row_ranks, self.value_ranks = square.row, square.comm
+        self.row_ranks = self.same_rows = square.row
+        self.value_ranks = square.comm
 
     def _place(self, rank: int | None) -> tuple[int, int]:
         return divmod(self.comm.rank if rank is None else rank, self.square.p)
@@ -323,6 +325,7 @@ class Linear1D(Spread):
             self._k = _parts(self.n_inputs, comm.size)
         self._c = _parts(self.n_outputs, comm.size)
         self.row_ranks = self.value_ranks = comm if self.split == "columns" else Alone()
+        self.same_rows = comm
 
     def _rank(self, rank: int | None) -> int:
         return self.comm.rank if rank is None else rank

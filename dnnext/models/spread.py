@@ -64,12 +64,15 @@ class Spread(Layer):
         ``K`` and ``N``: W is (K, N).
     row_ranks : Communicator
         The ranks that together hold all columns of the output's rows that are here.
+    same_rows : Communicator
+        The ranks whose tiles of the output have the same rows.
     value_ranks : Communicator
         The ranks that together hold every number of the output once.
     """
 
     comm: Communicator
     row_ranks: Communicator
+    same_rows: Communicator
     value_ranks: Communicator
     n_inputs: int
     n_outputs: int

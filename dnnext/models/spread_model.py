@@ -16,6 +16,7 @@ from dnnext.models.layers import Dense
 from dnnext.models.layout import Layout
 from dnnext.models.model import Rows
 from dnnext.models.spread import Spread, connected
+from dnnext.models.tiled_rows import TiledRows, outputs_of_rows, tile_of_rows, tiled
 from dnnext.runtime import Communicator, Cube
 
 __all__ = ["SpreadModel", "cube_mlp"]
@@ -28,9 +29,10 @@ class SpreadModel:
 
     A row of weights on one rank is that rank's tiles of all layers: each weight is stored once, ``1 / P`` of them per
     rank where the sizes divide. Steps, mixing, tracking and penalties that act number by number need no message inside
-    the agent; lengths and products of rows take one small sum over its ranks (`dnnext.problem.row_parts`). Every rank
-    of the agent brings the same rows of data; outputs (M, Q) are gathered. All ranks of the agent call every method, in
-    the same order.
+    the agent; lengths and products of rows take one small sum over its ranks (`dnnext.problem.row_parts`). Rows of data
+    are given whole and equal on every rank, as `Rows`, and the outputs (M, Q) are then whole on every rank; or `tiled`
+    once, as a `Problem` does: each rank keeps a P-th of the inputs and has the outputs of a P-th of the rows. All ranks
+    of the agent call every method, in the same order.
 
     Parameters
     ----------
@@ -135,44 +137,76 @@ class SpreadModel:
         own = [(type(a).__name__, a.n_inputs, a.n_outputs, a.activation, a.bias, a.comm.size) for a in self.layers]
         return f"SpreadModel({own})"
 
-    def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
-        """``f(w_i; x_m)``, (M, Q), equal on every rank."""
-        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
-        for agent, chunk in self._agents(rows):
-            z, _ = self._sweep(self._tiles(w[agent % len(w)]), rows.x[chunk])
-            out[chunk] = self.layers[-1].whole_output(z, len(rows.x[chunk]))
+    def tiled(self, rows: Rows) -> TiledRows:
+        """The part held here of rows that are whole and equal on every rank of the agent. Collective.
+
+        Raises
+        ------
+        ValueError
+            On every rank, if the rows differ from rank to rank.
+        """
+        self.shards.agree_on({"the rows of the agent": (rows.x, rows.offsets)})
+        return tiled(self.layers[0], self.layers[-1], rows)
+
+    def forward(self, w: Array, rows: Rows | TiledRows, out: Array | None = None) -> Array:
+        """``f(w_i; x_m)``, (M, Q), equal on every rank; of `TiledRows` the rows held here."""
+        out = self._outputs(rows) if out is None else out
+        for agent, places, x, n_rows in self._agents(rows):
+            z, _ = self._sweep(self._tiles(w[agent % len(w)]), x)
+            out[places] = self._read(rows, z, n_rows)
         return out
 
-    def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
-        """``J_m(w_i) v_i``: v (n, P) -> (M, Q), equal on every rank."""
-        out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
-        for agent, chunk in self._agents(rows):
+    def jvp(self, w: Array, rows: Rows | TiledRows, v: Array, out: Array | None = None) -> Array:
+        """``J_m(w_i) v_i``: v (n, P) -> (M, Q), as `forward`."""
+        out = self._outputs(rows) if out is None else out
+        for agent, places, x, n_rows in self._agents(rows):
             own = self._tiles(w[agent % len(w)])
-            _, keeps = self._sweep(own, rows.x[chunk])
+            _, keeps = self._sweep(own, x)
             moved = tangent_all(self.layers, own, keeps, None, self._tiles(v[agent]))
             assert moved is not None
-            out[chunk] = self.layers[-1].whole_output(moved, len(rows.x[chunk]))
+            out[places] = self._read(rows, moved, n_rows)
         return out
 
-    def vjp(self, w: Array, rows: Rows, u: Array, out: Array | None = None) -> Array:
-        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q), equal on every rank, -> (n, P)."""
+    def vjp(self, w: Array, rows: Rows | TiledRows, u: Array, out: Array | None = None) -> Array:
+        """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u as what `forward` returns -> (n, P)."""
         out = np.empty((rows.n_agents, self.layout.n_params), rows.x.dtype) if out is None else out
         out[...] = 0
-        for agent, chunk in self._agents(rows):
+        for agent, places, x, n_rows in self._agents(rows):
             own = self._tiles(w[agent % len(w)])
-            _, keeps = self._sweep(own, rows.x[chunk])
-            tile = self.layers[-1].output_tile(len(u[chunk])).cut(u[chunk])
-            _, _, gradient = adjoint_all(self.layers, own, keeps, tile, None)
+            _, keeps = self._sweep(own, x)
+            _, _, gradient = adjoint_all(self.layers, own, keeps, self._seed(rows, u[places], n_rows), None)
             for place, part in zip(self._tiles(out[agent]), gradient, strict=True):
                 place[...] = part
         return out
 
-    def _agents(self, rows: Rows) -> list[tuple[int, slice]]:
-        """(agent, its rows) of every agent that has any, the same on all ranks."""
-        if rows.x is not self._seen:
-            self.shards.agree_on({"the rows of the agent": (rows.x, rows.offsets)})
-            self._seen = rows.x
-        return [(i, slice(a, b)) for i, (a, b) in enumerate(pairwise(rows.offsets.tolist())) if b > a]
+    def _agents(self, rows: Rows | TiledRows) -> list[tuple[int, slice, Array, int]]:
+        """(agent, places of its outputs, its tile of x, its rows) of every agent that has rows, alike on all ranks."""
+        if isinstance(rows, TiledRows):
+            places, tiles = pairwise(rows.own_offsets.tolist()), pairwise(rows.offsets.tolist())
+            parts = [rows.x[a:b] for a, b in tiles]
+            found = zip(places, parts, rows.counts.tolist(), strict=True)
+        else:
+            if rows.x is not self._seen:
+                self.shards.agree_on({"the rows of the agent": (rows.x, rows.offsets)})
+                self._seen = rows.x
+            cuts = list(pairwise(rows.offsets.tolist()))
+            parts = [self.layers[0].input_tile(b - a).cut(rows.x[a:b]) for a, b in cuts]
+            found = zip(cuts, parts, [b - a for a, b in cuts], strict=True)
+        return [(i, slice(a, b), x, n) for i, ((a, b), x, n) in enumerate(found) if n]
+
+    def _outputs(self, rows: Rows | TiledRows) -> Array:
+        n_rows = rows.own_offsets[-1] if isinstance(rows, TiledRows) else len(rows.x)
+        return np.empty((n_rows, self.n_outputs), rows.x.dtype)
+
+    def _read(self, rows: Rows | TiledRows, z: Array, n_rows: int) -> Array:
+        """The outputs of one agent, from the tiles of all ranks."""
+        last = self.layers[-1]
+        return outputs_of_rows(last, z, n_rows) if isinstance(rows, TiledRows) else last.whole_output(z, n_rows)
+
+    def _seed(self, rows: Rows | TiledRows, u: Array, n_rows: int) -> Array:
+        """The tile held here of derivatives in the outputs of one agent."""
+        last = self.layers[-1]
+        return tile_of_rows(last, u, n_rows) if isinstance(rows, TiledRows) else last.output_tile(n_rows).cut(u)
 
     def _tiles(self, row: Array) -> list[Array]:
         """Views of one row (P,): the tiles of every weight and bias."""
@@ -180,7 +214,7 @@ class SpreadModel:
 
     def _sweep(self, own: list[Array], x: Array) -> tuple[Array, list[Keep]]:
         keeps: list[Keep] = [{} for _ in self.layers]
-        return forward_all(self.layers, own, self.layers[0].input_tile(len(x)).cut(x), keeps), keeps
+        return forward_all(self.layers, own, x, keeps), keeps
 
     def __repr__(self) -> str:
         sizes = [self.n_inputs, *(layer.n_outputs for layer in self.layers)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dnnext import _checks
 from dnnext._params import fingerprint
-from dnnext.models.model import Curved, Fused, Model, Rows, require
+from dnnext.models.model import Curved, Fused, Model, require
 from dnnext.problem import products, row_parts, tangent_terms
 from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.losses import Loss
@@ -68,7 +68,8 @@ class Problem(Passes):
     x, target, weight, offsets : arrays
         The stacked rows (M, ...), (M, Q), (M,) or None; the rows of local agent i are ``offsets[i] : offsets[i + 1]``.
     rows : Rows
-        x, offsets and n_threads, as the model takes them.
+        x, offsets and n_threads, as the model takes them. Where the weights are spread over the ranks of an agent, x is
+        this rank's tile of the inputs and target, weight and offsets are those of the rows that it holds.
     n_local, n_agents, n_params, n_samples : int
         Agents held here, agents in all, ``P``, and ``M``.
     agent_weight : (n_local,) float64
@@ -126,10 +127,10 @@ class Problem(Passes):
         self.penalty = bound.bind(model.layout, dtype=self.dtype, n_threads=self.n_threads)
         self.n_agents, self.n_local = self.runtime.n_agents, len(self.runtime.agents)
         data = self._gather(shards)
-        self.x, self.target, self.weight, self.offsets = data.x, data.target, data.weight, data.offsets
-        self.agent_weight, self.n_samples = data.agent_weight, len(data.x)
-        self.rows = Rows(self.x, self.offsets, self.n_threads)
-        get_rows = self.runtime.later_agents(np.diff(self.offsets))
+        self.agent_weight = data.agent_weight
+        get_rows = self.runtime.later_agents(data.n_rows)
+        self.rows, self.target, self.weight, self.offsets = row_parts.keep_rows(self, data)
+        self.x, self.n_samples = self.rows.x, len(self.target)
         summed = float(self.runtime.sum_agents(self.agent_weight))
         self.agent_rows = get_rows()
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"

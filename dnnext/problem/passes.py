@@ -14,7 +14,7 @@ from dnnext.models.model import Fused, Model, Rows
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalties import Penalty
 from dnnext.problem.tangents import Tangents
-from dnnext.runtime import Runtime
+from dnnext.runtime import Communicator, Runtime
 
 Array = NDArray[Any]
 
@@ -47,6 +47,12 @@ class Passes:
     rows: Rows
     agent_rows: Array
     scale: float
+
+    @property
+    def shards(self) -> Communicator | None:
+        """The ranks that together hold a row of weights and the rows of data; None where all of them are whole."""
+        found: Communicator | None = getattr(self.model, "shards", None)
+        return found
 
     def raw_output(self, w: Array) -> Array:
         """``f(w_i; x_m)``: the raw outputs of all local rows, (M, Q)."""
@@ -100,7 +106,10 @@ class Passes:
 
     def by_agent(self, values: Array) -> NDArray[np.float64]:
         """Sums of values (M,) over the rows of every agent, each in its own order: (n_local,) float64."""
-        return np.array([np.sum(values[a:b], dtype=np.float64) for a, b in pairwise(self.offsets)], dtype=np.float64)
+        sums = np.array([np.sum(values[a:b], dtype=np.float64) for a, b in pairwise(self.offsets)], dtype=np.float64)
+        if self.shards is not None:
+            self.shards.allreduce(sums)
+        return sums
 
     def sample_scale(self) -> Array:
         """``c_m / N``, (M,)."""

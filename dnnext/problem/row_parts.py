@@ -1,8 +1,9 @@
-"""Numbers of whole rows of weights, also where each rank of an agent holds a part of the row only.
+"""Numbers of whole rows of weights, and rows of data, also where each rank of an agent holds a part of them only.
 
-A model whose rows are spread over ranks has two attributes: `shards`, the communicator of the ranks that together hold
-a row, each number once, and `cut`, this rank's part of a whole row. For all other models the functions here need no
-message. What acts number by number (steps, mixing, tracking, the prox of most penalties) needs none in either case.
+A model whose rows are spread over ranks has three attributes: `shards`, the communicator of the ranks that together
+hold a row, each number once, `cut`, this rank's part of a whole row, and `tiled`, its part of rows of data. For all
+other models the functions here need no message. What acts number by number (steps, mixing, tracking, the prox of most
+penalties) needs none in either case.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 
 from dnnext._checks import short
 from dnnext.kernels.sums import row_dots
+from dnnext.models.model import Rows
 from dnnext.runtime import Communicator
 
 if TYPE_CHECKING:
     from dnnext.problem.passes import Passes
     from dnnext.problem.penalty import Penalty
+    from dnnext.problem.shards import Stack
 
 __all__ = [
     "add_up",
     "check_penalty",
     "cut",
     "dots",
+    "keep_rows",
     "largest",
     "n_params",
     "norms",
@@ -38,8 +42,21 @@ Array = NDArray[Any]
 
 def shards(problem: Passes) -> Communicator | None:
     """The ranks that together hold a row of weights; None where every row is whole."""
-    found: Communicator | None = getattr(problem.model, "shards", None)
-    return found
+    return problem.shards
+
+
+def keep_rows(problem: Passes, data: Stack) -> tuple[Rows, Array, Array | None, NDArray[np.int64]]:
+    """(rows, target, weight, offsets) that this rank keeps of the rows of its agents, which all ranks of an agent have.
+
+    Where rows of weights are spread, so are these: inputs in tiles, targets and sample weights row by row.
+    """
+    rows, comm = Rows(data.x, data.offsets, problem.n_threads), shards(problem)
+    if comm is None:
+        return rows, data.target, data.weight, data.offsets
+    comm.agree_on({"the targets of the agent": data.target, "the sample weights of the agent": data.weight})
+    held = problem.model.tiled(rows)  # type: ignore[attr-defined]
+    weight = None if data.weight is None else held.cut(data.weight, data.offsets)
+    return held, held.cut(data.target, data.offsets), weight, held.own_offsets
 
 
 def dots(problem: Passes, u: Array, v: Array) -> NDArray[np.float64]:

@@ -66,10 +66,11 @@ class Snapshot:
 def data_marks(problem: Problem) -> Array:
     """A fingerprint of every local agent's rows, (n_local, 2) uint64: a run goes on with its own data only."""
     marks = np.zeros((problem.n_local, 2), dtype=np.uint64)
-    for i, rows in enumerate(map(slice, problem.offsets[:-1], problem.offsets[1:])):
+    parts = ((problem.x, problem.rows.offsets), (problem.target, problem.offsets), (problem.weight, problem.offsets))
+    for i in range(problem.n_local):
         digest = hashlib.sha256()
-        for array in (problem.x, problem.target, problem.weight):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
+        for array, cuts in parts:
+            digest.update(b"-" if array is None else np.ascontiguousarray(array[cuts[i] : cuts[i + 1]]).tobytes())
         marks[i] = np.frombuffer(digest.digest()[:16], dtype=np.uint64)
     return marks
 

@@ -117,6 +117,10 @@ class Runtime:
         self.inner: Communicator = Alone()
         self._parcel, self._counts, self._resumed = Parcel(), np.diff(self.bounds), 0
 
+    def with_agents(self, n_agents: int, bounds: ArrayLike | None = None) -> "Runtime":
+        """The runtime of other agents on the same ranks."""
+        return Runtime(n_agents, self.comm, bounds)
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.n_agents}): rank {self.rank} of {self.n_ranks} holds agents {self.agents[0]} "

@@ -1,7 +1,7 @@
 """Ranks in a row, a square or a cube: agents that are groups of ranks, and the groups inside one of them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -46,6 +46,10 @@ class GroupedAgents(Runtime):
         super().__init__(n_agents, comm, bounds)
         self.inner, self.whole = inner, whole
 
+    def with_agents(self, n_agents: int, bounds: ArrayLike | None = None) -> "GroupedAgents":
+        """The runtime of other agents on the same groups."""
+        return GroupedAgents(n_agents, self.comm, self.inner, self.whole, bounds)
+
     def max_agents(self, values: Array) -> Any:
         """As of `Runtime`, over all ranks inside the agents, too."""
         values = values.copy()
@@ -55,6 +59,16 @@ class GroupedAgents(Runtime):
     def all_ranks(self, text: str) -> list[str]:
         """The texts of the first rank of every group, equal on all ranks."""
         return list(json.loads(self.inner.texts(json.dumps(super().all_ranks(text)))[0]))
+
+    def later(self, text: str) -> Callable[[], list[str]]:
+        """As `all_ranks`; it does not wait."""
+        every = self.all_ranks(text)
+        return lambda: every
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Nothing waits: an error at one place must be raised at all of them at once."""
+        yield
 
     def everyone(self, text: str) -> list[str]:
         """The texts of all ranks, group after group."""

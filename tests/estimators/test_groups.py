@@ -68,6 +68,28 @@ def test_a_fit_on_cubes_is_that_of_one_process(on_threads, tmp_path):
     np.testing.assert_array_equal(dnnext.load(tmp_path / "model.npz").predict(X), whole.predict(X))
 
 
+def test_rows_of_groups_are_those_of_agents_in_one_process(on_threads):
+    parts = [(X[::2], Y[::2]), (X[1::2], Y[1::2])]
+    options = {"algorithm": FULL, "class_weight": "balanced", "random_state": None}
+    whole = DecentralizedClassifier(MLP([None, 5, None]), **OPTIONS | {"algorithm": FULL, "max_iter": 3})
+    whole.fit_agents(parts)
+
+    def program(comm):
+        clf = spread(algorithm=FULL, max_iter=3).fit_local(*parts[comm.rank // 8])
+        assert clf.score_local(*parts[comm.rank // 8]) == whole.score(X, Y)
+        assert [view.n_samples for view in clf.agents_] == [25]
+        both = spread(**options, max_iter=1, n_agents=2)  # two agents of each group, starts of the first rank
+        assert both.fit_local(X, Y, agent=np.arange(len(X)) % 2).n_agents_ == 4
+        return clf.gather_weights().coefs_, both.gather_weights().coefs_
+
+    found = on_threads(16, program)
+    for mine, other in zip(found[0][0], whole.coefs_, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-9)
+    for one in found[1:]:
+        for mine, other in zip(one[0] + one[1], found[0][0] + found[0][1], strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
 def test_two_agents_on_one_cube_stop_early_and_resume(on_threads, tmp_path):
     def program(comm):
         options = {"algorithm": FULL, "early_stopping": True, "callbacks": [Checkpoint(tmp_path, every=3)]}
@@ -97,8 +119,12 @@ def test_what_does_not_fit_is_refused_on_every_rank(on_threads):
         Cube(None)
 
     def program(comm):
-        with pytest.raises(ValueError, match="fit_local has agents of one rank each"):
-            spread().fit_local(X, Y)
+        with pytest.raises(ValueError, match=r"(?s)X must be equal on all ranks, .* on rank 5"):
+            spread().fit_local(X + (comm.rank % 8 == 5), Y)
+        with pytest.raises(ValueError, match=r"(?s)the ranks of one agent must be equal on all ranks, .* on rank 3"):
+            (DecentralizedClassifier(engine="mpi") if comm.rank == 3 else spread()).fit_local(X, Y)
+        with pytest.raises(ValueError, match="max_iter"):
+            spread(max_iter=6 + (comm.rank == 9)).fit_local(X, Y)
         for options in ({"warm_start": True}, {"regime": "tangent"}):
             with pytest.raises(ValueError, match="warm_start False for weights that are spread"):
                 spread(**options).fit(X, Y)

@@ -10,13 +10,13 @@ from dnnext.algorithms import DGD, NEXT, CentralizedSCA, GradientTracking
 from dnnext.callbacks import Checkpoint
 from dnnext.local import FullLinearization, Growing, PartialLinearization
 from dnnext.models import MLP, Rows
-from dnnext.models.cube import CubeLinear
+from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
 from dnnext.models.inner_products import Euclidean
 from dnnext.models.spread_model import SpreadModel, cube_mlp
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, ElasticNet, GroupLasso, Problem, Softmax, SquaredError, row_parts
 from dnnext.problem.final_step import final_prox
-from dnnext.runtime import Cube, Grid, InProcess, threads
+from dnnext.runtime import Cube, Grid, InProcess, Square, threads
 
 SIZES = (3, 5, 2)
 
@@ -68,6 +68,50 @@ def test_every_weight_is_stored_once(p, sizes):
     weights = sum(k * n for k, n in pairwise(sizes))
     assert {own for own, _, _ in held} == {weights // p**3}
     assert sum(own + biases for own, biases, _ in held) == held[0][2] == MLP(sizes).n_params
+
+
+@pytest.mark.parametrize(("p", "n_rows"), [(2, 16), (3, 54)])
+def test_every_row_of_data_is_stored_once(p, n_rows):
+    x, y = np.arange(n_rows * p**2 * 2.0).reshape(n_rows, -1), np.arange(n_rows * 5.0).reshape(n_rows, 5)
+
+    def program(comm):
+        model, runtime = cube_mlp(Cube(comm, p), (x.shape[1], 4, 5)), Grid(comm, agents=1).agents
+        held = Problem(model, SquaredError(), None, [(x, y, np.arange(1.0, n_rows + 1))], runtime=runtime)
+        return held.x, held.target, held.weight, held.agent_rows.tolist(), held.n_total
+
+    found = threads.run(p**3, program)
+    for whole, place in ((x, 0), (y, 1), (np.arange(1.0, n_rows + 1), 2)):
+        assert {part[place].size for part in found} == {whole.size // p**3}
+        assert sorted(np.concatenate([part[place].ravel() for part in found])) == sorted(whole.ravel())
+    assert {part[4] for part in found} == {n_rows * (n_rows + 1) / 2}
+    assert all(part[3] == [n_rows] for part in found)
+
+
+LAYOUTS = {
+    "3d": (8, lambda comm: cube_mlp(Cube(comm, 2), SIZES).layers),
+    "2d": (4, lambda comm: [Linear2D(Square(comm, 2), 3, 5, "tanh"), Linear2D(Square(comm, 2), 5, 2)]),
+    "1d": (3, lambda comm: [Linear1D(comm, 3, 5, "tanh"), Linear1D(comm, 5, 2, split="rows")]),
+    "1d, outputs apart": (3, lambda comm: [Linear1D(comm, 3, 2, split="columns")]),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_passes_over_parts_of_rows_are_those_over_whole_rows(kind):
+    n_ranks, make = LAYOUTS[kind]
+    rng = np.random.default_rng(0)
+    rows = Rows(rng.standard_normal((12, 3)), np.array([0, 5, 5, 12]))
+
+    def program(comm):
+        model = SpreadModel(make(comm))
+        w, v = (rng.standard_normal((3, model.n_whole)) for rng in map(np.random.default_rng, (1, 2)))
+        w, v = (np.stack([model.cut(row) for row in whole]) for whole in (w, v))
+        u, part = np.random.default_rng(3).standard_normal((12, 2)), model.tiled(rows)
+        np.testing.assert_array_equal(model.forward(w, part), part.cut(model.forward(w, rows), rows.offsets))
+        np.testing.assert_array_equal(model.jvp(w, part, v), part.cut(model.jvp(w, rows, v), rows.offsets))
+        np.testing.assert_array_equal(model.vjp(w, part, part.cut(u, rows.offsets)), model.vjp(w, rows, u))
+        return [row for start, own in zip(rows.offsets, part.own, strict=False) for row in range(12)[start:][own]]
+
+    assert sorted(row for rows in threads.run(n_ranks, program) for row in rows) == list(range(12))
 
 
 RECIPES = {

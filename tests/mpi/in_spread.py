@@ -1,6 +1,7 @@
 """Layers over the ranks of an MPI job, bit for bit those over threads; test_mpi.py starts this file."""
 
 import importlib.util
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,6 +67,30 @@ def test_agents_that_are_cubes_are_the_run_on_one_rank(comm):
     grid, whole = Grid(comm, agents=2, inner=8), agents.alone("full")
     result = agents.run("full", cube_mlp(Cube(grid.inner, 2), agents.SIZES), grid.agents)
     agents.assert_close(result, whole, grid.agents.agents)
+
+
+@pytest.mark.skipif(
+    "DNNEXT_FULL" not in os.environ, reason="sixteen times scikit-learn; test_groups.py has it on threads"
+)
+def test_rows_of_two_groups_of_ranks_train_as_in_one_process():
+    from dnnext import DecentralizedClassifier
+    from dnnext.algorithms import NEXT
+    from dnnext.local import FullLinearization
+    from dnnext.models import MLP
+    from dnnext.models import Cube as OfRanks
+
+    if WORLD.size < 16:
+        pytest.skip("16 ranks")
+    x = np.random.default_rng(0).standard_normal((12, 3))
+    y, options = np.tile([0, 1, 2], 4), {"max_iter": 2, "tol": 0.0, "random_state": 0, "n_jobs": 1}
+    parts = [(x[::2], y[::2]), (x[1::2], y[1::2])]
+    options["algorithm"] = NEXT(FullLinearization())
+    whole = DecentralizedClassifier(MLP([None, 4, None]), **options).fit_agents(parts)
+    engine = {"engine": "mpi", "engine_options": {"timeout": 60}}
+    clf = DecentralizedClassifier(OfRanks(MLP([None, 4, None]), p=2), **engine, **options)
+    clf.fit_local(*parts[WORLD.rank // 8]).gather_weights()
+    for mine, other in zip(clf.coefs_ + clf.intercepts_, whole.coefs_ + whole.intercepts_, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-9)
 
 
 def test_mistakes_are_one_sentence_on_every_rank(comm):
