@@ -81,5 +81,6 @@ def same_everywhere(estimator, ranks, **fields):
     params |= {k: v for k, v in estimator.get_params(deep=False).items() if k not in OWN}
     names = getattr(estimator, "feature_names_in_", None)
     params["the number of features"] = estimator.n_features_in_
+    params["the labels of columns"] = getattr(estimator, "_labels", None)
     params["feature names"] = None if names is None else names.tolist()
     ranks.agree_on({name: getattr(value, "hash", value) for name, value in (params | fields).items()})

@@ -78,6 +78,7 @@ def save(estimator: Any, path: str | os.PathLike[str], notes: dict[str, Any] | N
         "row_shape": list(estimator._row_shape),
         "loss": estimator._y.loss if isinstance(estimator._y.loss, str) else None,
         "feature_names": getattr(estimator, "feature_names_in_", np.empty(0)).tolist() or None,
+        "labels": getattr(estimator, "_labels", None),
         "notes": notes or {},
     }
     arrays = {"row": network.row} | ({"start": network.model.w0} if is_tangent(estimator) else {})
@@ -216,6 +217,7 @@ def _rebuild(header, arrays):
         estimator._settled = {"loss": header["loss"]}
     if header["feature_names"]:
         estimator.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+    estimator._labels = header.get("labels")
     if header.get("preprocessor") is not None:
         estimator.preprocessor_ = NetworkPreprocessor.from_dict(header["preprocessor"])
     if "classes" in arrays:

@@ -17,11 +17,28 @@ from sklearn.utils.validation import _check_y, validate_data
 
 from dnnext.estimators import choices
 from dnnext.estimators.fitted import check_warm_classes
-from dnnext.estimators.rows import FLOATS, Named, check_agent, check_weight, dense, plain_targets, whose_row
+from dnnext.estimators.rows import (
+    FLOATS,
+    Named,
+    check_agent,
+    check_weight,
+    dense,
+    plain_targets,
+    real_numbers,
+    whose_row,
+)
 from dnnext.estimators.targets import Classes, is_label_sets, learned
 from dnnext.models import MLP
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.preprocessing.columns import is_frame
+from dnnext.preprocessing.refusals import (
+    check_numbers,
+    column_names,
+    dense_frame,
+    in_order,
+    precise,
+    remember_labels,
+)
 
 SPARSE = ("csr", "csc", "coo")
 
@@ -58,7 +75,11 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
                 raise ValueError(f"y must hold one target per row of X ({len(x)}), got {len(y)}.")
     else:
         options = {"accept_sparse": SPARSE, "dtype": FLOATS, "allow_nd": takes_images(estimator), **targets}
-        found = validate_data(estimator, X, y, reset=reset, **options)
+        X = dense_frame(X)
+        check_numbers(X, ", of which preprocess='auto' makes some")
+        with precise(X, getattr(estimator, "feature_names_in_", None), " preprocess='auto' fills gaps."):
+            found = validate_data(estimator, X, y, reset=reset, **options)
+        remember_labels(estimator, X, reset)
         x, y = found if has_y else (found, y)
         x = dense(x)
     if reset:
@@ -72,6 +93,8 @@ def _readable(estimator: Any, y: Any) -> tuple[Any, dict[str, Any]]:
     """(y as a dense array, how scikit-learn checks it)."""
     y = plain_targets("Input y", dense(y if y is None or hasattr(y, "ndim") else np.asarray(y)))
     is_regressor = estimator._kind == "regressor"
+    if is_regressor and getattr(getattr(y, "dtype", None), "kind", None) in ("O", "U"):
+        y = real_numbers("y", y)
     if y is None or not (is_regressor or is_label_sets(y)):
         return y, {}
     return y, {"multi_output": True, "y_numeric": is_regressor}
@@ -94,6 +117,8 @@ def checked_rows(
         estimator._precision = choices.make_dtype(estimator.dtype, x)
     if names is not None and all(isinstance(name, str) for name in names):
         estimator.feature_names_in_ = np.array(names, dtype=object)
+    elif names is not None and reset:
+        estimator._labels = [str(name) for name in names]
     weight, agent = check_weight(sample_weight, len(x)), check_agent(agent, len(x))
     if learn or not hasattr(estimator, "_y"):
         estimator._balance = None
@@ -161,9 +186,9 @@ def make_preprocessor(preprocess: Any) -> Any:
 
 def prepared_rows(preprocessor: Any, X: Any) -> Any:
     """X (n, columns) as inputs (n, d): float32 where all of X is, else float64."""
-    kinds = list(X.dtypes) if is_frame(X) else [getattr(X, "dtype", None)]
+    kinds = list(getattr(X, "dtypes", ())) if is_frame(X) else [getattr(X, "dtype", None)]
     return preprocessor.transform(X).astype(
-        np.float32 if all(k == np.float32 for k in kinds) else np.float64, copy=False
+        np.float32 if kinds and all(k == np.float32 for k in kinds) else np.float64, copy=False
     )
 
 
@@ -173,13 +198,8 @@ def prepare_agents(preprocess: Any, agents: list[Any]) -> tuple[list[Any], Joine
     Data frames are matched by the names of their columns.
     """
     made = make_preprocessor(preprocess)
-    frames = [part[0] for part in agents]
-    if is_frame(frames[0]):
-        names = list(frames[0].columns)
-        for i, frame in enumerate(frames):
-            if not is_frame(frame) or set(frame.columns) != set(names):
-                raise ValueError(f"agents[{i}] must have the columns of agents[0], {names}.")
-        frames = [frame[names] for frame in frames]
+    names = column_names(agents[0][0])
+    frames = [in_order(part[0], names, f"agents[{i}]") for i, part in enumerate(agents)]
     made.fit_agents(frames)
     prepared = [prepared_rows(made, frame) for frame in frames]
     return [(x, *part[1:]) for x, part in zip(prepared, agents, strict=True)], JoinedAgents(made, prepared)

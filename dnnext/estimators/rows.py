@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array
 
 from dnnext._checks import short
+from dnnext.preprocessing.refusals import check_numbers, column_names, dense_frame, in_order, precise
 
 Matrix: TypeAlias = ArrayLike | scipy.sparse.sparray | scipy.sparse.spmatrix  # data frames are array-like
 MOST_WEIGHT = 1e100
@@ -34,21 +35,32 @@ def real_numbers(name, values):
         array = np.asarray(dense(values))
         if array.dtype.kind not in "biufOUS":
             raise ValueError(f"dtype {array.dtype}")
+        if array.dtype.kind in "OU":
+            check_numbers(array.reshape(len(array), -1) if array.ndim else array)
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold real numbers, got {type(values).__name__} ({error}).") from None
+        raise ValueError(
+            f"{name} must hold real numbers, got {type(values).__name__} ({str(error).rstrip('.')})."
+        ) from None
 
 
 def plain_targets(name, y):
-    """y without the types of data frames and NumPy's text of any length, in which a gap is no number.
+    """y without the types of data frames, masks and NumPy's text of any length, in which a gap is no number.
 
     Raises
     ------
     ValueError
-        If a row has none.
+        If a row has none, or y is complex.
     """
     dtype = getattr(y, "dtype", None)
+    if np.ma.isMaskedArray(y):
+        gone = np.ma.getmaskarray(y).reshape(len(y), -1).any(axis=1)
+        if gone.any():
+            raise ValueError(f"{name} contains NaN or NA: row {int(np.argmax(gone))} has no target.")
+        y = y.data
     if isinstance(dtype, np.dtype):
+        if dtype.kind == "c":
+            raise ValueError(f"Complex data not supported: {name} holds complex numbers.")
         return y.astype(object) if dtype.kind == "T" else y
     if not hasattr(y, "isna") or getattr(y, "ndim", 1) != 1:
         return y
@@ -244,34 +256,6 @@ class Named(NamedTuple):
     names: list[Any]
 
 
-def column_names(x):
-    """The names of a data frame's columns as a list, None for anything else."""
-    columns = getattr(x, "columns", None)
-    return None if columns is None or not hasattr(x, "shape") else list(columns)
-
-
-def in_order(x, names, whose):
-    """A data frame with its columns in the order of `names`; anything else as it is if there are no names.
-
-    Raises
-    ------
-    ValueError
-        If the columns are others, or stand in it twice.
-    """
-    own = column_names(x)
-    if own == names:
-        return x
-    if own is None or names is None:
-        wanted = "have no column names" if names is None else f"be a data frame with the columns {short(names)}"
-        raise ValueError(f"X of {whose} must {wanted}, as that of agents[0]; got {type(x).__name__}.")
-    missing, more = [n for n in names if n not in own], [n for n in own if n not in names]
-    if missing or more or len(set(own)) < len(own):
-        raise ValueError(
-            f"X of {whose} must have the columns of agents[0], {short(names)}, in any order; got {short(own)}."
-        )
-    return x[names]
-
-
 def _checked_agent(x, y, i, are_labels, allow_nd):
     """(X, y) of one agent as arrays; NaN and infinity are refused by the agent's number."""
     shape = getattr(x, "shape", None) or np.shape(x)
@@ -281,13 +265,19 @@ def _checked_agent(x, y, i, are_labels, allow_nd):
     if shape[0] == 0:
         raise ValueError(f"agents[{i}] is empty; every agent must bring at least one row (leave it out).")
     options = {"accept_sparse": ("csr", "csc", "coo"), "dtype": FLOATS, "allow_nd": allow_nd}
-    if not scipy.sparse.issparse(x) and np.asarray(x).dtype.kind in "mM":
-        raise ValueError(f"X of agents[{i}] must hold numbers, got dates or spans of time.")
     y = plain_targets(f"Input y of agents[{i}]", y)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        x = dense_frame(x)
+        check_numbers(x)
+    except ValueError as error:
+        raise ValueError(f"X of agents[{i}] must hold numbers: {error}") from None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"), precise(x):
             x = check_array(x, input_name=f"X of agents[{i}]", **options)
             y = check_array(y, input_name=f"y of agents[{i}]", dtype=None, ensure_2d=False, ensure_min_samples=0)
     except TypeError as error:
         raise ValueError(f"the rows of agents[{i}] must hold numbers, got {error}.") from None
+    except ValueError as error:
+        named = f"agents[{i}]" in str(error)
+        raise ValueError(str(error) if named else f"the rows of agents[{i}] must hold numbers: {error}") from None
     return x, plain_labels(f"y of agents[{i}]", y) if are_labels else real_numbers(f"y of agents[{i}]", y)

@@ -318,7 +318,16 @@ def learned(kind, y, loss="auto"):
     if is_label_sets(y):
         return LabelSets(y.shape[1], loss)
     labels, _ = sorted_labels("y", y)
-    check_classification_targets(y)
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        if "unknown" not in str(error):
+            raise
+        kinds = sorted({type(label).__name__ for label in np.asarray(y).flat})
+        raise ValueError(
+            f"Unknown label type: y must hold text, booleans or whole numbers of 64 bits, got objects of {short(kinds)}"
+            f": convert them, to text with y.astype(str), or truths with y.astype(bool)."
+        ) from None
     return Classes(labels, loss)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext._checks import short
+from dnnext.preprocessing.refusals import DATES, column_names
 
 Array = NDArray[Any]
 SHOWN = 8  # words in a sentence
@@ -104,7 +105,7 @@ def check_inputs(columns: Sequence[Column]) -> None:
 
 def is_frame(X: Any) -> bool:
     """Whether X is a data frame: columns with names, each with its own dtype."""
-    return hasattr(X, "columns") and hasattr(X, "__getitem__") and not isinstance(X, np.ndarray)
+    return column_names(X) is not None and hasattr(X, "__getitem__")
 
 
 def columns_of(X: Any) -> tuple[list[str], list[Any]]:
@@ -115,12 +116,13 @@ def columns_of(X: Any) -> tuple[list[str], list[Any]]:
     ValueError
         If two columns have one name, or X is not two-dimensional.
     """
-    if is_frame(X):
-        names = [str(name) for name in X.columns]
+    own = column_names(X)
+    if own is not None:
+        names = [str(name) for name in own]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"column names must differ, got {short(twice[0])} {names.count(twice[0])} times.")
-        return names, [X[name] for name in X.columns]
+        return names, [X[name] for name in own]
     return [f"x{k}" for k in range(X.shape[1])], [X[:, k] for k in range(X.shape[1])]
 
 
@@ -145,7 +147,7 @@ def numbers_or_words(name: str, column: Any, categorical: bool | None = None) ->
     """
     values = np.asarray(column)
     if values.dtype.kind in "mM":
-        raise ValueError(f"column {name!r} holds dates or times; turn them into numbers, or leave the column out.")
+        raise ValueError(f"column {name!r} {DATES}.")
     if values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: column {name!r} holds complex numbers.")
     if values.dtype.kind in "iufb" and not categorical:
@@ -201,7 +203,7 @@ def _kind(name: str, kind: type) -> str:
     if issubclass(kind, numbers.Real | decimal.Decimal):
         return "number"
     if issubclass(kind, datetime.date | datetime.time | datetime.timedelta | np.datetime64 | np.timedelta64):
-        raise ValueError(f"column {name!r} holds dates or times; turn them into numbers, or leave the column out.")
+        raise ValueError(f"column {name!r} {DATES}.")
     raise TypeError(f"the values of column {name!r}: argument must be a string or a real number, not {kind.__name__}.")
 
 

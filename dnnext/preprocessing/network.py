@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dnnext import _checks
 from dnnext.preprocessing.columns import (
@@ -21,11 +21,11 @@ from dnnext.preprocessing.columns import (
     chosen_columns,
     codes_of,
     columns_of,
-    is_frame,
     numbers_or_words,
     one_hot,
     some,
 )  # fmt: skip
+from dnnext.preprocessing.refusals import checked_table, column_names, in_order
 from dnnext.preprocessing.sums import NetworkSums
 from dnnext.runtime import InProcess, Runtime
 
@@ -131,7 +131,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         -------
         self
         """
-        X = self._check(X, reset=True)
+        X = checked_table(self, X, reset=True)
         return self._learn(X, sample_weight, InProcess(1))
 
     def fit_agents(self, agents: Any) -> Self:
@@ -140,7 +140,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         Parameters
         ----------
         agents : sequence of data frames or arrays
-            The rows of each agent; columns are matched by name and must stand in the same order.
+            The rows of each agent; columns are matched by name, in the order of the first.
 
         Returns
         -------
@@ -149,7 +149,8 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         parts = list(agents)
         if not parts:
             raise ValueError("agents must hold the rows of at least one agent, got none.")
-        blocks = [self._check(X, reset=k == 0) for k, X in enumerate(parts)]
+        names = column_names(parts[0])
+        blocks = [checked_table(self, in_order(X, names, f"agents[{k}]"), reset=k == 0) for k, X in enumerate(parts)]
         sizes = [len(block) for block in blocks]
         joined = [np.concatenate([np.asarray(c, dtype=object) for c in column]) for column in
                   zip(*[columns_of(block)[1] for block in blocks], strict=True)]  # fmt: skip
@@ -184,7 +185,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
             with OverMPI() as ranks:
                 return self.fit_local(X, sample_weight, ranks)
         with runtime.together():
-            X = self._check(X, reset=True)
+            X = checked_table(self, X, reset=True)
         return self._learn(X, sample_weight, runtime)
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -202,7 +203,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         """
         check_is_fitted(self)
         _checks.check_choice("handle_unknown", self.handle_unknown, UNKNOWN)
-        X = self._check(X, reset=False)
+        X = checked_table(self, X, reset=False)
         parts = [self._inputs(column, values) for column, values in zip(self.columns_, columns_of(X)[1], strict=True)]
         return np.hstack(parts) if parts else np.empty((len(X), 0))
 
@@ -234,6 +235,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
             "parameters": {**self.get_params(), "categorical": chosen},
             "columns": [column.as_dict() for column in self.columns_],
             "named": hasattr(self, "feature_names_in_"),
+            "labelled": getattr(self, "_labels", None) is not None,
         }
 
     @classmethod
@@ -250,6 +252,7 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
             self.columns_ = [Column(**one) for one in held["columns"]]
             sound = all(column.is_sound() for column in self.columns_)
             self.n_features_in_ = len(self.columns_)
+            self._labels = [column.name for column in self.columns_] if held.get("labelled") else None
             if held["named"]:
                 self.feature_names_in_ = np.array([column.name for column in self.columns_], dtype=object)
         except (TypeError, KeyError, AttributeError):
@@ -259,16 +262,6 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return self
 
     # learning
-
-    def _check(self, X: Any, reset: bool) -> Any:
-        """A data frame as it is, anything else as an array of numbers or objects; names and width as in the fit."""
-        if is_frame(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            if len(X) == 0 or len(X.columns) == 0:
-                what = "feature" if len(X) else "sample"
-                raise ValueError(f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required.")
-            return X
-        return validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
 
     def _learn(self, X: Any, sample_weight: Any, runtime: Runtime) -> Self:
         names, columns = columns_of(X)
