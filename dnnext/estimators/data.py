@@ -191,12 +191,13 @@ class Moments:
 
 
 def network_moments(
-    values: Any, rows: Stack, runtime: Any, name: str, dtype: Any = np.float64
-) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, scale) of the columns of values (n, k), each (k,), from two sums over agents; `rows` is their Stack.
+    tables: dict[str, Any], rows: Stack, runtime: Any, dtype: Any = np.float64
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(mean, scale) of the columns of every table (n, k), each (k,), from two sums over agents; `rows` is their Stack.
 
     mean = sum_m c_m v_m / sum_m c_m, scale = sqrt(sum_m c_m (v_m - mean)^2 / sum_m c_m); a column whose mean absolute
-    deviation is below what rounding alone can make counts as constant and gets scale 1.
+    deviation is below what rounding alone can make counts as constant and gets scale 1. The tables are what messages
+    call them, and travel together.
 
     Raises
     ------
@@ -204,15 +205,36 @@ def network_moments(
         If weights that act on raw values could not be held in `dtype`: 1e-150 to 1e150 is the range of the scale in
         float64, 1e-30 to 1e30 in float32.
     """
-    pixels = int(np.prod(values.shape[1:], dtype=np.int64)) // by_column(values[:1]).shape[1] if len(values) else 1
+    values = list(tables.values())
     get_total, get_n_rows = runtime.later_sum(rows.agent_weight), runtime.later_sum(rows.n_rows)
     with np.errstate(over="ignore", invalid="ignore"):
-        added = runtime.sum_agents(_column_sums(values, rows, lambda v: v[:, None])[:, 0])
-        total = float(get_total()) * pixels
-        mean = added / total
-        sums = _column_sums(values, rows, lambda v: np.stack([(v - mean) ** 2, np.abs(v - mean)], axis=1))
-        variance, deviation = runtime.sum_agents(sums) / total
+        sums = [_column_sums(v, rows, lambda u: u[:, None])[:, 0] for v in values]
+        added = _summed(sums, runtime)
+        totals = [float(get_total()) * _pixels(v) for v in values]
+        means = [a / total for a, total in zip(added, totals, strict=True)]
+        squares = [
+            _column_sums(v, rows, lambda u, m=mean: np.stack([(u - m) ** 2, np.abs(u - m)], axis=1))
+            for v, mean in zip(values, means, strict=True)
+        ]
+        spreads = [both / total for both, total in zip(_summed(squares, runtime), totals, strict=True)]
     n_rows = int(get_n_rows())
+    every = zip(tables, values, means, spreads, strict=True)
+    return [_moments(name, v.shape[1:], mean, spread, n_rows, dtype) for name, v, mean, spread in every]
+
+
+def _pixels(values):
+    return int(np.prod(values.shape[1:], dtype=np.int64)) // by_column(values[:1]).shape[1] if len(values) else 1
+
+
+def _summed(parts, runtime):
+    """Sums over agents of several arrays (n_local, ..., k) in one message."""
+    widths = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    return np.split(runtime.sum_agents(np.concatenate(parts, axis=-1)), widths, axis=-1)
+
+
+def _moments(name, shape, mean, spread, n_rows, dtype):
+    """(mean, scale) in the shape that acts on rows of this shape, or a refusal; spread: variance, mean deviation."""
+    variance, deviation = spread
     constant = deviation <= n_rows * np.finfo(np.float64).eps * np.abs(mean)
     scale = np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance)))
     most = 1e30 if dtype == np.float32 else 1e150
@@ -224,7 +246,7 @@ def network_moments(
             f"{np.dtype(dtype)} (mean and spread must be at most {most:.0e}, the spread at least {1 / most:.0e}): "
             f"rescale that column{'.' if small else ', or pass standardize=False.'}"
         )
-    shape = channel_shape(values.shape[1:])
+    shape = channel_shape(shape)
     return mean.reshape(shape), scale.reshape(shape)
 
 

@@ -74,7 +74,7 @@ def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any,
             keep = ~held_out(owner, n_own, e.validation_fraction, seeds, first, runtime)
             held = Stack.of_owner(x, codes, weight, owner, n_own, first, dtype=e._precision, keep=~keep)
         rows = Stack.of_owner(x, codes, weight, owner, n_own, first, dtype=e._precision, keep=keep)
-        counts = later_counts(rows, runtime)
+        counts = later_counts(e, rows, runtime)
         moments = make_moments(e, rows, runtime)
         problem = make_problem(e, rows, moments, runtime, seeds, counts=counts)
         score = None if held is None else ScorerOfAll(problem, moments, e._y, held)

@@ -30,7 +30,7 @@ from dnnext.estimators.tasks import Iterations
 from dnnext.estimators.watch import Scorer, Watch
 from dnnext.models import MLP
 from dnnext.problem import Problem
-from dnnext.problem.shards import Stack
+from dnnext.problem.shards import Held, Stack
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 
@@ -147,24 +147,26 @@ def make_problem(
 
     counts : what `later_counts` returned, if it was called before.
     """
-    get_n_rows, get_uneven = later_counts(rows, runtime) if counts is None else counts
+    get_counts = later_counts(estimator, rows, runtime) if counts is None else counts
     e, dtype = estimator, estimator._precision
     wanted = e._y.wanted(rows.target)
     sized = choices.make_model(e._open_model(), rows.x.shape[1:], wanted.shape[1])
     model = of_regime(e.regime, on_ranks(e, sized, runtime), seeds, dtype)
-    n_rows = int(get_n_rows()) + seen
+    n_all, uneven, weight = get_counts().T
+    n_rows = int(n_all.sum()) + seen
     penalty = choices.make_penalty_object(e.penalty, e.alpha, e.l1_ratio, n_rows, model.layout.n_layers)
     x = np.ascontiguousarray(rows.x, dtype)
     if e.standardize:
         moments.scale_inputs(x)
     assert rows.weight is not None
-    even = not get_uneven().any()
+    weights = rows.weight.astype(dtype) if uneven.any() else None
+    held = Held(n_all.astype(np.int64), float(np.add.reduce(np.ascontiguousarray(weight))))
     target = np.ascontiguousarray(moments.targets(wanted), dtype)
     return Problem(
         model,
         e._y.make_loss(),
         penalty,
-        Stack(x, target, None if even else rows.weight.astype(dtype), rows.offsets),  # type: ignore[arg-type]
+        Stack(x, target, weights, rows.offsets, held=held),  # type: ignore[arg-type]
         runtime=runtime,
         n_threads=choices.make_threads(e.n_jobs, runtime.n_here),
         dtype=dtype,
@@ -172,10 +174,11 @@ def make_problem(
     )
 
 
-def later_counts(rows: Stack, runtime: Any) -> tuple[Any, Any]:
-    """Functions that return the rows of all agents, and how many have a weight other than 1."""
+def later_counts(estimator: Any, rows: Stack, runtime: Any) -> Any:
+    """A function that returns, of all agents, their rows, how many have a weight other than 1, and the sum of these."""
     assert rows.weight is not None
-    return runtime.later_sum(rows.n_rows), runtime.later_sum(rows.sums(rows.weight != 1))
+    sums = rows.sums(rows.weight != 1), rows.sums(rows.weight.astype(estimator._precision))
+    return runtime.later_agents(np.stack([rows.n_rows, *sums], axis=1))
 
 
 def make_moments(estimator: Any, rows: Stack, runtime: Any) -> Moments:
@@ -184,10 +187,11 @@ def make_moments(estimator: Any, rows: Stack, runtime: Any) -> Moments:
     n_outputs = targets.wanted(rows.target[:1]).shape[1]
     if not estimator.standardize:
         return Moments.none(rows.x.shape[1:], n_outputs)
-    of_x = network_moments(rows.x, rows, runtime, "X", dtype)
-    if estimator._kind == "classifier" or targets.is_log:
-        return Moments(*of_x, np.zeros(n_outputs), np.ones(n_outputs))
-    return Moments(*of_x, *network_moments(targets.wanted(rows.target), rows, runtime, "y", dtype))
+    tables = {"X": rows.x}
+    if estimator._kind != "classifier" and not targets.is_log:
+        tables["y"] = targets.wanted(rows.target)
+    of_x, *of_y = network_moments(tables, rows, runtime, dtype)
+    return Moments(*of_x, *(of_y[0] if of_y else (np.zeros(n_outputs), np.ones(n_outputs))))
 
 
 def start_row(estimator: Any, problem: Problem, moments: Moments, seeds: Seeds) -> Any:

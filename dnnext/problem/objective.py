@@ -15,7 +15,7 @@ from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.losses import Loss
 from dnnext.problem.passes import Passes
 from dnnext.problem.penalties import NoPenalty, Penalty
-from dnnext.problem.shards import Stack, check_dtype, check_parts, check_shard, check_stack, count_shards, stack
+from dnnext.problem.shards import Held, Stack, check_dtype, check_parts, check_shard, check_stack, count_shards, stack
 from dnnext.problem.tangents import Tangents
 from dnnext.runtime import InProcess, Runtime
 
@@ -128,11 +128,9 @@ class Problem(Passes):
         self.n_agents, self.n_local = self.runtime.n_agents, len(self.runtime.agents)
         data = self._gather(shards)
         self.agent_weight = data.agent_weight
-        get_rows = self.runtime.later_agents(data.n_rows)
+        self.agent_rows, summed = self._what_all_hold(data) if data.held is None else data.held
         self.rows, self.target, self.weight, self.offsets = row_parts.keep_rows(self, data)
         self.x, self.n_samples = self.rows.x, len(self.target)
-        summed = float(self.runtime.sum_agents(self.agent_weight))
-        self.agent_rows = get_rows()
         what = "the sum of the sample weights of all agents" if n_total is None else "n_total"
         self.n_total = _checks.check_positive(what, summed if n_total is None else n_total)
         self.scale = 1 / self.n_total
@@ -191,13 +189,17 @@ class Problem(Passes):
 
     def smooth_value_grad(self, w_bar: Array) -> tuple[float, Array]:
         """``G(w_bar)`` and ``grad G(w_bar)`` (P,) over all agents, added up in float64 in agent order; w_bar (P,)."""
+        total = self.runtime.sum_agents(self.smooth_parts(w_bar))
+        return float(total[0]), total[1:].astype(self.dtype)
+
+    def smooth_parts(self, w_bar: Array) -> NDArray[np.float64]:
+        """What the local agents add to `smooth_value_grad`: their ``g_i`` and its gradient, (n_local, 1 + P)."""
         self._check_one_row(w_bar)
         parts = np.empty((self.n_local, 1 + self.n_params))
         grad = np.empty((self.n_local, self.n_params), self.dtype)
         parts[:, 0] = self.loss_grad(w_bar, grad)
         parts[:, 1:] = grad
-        total = self.runtime.sum_agents(parts)
-        return float(total[0]), total[1:].astype(self.dtype)
+        return parts
 
     def prox(self, v: Array, s: Array) -> Array:
         """``argmin_u 1/2 ||u - v_i||^2 + s_i r(u)`` of every row, in the problem's precision: v (A, P), s (A,).
@@ -319,6 +321,11 @@ class Problem(Passes):
                 for agent, shard in zip(self.runtime.agents, shards, strict=True)
             ]
         return stack(checked, self.model, self.dtype)
+
+    def _what_all_hold(self, data: Stack) -> Held:
+        get_rows = self.runtime.later_agents(data.n_rows)
+        weight = float(self.runtime.sum_agents(self.agent_weight))
+        return Held(get_rows(), weight)
 
     def _check_one_row(self, w_bar: Array) -> None:
         if np.shape(w_bar) != (self.n_params,):

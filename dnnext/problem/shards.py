@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,17 @@ from dnnext.models.model import Model, check_model, input_shape
 from dnnext.problem.losses import Loss
 from dnnext.problem.penalty import Penalty
 
-__all__ = ["Stack", "check_dtype", "check_parts", "check_shard", "check_stack", "stack"]
+__all__ = ["Held", "Stack", "check_dtype", "check_parts", "check_shard", "check_stack", "stack"]
 
 Array = NDArray[Any]
 CHUNK = 4096  # rows that are converted at a time
+
+
+class Held(NamedTuple):
+    """What all agents of the network hold, where it is known already."""
+
+    rows: NDArray[np.int64]  # (n_agents,)
+    weight: float  # the sum of all sample weights
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Stack:
     weight: Array | None  # (M,), None for ones
     offsets: NDArray[np.int64]  # (n_local + 1,)
     first: int = 0
+    held: Held | None = None  # then a problem need not ask
 
     @classmethod
     def of_owner(

@@ -89,11 +89,26 @@ def _deviations(problem: Problem, w: Array, y: Array, w_bar: Array, slope: Array
     return columns
 
 
+def _parts_at_start(problem: Problem, s: State) -> Array:
+    """`Problem.smooth_parts` at the mean of the weights if all agents start as the first one here does."""
+    every = np.repeat(np.ascontiguousarray(s.w[:1]), problem.n_agents, axis=0)
+    return problem.smooth_parts(_mean(problem, every))
+
+
+def _mean(problem: Problem, w: Array) -> Array:
+    """w_bar of the rows of all agents (A, P), as `mean_over_agents` forms it."""
+    return np.asarray(np.add.reduce(w, axis=0, dtype=np.float64) / problem.n_agents, dtype=problem.dtype)
+
+
 def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, float, Array, Array]:
     """w_bar, G and its gradient there, and the sums over agents of deviations, tau, steps and bytes."""
-    runtime, n_params = problem.runtime, s.w.shape[1]
+    runtime, n_params, ahead = problem.runtime, s.w.shape[1], None
     if rows is None and s.measured is None and (mine := rows_to_gather(problem, s)) is not None:
-        rows = runtime.all_agents(mine)
+        if s.t == 0:  # what the second message would bring, for the w_bar that is most likely
+            both = np.hstack([mine, _parts_at_start(problem, s)])
+            rows, ahead = np.split(runtime.all_agents(both), [mine.shape[1]], axis=1)
+        else:
+            rows = runtime.all_agents(mine)
     if s.measured is not None:
         w_bar, smooth, slope = s.measured
     elif rows is None:
@@ -101,8 +116,12 @@ def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, floa
         smooth, slope = problem.smooth_value_grad(w_bar)
     else:
         w, y = (np.ascontiguousarray(part, problem.dtype) for part in np.split(rows[:, :-3], [n_params], axis=1))
-        w_bar = np.asarray(np.add.reduce(w, axis=0, dtype=np.float64) / problem.n_agents, dtype=problem.dtype)
-        smooth, slope = problem.smooth_value_grad(w_bar)
+        w_bar = _mean(problem, w)
+        if ahead is not None and np.all(w == w[0]):  # a common start: all ranks have found the same w_bar
+            total = np.add.reduce(np.ascontiguousarray(ahead), axis=0)
+            smooth, slope = float(total[0]), total[1:].astype(problem.dtype)
+        else:
+            smooth, slope = problem.smooth_value_grad(w_bar)
         rows = np.hstack([_deviations(problem, w, y, w_bar, slope)[:, :2], rows[:, -3:]])
     if rows is not None:
         return w_bar, smooth, slope, np.add.reduce(np.ascontiguousarray(rows), axis=0)

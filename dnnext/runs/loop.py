@@ -5,6 +5,8 @@
 # vote on alarm, clock and Ctrl-C; then, without an alarm, measures and callbacks, whose wish to end is voted on too. A
 # snapshot taken by a callback holds all that the next iteration depends on; callbacks that take one come last.
 # `Run.once` is one iteration with its vote; `partial_fit` of the estimators calls it, too.
+# Between sites, where a message takes longer than a step, the votes of iteration t travel while iteration t + 1 is
+# computed (see `ahead`); they are read with the numbers of iteration t in place, so nothing else changes.
 # A callback may have three more methods: `begin(run)` before the first iteration, `end(run, status)` after the last,
 # and `measures(run)`, numbers by name that join each row of the history, the same names in each.
 """
@@ -19,11 +21,12 @@ import numpy as np
 from dnnext._checks import short
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
+from dnnext.runs.ahead import Ahead
 from dnnext.runs.history import Measures, mean_over_agents, measure, rows_to_gather
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.result import Result, wish
 from dnnext.runs.snapshot import Snapshot
-from dnnext.runs.standing import Best, Standing
+from dnnext.runs.standing import Best, Posted, Standing
 from dnnext.runs.stopping import has_converged, is_above, warning
 from dnnext.runs.survival import go_on_without
 from dnnext.runtime import AgentsLost, BadMessage
@@ -86,10 +89,11 @@ class Run(Standing):
     def iterate_until_end(self, interruption: Interruption) -> str:
         """Iterations until there is a reason to end."""
         try:
-            while self.s.t < self.limits.max_iter:
+            while self.posted is not None or self.s.t < self.limits.max_iter:
                 try:
                     status = self.iterate(interruption)
                 except AgentsLost as loss:
+                    self.posted = None
                     self.drop_agents(loss)
                     continue
                 if status:
@@ -109,29 +113,58 @@ class Run(Standing):
         go_on_without(self, loss)
 
     def iterate(self, interruption: Interruption) -> str:
-        """One iteration and what follows it; the reason to end, or ''."""
-        limits, after = self.limits, self.s.t + 1
-        is_due = after % limits.monitor_every == 0 or after == limits.max_iter
-        vote = self.once(interruption, is_due)
+        """One iteration and what follows it; the reason to end, or ''.
+
+        Where messages take long, the next step is taken while the votes travel, and thrown away if there is a reason
+        not to go on.
+        """
+        if self.posted is None:
+            self.step()
+            self.posted = self.post(interruption)
+        posted, self.posted, ahead = self.posted, None, None
+        if self.may_go_ahead and self.s.t < self.limits.max_iter:
+            ahead = Ahead(self, posted)
+            self.step()
+            ahead.trade()
+        status, goes_on = self.finish(posted)
+        if ahead is not None and goes_on:
+            ahead.trade()
+            self.posted = self.post(interruption)
+        elif ahead is not None:
+            self.network.refused = None
+        return status
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether a step is worth less than the time that the votes take, and can be taken back."""
+        runtime = self.network.runtime
+        return runtime.comm.is_far and runtime.inner.size == 1 and "memoryless" in self.network.offers
+
+    def finish(self, posted: Posted) -> tuple[str, bool]:
+        """The vote on an iteration, its measures and callbacks: the reason to end or '', and whether to go on."""
+        vote = self.read(posted)
         if vote.agent is not None:
             self.measure()
             status = "diverged" if len(self.alarm.raised) >= self.alarm.most else ""
-            return "interrupted" if vote.is_asked else status
-        if is_due:
+            return "interrupted" if vote.is_asked else status, False
+        if posted.is_due:
             self.measure()
         status = self.wishes()
         if vote.is_asked:
-            return "interrupted"
-        return status or ("max_time" if vote.is_late else "")
+            status = "interrupted"
+        status = status or ("max_time" if vote.is_late else "")
+        return status, not status
 
-    def once(self, interruption: Interruption | None = None, is_due: bool = False) -> Vote:
-        """One iteration and the vote on it; after an alarm the state is back at a saved iteration.
+    def once(self) -> Vote:
+        """One iteration and the vote on it; after an alarm the state is back at a saved iteration."""
+        self.step()
+        return self.read(self.post())
 
-        Where the iteration is due to be measured, the rows for that travel with the votes.
-        """
-        s, limits, recipe = self.s, self.limits, self.recipe
+    def step(self) -> None:
+        """One iteration of the recipe."""
+        s, recipe = self.s, self.recipe
         begin, self.iteration = time.perf_counter(), s.t + 1
-        before = None if self.network.runtime.is_alone else s.keep()
+        self.before = None if self.network.runtime.is_alone else s.keep()
         self.is_whole, s.size, s.squares, s.measured, s.is_tested = False, None, None, None, False
         if not recipe.fast_step(self.problem, self.network, s):
             shape = s.w.shape
@@ -140,35 +173,51 @@ class Run(Standing):
                 raise ValueError(f"a step of {short(recipe)} must leave s.w of shape {shape}, got {np.shape(s.w)}.")
         s.t += 1
         self.seconds += time.perf_counter() - begin
+
+    def post(self, interruption: Interruption | None = None) -> Posted:
+        """Send what happened to the local agents in the last step.
+
+        Where the iteration is due to be measured, the rows for that travel with the votes.
+        """
+        limits, t, network = self.limits, self.s.t, self.network
+        is_due = interruption is not None and (t % limits.monitor_every == 0 or t == limits.max_iter)
         late = limits.max_time is not None and self.seconds > limits.max_time
         asked = interruption is not None and interruption.is_asked
-        vote = self.vote(self.alarm.check(s), late, asked, before, is_due)
+        raised, refused = self.alarm.check(self.s), network.refused
+        posted = Posted(raised, refused is not None, late, asked, is_due, self.before, None, 0)
+        if self.before is None:  # one rank: no vote, no message to refuse
+            return posted
+        agents = network.runtime.agents
+        votes = np.zeros((len(agents), 6))
+        votes[:, 0] = np.where(raised, network.n_agents - np.asarray(agents), 0)
+        votes[:, 1], votes[:, 2] = late, asked
+        if refused is not None:
+            votes[0, 3:], network.refused = (refused.agent + 1, refused.round, refused.wild), None
+        if network.runtime.inner.size > 1:
+            network.runtime.inner.allreduce(votes, "max")
+        mine = rows_to_gather(self.problem, self.s) if is_due else None
+        votes = votes if mine is None else np.hstack([votes, mine])
+        every = network.runtime.start_all_agents(votes)
+        return posted._replace(every=every, n_rows=0 if mine is None else mine.shape[1])
+
+    def read(self, posted: Posted) -> Vote:
+        """What happened to any agent, the same answer on every rank; an alarm takes the state back."""
+        if posted.every is None or posted.before is None:
+            raised = posted.raised
+            vote = Vote(int(raised.argmax()) if raised.any() else None, posted.is_late, posted.is_asked)
+        else:
+            every = posted.every()
+            self.rows, every = (every[:, 6:] if posted.n_rows else None), every[:, :6]
+            self.refuse(every, posted.before)
+            alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
+            vote = Vote(self.network.n_agents - int(alarm) if alarm else None, bool(is_late), bool(is_asked))
         if vote.agent is None:
-            self.alarm.save(s)
+            self.alarm.save(self.s)
         else:
             self.go_back(vote.agent)
             self.rows = None
         self.is_whole = True
         return vote
-
-    def vote(self, raised: Array, late: bool, asked: bool, before: Snapshot | None, is_due: bool) -> Vote:
-        """What happened to any agent, the same answer on every rank."""
-        if before is None:  # one rank: no vote, no message to refuse
-            return Vote(int(raised.argmax()) if raised.any() else None, late, asked)
-        agents, refused = self.network.runtime.agents, self.network.refused
-        votes = np.zeros((len(agents), 6))
-        votes[:, 0] = np.where(raised, self.network.n_agents - np.asarray(agents), 0)
-        votes[:, 1], votes[:, 2] = late, asked
-        if refused is not None:
-            votes[0, 3:], self.network.refused = (refused.agent + 1, refused.round, refused.wild), None
-        if self.network.runtime.inner.size > 1:
-            self.network.runtime.inner.allreduce(votes, "max")
-        mine = rows_to_gather(self.problem, self.s) if is_due else None
-        every = self.network.runtime.all_agents(votes if mine is None else np.hstack([votes, mine]))
-        self.rows, every = None if mine is None else every[:, votes.shape[1] :], every[:, : votes.shape[1]]
-        self.refuse(every, before)
-        alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
-        return Vote(self.network.n_agents - int(alarm) if alarm else None, bool(is_late), bool(is_asked))
 
     def refuse(self, votes: Array, before: Snapshot) -> None:
         """BadMessage on every rank if one refused a message whose sender has no alarm of its own."""

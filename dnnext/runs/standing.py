@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from dnnext.runs.alarm import Alarm
 from dnnext.runs.history import Measures
 from dnnext.runs.result import Callback, Limits
+from dnnext.runs.snapshot import Snapshot
 from dnnext.runs.state import State
 
 if TYPE_CHECKING:
@@ -27,6 +28,19 @@ class Best(NamedTuple):
     w_bar: Array
     w: Array
     y: Array
+
+
+class Posted(NamedTuple):
+    """A vote that is on its way: what the local agents say themselves, and a function that waits for all of them."""
+
+    raised: Array  # (n_local,), alarms
+    is_refused: bool  # whether a message was refused here
+    is_late: bool
+    is_asked: bool
+    is_due: bool  # to be measured
+    before: Snapshot | None  # the iteration before; None where there is one rank only
+    every: Callable[[], Array] | None  # (n_agents, 6 or more), on all ranks the same
+    n_rows: int  # columns of `every` that are rows to be measured
 
 
 class Standing:
@@ -53,6 +67,7 @@ class Standing:
         self.ended_by: list[str] = []  # names of the callbacks that wished to end
         self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
         self.losses: list[str] = []
+        self.posted: Posted | None = None  # the vote on an iteration that is done
         self.rows: Array | None = None  # of all agents, gathered with the votes to be measured
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,21 @@ class State:
         w = np.ascontiguousarray(self.w, self.grad.dtype)
         kernels.tracker_update(self.y, self.squares, self.spare, self.grad, w, self.n_threads)
         self.grad, self.spare = self.spare, self.grad
+
+    def copy(self) -> State:
+        """A state of its own with the same numbers; the scratch is empty."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(twin, name, value.copy())
+        twin.memory, twin.scratch = {name: np.array(kept) for name, kept in self.memory.items()}, {}
+        return twin
+
+    def trade(self, other: State) -> None:
+        """Take all that the other has, and give it all that was here; nothing is copied."""
+        mine = dict(vars(self))
+        vars(self).update(vars(other))
+        vars(other).update(mine)
 
     def keep(self) -> Snapshot:
         """Copies of what `undo` puts back."""

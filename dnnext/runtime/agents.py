@@ -186,6 +186,19 @@ class Runtime:
         return every
 
     @_names_agents
+    def start_all_agents(self, values: Array) -> Callable[[], Array]:
+        """Begin `all_agents`; the function returned waits for it."""
+        mine = np.ascontiguousarray(self._check_local(values))
+        every = np.empty((self.n_agents, *mine.shape[1:]), dtype=mine.dtype)
+        wait = self.comm.start_allgather(mine, every, self._counts)
+
+        def finish() -> Array:
+            _names_agents(lambda runtime: wait())(self)
+            return every
+
+        return finish
+
+    @_names_agents
     def all_ranks(self, text: str) -> list[str]:
         """The texts of all ranks, in rank order, equal everywhere."""
         return self.comm.texts(text) if self.is_distributed else [text]

@@ -213,16 +213,26 @@ class Communicator(Checks):
 
         With counts, ``mine`` is (counts[rank], ...) and ``into`` (sum of counts, ...).
         """
-        edges = np.arange(self.size + 1) if counts is None else np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        own = into[edges[self.rank]] if counts is None else into[edges[self.rank] : edges[self.rank + 1]]
-        if mine.shape != own.shape or len(into) != edges[-1]:
-            raise ValueError(f"mine must have the shape {own.shape} of its part of into, got {mine.shape}.")
+        edges = self._edges(mine, into, counts)
         if into.nbytes <= SMALL and self._rides(mine, into, edges if counts is not None else np.arange(self.size + 1)):
             return
         self.settle()
         self._count("allgather", into.size - mine.size, self._others(edges), mine.nbytes)
         if into.size:
             self._allgather(np.ascontiguousarray(mine), into, edges)
+
+    def start_allgather(self, mine: Array, into: Array, counts: ArrayLike | None = None) -> Callable[[], None]:
+        """Begin `allgather`; the function returned waits for it. Nothing may touch the arrays in between.
+
+        Only where messages take long (`is_far`) it returns at once.
+        """
+        edges = self._edges(mine, into, counts)
+        self.settle()
+        self._count("allgather", into.size - mine.size, self._others(edges), mine.nbytes)
+        if self.is_far:
+            return self._start_allgather(np.ascontiguousarray(mine), into, edges)
+        self._allgather(np.ascontiguousarray(mine), into, edges)
+        return lambda: None
 
     def start_reduce_scatter(self, parts: Array, into: Array) -> Callable[[], None]:
         """Begin `reduce_scatter`; the function returned waits for it. Nothing may touch the arrays in between."""
@@ -300,12 +310,23 @@ class Communicator(Checks):
 
     # How engines without faster ways do it
 
+    def _edges(self, mine: Array, into: Array, counts: ArrayLike | None) -> Array:
+        """Rank r fills the rows edges[r] : edges[r + 1] of `into`."""
+        edges = np.arange(self.size + 1) if counts is None else np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        own = into[edges[self.rank]] if counts is None else into[edges[self.rank] : edges[self.rank + 1]]
+        if mine.shape != own.shape or len(into) != edges[-1]:
+            raise ValueError(f"mine must have the shape {own.shape} of its part of into, got {mine.shape}.")
+        return edges
+
     def _allgather(self, mine: Array, into: Array, edges: Array) -> None:
+        self._start_allgather(mine, into, edges)()
+
+    def _start_allgather(self, mine: Array, into: Array, edges: Array) -> Callable[[], None]:
         rows = [into[low:high] for low, high in pairwise(edges.tolist())]
         rows[self.rank][...] = mine
         others = [r for r in range(self.size) if r != self.rank]
         out = [(r, mine) for r in others if mine.size]
-        self._begin(out, [(r, rows[r]) for r in others if rows[r].size])()
+        return self._begin(out, [(r, rows[r]) for r in others if rows[r].size])
 
     def _broadcast(self, a: Array, root: int) -> None:
         others = [r for r in range(self.size) if r != root]

@@ -95,7 +95,7 @@ def test_moments_are_those_of_the_pooled_rows(n_agents):
     x[:, 1] = 7.1
     x[:, 2] = 1e9 + 1e-3 * x[:, 2]
     stack = Stack.of_owner(x, y, weight, spread_rows("label", y, n_agents, Seeds(0)), n_agents + 1)
-    mean, scale = network_moments(stack.x, stack, InProcess(n_agents + 1), "X")
+    ((mean, scale),) = network_moments({"X": stack.x}, stack, InProcess(n_agents + 1))
     wanted = np.average(x, axis=0, weights=weight)
     np.testing.assert_allclose(mean, wanted, rtol=1e-14)
     spread = np.sqrt(np.average((x - wanted) ** 2, axis=0, weights=weight))
@@ -109,7 +109,7 @@ def test_moments_that_overflow_are_refused_by_column():
     x[:, 2] *= 1e200
     stack = Stack.of_owner(x, y, weight, np.zeros(len(x), int), 1)
     with pytest.raises(ValueError, match="X has values in column 2 that are too large"):
-        network_moments(stack.x, stack, InProcess(1), "X")
+        network_moments({"X": stack.x}, stack, InProcess(1))
 
 
 def test_no_moments_change_nothing():

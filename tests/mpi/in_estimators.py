@@ -15,6 +15,7 @@ from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
 from dnnext.problem import ImageShifts, Tangents
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import split_agents
+from dnnext.runtime.mpi import MPICommunicator
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE = COMM.rank, COMM.size
@@ -28,6 +29,19 @@ COMMON = {"hidden_layer_sizes": (4,), "n_agents": N_AGENTS, "max_iter": 8, "tol"
 MPI_ENGINE = {"engine": "mpi", "engine_options": {"timeout": 30}}
 LOW, HIGH = split_agents(N_AGENTS, SIZE)[[RANK, RANK + 1]]
 OWN = np.flatnonzero((OWNER >= LOW) & (OWNER < HIGH))  # rows of this rank's agents, as fit_local gets them
+
+
+@pytest.mark.filterwarnings("ignore:.*still falling")
+@pytest.mark.parametrize(("make", "target"), [(DecentralizedMLPClassifier, Y), (DecentralizedMLPRegressor, X[:, 0])])
+def test_few_collective_calls_before_the_first_round(monkeypatch, make, target):
+    comms, close = [], MPICommunicator.close
+    monkeypatch.setattr(MPICommunicator, "close", lambda comm: (comms.append(comm), close(comm)))
+    fitted = make((4,), max_iter=2, monitor_every=100, tol=0.0, random_state=0, **MPI_ENGINE)
+    fitted.fit_local(X[OWN], target[OWN])
+    if SIZE > 1:
+        calls = comms[0].tally.calls
+        after = 4  # the votes on two iterations, one measure, the mean of the weights
+        assert sum(calls.values()) - calls["exchange"] - after <= 8
 
 
 @pytest.fixture
