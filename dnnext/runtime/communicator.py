@@ -118,7 +118,7 @@ class Communicator(Checks):
     members : tuple of int
         Ranks of the group in the communicator that this one was made from by `split` or `survivors`.
     n_here : int
-        Ranks on this machine, this one included.
+        Ranks that share this one's cores, itself included: those on this machine, unless they are bound to others.
     timeout : float
         Seconds.
     is_far : bool

@@ -1,6 +1,7 @@
-"""What the last bits of a result depend on, compared over the ranks."""
+"""What the last bits of a result depend on, compared over the ranks, and which ranks share cores."""
 
 import json
+import os
 import platform
 import warnings
 from functools import cache
@@ -30,19 +31,28 @@ def host() -> str:
     return platform.node() + (boot.read_text().strip() if boot.exists() else "")
 
 
-def compare_machines(comm: Communicator) -> int:
-    """How many ranks run on this machine; a warning on rank 0 where ranks do not compute alike. Collective.
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use; empty where the system does not say, which means any."""
+    ask = getattr(os, "sched_getaffinity", None)
+    return [] if ask is None else sorted(ask(0))
 
-    Their results are then equal up to rounding only.
+
+def compare_machines(comm: Communicator) -> int:
+    """How many ranks use the cores of this one, itself included; a warning on rank 0 where ranks compute otherwise.
+
+    Collective. Results of ranks that compute otherwise are equal up to rounding only. Launchers may bind ranks of one
+    machine to cores of their own: these share none.
     """
-    every = [json.loads(text) for text in comm.texts(json.dumps([host(), machine()]))]
-    for rank, (_, other) in enumerate(every if comm.rank == 0 else []):
+    mine = host(), set(cores())
+    every = [json.loads(text) for text in comm.texts(json.dumps([mine[0], sorted(mine[1]), machine()]))]
+    for rank, (_, _, other) in enumerate(every if comm.rank == 0 else []):
         for name, value in other.items():
-            if value != every[0][1][name]:
+            if value != every[0][2][name]:
                 warnings.warn(
-                    f"{name} is {value} on rank {rank} and {every[0][1][name]} on rank 0: results are equal up to "
+                    f"{name} is {value} on rank {rank} and {every[0][2][name]} on rank 0: results are equal up to "
                     "rounding only, not bit for bit.",
                     UserWarning,
                     stacklevel=4,
                 )
-    return [place for place, _ in every].count(host())
+    here = [set(used) for place, used, _ in every if place == mine[0]]
+    return sum(not used or not mine[1] or not used.isdisjoint(mine[1]) for used in here)

