@@ -9,7 +9,6 @@ import warnings
 
 import numpy as np
 
-from dnnext.cli.look import note_on_shape
 from dnnext.cli.places import check_figure, check_model
 from dnnext.cli.report import notes_on_stderr
 from dnnext.cli.train import split_seed
@@ -32,7 +31,6 @@ def demo(args):
     X, y = getattr(datasets, f"load_{args.data}")(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=split_seed(args.seed), stratify=y)
     agent = _owners(y, args)
-    note_on_shape(args.topology, args.agents)
     print(
         f"{args.data}: {len(X)} rows to train on, {len(X_test)} to test on, {X.shape[1]} inputs, "
         f"{len(np.unique(y))} classes; {args.agents} agents on a graph ({args.topology}), rows spread {args.partition}"

@@ -18,23 +18,16 @@ NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl")
 EXTRA = ("matplotlib", "mpi4py", "networkx", "onnx", "pandas", "pyarrow", "rich")
 
 
-def note_on_shape(name, n_agents):
-    """A note if a grid of so many agents has one row only."""
-    from dnnext.network.graphs import grid_shape
-
-    if name in ("grid", "torus") and n_agents > 3 and 1 in grid_shape(n_agents):
-        shape = "path" if name == "grid" else "ring"
-        note(f"a {name} of {n_agents} agents has one row, so it is a {shape}; take a number with two factors")
-
-
 def topology(args):
     """The properties of a graph for messages."""
     from dnnext import Topology
+    from dnnext.network.graphs import one_row
 
     if args.agents > MOST_AGENTS:
         raise ValueError(f"agents must be at most {MOST_AGENTS}, got {args.agents}: diameter and gap need all pairs.")
     net = Topology.from_name(args.name, args.agents, weights=args.mixing, random_state=args.seed)
-    note_on_shape(args.name, args.agents)
+    if sentence := one_row(args.name, args.agents):
+        note(sentence)
     degree = net.degree
     print(f"{args.name}, {net.n_agents} agents, {net.n_edges} links, {args.mixing} weights")
     print(f"degree           {degree.min()} to {degree.max()}, mean {degree.mean():.2f}")

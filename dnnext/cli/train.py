@@ -12,7 +12,6 @@ import numpy as np
 
 from dnnext.cli import AGENTS, make_parser, target, targets, together
 from dnnext.cli.columns import Study, study
-from dnnext.cli.look import note_on_shape
 from dnnext.cli.places import check_places
 from dnnext.cli.report import note, notes_on_stderr, report
 from dnnext.cli.table import read_table
@@ -48,8 +47,6 @@ def train(args):
                 return _train(args, rows, ranks)
         for sentence in [*notes, *found.notes]:
             note(sentence)
-        if found.agent is None and not args.local_data:
-            note_on_shape(args.topology, args.agents)
         return _train(args, rows, ranks)
 
 

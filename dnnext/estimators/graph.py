@@ -17,7 +17,9 @@ import scipy.sparse
 
 from dnnext._checks import check_choice, short
 from dnnext.estimators.data import spread_rows
+from dnnext.estimators.notices import warn_user
 from dnnext.network import WEIGHTS, Schedule, Topology
+from dnnext.network.graphs import one_row
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ def make_graph(topology, mixing, n_agents, agent, n_rows, seeds):
         f"topology must be a name such as 'ring' or 'erdos_renyi', a networkx graph, an adjacency matrix, a Topology "
         f"or a Schedule, got {short(topology)}."
     )
+
+
+def warn_of_shape(topology, n_agents):
+    """A warning if a graph asked for by name is another one at so many agents."""
+    sentence = one_row(topology if isinstance(topology, str) else "", n_agents)
+    if sentence:
+        warn_user(f"{sentence}, or topology={'path' if topology == 'grid' else 'ring'!r}.")
 
 
 def _check_word(mixing):

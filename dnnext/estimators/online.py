@@ -18,7 +18,7 @@ from dnnext.algorithms.base import one_blas_thread
 from dnnext.estimators import choices
 from dnnext.estimators.data import Seeds
 from dnnext.estimators.fitted import as_before_if_it_fails
-from dnnext.estimators.graph import Graph, make_graph, owners
+from dnnext.estimators.graph import Graph, make_graph, owners, warn_of_shape
 from dnnext.estimators.inputs import checked_rows, learn_inputs
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.progress import progress_at_start, state_on
@@ -114,6 +114,7 @@ def _first_graph(estimator: Any, agent: Any, n_rows: int, seeds: Seeds) -> Graph
     """The graph that the first call fixes."""
     e = estimator
     graph = make_graph(e.topology, e.mixing, e.n_agents, agent, n_rows, seeds)
+    warn_of_shape(e.topology, graph.n_agents)
     if n_rows < 2 or (agent is None and isinstance(e.topology, str) and n_rows < e.n_agents):
         warn_user(
             f"the first call of partial_fit fixes the scale of the data and the number of agents, but brought "

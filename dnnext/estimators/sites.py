@@ -152,7 +152,7 @@ def read_rows(permission: Permission) -> tuple[Any, Any]:
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            f"fit_sites reads files by pandas: `pip install 'dnnext[table]'`. Python reports: {error}"
+            f"fit_sites reads files by pandas: `pip install pandas pyarrow`. Python reports: {error}"
         ) from error
     is_parquet = permission.data.endswith((".parquet", ".pq"))
     frame = (pd.read_parquet if is_parquet else pd.read_csv)(permission.data)

@@ -19,7 +19,7 @@ from dnnext.estimators.data import Moments, Seeds, held_out, network_moments
 from dnnext.estimators.engine import open_ranks, open_runtime, same_everywhere, shared_seeds
 from dnnext.estimators.files import split_params
 from dnnext.estimators.fitted import unfold
-from dnnext.estimators.graph import Graph, make_graph, owners
+from dnnext.estimators.graph import Graph, make_graph, owners, warn_of_shape
 from dnnext.estimators.groups import on_ranks
 from dnnext.estimators.inputs import checked_eval_set, checked_rows, learn_inputs
 from dnnext.estimators.notices import warn_user
@@ -106,6 +106,8 @@ def train(
     e = estimator
     algorithm = choices.make_algorithm(e.algorithm, problem)
     network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
+    if problem.runtime.is_first:
+        warn_of_shape(e.topology, graph.topology.n_agents)
     start, patience = start_row(e, problem, moments, seeds), int(min(e.n_iter_no_change, e.max_iter + 1))
     watch = Watch(
         problem,

@@ -91,6 +91,18 @@ def grid_shape(n: int) -> tuple[int, int]:
     return rows, n // rows
 
 
+def one_row(name: object, n: int) -> str:
+    """A sentence if a grid or torus of n agents by name has one row only, else ''.
+
+    >>> one_row("grid", 7)
+    'a grid of 7 agents has one row, so it is a path; take a number with two factors'
+    """
+    if name not in ("grid", "torus") or n < 4 or 1 not in grid_shape(n):
+        return ""
+    shape = "path" if name == "grid" else "ring"
+    return f"a {name} of {n} agents has one row, so it is a {shape}; take a number with two factors"
+
+
 def star(n: int) -> Edges:
     """Agent 0 is the hub."""
     i = np.arange(1, n)

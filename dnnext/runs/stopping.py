@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dnnext._checks import short
+
 if TYPE_CHECKING:
     from dnnext.runs.standing import Standing
+
+MOST_TANGENT = 0.9  # share of the tangent term at the start that a diverging run is likely to come from
 
 __all__ = ["has_converged", "is_above", "is_falling", "warning"]
 
@@ -42,17 +46,29 @@ def warning(run: Standing, status: str) -> str:
             "; the best model so far is kept. Choose a larger tau or a smaller step." if status == "diverged" else "."
         )
         sentences.append(run.alarm.sentence(status == "diverged") + kept)
+        if status != "diverged" and is_above(run):
+            sentences.append(_ended_above(run))
     elif is_above(run):
-        sentences.append(
-            f"The objective ended at {run.history['objective'][-1]:.4g}, above the lowest one measured; that "
-            "model is kept. Choose a larger tau or a smaller step."
-        )
+        sentences.append(_ended_above(run))
     elif status == "max_iter" and is_falling(run):
         sentences.append(
             f"The objective was still falling by more than 1 % per ten iterations after max_iter={run.s.t} "
             "iterations. Increase max_iter."
         )
+    share = run.history.rows.get("tangent_share", [0.0])[0]
+    if share > MOST_TANGENT and (run.alarm.raised or is_above(run)):
+        sentences.append(
+            f"The tangent term is {share:.1%} of the objective at the start: choose a smaller mu, got "
+            f"{short(run.problem.tangents)}."
+        )
     return " ".join(sentences)
+
+
+def _ended_above(run: Standing) -> str:
+    return (
+        f"The objective ended at {run.history['objective'][-1]:.4g}, above the lowest one measured; that model is "
+        "kept. Choose a larger tau or a smaller step."
+    )
 
 
 def is_above(run: Standing) -> bool:

@@ -17,7 +17,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 except ImportError as error:
-    raise ImportError(f"sites need cryptography: `pip install 'dnnext[sites]'`. Python reports: {error}") from error
+    raise ImportError(f"sites need cryptography: `pip install cryptography`. Python reports: {error}") from error
 
 __all__ = ["days_left", "folder_options", "join", "request"]
 

@@ -88,6 +88,23 @@ def test_torch(dtype):
     np.testing.assert_allclose(raw, clf.decision_function(X), atol=1e-11 if dtype == "float64" else 1e-3)
 
 
+@pytest.mark.parametrize("loss", ["log_loss", "squared_hinge"])
+def test_torch_with_several_labels_per_row(loss):
+    torch = pytest.importorskip("torch")
+    X = IRIS[0]
+    labels = np.stack([X[:, 0] > 5.8, X[:, 1] > 3, X[:, 2] > 4.3], axis=1).astype(int)
+    clf = classifier(X, labels, loss=loss)
+    act = torch.nn.Tanh
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), act(), torch.nn.Linear(5, 4), act(), torch.nn.Linear(4, 3))
+    net.double().load_state_dict(clf.to_torch_state_dict())
+    with torch.no_grad():
+        raw = net(torch.tensor(X))
+    np.testing.assert_allclose(raw.numpy(), clf.decision_function(X), atol=1e-11)
+    np.testing.assert_array_equal((raw > 0).long().numpy(), clf.predict(X))
+    if loss == "log_loss":
+        np.testing.assert_allclose(torch.sigmoid(raw).numpy(), clf.predict_proba(X), atol=1e-11)
+
+
 def session(model):
     onnxruntime = pytest.importorskip("onnxruntime")
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -101,3 +101,15 @@ def test_a_chain_has_no_coefficients():
 def test_weights_of_classes(weights, sentence):
     with pytest.raises(ValueError, match=sentence):
         DecentralizedMLPClassifier(class_weight=weights, **OPTIONS).fit(X, y)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("grid", "path"), ("torus", "ring")])
+def test_a_grid_of_one_row_is_another_graph(name, shape):
+    model = DecentralizedMLPClassifier((2,), topology=name, **{**OPTIONS, "n_agents": 7})
+    for fit in (model.fit, lambda X, y: model.partial_fit(X, y, classes=[0, 1, 2])):
+        vars(model).pop("_network", None)
+        with pytest.warns(UserWarning, match=f"a {name} of 7 agents has one row, so it is a {shape}") as caught:
+            fit(X, y)
+        assert caught[0].filename == __file__
+    model.set_params(n_agents=6).fit(X, y)  # warnings are errors here
+    model.set_params(n_agents=7, topology=shape).fit(X, y)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 import dnnext
 from dnnext import (
@@ -98,3 +99,20 @@ def test_what_does_not_fit_is_refused():
     for model, options in ((None, {"regime": "tangent"}), (ResNet(2, 4), {})):
         with pytest.raises(ValueError, match="tangents"):
             DecentralizedRegressor(model, tangents=columns, **options, **QUICK).fit(flat, DIGIT)
+
+
+@pytest.mark.parametrize(("standardize", "mu"), [(True, 1.0), (False, 1e6)])
+def test_a_term_too_strong_is_an_alarm_and_never_a_worse_model(standardize, mu):
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:100], y[:100]
+    model = DecentralizedMLPClassifier(
+        (10,), n_agents=4, max_iter=20, tol=0, random_state=0, standardize=standardize,
+        tangents=Tangents(mu, ImageShifts(shape=(8, 8))),
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="choose a smaller mu, got Tangents") as caught:
+        model.fit(x, y)
+    history = model.history_["objective"]
+    assert np.isfinite(history).all()
+    assert np.isfinite(model.predict_proba(x)).all()
+    if history[-1] > 2 * history[0]:
+        assert "that model is kept" in str(caught[0].message)
