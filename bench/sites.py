@@ -1,13 +1,15 @@
 """Milliseconds per round between sites, and seconds of a run, over a relay on the loopback interface with a delay.
 
-    python -m bench.sites [--rounds 60] [--delay 0 50]
+    python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats flare]
 
-Four sites, threads of this process, each with a link of its own to one `nats-server`; a pass-through between sites and
-relay delays each direction by half of the delay. Certificates and relay are those of the tests.
+Four sites. Over NATS they are threads of this process, each with a link of its own to one `nats-server`; over FLARE,
+which needs nvflare, they are processes of a provisioned project with its server. A pass-through between sites and relay
+or server delays each direction by half of the delay. Certificates, relay and project are those of the tests.
 """
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 import threading
@@ -74,18 +76,22 @@ def next_run(comm):
     """Seconds of 20 iterations of NEXT, and the collective calls they took."""
     from site_job import GRAPHS, train
 
-    runtime, begin = Runtime(4, comm), time.perf_counter()
+    runtime, before, begin = Runtime(4, comm), sum(comm.tally.calls.values()), time.perf_counter()
     train(runtime, GRAPHS["ring"](4), np.float64, max_iter=20, monitor_every=10)
-    return time.perf_counter() - begin, sum(comm.tally.calls.values())
+    return time.perf_counter() - begin, sum(comm.tally.calls.values()) - before
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--delay", type=float, nargs="*", default=[0.0, 50.0], help="milliseconds, there and back")
-    parser.add_argument("--width", type=int, default=2000)
-    args = parser.parse_args()
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "sites"))
+def say(engine, delay, width, rounds, run):
+    """Print one line; rounds: seconds of a round at every site; run: seconds of a run, and its calls."""
+    round_, (seconds, calls) = max(rounds), run
+    print(
+        f"{engine:5s} {delay:5.0f} ms there and back: a round of {width} numbers {1e3 * round_:6.1f} ms, "
+        f"{1e3 * round_ - delay:5.1f} beyond the wire; 20 iterations {seconds:5.2f} s in {calls} calls",
+        flush=True,
+    )
+
+
+def over_nats(args):
     from hub import Hub
 
     with tempfile.TemporaryDirectory() as folder:
@@ -96,13 +102,50 @@ def main():
             def links(run, port=port):
                 return [hub.link(r, run, relay=f"tls://127.0.0.1:{port}") for r in range(4)]
 
-            round_ = max(run_sites(links(f"ring-{k}"), ring(args.rounds, args.width)))
-            seconds, calls = run_sites(links(f"next-{k}"), next_run)[0]
-            print(
-                f"{delay:5.0f} ms there and back: a round of {args.width} numbers {1e3 * round_:6.1f} ms, "
-                f"{1e3 * round_ - delay:5.1f} beyond the wire; 20 iterations {seconds:5.2f} s in {calls} calls"
-            )
+            rounds = run_sites(links(f"ring-{k}"), ring(args.rounds, args.width))
+            say("nats", delay, args.width, rounds, run_sites(links(f"next-{k}"), next_run)[0])
         hub.stop()
+
+
+def over_flare(args):
+    from project import Project
+
+    import dnnext.sites.flare  # noqa: F401  # says what to install where nvflare is missing
+    from dnnext.sites import flare_jobs
+
+    flare_jobs.EXECUTOR = "bench.flare_site.RoundsExecutor"
+    limits = {"start": 120, "dead": 120, "answer": 120}
+    for delay in args.delay:
+        with tempfile.TemporaryDirectory() as folder:
+            project = Project(folder, [f"site-{k}" for k in range(4)])
+            flare_jobs.allow_class(project.kits / "localhost" / "local", flare_jobs.CONTROLLER)
+            for name in project.names:
+                flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
+                if delay:
+                    project.retarget(name, Delay(project.port, delay / 2e3).listens)
+            try:
+                project.start_all()
+                text = json.dumps({"rounds": args.rounds, "width": args.width})
+                job = flare_jobs.submit(project.kit, "rounds", text, project.names, limits)
+                state = flare_jobs.wait(project.kit, job)
+                found = [json.loads(data) for data in flare_jobs.fetch(project.kit, job).values()]
+                if not found:
+                    raise RuntimeError(f"the job of FLARE ended: {state}\n{project.errors()}")
+            finally:
+                project.stop()
+        say("flare", delay, args.width, [each["round"] for each in found], found[0]["run"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--delay", type=float, nargs="*", default=[0.0, 50.0], help="milliseconds, there and back")
+    parser.add_argument("--width", type=int, default=2000)
+    parser.add_argument("--engine", nargs="*", choices=("nats", "flare"), default=["nats"])
+    args = parser.parse_args()
+    sys.path += [str(Path(__file__).parents[1] / "tests" / name) for name in ("sites", "flare")]
+    for engine in args.engine:
+        {"nats": over_nats, "flare": over_flare}[engine](args)
 
 
 if __name__ == "__main__":

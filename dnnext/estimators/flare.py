@@ -77,7 +77,7 @@ class SiteExecutor(Executor):
         return Path(fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT).get_site_config_dir())
 
     def _train(self, text: str, names: list[str], me: str, fl_ctx: Any, abort_signal: Any) -> bytes:
-        """The bytes of the model's file."""
+        """What `work` returns, with a link to the other sites."""
         assert self._cells is not None
         folder, done = self.folder(fl_ctx), threading.Event()
         kit = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT).get_startup_kit_dir()
@@ -96,10 +96,14 @@ class SiteExecutor(Executor):
         threading.Thread(target=watch, name=f"{me} watches the job", daemon=True).start()
         flare_link.use(folder, link)
         try:
-            fitted = sites.train_job(text, folder)
+            return self.work(text, folder)
         finally:
             done.set()
             flare_link.use(folder, None)
+
+    def work(self, text: str, folder: Path) -> bytes:
+        """Train, with the link of the job in use; the bytes of the model's file, which goes to the server."""
+        fitted = sites.train_job(text, folder)
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "model.npz"
             fitted.set_params(engine="local", engine_options=None, callbacks=None).save(out)

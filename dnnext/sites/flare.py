@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from dnnext.sites.flare_link import FlareLink
 from dnnext.sites.signed_keys import SignedKeys
@@ -50,7 +51,7 @@ class StartSites(Controller):
     Parameters
     ----------
     job : str
-        The job, a TOML text.
+        The job, a TOML text, as `escaped` writes it.
     sites : sequence of str
         All sites in rank order.
     start : int
@@ -59,7 +60,7 @@ class StartSites(Controller):
 
     def __init__(self, job: str, sites: Sequence[str], start: int = 600) -> None:
         super().__init__()
-        self.job, self.sites, self.start = job, list(sites), start
+        self.job, self.sites, self.start = unquote(job), list(sites), start
         self.reasons: dict[str, str] = {}
 
     def start_controller(self, fl_ctx: Any) -> None:

@@ -16,13 +16,26 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "CONTROLLER", "EXECUTOR", "allow_class", "fetch", "is_kit", "session", "site_folder", "status", "submit", "wait",
-    "write_folder",
+    "CONTROLLER", "EXECUTOR", "allow_class", "connected", "escaped", "fetch", "is_kit", "session", "site_folder",
+    "status", "submit", "wait", "write_folder",
 ]  # fmt: skip
 
 EXECUTOR, CONTROLLER = "dnnext.estimators.flare.SiteExecutor", "dnnext.sites.flare.StartSites"
 PERSON = Path("startup", "fed_admin.json")  # in a person's startup kit
 RESOURCES = "resources.json"  # in the folder `local` of a site or server
+
+
+def escaped(text: str) -> str:
+    """The text without braces, which FLARE would replace by variables of its server's environment.
+
+    Examples
+    --------
+    >>> escaped("a = {b = 1}")
+    'a = %7Bb = 1%7D'
+    """
+    for mark in "%{}":
+        text = text.replace(mark, f"%{ord(mark):02X}")
+    return text
 
 
 def is_kit(folder: Any) -> bool:
@@ -66,7 +79,7 @@ def write_folder(folder: Any, run: str, text: str, sites: Sequence[str], limits:
             {
                 "id": "dnnext",
                 "path": CONTROLLER,
-                "args": {"job": text, "sites": list(sites), "start": int(limits["start"])},
+                "args": {"job": escaped(text), "sites": list(sites), "start": int(limits["start"])},
             }
         ],
         "components": [],

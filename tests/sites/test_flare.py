@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -296,14 +297,17 @@ def test_objects_and_callbacks_do_not_travel():
 
 
 def test_the_folder_of_a_job_holds_parameters_and_two_classes_of_dnnext(tmp_path):
-    text = JOB.format(run="first", more="", max_iter=4)
+    text = JOB.format(run="first", more="", max_iter=4) + "# 100 % of {$HOME}"
     place = flare_jobs.write_folder(tmp_path, "first", text, NAMES, {**LIMITS, "answer": 7.0})
     files = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
     assert files == ["app/config/config_fed_client.json", "app/config/config_fed_server.json", "meta.json"]
     client, server, meta = (json.loads((place / file).read_text()) for file in files)
     assert client["executors"] == [{"tasks": ["*"], "executor": {"path": flare_jobs.EXECUTOR, "args": {}}}]
     assert client["get_task_timeout"] == client["submit_task_result_timeout"] == 7.0
-    assert server["workflows"][0]["args"] == {"job": text, "sites": list(NAMES), "start": 600}
+    args = server["workflows"][0]["args"]
+    assert args == {"job": flare_jobs.escaped(text), "sites": list(NAMES), "start": 600}
+    assert not set("{}") & set(args["job"])  # FLARE would put variables of its server there
+    assert unquote(args["job"]) == text
     assert meta["mandatory_clients"] == list(NAMES)
 
 

@@ -1,0 +1,161 @@
+"""engine="flare" on NVIDIA FLARE itself: three sites of a provisioned project; .ci/full makes the environment."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from project import ROOT, Cut, Project
+from sklearn.datasets import load_breast_cancer
+
+import dnnext
+from dnnext.cli import main
+from dnnext.sites import flare_jobs
+
+NAMES = ("site-a", "site-b", "site-c")
+FRAME = load_breast_cancer(as_frame=True).frame
+JOB = """run = "{run}"
+estimator = "DecentralizedMLPClassifier"
+checkpoint_every = 10
+{more}
+[parameters]
+hidden_layer_sizes = [5]
+topology = "ring"
+max_iter = {max_iter}
+tol = 0.0
+monitor_every = 10
+random_state = 0
+"""
+
+
+def make(max_iter, **options):
+    return dnnext.DecentralizedMLPClassifier(
+        (5,), topology="ring", max_iter=max_iter, tol=0.0, monitor_every=10, random_state=0, **options
+    )
+
+
+def in_process(max_iter):
+    X, y = FRAME.drop(columns="target"), FRAME["target"].to_numpy()
+    return make(max_iter).fit_agents([(X.iloc[k::3], y[k::3]) for k in range(3)])
+
+
+def assert_same(found, expected):
+    for a, b in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Sites a and b have allowed jobs of dnnext; c has not yet."""
+    folder = tmp_path_factory.mktemp("flare")
+    project = Project(folder, NAMES)
+    assert main(["sites", "allow", str(project.kits / "localhost")]) == 0
+    for k, name in enumerate(NAMES):
+        FRAME.iloc[k::3].to_csv(folder / f"{name}.csv", index=False)
+    for name in NAMES[:2]:
+        allow(project, name)
+    project.cut = Cut(project.port)
+    project.retarget("site-a", project.cut.port)
+    try:
+        project.start_all(PYTHONPATH=f"{ROOT / 'tests' / 'flare' / 'spy'}:{ROOT}", DNNEXT_SPY=str(folder / "spy.txt"))
+        yield project
+    finally:
+        project.stop()
+
+
+def allow(project, name):
+    words = ["site", "allow", str(project.kits / name), "--data", str(project.folder / f"{name}.csv")]
+    assert main([*words, "--target", "target"]) == 0
+
+
+def submit(project, run, max_iter, more=""):
+    path = project.folder / f"{run}.toml"
+    path.write_text(JOB.format(run=run, max_iter=max_iter, more=more))
+    assert main(["sites", "submit", str(project.kit), str(path)]) == 0
+    return [job for job, name, _ in flare_jobs.status(project.kit) if name == run][-1]
+
+
+def finish(project, job):
+    """The state of a job once it has ended, and its models."""
+    state = flare_jobs.wait(project.kit, job)
+    return state, flare_jobs.fetch(project.kit, job)
+
+
+def test_a_site_that_has_not_allowed_dnnext_takes_no_part(project):
+    state, models = finish(project, submit(project, "early", 5))
+    assert "COMPLETED" not in state
+    assert not models
+    allow(project, "site-c")
+
+
+def test_a_job_gives_the_bits_of_one_process_and_the_server_cannot_read_what_it_relays(project, capsys):
+    (project.folder / "spy.txt").unlink(missing_ok=True)
+    job = submit(project, "first", 20)
+    state, models = finish(project, job)
+    assert state == "FINISHED:COMPLETED"
+    assert sorted(models) == sorted(NAMES)
+    out = project.folder / "fetched.npz"
+    assert main(["sites", "fetch", str(project.kit), "first", "--out", str(out)]) == 0
+    assert main(["sites", "status", str(project.kit)]) == 0
+    assert f"first: FINISHED:COMPLETED, job {job}" in capsys.readouterr().out
+    assert_same(dnnext.load(out), in_process(20))
+    lines = (project.folder / "spy.txt").read_text().split("\n")[:-1]
+    assert len(lines) > 100
+    assert all(line.startswith("1 ") for line in lines)  # FLARE's encryption from end to end
+    assert not any(b"BEGIN CERTIFICATE".hex() in line for line in lines)
+    assert main(["site", "audit", str(project.kits / "site-a")]) == 0
+    assert "weights and trackers to neighbours" in capsys.readouterr().out
+
+
+def test_a_killed_site_ends_the_job_and_a_new_job_goes_on_with_the_same_bits(project):
+    job = submit(project, "broken", 1000)
+    kept = project.kits / "site-b" / "local" / "checkpoints" / "broken"
+    project.until(lambda: list(kept.glob("000004*")), 120, "no checkpoint")
+    project.worker("site-b").kill()
+    begin = time.monotonic()
+    state, models = finish(project, job)
+    print(f"{state} {time.monotonic() - begin:.1f} s after the kill")
+    assert not models
+    reached = max(int(path.name[:6]) for path in kept.glob("*.npz"))
+    state, models = finish(project, submit(project, "again", 10 * reached + 20, 'resume = "broken"'))
+    assert state == "FINISHED:COMPLETED"
+    (project.folder / "again.npz").write_bytes(models["site-b"])
+    assert_same(dnnext.load(project.folder / "again.npz"), in_process(10 * reached + 20))
+
+
+def test_a_site_whose_connection_is_cut_for_seconds_goes_on_with_the_same_bits(project):
+    job = submit(project, "cut", 200)
+    kept = project.kits / "site-b" / "local" / "checkpoints" / "cut"
+    project.until(lambda: list(kept.glob("000003*")), 120, "no checkpoint")
+    project.cut.cut()
+    time.sleep(3)
+    assert project.cut.dropped > 0
+    reached, begin = max(kept.glob("*.npz")), time.monotonic()
+    project.cut.join()
+    project.until(lambda: max(kept.glob("*.npz")) > reached, 120, "no new checkpoint")
+    print(f"a new checkpoint {time.monotonic() - begin:.1f} s after the cut")
+    state, models = finish(project, job)
+    assert state == "FINISHED:COMPLETED"
+    (project.folder / "cut.npz").write_bytes(models["site-a"])
+    assert_same(dnnext.load(project.folder / "cut.npz"), in_process(200))
+
+
+def test_fit_sites_with_the_kit_of_a_person_returns_the_model(project):
+    clf = make(10, engine="flare", engine_options={"kit": str(project.kit), "run": "fitted", "sites": NAMES})
+    assert clf.fit_sites() is clf
+    assert_same(clf, in_process(10))
+    assert clf.engine == "flare"
+
+
+def test_an_error_at_a_site_ends_the_job_for_all(project):
+    job = submit(project, "large", 5000)
+    state, models = finish(project, job)
+    assert "COMPLETED" not in state
+    assert not models
+
+
+def test_nvflare_is_not_imported_by_dnnext():
+    code = "import sys, dnnext.estimators, dnnext.sites, dnnext.cli; print('nvflare' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout == "False\n"
