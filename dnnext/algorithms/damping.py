@@ -15,6 +15,7 @@ import numpy as np
 
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
+from dnnext.algorithms.kinks import has_kinks, limit_by_curvature
 from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class SecantRule(Damping):
     With s = w_i+ - w_i,  beta_i = |A (y_i+ - y_i) - kappa_i A_i s| / |s|  is the curvature that agent i's model missed
     in this iteration, and m_i the largest of its beta now, its previous beta and the direct neighbours' previous betas.
     c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
-    the objective by a number multiplies tau by it and changes no iterate.
+    the objective by a number multiplies tau by it and changes no iterate. Where derivatives of the model jump (pools by
+    maxima), c beta_i is at most the largest eigenvalue of kappa_i A_i or b (`dnnext.algorithms.kinks`).
     """
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
@@ -91,7 +93,8 @@ class SecantRule(Damping):
     def update(self, s: State, model: LocalModel) -> None:
         """The rule above; an agent that did not move keeps its tau and beta."""
         problem, surrogate, product = model.problem, model.surrogate, model.product(s.w - s.w_old)
-        s.tau, s.beta = s.tau.copy(), s.beta.copy()
+        tau, beta = s.tau, s.beta
+        s.tau, s.beta = tau.copy(), beta.copy()
         (w, y), (w_old, y_old) = model.coordinates(s.w, s.y), model.coordinates(s.w_old, s.y_old)
         if s.shards is not None:
             w, w_old, y, y_old, product = _lengths(problem, w, w_old, y, y_old, product)
@@ -100,6 +103,8 @@ class SecantRule(Damping):
             None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip
+        if has_kinks(model):
+            limit_by_curvature(s, model, tau, beta)
 
     def in_one_call(self, surrogate: Surrogate) -> float | None:
         """The kernel does the same with the surrogate's growth."""

@@ -13,7 +13,7 @@ from dnnext.problem.samples import sampled_problem
 if TYPE_CHECKING:
     from dnnext.problem import Problem
 
-__all__ = ["UNIT_ROWS", "mean_curvature", "own_shares", "some_rows"]
+__all__ = ["UNIT_ROWS", "mean_curvature", "own_shares", "power_step", "some_rows"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,6 +29,18 @@ def own_shares(problem: Problem) -> Array:
     """N / N_i (n_local,): how many times over agent i's data would make everyone's; 0 at relays."""
     own = problem.agent_weight
     return np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
+
+
+def power_step(problem: Problem, w: Array, v: Array) -> tuple[Array, Array]:
+    """``|kappa_i A_i u_i|`` (n_local,), and ``kappa_i A_i u_i`` itself, with ``u_i = v_i / |v_i|``; v (n_local, P).
+
+    Repeated, the lengths tend to the largest eigenvalues, from below.
+    """
+    size = row_parts.norms(problem, v)[:, None]
+    unit = np.ascontiguousarray(np.divide(v, size, out=np.zeros_like(v), where=size > 0), problem.dtype)
+    root = curvature_at(problem, None, w, own_shares(problem))
+    image = problem.gauss_newton_product(w, root, unit).astype(np.float64)
+    return row_parts.norms(problem, image), image
 
 
 def mean_curvature(problem: Problem, w: Array, kappa: Array, added_up: bool = False) -> float:

@@ -143,6 +143,11 @@ class Chain(Parameters):
         """What a chain can do besides."""
         return frozenset({"tangents", "loss_grad"} if self.table is not None else {"tangents"})
 
+    @property
+    def has_kinks(self) -> bool:
+        """Whether a layer has, see `dnnext.models.layer.Layer`."""
+        return any(layer.has_kinks for layer in self.layers)
+
     @cached_property
     def layout(self) -> Layout:
         """Where each array lies."""

@@ -244,7 +244,7 @@ class MaxPool2d(_Pool):
     (8, 6, 6)
     """
 
-    code = MAX
+    code, has_kinks = MAX, True
 
     def start(self, x: Array, keep: Keep) -> None:
         """The places of the largest numbers."""

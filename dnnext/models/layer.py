@@ -40,6 +40,9 @@ class Layer(Parameters, ABC):
     ----------
     shape_in, shape_out : tuple of int or None
         Shapes of one sample before and after; None until `sized`.
+    has_kinks : bool
+        Whether the derivative jumps at places that training stays at, as that of a maximum does, so that changes of
+        the gradient say little of the curvature (`dnnext.algorithms.damping.SecantRule`).
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Layer(Parameters, ABC):
 
     shape_in: Shape | None = None
     shape_out: Shape | None = None
+    has_kinks: bool = False
 
     def sized(self, shape: Sequence[int]) -> Self:
         """A copy for samples of this shape.

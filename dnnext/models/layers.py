@@ -173,6 +173,11 @@ class Residual(Layer):
         layer.shape_out = layer.output_shape(layer.shape_in)
         return layer
 
+    @property
+    def has_kinks(self) -> bool:  # type: ignore[override]
+        """Whether an inner layer has."""
+        return any(layer.has_kinks for layer in self.layers)
+
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of the input."""
         last = self.layers[-1].shape_out

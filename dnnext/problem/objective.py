@@ -123,8 +123,7 @@ class Problem(Passes):
         self.n_params = model.layout.n_params
         self._check_memory()
         bound = NoPenalty() if penalty is None else penalty
-        row_parts.check_penalty(self, bound)
-        self.penalty = bound.bind(model.layout, dtype=self.dtype, n_threads=self.n_threads)
+        self.penalty = row_parts.bind_penalty(self, bound)
         self.n_agents, self.n_local = self.runtime.n_agents, len(self.runtime.agents)
         data = self._gather(shards)
         self.agent_weight = data.agent_weight

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dnnext._checks import short
 from dnnext.kernels.sums import row_dots
 from dnnext.models.model import Rows
+from dnnext.problem.spread_groups import SpreadGroups
 from dnnext.runtime import Communicator
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_up",
-    "check_penalty",
+    "bind_penalty",
     "cut",
     "dots",
     "keep_rows",
@@ -123,8 +124,19 @@ def require_whole(problem: Passes, what: str, instead: str) -> None:
         )
 
 
-def check_penalty(problem: Passes, penalty: Penalty) -> None:
-    """ValueError if rows are spread over ranks and the penalty does not act number by number."""
-    alone = type(penalty).__name__ in ("L1", "L2", "ElasticNet", "NoPenalty") and "terms" in penalty.offers
-    if not alone:
-        require_whole(problem, f"penalty={penalty!r}", "L2, L1, ElasticNet or none")
+def bind_penalty(problem: Passes, penalty: Penalty) -> Penalty:
+    """The penalty bound to the layout of the model.
+
+    Raises
+    ------
+    ValueError
+        If rows are spread over ranks and the penalty acts neither number by number nor on groups of a built-in kind.
+    """
+    options: dict[str, Any] = {"dtype": problem.dtype, "n_threads": problem.n_threads}
+    if shards(problem) is not None:
+        kind = type(penalty).__name__ if "terms" in penalty.offers else ""
+        if kind in ("GroupLasso", "SparseGroup"):
+            return SpreadGroups(penalty, problem.model).bind(problem.model.layout, **options)
+        if kind not in ("L1", "L2", "ElasticNet", "NoPenalty"):
+            require_whole(problem, f"penalty={penalty!r}", "a built-in penalty or none")
+    return penalty.bind(problem.model.layout, **options)

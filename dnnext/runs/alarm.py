@@ -39,7 +39,7 @@ class Alarm:
         own = problem.agent_weight
         self.share = np.divide(problem.n_total, own, out=np.zeros(len(own)), where=own > 0)
         first = row_parts.penalty_value(problem, s.w[0]) if len(s.w) else 0.0
-        is_common = bool(np.all(s.w == s.w[:1]))  # as a rule all agents start alike
+        is_common = not row_parts.largest(problem, s.w - s.w[:1]).any()  # as a rule all agents start alike
         penalty = np.array([first if is_common else row_parts.penalty_value(problem, row) for row in s.w])
         penalty[~np.isfinite(penalty)] = 0  # an indicator function says where, not how much
         self._ceiling: float | Array | None = None

@@ -128,8 +128,6 @@ def test_what_does_not_fit_is_refused_on_every_rank(on_threads):
         for options in ({"warm_start": True}, {"regime": "tangent"}):
             with pytest.raises(ValueError, match="warm_start False for weights that are spread"):
                 spread(**options).fit(X, Y)
-        with pytest.raises(ValueError, match=r"penalty=GroupLasso.* needs rows of weights that are whole"):
-            spread(penalty="group").fit(X, Y)
         with pytest.raises(ValueError, match=r"(?s)X must be equal on all ranks, .* on rank 5"):
             spread().fit(X + (comm.rank == 5), Y)
         with pytest.raises(ValueError, match="agents must be at least 2, one for each group"):

@@ -14,8 +14,9 @@ from dnnext.models.cube import CubeLinear, Linear1D, Linear2D
 from dnnext.models.inner_products import Euclidean
 from dnnext.models.spread_model import SpreadModel, cube_mlp
 from dnnext.network import Network, Topology
-from dnnext.problem import L1, L2, ElasticNet, GroupLasso, Problem, Softmax, SquaredError, row_parts
+from dnnext.problem import L1, L2, ElasticNet, GroupLasso, Problem, Softmax, SparseGroup, SquaredError, row_parts
 from dnnext.problem.final_step import final_prox
+from dnnext.problem.spread_groups import SpreadGroups
 from dnnext.runtime import Cube, Grid, InProcess, Square, threads
 
 SIZES = (3, 5, 2)
@@ -120,6 +121,8 @@ RECIPES = {
     "dgd": (lambda: DGD(), SquaredError(), None),
     "partial": (lambda: NEXT(PartialLinearization(solver="cg", inner_iter=2)), SquaredError(), L2(1e-2)),
     "fista": (lambda: NEXT(PartialLinearization(inner_iter=3)), SquaredError(), ElasticNet(1e-2)),
+    "groups": (lambda: NEXT(FullLinearization()), SquaredError(), GroupLasso(0.05)),
+    "sparse groups": (lambda: GradientTracking(step=0.05), SquaredError(), SparseGroup(0.05)),
     "softmax": (lambda: NEXT(FullLinearization()), Softmax(), L2(1e-2)),
 }
 
@@ -211,6 +214,34 @@ def test_a_cube_resumes_to_the_bit(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"place-{place:03d}" for place in range(8)]
 
 
+class Mine(GroupLasso):
+    """What a penalty of one's own needs is not known."""
+
+    def prox(self, v, s):
+        return v
+
+
+@pytest.mark.parametrize("penalty", [GroupLasso(0.3), GroupLasso([0.4, 0.0]), SparseGroup(0.2, 0.4)], ids=repr)
+def test_groups_over_ranks_are_those_of_one_rank(penalty):
+    mlp, rng = MLP(SIZES), np.random.default_rng(0)
+    v, bound = rng.standard_normal((2, mlp.n_params)), penalty.bind(mlp.layout)
+    v[:, :5] *= 0.01  # the first group becomes zero
+
+    def program(comm):
+        model = cube_mlp(Cube(comm, 2), SIZES)
+        r = SpreadGroups(penalty, model).bind(model.layout)
+        moved = r.prox(np.stack([model.cut(row) for row in v]), np.array([0.5, 2.0]))
+        value = np.array(r.value(model.cut(v[0])))
+        model.shards.allreduce(value)
+        return np.stack([model.whole(row) for row in moved]), float(value)
+
+    for moved, value in threads.run(8, program):
+        wanted = bound.prox(v, np.array([0.5, 2.0]))
+        np.testing.assert_allclose(moved, wanted, rtol=1e-13, atol=1e-15)
+        np.testing.assert_array_equal(moved == 0, wanted == 0)
+        np.testing.assert_allclose(value, bound.value(v[0]), rtol=1e-13)
+
+
 def test_what_needs_whole_rows_is_refused():
     refused = {
         "solver 'primal'": NEXT(PartialLinearization(solver="primal")),
@@ -226,8 +257,8 @@ def test_what_needs_whole_rows_is_refused():
         model = cube_mlp(Cube(comm, 2), SIZES)
         runtime = Grid(comm, agents=1).agents
         shards, network = make_shards(range(1)), Network(Topology.complete(1), runtime=runtime)
-        with pytest.raises(ValueError, match=r"penalty=GroupLasso.* needs rows of weights that are whole"):
-            Problem(model, SquaredError(), GroupLasso(1e-2), shards, runtime=runtime)
+        with pytest.raises(ValueError, match=r"penalty=Mine.* needs rows of weights that are whole"):
+            Problem(model, SquaredError(), Mine(1e-2), shards, runtime=runtime)
         problem = Problem(model, SquaredError(), None, shards, runtime=runtime)
         for sentence, recipe in refused.items():
             with pytest.raises(ValueError, match=sentence):

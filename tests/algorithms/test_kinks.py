@@ -1,0 +1,66 @@
+"""Pools by maxima: derivatives that jump are no curvature, and training goes on."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from dnnext import checkpoint
+from dnnext.algorithms import NEXT
+from dnnext.algorithms.kinks import EVERY, FIRST
+from dnnext.callbacks import Checkpoint
+from dnnext.local import FullLinearization
+from dnnext.models import Chain, Conv2d, Dense, Flatten, MaxPool2d, Residual
+from dnnext.models.inner_products import Euclidean
+from dnnext.network import Network, Topology
+from dnnext.problem import L2, Problem, Softmax
+from dnnext.runtime import InProcess
+
+LAYERS = [Conv2d(4, 3, padding=1, activation="tanh"), MaxPool2d(2), Conv2d(8, 3, padding=1, activation="tanh")]
+LAYERS += [MaxPool2d(2), Flatten(), Dense()]
+
+
+class Unlimited(Chain):
+    """As if it had no kinks."""
+
+    has_kinks = False
+
+
+def run(kind=Chain, max_iter=300, surrogate=None, shards=4, **options):
+    digits = load_digits()
+    x, y = digits.images[:120] / 16, np.eye(10)[digits.target[:120]]
+    net = kind(LAYERS, (8, 8), 10)
+    problem = Problem(net, Softmax(), L2(5 / 120), [(x[i::shards], y[i::shards]) for i in range(shards)])
+    network, options = Network(Topology.complete(shards)), {"tol": 0.0, "warn": False, **options}
+    return NEXT(surrogate or FullLinearization()).run(
+        problem, network, w0=net.init(0), max_iter=max_iter, monitor_every=max_iter, **options
+    )
+
+
+def test_jumps_of_the_gradient_do_not_stop_the_run():
+    limited, unlimited = run(), run(Unlimited)
+    assert unlimited.state.tau.min() > 1e3 * unlimited.state.unit
+    assert limited.state.tau.max() < 10 * limited.state.unit
+    assert limited.history["objective"][-1] < 0.9 * unlimited.history["objective"][-1]
+
+
+def test_the_first_iterations_are_those_of_the_rule_alone():
+    np.testing.assert_array_equal(run(max_iter=FIRST - 1).w, run(Unlimited, max_iter=FIRST - 1).w)
+
+
+def test_the_vectors_of_the_power_iteration_are_kept(tmp_path):
+    half = EVERY + FIRST
+    whole = run(max_iter=2 * half)
+    run(max_iter=half, callbacks=[Checkpoint(tmp_path, every=half)])
+    np.testing.assert_array_equal(run(max_iter=2 * half, resume=checkpoint.read(tmp_path, InProcess(4))).w, whole.w)
+
+
+def test_metrics_have_units_of_their_own():
+    metric = FullLinearization(metric=Euclidean())
+    assert not [name for name in run(max_iter=2, surrogate=metric).state.memory if name.startswith("kinks")]
+
+
+@pytest.mark.parametrize(("layers", "found"), [(LAYERS, True), ([Flatten(), Dense(2, "relu")], False)])
+def test_which_chains_have_kinks(layers, found):
+    assert Chain(layers, (8, 8), 10 if found else 2).has_kinks == found
+    assert Residual([MaxPool2d(1)]).has_kinks
+    assert not Residual([Dense(3)]).has_kinks
