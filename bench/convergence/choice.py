@@ -109,7 +109,7 @@ def _one(case: Case, network: Network, algorithm: Algorithm, start: Any, goal: f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = algorithm.run(case.problem, network, w0=start, max_iter=most, callbacks=[near])
-    names = [name for name in ("round", "bytes", "objective", "curvature") if name in result.history]
+    names = [name for name in ("round", "bytes", "objective", "curvature", "tau") if name in result.history]
     found = {name: result.history[name].tolist() for name in names}
     alarms = bool(result.warning and "diverge" in result.warning)
     return found | {"cpu": clock, "error": case.error(result.w_bar), "alarms": alarms}

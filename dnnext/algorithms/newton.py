@@ -105,7 +105,8 @@ class Newton(Algorithm):
         if s.is_refused:
             tau, nu = self.rule.refused(tau, tau, nu), 2 * nu
         else:
-            tau, nu = self.rule.accepted(tau, tau, gain / predicted if predicted > 0 else 0.0), 2.0
+            rho = 0.0 if predicted <= 0 else 0.5 if abs(gain) <= slack else gain / predicted
+            tau, nu = self.rule.accepted(tau, tau, rho), 2.0
             s.grad, s.spare = s.spare, s.grad
             s.values, s.w = values, np.tile(z, (len(s.w), 1))
             s.y = np.tile((there.slope / problem.n_agents).astype(w.dtype), (len(s.w), 1))

@@ -114,12 +114,13 @@ class NEXT(Algorithm):
         self.tau, self.first_step, self.mu, self.order = tau, step, mu, order
         _checks.check_choice("order", order, ("auto", "pre", "post"))
         is_shared = self.surrogate.is_shared
-        is_pre = order == "pre" or (
-            order == "auto" and (is_shared or (isinstance(tau, str) and tau in ("ratio", "nielsen")))
+        wants_pre = isinstance(tau, str) and (
+            tau in ("ratio", "nielsen") or (tau == "signed" and self.surrogate.is_open)
         )
-        self._order: Order = Pre() if is_pre else Post()
+        is_pre = order == "pre" or (order == "auto" and (is_shared or wants_pre))
         usual = self.surrogate.usual_tau if is_pre else "auto"
         self.damping = make_damping(usual if isinstance(tau, str) and tau == "auto" else tau)
+        self._order: Order = Pre(takes_back=bool(self.damping.needs)) if is_pre else Post()
         self.needs = self.damping.needs | self.surrogate.network_needs
         if (self.damping.mixes_numbers or self.damping.needs) and not is_pre:
             raise ValueError(
@@ -137,10 +138,14 @@ class NEXT(Algorithm):
         if surrogate is self.surrogate:
             return self
         given = self.get_params(deep=False) | {"surrogate": surrogate}
+        is_tested, is_signed = bool(self.damping.needs), isinstance(self.tau, str) and self.tau == "signed"
         if surrogate.is_shared and self.order == "post":  # the recipe of the papers was asked for
             given["surrogate"], why = surrogate.safer(), "curvature='auto' is 'own': order='post'."
         elif surrogate.is_shared and isinstance(self.tau, str) and self.tau == "auto":
             given["tau"] = "ratio"
+        elif not surrogate.is_shared and ((is_tested and problem.n_agents > 1) or (is_signed and self.order == "auto")):
+            given["tau"] = "auto"
+            why += f" tau='auto': tau={self.tau!r} needs models that agree."
         recipe = type(self)(**given)
         recipe.why, recipe.columns = why, recipe.surrogate.columns
         return recipe

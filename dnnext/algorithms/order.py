@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnnext.kernels.sums import row_norms
+
 if TYPE_CHECKING:
     from dnnext.local import Oracle
     from dnnext.network import Network
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
+LOST = "order.lost"  # in the scratch of a state: agents whose trial overflows, (n_local,) bool
 Numbers = Callable[[], "Array | None"]
 
 
@@ -54,6 +57,9 @@ class Pre(Order):
     order.
     """
 
+    def __init__(self, takes_back: bool = False) -> None:
+        self.takes_back = takes_back  # whether the rule for tau may take an iteration back
+
     def begin(self, network: Network, s: State) -> None:
         """y_i <- sum_j c_ij grad_j: all agents begin with the others' gradients in sight."""
         if s.is_fresh:
@@ -63,8 +69,17 @@ class Pre(Order):
     def move(self, problem: Problem, network: Network, s: State, oracle: Oracle, numbers: Numbers) -> None:
         """Take the gradient, then mix in one message."""
         s.values = oracle(problem, s.z, s.spare, s.memory)  # S.3
+        if self.takes_back:
+            _stay(s)
         y_old, s.y = s.y, s.y + s.spare
         s.y -= s.grad
         s.grad, s.spare = s.spare, s.grad
         s.mix(network, numbers())  # S.2, one message
         s.y_old = y_old
+
+
+def _stay(s: State) -> None:
+    """Agents whose trial overflows stay where they are, so that messages are finite; they refuse it, and so do all."""
+    lost = ~np.isfinite(row_norms(s.z) + row_norms(s.spare) + s.values)
+    s.z[lost], s.spare[lost], s.values[lost] = s.w[lost], s.grad[lost], np.inf
+    s.scratch[LOST] = lost

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext.algorithms.damping import Damping
+from dnnext.algorithms.order import LOST
 from dnnext.algorithms.signed import SignedRule
 from dnnext.kernels.sums import row_dots, row_norms
 
@@ -74,8 +75,9 @@ class GainTest(Damping):
     def test(self, s: State, model: LocalModel, wanted: Array) -> None:
         """Accept the iteration, or take it back at every agent; `wanted` (n_local,) is what each would set tau to."""
         problem, tau = model.problem, float(model.tau[0])
+        lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool))
         before, nu = self._before(s, problem)
-        predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau))
+        predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau), lost)
         after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
         gain, slack = before - after, slack_of(problem, before)
         s.is_tested = True
@@ -84,7 +86,10 @@ class GainTest(Damping):
             _take_back(s, problem)
             following, nu, after = self.refused(tau, mean_wanted, nu), 2 * nu, before
         else:
-            following, nu = self.accepted(tau, mean_wanted, gain / predicted if predicted > 0 else 0.0), 2.0
+            rho = (
+                0.0 if predicted <= 0 else 0.5 if abs(gain) <= slack else gain / predicted
+            )  # 0.5: rounding says nothing
+            following, nu = self.accepted(tau, mean_wanted, rho), 2.0
             s.measured = s.scratch["ratio.measured"] = measured
             s.memory["rows.values"] = s.values.copy()
         s.tau = np.full_like(s.tau, bounded(following, s.unit))
@@ -190,13 +195,15 @@ def _take_back(s: State, problem: Problem) -> None:
     s.measured = s.scratch.get("ratio.measured")
 
 
-def _sums(s: State, model: LocalModel, wanted: Array) -> tuple[float, float, tuple[Array, float, Array] | None]:
+def _sums(
+    s: State, model: LocalModel, wanted: Array, lost: Array
+) -> tuple[float, float, tuple[Array, float, Array] | None]:
     """Means over agents of what the models predicted and of `wanted`; w_bar, G and its gradient there, if finite."""
     problem = model.problem
-    beside = np.stack([_predicted(s, model), wanted], axis=1)
+    beside = np.stack([lost, _predicted(s, model), wanted], axis=1)
     every = problem.runtime.sum_agents(np.concatenate([s.w, beside], axis=1, dtype=np.float64)) / problem.n_agents
-    w_bar = np.asarray(every[:-2], dtype=problem.dtype)
-    if not np.isfinite(w_bar).all():
+    w_bar = np.asarray(every[:-3], dtype=problem.dtype)
+    if every[-3] or not np.isfinite(w_bar).all():
         return float(every[-2]), float(every[-1]), None
     smooth, slope = problem.smooth_value_grad(w_bar)
     return float(every[-2]), float(every[-1]), (w_bar, smooth, slope) if np.isfinite(smooth) else None

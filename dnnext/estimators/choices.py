@@ -243,21 +243,34 @@ def make_penalty_object(name, alpha, l1_ratio, n_rows, n_layers):
     return make_penalty(name, alpha=alpha, l1_ratio=float(l1_ratio))
 
 
-def choose_surrogate(n_params, n_rows):
-    """Full linearisation if P > 5000 and the median number of local rows is below P / 2, else partial: the faster."""
+def choose_surrogate(n_params, n_rows, share=None):
+    """Full linearisation if P > 5000 and the median number of local rows is below P / 2, else partial: the faster.
+
+    share: what agents may send each other of their curvature; None: each uses its own, and nothing is chosen.
+    """
     holders = n_rows[n_rows > 0]
-    return FullLinearization() if n_params > 5000 and np.median(holders) < n_params / 2 else PartialLinearization()
+    if n_params > 5000 and np.median(holders) < n_params / 2:
+        return FullLinearization()
+    return PartialLinearization() if share is None else PartialLinearization(curvature="auto", share=share)
 
 
-def make_algorithm(algorithm, problem):
+# What the default may send beside weights and trackers. `fit` and `fit_agents` are called with the rows of all agents,
+# so every process has them, and sums of matrices disclose nothing; in `fit_local` rows are known to their rank alone,
+# and to send more is the user's word. Another call of `partial_fit` brings other rows: own curvature.
+SHARE = {"fit": "curvature", "fit_local": "nothing", "partial_fit": None}
+
+
+def make_algorithm(algorithm, problem, method="fit"):
     """Algorithm object for `run(problem, network)`; one that was given is taken as it is."""
     if not isinstance(algorithm, str):
         return algorithm
     others = {"newton": Newton, "gradient_tracking": GradientTracking, "dgd": DGD}
     if algorithm in others:
         return others[algorithm]()
-    recipe = NEXT if algorithm == "next" else CentralizedSCA
-    return recipe(choose_surrogate(row_parts.n_params(problem), problem.agent_rows))
+    sizes = row_parts.n_params(problem), problem.agent_rows
+    if algorithm == "next":
+        return NEXT(choose_surrogate(*sizes, SHARE[method]))
+    return CentralizedSCA(choose_surrogate(*sizes))
 
 
 def make_network(estimator, topology, algorithm, runtime):

@@ -78,7 +78,7 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
             progress = progress_at_start(problem, start_row(e, problem, moments, seeds))
         elif progress is None:
             progress = progress_at_start(problem, e._network.row, e.n_iter_, seen)
-        algorithm = choices.make_algorithm(e.algorithm, problem)
+        algorithm = choices.make_algorithm(e.algorithm, problem, "partial_fit")
         network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
         result, data = one_iteration(algorithm, problem, network, progress, {} if first else e.history_)
         alike = progress.numbers["alike"] + 1 if answers_are_alike(problem, result.w_bar) else 0
@@ -196,8 +196,9 @@ def one_iteration(
                 f"partial_fit began to diverge at agent {vote.agent} in iteration {s.t} (round {network.round}); the "
                 "weights of before are kept, and tau was raised tenfold. Choose a larger tau or a smaller step."
             )
-        elif moved and not progress.numbers["fresh"] and hasattr(algorithm, "damping"):
-            # the rule for tau compares gradients of one cost; of different rows they measure no curvature
+        elif moved and not progress.numbers["fresh"] and hasattr(algorithm, "damping") and not s.is_tested:
+            # the rule for tau compares gradients of one cost; of different rows they measure no curvature. A rule that
+            # tests compares values on these rows alone, and would refuse them for ever with the tau of before
             s.tau, s.beta, s.received = rule
         row, w_bar = measure(problem, network, s)
         if not np.isfinite(row["objective"]):
@@ -205,6 +206,8 @@ def one_iteration(
                 f"partial_fit left the finite numbers with an objective of {row['objective']} in iteration {s.t}; the "
                 "last model is kept. The rows are too large in scale: rescale them."
             )
+    if "curvature" in history:
+        row.setdefault("curvature", 0.0)  # own, where the fit before chose
     for name in row.keys() & {"bytes", "bytes_wire"}:  # a new Network counts from zero
         row[name] = row[name] + int(last.get(name, 0))
     row["seconds"] = float(last.get("seconds", 0.0)) + run.seconds

@@ -82,7 +82,8 @@ class SharedParameters(TypedDict, total=False):
         Given(
             "auto",
             "'auto' or int",
-            "Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25 (shared curvature: 0.01).",
+            "Rounds of averaging per iteration; 'auto' contracts disagreement to 0.25 (shared and exact curvature: "
+            "0.01).",
         ),
     ]
     algorithm: Annotated[
@@ -91,7 +92,11 @@ class SharedParameters(TypedDict, total=False):
             "next",
             "{'next', 'newton', 'gradient_tracking', 'dgd', 'centralized'} or Algorithm",
             "The recipe. 'next' is `dnnext.algorithms.NEXT` with full linearisation if P > 5000 and the median agent "
-            "has fewer than P / 2 rows, else with partial linearisation. 'newton' (`dnnext.algorithms.Newton`) "
+            "has fewer than P / 2 rows, else with partial linearisation and ``curvature='auto'``, the choice between "
+            "own curvature and that of all agents. In `fit` and `fit_agents`, whose callers have all rows, it may send "
+            "sums of Gauss-Newton matrices (``share='curvature'``); in `fit_local` nothing beside weights and trackers "
+            "(``share='nothing'``, so own curvature) unless you ask for more by an object; `partial_fit` uses own "
+            "curvature. 'newton' (`dnnext.algorithms.Newton`) "
             "sends P^2 numbers and needs a fixed graph. Anything else is chosen with an object, such as "
             "``NEXT(PartialLinearization(n_blocks=4), tau=0.1)`` or ``NEXT(FullLinearization())``; a search then "
             "reaches ``algorithm__tau`` and ``algorithm__surrogate__n_blocks``.",
@@ -287,8 +292,8 @@ ATTRIBUTES = """\
     history_ : dict of ndarray
         Equal-length columns: iteration, round, objective, stationarity, disagreement, tracking_error, tau, step, bytes
         (between neighbours), bytes_wire (all that left a rank), seconds; validation_score and validation_loss where
-        rows are held out; tangent_term and tangent_share with `tangents`; curvature where it was "auto" (0 own,
-        1 shared, 2 exact).
+        rows are held out; tangent_term and tangent_share with `tangents`; curvature where it was "auto", as it is by
+        default (0 own, 1 shared, 2 exact).
     loss_curve_, best_loss_, loss_ : list of float, float, float
         The objective of every measured iteration, its least, and its last.
     validation_scores_ : list of float or None

@@ -70,6 +70,8 @@ def _progress(problem: Problem, result: Result, w: Any, seen: float, ceiling: fl
         return None
     ceiling = ceiling or MEAN_LOSS * float(result.history["objective"][0])
     progress = progress_of(result.state, seen + int(problem.agent_rows.sum()), ceiling, result.retreats, data)
+    # partial_fit has own curvature where a fit chose it: another one's tau does not fit
+    progress.numbers["fresh"] = bool(data is None and result.history.get("curvature", [0])[-1] > 0)
     return progress_moved(progress, problem, w)
 
 

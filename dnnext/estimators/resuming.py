@@ -82,7 +82,7 @@ def resume(
     every = kept["every"][0] if kept["every"] else 20
     estimator = getattr(dnnext, kept["class"])(**revive_params(kept["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
-    resumed = Resumed(path, Seeds.from_text(kept["seeds"]), checkpoint.run_of(path))
+    resumed = Resumed(path, Seeds.from_text(kept["seeds"]), checkpoint.run_of(path), kept["method"])
     is_local = kept["method"] == "fit_local" and ENGINES[estimator.engine].has_ranks
     fit = ranks.fit_local if is_local else training.fit
     return fit(estimator, X, y, sample_weight, agent, eval_set, resumed=resumed)

@@ -37,11 +37,12 @@ from dnnext.runs.callbacks import Checkpoint
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where to go on: the folder, the run that wrote it, and its seeds."""
+    """Where to go on: the folder, the run that wrote it, its seeds, and how its rows came (fit or fit_local)."""
 
     path: Any
     seeds: Seeds
     run: str | None = None
+    method: str = "fit"
 
 
 def notes(estimator: Any, seeds: Seeds, method: str) -> dict[str, Any]:
@@ -103,8 +104,8 @@ def train(
     resumed: Any = None,
 ) -> Any:  # fmt: skip
     """Run the algorithm on the problem and leave the results on the estimator."""
-    e = estimator
-    algorithm = choices.make_algorithm(e.algorithm, problem)
+    e, method = estimator, method if resumed is None else resumed.method
+    algorithm = choices.make_algorithm(e.algorithm, problem, method)
     network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
     if problem.runtime.is_first:
         warn_of_shape(e.topology, graph.topology.n_agents)

@@ -128,6 +128,11 @@ def check_forms_matrices(problem: Problem) -> None:
         )
 
 
+def ignores_steps(problem: Problem, inner_iter: int | None) -> bool:
+    """Whether a number of inner iterations is given, but the common matrix is factored."""
+    return inner_iter is not None and problem.penalty.quadratic is not None
+
+
 def is_constant(problem: Problem) -> bool:
     """Whether the Gauss-Newton matrix is the same at all weights: squared error, and no hidden layer."""
     return problem.loss.is_quadratic and len(getattr(problem.model, "layers", ())) == 2

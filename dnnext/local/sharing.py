@@ -23,6 +23,7 @@ SHARES = ("nothing", "moments", "curvature")
 EXACT_PARAMS = 400  # weights up to which P^2 / 2 numbers per link are worth the iterations they save
 BINARY_SHARE = 0.5  # of the columns, from which synthetic inputs are too unlike
 HEAVY = 8.0  # median kurtosis of the columns, from which they are
+MOST_BYTES = 1e9  # of all agents' matrices, or of their covariances of inputs, in one process
 
 
 LEAST = {"shared": "moments", "exact": "curvature"}  # what share= must allow
@@ -86,10 +87,14 @@ def choose_curvature(problem: Problem, network: Network, share: str) -> Choice:
         return Choice("own", f"on {type(network).__name__} no iteration can be taken back")
     if "gauss_newton" not in model.offers:
         return Choice("own", "the model does not form Gauss-Newton matrices")
-    if share == "curvature" and "tree" in network.offers and problem.n_params <= EXACT_PARAMS:
-        return Choice("exact", f"{problem.n_params} weights, and a fixed graph")
+    n, p = problem.n_agents, problem.n_params
+    fits = 12.0 * n * p * p <= MOST_BYTES
+    if share == "curvature" and "tree" in network.offers and p <= EXACT_PARAMS and fits:
+        return Choice("exact", f"{p} weights, and a fixed graph")
     if loss.curvature_has_labels:
         return Choice("own", "the curvature of the loss depends on the targets")
+    if problem.x.ndim != 2 or 8.0 * n * problem.x.shape[1] ** 2 > MOST_BYTES:
+        return Choice("own", f"inputs of shape {problem.x.shape[1:]} are too many for their covariance at {n} agents")
     kind = input_kind(problem)
     if kind.binary > BINARY_SHARE:
         return Choice("own", f"{100 * kind.binary:.0f} % of the inputs have two values")

@@ -39,6 +39,7 @@ __all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearizati
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+PAIRS = 5
 CURVATURES = ("own", "shared", "exact", "auto")  # their places are numbers in the history
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 ROOTS = Kept[tuple[Any, ...], Array]()  # of quadratic losses, by what kappa depends on
@@ -258,7 +259,7 @@ class PartialLinearization(Surrogate):
         n_blocks: int = 1,
         solver: str = "auto",
         curvature: str = "own",
-        quasi_newton: int = 5,
+        quasi_newton: int = PAIRS,
         share: str = "curvature",
         curvature_rows: str | int = "all",
     ) -> None:
@@ -281,9 +282,15 @@ class PartialLinearization(Surrogate):
         self.share = _checks.check_choice("share", share, SHARES)
         check_allowed(curvature, share, kappa)
         self.is_shared = curvature in ("shared", "exact")
+        self.is_open = curvature == "auto"
         self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
+        if curvature in ("own", "exact") and quasi_newton not in (0, PAIRS):
+            raise ValueError(
+                f"quasi_newton corrects curvature='shared', and has no effect with curvature={curvature!r}, got "
+                f"{short(quasi_newton)}: leave it out."
+            )
         self.curvature_rows = samples.check_rows(curvature_rows)
         if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
             raise ValueError(
@@ -313,9 +320,11 @@ class PartialLinearization(Surrogate):
         choice = choose_curvature(problem, network, self.share)
         if self.exact or self.n_blocks > 1 or self.solver not in ("auto", "primal") or self.kappa != "auto":
             choice = Choice("own", "exact, n_blocks, solver or kappa ask for it")
+        if choice.curvature == "exact" and common.ignores_steps(problem, self.inner_iter):
+            choice = Choice("own", "inner_iter asks for a solver that iterates")
         surrogate = PartialLinearization(
-            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, choice.curvature, self.quasi_newton,
-            self.share,
+            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, choice.curvature,
+            self.quasi_newton if choice.curvature == "shared" else PAIRS, self.share,
         )  # fmt: skip
         return surrogate, f"curvature='auto' is {choice.curvature!r}: {choice.why}."
 
@@ -342,6 +351,11 @@ class PartialLinearization(Surrogate):
     def gather(self, problem: Problem, network: Network, s: At) -> None:
         """The sum of all agents' matrices, where the curvature is "exact"."""
         if self.curvature == "exact":
+            if common.ignores_steps(problem, self.inner_iter):
+                raise ValueError(
+                    "inner_iter must be None with curvature='exact' and a quadratic penalty: the system is factored, "
+                    f"which takes no inner iterations, got {short(self.inner_iter)}."
+                )
             common.gather(problem, network, s)
 
     def at(self, problem: Problem, s: At) -> LocalModel:

@@ -245,13 +245,14 @@ class Exponential(Loss):
         return np.zeros_like(d)
 
 
-def test_newton_takes_back_a_trial_that_overflows_on_ranks_as_in_one_process(lockstep):
+@pytest.mark.parametrize("method", [Newton(), recipe(tau="nielsen")], ids=["newton", "next"])
+def test_a_trial_that_overflows_is_taken_back_on_ranks_as_in_one_process(lockstep, method):
     x = np.random.default_rng(0).standard_normal((6, 9, 2))
 
     def program(runtime=None):
         shards = [(x[i], 3 + np.sin(x[i, :, 0])) for i in (range(6) if runtime is None else runtime.agents)]
         problem = Problem(MLP([2, 1]), Exponential(), L2(1e-6), shards, runtime=runtime)
-        return Newton().run(problem, Network(NET, runtime=runtime), np.array([0, 0, -40.0]), max_iter=20, warn=False)
+        return method.run(problem, Network(NET, runtime=runtime), np.array([0, 0, -40.0]), max_iter=20, warn=False)
 
     whole = program()
     objective = whole.history["objective"]

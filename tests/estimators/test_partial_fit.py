@@ -163,7 +163,7 @@ def test_shared_curvature_mixes_once_per_call_and_learns_pairs():
     assert reg.history_["objective"][-1] < reg.history_["objective"][0]
 
 
-@pytest.mark.parametrize("options", [{}, SHARED], ids=["own", "shared"])
+@pytest.mark.parametrize("options", [{"algorithm": NEXT()}, SHARED], ids=["own", "shared"])
 def test_calls_with_the_same_rows_are_the_iterations_of_one_run(options):
     inputs, y = load_diabetes(return_X_y=True)
     whole = DecentralizedMLPRegressor((5,), **{**QUICK, "max_iter": 6}, **options, alpha=1e-2).fit(inputs, y)
@@ -172,6 +172,18 @@ def test_calls_with_the_same_rows_are_the_iterations_of_one_run(options):
         parts.partial_fit(inputs, y)
     np.testing.assert_array_equal(parts._agent_rows, whole._agent_rows)
     np.testing.assert_array_equal(parts.history_["objective"], whole.history_["objective"][1:])
+
+
+def test_what_fit_chose_goes_on_with_own_curvature_and_a_new_tau():
+    inputs, y = load_diabetes(return_X_y=True)
+    reg = DecentralizedMLPRegressor((5,), **{**QUICK, "max_iter": 6}).fit(inputs, y)
+    before = reg.history_
+    assert set(before["curvature"]) == {2}
+    for _ in range(20):
+        reg.partial_fit(inputs, y)
+    assert reg.history_["curvature"].tolist() == [2] * 7 + [0] * 20
+    assert reg.history_["tau"][7] > 50 * before["tau"][-1]  # what fits a common matrix is too small for own ones
+    assert reg.history_["objective"][-1] < before["objective"][-1]
 
 
 def test_shared_curvature_follows_rows_that_change(tmp_path):

@@ -30,7 +30,7 @@ def same(one, other):
 
 def test_history_has_equal_columns_and_the_objective_falls():
     clf = classifier().fit(X, Y)
-    assert list(clf.history_) == [*COLUMNS, "seconds"]
+    assert list(clf.history_) == [*COLUMNS, "seconds", "curvature"]
     assert {len(column) for column in clf.history_.values()} == {16}
     assert clf.history_["objective"][-1] < 0.5 * clf.history_["objective"][0]
     assert clf.n_iter_ == 15
@@ -235,9 +235,12 @@ def test_verbose_prints_a_line_per_iteration(capsys):
     classifier(verbose=1).fit(X, Y)
     out, err = capsys.readouterr()
     assert out == ""
-    assert [line.split()[1] for line in err.splitlines()] == ["1/15", "10/15", "15/15"]
+    what, *lines = err.splitlines()
+    assert what == "curvature='auto' is 'exact': 51 weights, and a fixed graph."
+    assert [line.split()[1] for line in lines] == ["1/15", "10/15", "15/15"]
     classifier(verbose=2).fit(X, Y)
-    lines = capsys.readouterr().out.splitlines()
+    what, *lines = capsys.readouterr().out.splitlines()
+    assert what.startswith("curvature='auto' is 'exact'")
     assert len(lines) == 15
     assert lines[0].startswith("iteration    1/15  objective ")
 

@@ -5,7 +5,7 @@ import pytest
 
 from dnnext import DecentralizedMLPRegressor
 from dnnext.algorithms import NEXT, CentralizedSCA
-from dnnext.local import PartialLinearization
+from dnnext.local import PartialLinearization, sharing
 from dnnext.local.sharing import EXACT_PARAMS, choose_curvature
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L2, MLP, Huber, Problem, SquaredError
@@ -107,11 +107,43 @@ def test_what_the_user_asked_for_stands():
             PartialLinearization(curvature=curvature, kappa=2.0)
 
 
+def test_what_would_have_no_effect_is_refused_or_leads_to_own_curvature():
+    problem = make_problem()
+    for curvature in ("own", "exact"):
+        with pytest.raises(ValueError, match=r"quasi_newton corrects curvature='shared', .* got 7: leave it out"):
+            PartialLinearization(curvature=curvature, quasi_newton=7)
+    with pytest.raises(ValueError, match="inner_iter must be None with curvature='exact' and a quadratic penalty"):
+        NEXT(PartialLinearization(curvature="exact", inner_iter=3)).run(problem, FIXED, max_iter=2)
+    steps = NEXT(PartialLinearization(curvature="auto", inner_iter=3)).chosen(problem, FIXED)
+    assert (steps.surrogate.curvature, steps.surrogate.inner_iter) == ("own", 3)
+    assert "inner_iter asks for a solver that iterates" in steps.why
+    pairs = PartialLinearization(curvature="auto", quasi_newton=7)
+    assert NEXT(pairs).chosen(problem, TURNS).surrogate.quasi_newton == 7
+    assert repr(NEXT(pairs).chosen(problem, FIXED).surrogate) == "PartialLinearization(curvature='exact')"
+
+
+def test_matrices_that_fill_the_memory_of_one_process_are_not_chosen(monkeypatch):
+    problem = make_problem()
+    monkeypatch.setattr(sharing, "MOST_BYTES", 8.0 * 4 * 3**2)  # 4 agents, 3 inputs
+    assert choose_curvature(problem, FIXED, "curvature").curvature == "shared"
+    monkeypatch.setattr(sharing, "MOST_BYTES", 8.0 * 4 * 3**2 - 1)
+    assert "too many for their covariance at 4 agents" in choose_curvature(problem, FIXED, "curvature").why
+
+
+@pytest.mark.parametrize("tau", ["ratio", "signed", "nielsen"])
+def test_a_rule_for_models_that_agree_gives_way_to_own_curvature(tau):
+    problem = make_problem()
+    for share, wanted in (("nothing", "auto"), ("moments", tau), ("curvature", tau)):
+        recipe = NEXT(PartialLinearization(curvature="auto", share=share), tau=tau).chosen(problem, FIXED)
+        assert recipe.tau == wanted
+        assert ("needs models that agree" in recipe.why) == (wanted == "auto")
+        assert len(recipe.run(problem, FIXED, max_iter=2, warn=False).history["tau"]) == 3
+
+
 def test_an_estimator_says_what_was_chosen(capsys):
     x = inputs("near")
     options = {"n_agents": 4, "max_iter": 3, "tol": 0.0, "verbose": 1, "random_state": 0}
-    algorithm = NEXT(PartialLinearization(curvature="auto"))
-    reg = DecentralizedMLPRegressor((4,), algorithm=algorithm, **options).fit(x, np.sin(x[:, 0]))
+    reg = DecentralizedMLPRegressor((4,), **options).fit(x, np.sin(x[:, 0]))
     said = capsys.readouterr()
     assert "curvature='auto' is 'exact': 21 weights, and a fixed graph." in said.out + said.err
     assert set(reg.history_["curvature"]) == {2.0}

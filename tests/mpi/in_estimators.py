@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_iris, load_linnerud
 import dnnext
 from dnnext import DecentralizedClassifier, DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
 from dnnext.algorithms import NEXT
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
 from dnnext.problem import ImageShifts, Tangents
 from dnnext.runs.callbacks import Checkpoint
@@ -27,6 +27,8 @@ N_AGENTS = 6
 OWNER = np.sort(np.arange(len(X)) % N_AGENTS)
 COMMON = {"hidden_layer_sizes": (4,), "n_agents": N_AGENTS, "max_iter": 8, "tol": 0.0, "random_state": 0, "n_jobs": 1}
 MPI_ENGINE = {"engine": "mpi", "engine_options": {"timeout": 30}}
+# what fit_local does without being asked for more, in one process
+SENDS_NOTHING = {"algorithm": NEXT(PartialLinearization(curvature="auto", share="nothing"))}
 LOW, HIGH = split_agents(N_AGENTS, SIZE)[[RANK, RANK + 1]]
 OWN = np.flatnonzero((OWNER >= LOW) & (OWNER < HIGH))  # rows of this rank's agents, as fit_local gets them
 
@@ -120,18 +122,27 @@ def test_without_a_seed_the_ranks_share_one():
 ], ids=str)  # fmt: skip
 def test_fit_local_is_fit_with_owners(options):
     options = {**COMMON, **options}
-    whole = DecentralizedMLPClassifier(**options).fit(X, NAMES, agent=OWNER)
+    whole = DecentralizedMLPClassifier(**options, **SENDS_NOTHING).fit(X, NAMES, agent=OWNER)
     mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], NAMES[OWN], agent=OWNER[OWN])
     assert_same(mine, whole, range(LOW, HIGH))
+    assert set(mine.history_["curvature"]) == {0}
     assert [view.label for view in mine.agents_] == list(range(LOW, HIGH))
     assert mine.score_local(X[OWN], NAMES[OWN]) == pytest.approx(whole.score(X, NAMES), rel=1e-12)
+
+
+def test_sums_of_matrices_are_sent_where_they_are_allowed():
+    options = {**COMMON, "algorithm": NEXT(PartialLinearization(curvature="auto"))}
+    whole = DecentralizedMLPClassifier(**COMMON).fit(X, NAMES, agent=OWNER)
+    mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], NAMES[OWN], agent=OWNER[OWN])
+    assert_same(mine, whole, range(LOW, HIGH))
+    assert set(mine.history_["curvature"]) == {2}
 
 
 def test_one_agent_per_rank_is_the_default():
     owner = np.arange(len(X)) % SIZE
     own = owner == RANK
     options = {**COMMON, "topology": "complete"}
-    whole = DecentralizedMLPRegressor(**options).fit(X[:, :3], X[:, 3], agent=owner)
+    whole = DecentralizedMLPRegressor(**options, **SENDS_NOTHING).fit(X[:, :3], X[:, 3], agent=owner)
     mine = DecentralizedMLPRegressor(**options, **MPI_ENGINE).fit_local(X[own, :3], X[own, 3])
     assert_same(mine, whole, [RANK])
 
@@ -149,7 +160,7 @@ def test_rows_held_out_are_scored_where_they_lie():
     options = {**COMMON, "topology": "ring", "early_stopping": True, "max_iter": 60, "n_iter_no_change": 4}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = DecentralizedMLPClassifier(**options).fit(X, Y, agent=OWNER)
+        whole = DecentralizedMLPClassifier(**options, **SENDS_NOTHING).fit(X, Y, agent=OWNER)
         mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], Y[OWN], agent=OWNER[OWN])
     assert_same(mine, whole, range(LOW, HIGH))
     reg = DecentralizedMLPRegressor(**options, **MPI_ENGINE)
@@ -364,7 +375,7 @@ def test_images_with_tangents_train_on_ranks_as_in_one_process(channels, folder)
 def test_weights_of_several_labels_are_counted_over_ranks(class_weight):
     labels = np.stack([Y == 0, (Y == 1) | (X[:, 0] > 6)], axis=1).astype(int)
     options = {**COMMON, "class_weight": class_weight}
-    whole = DecentralizedMLPClassifier(**options).fit(X, labels, agent=OWNER)
+    whole = DecentralizedMLPClassifier(**options, **SENDS_NOTHING).fit(X, labels, agent=OWNER)
     mine = DecentralizedMLPClassifier(**options, **MPI_ENGINE).fit_local(X[OWN], labels[OWN], agent=OWNER[OWN])
     np.testing.assert_array_equal(mine._network.row, whole._network.row)
     assert mine.score_local(X[RANK::SIZE], labels[RANK::SIZE]) == pytest.approx(whole.score(X, labels), rel=1e-12)

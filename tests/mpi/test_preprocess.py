@@ -7,6 +7,7 @@ import sys, warnings
 import numpy as np, pandas
 from mpi4py import MPI
 from dnnext import DecentralizedMLPClassifier as Classifier
+from dnnext.algorithms import NEXT
 warnings.simplefilter("ignore")
 rank = MPI.COMM_WORLD.rank
 rng = np.random.default_rng(0)
@@ -14,7 +15,7 @@ X = pandas.DataFrame({"age": rng.normal(50, 10, 40), "ward": ["north"] * 20 + ["
 y = np.where(X["age"] > 50, "ill", "well")
 X.loc[[3, 30], "age"] = np.nan
 options = dict(hidden_layer_sizes=(3,), preprocess="auto", max_iter=5, tol=0, topology="complete", random_state=0)
-one = Classifier(**options).fit(X, y, agent=np.arange(40) // 20)
+one = Classifier(algorithm=NEXT(), **options).fit(X, y, agent=np.arange(40) // 20)
 mine = slice(20 * rank, 20 * rank + 20)
 each = Classifier(engine="mpi", engine_options={"timeout": 30}, **options).fit_local(X[mine], y[mine])
 assert each.preprocessor_.columns_ == one.preprocessor_.columns_

@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import make_classification
 
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
 from dnnext.runtime import communicator, engines
 from dnnext.sites.links import memory_links
 from dnnext.sites.over_sites import run_sites
@@ -65,7 +66,8 @@ def test_large_models_take_few_calls_before_the_first_round_too(on_sites, make, 
 
 @pytest.mark.filterwarnings("ignore:.*still falling")
 def test_the_model_is_that_of_one_process(on_sites):
-    alone = DecentralizedMLPClassifier((4,), topology="ring", random_state=0, tol=0.0, max_iter=4)
+    own = {"algorithm": NEXT()}  # what fit_local does unless more may be sent
+    alone = DecentralizedMLPClassifier((4,), topology="ring", random_state=0, tol=0.0, max_iter=4, **own)
     alone.fit_agents([(X[i == OWNER], Y[i == OWNER]) for i in range(4)])
     for made, _ in on_sites(DecentralizedMLPClassifier, Y, max_iter=4):
         for here, there in zip(made.coefs_ + made.intercepts_, alone.coefs_ + alone.intercepts_, strict=True):
