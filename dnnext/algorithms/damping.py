@@ -52,6 +52,10 @@ class Damping(Parameters, ABC):
         """The growth that the kernel `next_step` is given for this rule, 0 for none; None where it has no such rule."""
         return None
 
+    def only_mixes(self, problem: Problem, s: State) -> bool:
+        """Whether the next iteration moves nothing and only mixes, z = w."""
+        return False
+
     def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
         """ValueError if the rule does not fit what it is to run on."""
 

@@ -159,7 +159,10 @@ class NEXT(Algorithm):
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
         model = self._model(problem, network, s)
-        model.argmin(out=s.w_hat)  # S.1
+        if self.damping.only_mixes(problem, s):
+            s.w_hat[...] = s.w
+        else:
+            model.argmin(out=s.w_hat)  # S.1
         s.move(self.step_size(s.t))
         self._order.move(problem, network, s, self.oracle, partial(self.damping.numbers, s, model))  # S.2, S.3
         model.learn(s)

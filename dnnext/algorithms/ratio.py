@@ -33,6 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 ACCEPT = 1e-4
 FLOOR, CAP = 1e-32, 1e8  # times b; a tau of zero could not rise again
+MIX_FROM = 8.0  # nu after two refusals
 EQUAL = 450  # roundings within which two objectives count as equal
 
 
@@ -46,6 +47,10 @@ class GainTest(Damping):
 
     and the iteration is accepted if rho > 1e-4. Else every agent goes back to w_i, y_i and grad_i. Differences of U
     within rounding count as none. A rule says what tau follows.
+
+    Agents that disagree may refuse for ever, whatever tau: the sum of their gradients belongs to no common point. So
+    the iteration after two refusals only mixes, z_i = w_i, which leaves U, and tau is again what it was in front of
+    them; the second time in a row 4 times that, then 16, ...
     """
 
     needs = frozenset({"memoryless"})
@@ -72,11 +77,15 @@ class GainTest(Damping):
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """The tau that follows a refused one; nu = 2, 4, 8, ... counts refusals in a row."""
 
+    def only_mixes(self, problem: Problem, s: State) -> bool:
+        """Whether two iterations in a row were refused."""
+        return problem.n_agents > 1 and bool(np.any(s.memory.get("ratio.nu", 0) >= MIX_FROM))
+
     def test(self, s: State, model: LocalModel, wanted: Array) -> None:
         """Accept the iteration, or take it back at every agent; `wanted` (n_local,) is what each would set tau to."""
         problem, tau = model.problem, float(model.tau[0])
         lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool))
-        before, nu = self._before(s, problem)
+        (before, nu), has_mixed = self._before(s, problem), self.only_mixes(problem, s)
         predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau), lost)
         after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
         gain, slack = before - after, slack_of(problem, before)
@@ -92,6 +101,12 @@ class GainTest(Damping):
             following, nu = self.accepted(tau, mean_wanted, rho), 2.0
             s.measured = s.scratch["ratio.measured"] = measured
             s.memory["rows.values"] = s.values.copy()
+        kept = s.memory.setdefault("ratio.kept", model.tau.copy())
+        if has_mixed:
+            following, nu = float(kept[0]), 2.0
+            kept *= 4
+        elif not s.is_refused:
+            kept[:] = bounded(following, s.unit)
         s.tau = np.full_like(s.tau, bounded(following, s.unit))
         s.memory["rows.objective"], s.memory["ratio.nu"] = np.full(len(s.w), after), np.full(len(s.w), nu)
 
