@@ -52,7 +52,7 @@ class Damping(Parameters, ABC):
         """The growth that the kernel `next_step` is given for this rule, 0 for none; None where it has no such rule."""
         return None
 
-    def only_mixes(self, problem: Problem, s: State) -> bool:
+    def only_mixes(self, s: State) -> bool:
         """Whether the next iteration moves nothing and only mixes, z = w."""
         return False
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from dnnext.algorithms.base import Algorithm
-from dnnext.algorithms.ratio import ACCEPT, NielsenRule, bounded, slack_of
+from dnnext.algorithms.ratio import ACCEPT, NielsenRule, bounded, gain_ratio, slack_of
 from dnnext.kernels.sums import row_norms
 from dnnext.local import PartialLinearization, common
 
@@ -105,8 +105,7 @@ class Newton(Algorithm):
         if s.is_refused:
             tau, nu = self.rule.refused(tau, tau, nu), 2 * nu
         else:
-            rho = 0.0 if predicted <= 0 else 0.5 if abs(gain) <= slack else gain / predicted
-            tau, nu = self.rule.accepted(tau, tau, rho), 2.0
+            tau, nu = self.rule.accepted(tau, tau, gain_ratio(gain, predicted, slack)), 2.0
             s.grad, s.spare = s.spare, s.grad
             s.values, s.w = values, np.tile(z, (len(s.w), 1))
             s.y = np.tile((there.slope / problem.n_agents).astype(w.dtype), (len(s.w), 1))

@@ -159,7 +159,7 @@ class NEXT(Algorithm):
     def step(self, problem: Problem, network: Network, s: State) -> None:
         """One iteration of NEXT."""
         model = self._model(problem, network, s)
-        if self.damping.only_mixes(problem, s):
+        if self.damping.only_mixes(s):
             s.w_hat[...] = s.w
         else:
             model.argmin(out=s.w_hat)  # S.1

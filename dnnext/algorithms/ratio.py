@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 ACCEPT = 1e-4
 FLOOR, CAP = 1e-32, 1e8  # times b; a tau of zero could not rise again
-MIX_FROM = 8.0  # nu after two refusals
+APART = 0.1  # of the mean step
 EQUAL = 450  # roundings within which two objectives count as equal
 
 
@@ -49,8 +49,8 @@ class GainTest(Damping):
     within rounding count as none. A rule says what tau follows.
 
     Agents that disagree may refuse for ever, whatever tau: the sum of their gradients belongs to no common point. So
-    the iteration after two refusals only mixes, z_i = w_i, which leaves U, and tau is again what it was in front of
-    them; the second time in a row 4 times that, then 16, ...
+    after a refusal in which the z_i were apart, ``mean_i |z_i - (C z)_i| > mean_i |D_i| / 10``, an iteration only
+    mixes, z_i = w_i, which leaves U; tau is again what it was in front of the refusals, the next time 4 times that.
     """
 
     needs = frozenset({"memoryless"})
@@ -77,38 +77,37 @@ class GainTest(Damping):
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """The tau that follows a refused one; nu = 2, 4, 8, ... counts refusals in a row."""
 
-    def only_mixes(self, problem: Problem, s: State) -> bool:
-        """Whether two iterations in a row were refused."""
-        return problem.n_agents > 1 and bool(np.any(s.memory.get("ratio.nu", 0) >= MIX_FROM))
+    def only_mixes(self, s: State) -> bool:
+        """Whether the last iteration was refused, and the agents were apart."""
+        return bool(np.any(s.memory.get("ratio.apart", 0)))
 
     def test(self, s: State, model: LocalModel, wanted: Array) -> None:
         """Accept the iteration, or take it back at every agent; `wanted` (n_local,) is what each would set tau to."""
-        problem, tau = model.problem, float(model.tau[0])
-        lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool))
-        (before, nu), has_mixed = self._before(s, problem), self.only_mixes(problem, s)
-        predicted, mean_wanted, measured = _sums(s, model, np.where(np.isfinite(wanted), wanted, tau), lost)
-        after = np.inf if measured is None else measured[1] + problem.penalty.value(measured[0])
+        problem, tau, has_mixed = model.problem, float(model.tau[0]), self.only_mixes(s)
+        before, nu = self._before(s, problem)
+        mean = _means(s, model, np.where(np.isfinite(wanted), wanted, tau))
+        after = np.inf if mean.measured is None else mean.measured[1] + problem.penalty.value(mean.measured[0])
         gain, slack = before - after, slack_of(problem, before)
         s.is_tested = True
-        s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * predicted))
+        s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * mean.predicted))
         if s.is_refused:
             _take_back(s, problem)
-            following, nu, after = self.refused(tau, mean_wanted, nu), 2 * nu, before
+            following, nu, after = self.refused(tau, mean.wanted, nu), 2 * nu, before
         else:
-            rho = (
-                0.0 if predicted <= 0 else 0.5 if abs(gain) <= slack else gain / predicted
-            )  # 0.5: rounding says nothing
-            following, nu = self.accepted(tau, mean_wanted, rho), 2.0
-            s.measured = s.scratch["ratio.measured"] = measured
+            following, nu = self.accepted(tau, mean.wanted, gain_ratio(gain, mean.predicted, slack)), 2.0
+            s.measured = s.scratch["ratio.measured"] = mean.measured
             s.memory["rows.values"] = s.values.copy()
-        kept = s.memory.setdefault("ratio.kept", model.tau.copy())
+        kept = float(s.memory["ratio.kept"][0]) if "ratio.kept" in s.memory else tau
         if has_mixed:
-            following, nu = float(kept[0]), 2.0
-            kept *= 4
+            following, nu, kept = kept, 2.0, 4 * kept
         elif not s.is_refused:
-            kept[:] = bounded(following, s.unit)
+            kept = following
         s.tau = np.full_like(s.tau, bounded(following, s.unit))
-        s.memory["rows.objective"], s.memory["ratio.nu"] = np.full(len(s.w), after), np.full(len(s.w), nu)
+        for name, value in (
+            ("rows.objective", after), ("ratio.nu", nu), ("ratio.kept", bounded(kept, s.unit)),
+            ("ratio.apart", float(s.is_refused and not has_mixed and mean.apart > APART * mean.moved)),
+        ):  # fmt: skip
+            s.memory[name] = np.full(len(s.w), value)
 
     def _before(self, s: State, problem: Problem) -> tuple[float, float]:
         """U at the mean of the weights before the iteration, and nu."""
@@ -195,6 +194,13 @@ def bounded(tau: float, unit: float) -> float:
     return min(max(tau, FLOOR * unit), CAP * unit)
 
 
+def gain_ratio(gain: float, predicted: float, slack: float) -> float:
+    """rho; 1/2, which leaves Nielsen's tau as it is, where the gain is within rounding and says nothing."""
+    if predicted <= 0:
+        return 0.0
+    return 0.5 if abs(gain) <= slack else gain / predicted
+
+
 def slack_of(problem: Problem, value: float) -> float:
     """Half the width within which two objectives near `value` count as equal."""
     share = 0.01 if problem.dtype == np.float32 else 1.0  # values are added up in float64
@@ -210,18 +216,32 @@ def _take_back(s: State, problem: Problem) -> None:
     s.measured = s.scratch.get("ratio.measured")
 
 
-def _sums(
-    s: State, model: LocalModel, wanted: Array, lost: Array
-) -> tuple[float, float, tuple[Array, float, Array] | None]:
-    """Means over agents of what the models predicted and of `wanted`; w_bar, G and its gradient there, if finite."""
-    problem = model.problem
-    beside = np.stack([lost, _predicted(s, model), wanted], axis=1)
-    every = problem.runtime.sum_agents(np.concatenate([s.w, beside], axis=1, dtype=np.float64)) / problem.n_agents
-    w_bar = np.asarray(every[:-3], dtype=problem.dtype)
-    if every[-3] or not np.isfinite(w_bar).all():
-        return float(every[-2]), float(every[-1]), None
+class _Means(NamedTuple):
+    """Means over agents: of what the models predicted, of the wanted tau, of |z_i - (C z)_i| and |z_i - w_i|.
+
+    measured: w_bar, G and its gradient there, if finite and no agent's trial overflowed.
+    """
+
+    predicted: float
+    wanted: float
+    apart: float
+    moved: float
+    measured: tuple[Array, float, Array] | None
+
+
+def _means(s: State, model: LocalModel, wanted: Array) -> _Means:
+    problem, size = model.problem, row_norms(s.z) if s.size is None else s.size
+    lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool))
+    beside = _predicted(s, model), wanted, s.disagreement * size, row_norms(s.z - s.w_old), lost
+    rows = np.concatenate([s.w, np.stack(beside, axis=1)], axis=1, dtype=np.float64)
+    every = problem.runtime.sum_agents(rows) / problem.n_agents
+    n = len(beside)
+    w_bar, (predicted, wished, apart, moved, n_lost) = np.asarray(every[:-n], dtype=problem.dtype), every[-n:].tolist()
+    if n_lost or not np.isfinite(w_bar).all():
+        return _Means(predicted, wished, apart, moved, None)
     smooth, slope = problem.smooth_value_grad(w_bar)
-    return float(every[-2]), float(every[-1]), (w_bar, smooth, slope) if np.isfinite(smooth) else None
+    measured = (w_bar, smooth, slope) if np.isfinite(smooth) else None
+    return _Means(predicted, wished, apart, moved, measured)
 
 
 def _predicted(s: State, model: LocalModel) -> Array:

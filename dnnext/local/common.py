@@ -99,7 +99,7 @@ class _Common(Subproblem):
         return self.model.product(v).astype(v.dtype)
 
 
-def gather(problem: Problem, network: Network, s: At) -> None:
+def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = None) -> None:
     """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still is that.
 
     (P^2 + P) / 2 numbers per agent and way, in single precision and in units near b, whose range they might leave else:
@@ -107,6 +107,11 @@ def gather(problem: Problem, network: Network, s: At) -> None:
     without hidden layer has the same matrix everywhere: it is sent once.
     """
     check_forms_matrices(problem)
+    if inner_iter is not None and problem.penalty.quadratic is not None:
+        raise ValueError(
+            "inner_iter must be None with curvature='exact' and a quadratic penalty: the system is factored, which "
+            f"takes no inner iterations, got {short(inner_iter)}."
+        )
     same = is_constant(problem)
     if MATRIX in s.scratch and (s.is_refused or same):
         return
@@ -126,11 +131,6 @@ def check_forms_matrices(problem: Problem) -> None:
             f"the sum of Gauss-Newton matrices needs a model that forms them, such as MLP, got "
             f"{short(problem.model)}; use NEXT(PartialLinearization(curvature='own'))."
         )
-
-
-def ignores_steps(problem: Problem, inner_iter: int | None) -> bool:
-    """Whether a number of inner iterations is given, but the common matrix is factored."""
-    return inner_iter is not None and problem.penalty.quadratic is not None
 
 
 def is_constant(problem: Problem) -> bool:

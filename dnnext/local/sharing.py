@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARES", "Choice", "check_allowed", "choose_curvature"]
 
+PAIRS = 5  # of steps and gradient changes, of the quasi-Newton correction
 SHARES = ("nothing", "moments", "curvature")
 EXACT_PARAMS = 400  # weights up to which P^2 / 2 numbers per link are worth the iterations they save
 BINARY_SHARE = 0.5  # of the columns, from which synthetic inputs are too unlike
@@ -29,8 +30,13 @@ MOST_BYTES = 1e9  # of all agents' matrices, or of their covariances of inputs, 
 LEAST = {"shared": "moments", "exact": "curvature"}  # what share= must allow
 
 
-def check_allowed(curvature: str, share: str, kappa: Any) -> None:
-    """ValueError for curvature that sends more than `share` allows, or has no kappa although one is given."""
+def check_allowed(curvature: str, share: str, kappa: Any, quasi_newton: int) -> None:
+    """ValueError for curvature that sends more than `share` allows, or beside what has no effect on it."""
+    if curvature in ("own", "exact") and quasi_newton not in (0, PAIRS):
+        raise ValueError(
+            f"quasi_newton corrects curvature='shared', and has no effect with curvature={curvature!r}, got "
+            f"{short(quasi_newton)}: leave it out."
+        )
     if SHARES.index(share) < SHARES.index(LEAST.get(curvature, SHARES[0])):
         raise ValueError(
             f"share must allow what curvature={curvature!r} sends, {LEAST[curvature]!r}, got {share!r}: use "
@@ -50,7 +56,7 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose_curvature(problem: Problem, network: Network, share: str) -> Choice:
+def choose_curvature(problem: Problem, network: Network, share: str, inner_iter: int | None = None) -> Choice:
     """What ``curvature="auto"`` is on this problem and network.
 
     "exact" for at most 400 weights on a fixed graph where ``share="curvature"``; else "shared" where the inputs are
@@ -63,6 +69,8 @@ def choose_curvature(problem: Problem, network: Network, share: str) -> Choice:
     share : str
         What may be sent beside weights and trackers: "nothing"; "moments", mean and covariance of the inputs;
         "curvature", sums of Gauss-Newton matrices as well.
+    inner_iter : int or None
+        Inner iterations that the user asks for, which a factored matrix does not take: "own" then.
 
     Returns
     -------
@@ -90,6 +98,8 @@ def choose_curvature(problem: Problem, network: Network, share: str) -> Choice:
     n, p = problem.n_agents, problem.n_params
     fits = 12.0 * n * p * p <= MOST_BYTES
     if share == "curvature" and "tree" in network.offers and p <= EXACT_PARAMS and fits:
+        if inner_iter is not None and problem.penalty.quadratic is not None:
+            return Choice("own", "inner_iter asks for a solver that iterates")
         return Choice("exact", f"{p} weights, and a fixed graph")
     if loss.curvature_has_labels:
         return Choice("own", "the curvature of the loss depends on the targets")

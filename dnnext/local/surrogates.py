@@ -24,7 +24,7 @@ from dnnext.local import common, exact, quasi_newton, solvers
 from dnnext.local.local_model import At, LocalModel, OneFactor, Surrogate
 from dnnext.local.one_factor import one_factor
 from dnnext.local.riesz import RieszModel, metric_scale
-from dnnext.local.sharing import SHARES, Choice, check_allowed, choose_curvature
+from dnnext.local.sharing import PAIRS, SHARES, Choice, check_allowed, choose_curvature
 from dnnext.local.unit import mean_curvature, own_shares, some_rows
 from dnnext.models.inner_products import InnerProduct
 from dnnext.problem import row_parts, samples, synthetic
@@ -39,7 +39,6 @@ __all__ = ["FullLinearization", "LinearModel", "LocalModel", "PartialLinearizati
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PAIRS = 5
 CURVATURES = ("own", "shared", "exact", "auto")  # their places are numbers in the history
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 ROOTS = Kept[tuple[Any, ...], Array]()  # of quadratic losses, by what kappa depends on
@@ -280,17 +279,11 @@ class PartialLinearization(Surrogate):
         self.solver = solver
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
         self.share = _checks.check_choice("share", share, SHARES)
-        check_allowed(curvature, share, kappa)
-        self.is_shared = curvature in ("shared", "exact")
-        self.is_open = curvature == "auto"
+        self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
+        check_allowed(curvature, share, kappa, quasi_newton)
+        self.is_open, self.is_shared = curvature == "auto", curvature in ("shared", "exact")
         self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
-        self.quasi_newton = _checks.check_count("quasi_newton", quasi_newton, 0)
-        if curvature in ("own", "exact") and quasi_newton not in (0, PAIRS):
-            raise ValueError(
-                f"quasi_newton corrects curvature='shared', and has no effect with curvature={curvature!r}, got "
-                f"{short(quasi_newton)}: leave it out."
-            )
         self.curvature_rows = samples.check_rows(curvature_rows)
         if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
             raise ValueError(
@@ -317,11 +310,9 @@ class PartialLinearization(Surrogate):
         """The surrogate that a run on this problem and network uses, and a sentence if that was to be chosen."""
         if self.curvature != "auto":
             return self, ""
-        choice = choose_curvature(problem, network, self.share)
+        choice = choose_curvature(problem, network, self.share, self.inner_iter)
         if self.exact or self.n_blocks > 1 or self.solver not in ("auto", "primal") or self.kappa != "auto":
             choice = Choice("own", "exact, n_blocks, solver or kappa ask for it")
-        if choice.curvature == "exact" and common.ignores_steps(problem, self.inner_iter):
-            choice = Choice("own", "inner_iter asks for a solver that iterates")
         surrogate = PartialLinearization(
             self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, choice.curvature,
             self.quasi_newton if choice.curvature == "shared" else PAIRS, self.share,
@@ -351,12 +342,7 @@ class PartialLinearization(Surrogate):
     def gather(self, problem: Problem, network: Network, s: At) -> None:
         """The sum of all agents' matrices, where the curvature is "exact"."""
         if self.curvature == "exact":
-            if common.ignores_steps(problem, self.inner_iter):
-                raise ValueError(
-                    "inner_iter must be None with curvature='exact' and a quadratic penalty: the system is factored, "
-                    f"which takes no inner iterations, got {short(self.inner_iter)}."
-                )
-            common.gather(problem, network, s)
+            common.gather(problem, network, s, self.inner_iter)
 
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The Gauss-Newton model at s.w."""
