@@ -1,7 +1,7 @@
 /* rounds.c: all mixing rounds of one call, a strip of columns at a time.
  *
  * Columns do not meet while agents are mixed, so a strip of all agents' rows goes through every round while it is in
- * the cache: K rounds read the rows once and write them once. Between rounds a strip lies densely, aligned, its last
+ * the cache: K > 1 rounds read the rows once and write them once. Between rounds a strip lies densely, aligned, its last
  * vector padded with zeros. The arithmetic of an element is mix_strip's, as in csr_mix: a round at a time, over many
  * ranks, gives the same bits.
  */
@@ -9,7 +9,8 @@
 enum {
     GROUP = 4 * LANES, /* columns whose squares are added up before they join the sum of a row */
     PANEL = 16 * GROUP, /* columns of a thread's share; sums of panels are added in order */
-    STRIP_BYTES = 1 << 18 /* of one strip of all agents, if it need not be narrower than a group */
+    STRIP_BYTES = 1 << 18, /* of one strip of all agents, if it need not be narrower than a group */
+    ONCE_BYTES = 1 << 22 /* of all rows, beyond the caches */
 };
 
 /* squares[0] += sum (before - after)^2, squares[1] += sum before^2 over n <= GROUP columns. Serial. */
@@ -116,10 +117,26 @@ INLINE void blend_strip(const blend *m, int64_t start, int64_t width, const int 
             memcpy(m->out + i * m->columns + start, now + i * stride, (size_t)width * sizeof(real));
 }
 
+/* One panel of a single round of much: row by row as they lie, since a strip would be copied and read once. Serial. */
+static void blend_once(const blend *m, int64_t panel, int64_t stop)
+{
+    const int64_t rows = m->csr->n_rows, width = stop - panel;
+    mixture once = {m->out, m->rows, NULL, m->csr, (real)m->rounds[0], (real)m->rounds[1], 0, m->columns};
+    for (int64_t i = 0; i < rows; i++) {
+        const real *before = m->rows + i * m->columns + panel, *after = m->out + i * m->columns + panel;
+        mix_row(&once, i, panel, stop);
+        if (m->squares) add_changes(m->squares + (panel / PANEL * rows + i) * 2, before, 0, after, 0, 1, width);
+    }
+}
+
 /* One panel, in strips; what is left of it in the narrowest strip that holds it. Serial. */
 static void blend_panel(const blend *m, int64_t panel, real *buffer)
 {
     const int64_t stop = min_index(panel + PANEL, m->columns);
+    if (m->n_rounds == 1 && m->csr->n_rows * m->columns * (int64_t)sizeof(real) > ONCE_BYTES) {
+        blend_once(m, panel, stop);
+        return;
+    }
     real *half = buffer + m->csr->n_rows * m->strip;
     for (int64_t start = panel, width; start < stop; start += width) {
         width = min_index(m->strip, stop - start);

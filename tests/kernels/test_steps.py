@@ -71,6 +71,20 @@ def test_strips_have_the_bits_of_single_rounds(agents, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_single_round_of_much_has_the_same_bits(dtype):
+    """Beyond 4 MB it does not go through strips."""
+    rng = np.random.default_rng(0)
+    rows, *csr = narrowed(dtype, rng.standard_normal((300, 3601)), *ring(300, rng))
+    out, sums, changes = np.empty_like(rows), np.empty((2, 300)), np.empty((2, 300))
+    wanted, _ = round_by_round(rows, csr, CHEBYSHEV[:1])
+    kernels.row_change(*changes, rows, wanted, 1 / CHEBYSHEV[0, 0])
+    for n_threads in (1, 3):
+        kernels.network_mix(out, *sums, rows, *csr, CHEBYSHEV[:1], n_threads)
+        np.testing.assert_array_equal(out, wanted)
+        np.testing.assert_array_equal(sums, changes)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_number_that_is_none_stays_with_its_neighbours(dtype):
     """No zero weight multiplies it: only agents that hear it get it, round by round."""
     indptr, indices, data = (
