@@ -27,7 +27,7 @@ ROOMS = (
     ("sites",),
     ("runtime",),
     ("kernels",),
-    ("_checks", "_params", "_version"),
+    ("_checks", "_needs", "_params", "_version"),
 )
 FLOOR = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
 

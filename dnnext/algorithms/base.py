@@ -14,13 +14,12 @@ from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.local import Backprop, Oracle
 from dnnext.network import Network
-from dnnext.network.mixer import check_offers
 from dnnext.problem import Problem
 from dnnext.runs.blas import one_blas_thread
 from dnnext.runs.loop import Run
 from dnnext.runs.result import Callback, ConvergenceWarning, Limits, Result, is_callback
 from dnnext.runs.snapshot import Snapshot, check_snapshot
-from dnnext.runs.start import starting_weights
+from dnnext.runs.start import check_parts, starting_weights
 from dnnext.runs.state import State
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Algorithm(Parameters, ABC):
     contract_to = 0.25  # how far `Network` should contract disagreement in an iteration
     why = ""  # a sentence about what was chosen, if anything was
     columns: dict[str, float] = {}  # noqa: RUF012 - of the history; never written to
-    needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
+    needs: frozenset[str] = frozenset()  # what the parts of a run must offer, see `dnnext._needs`
     oracle: Oracle = Backprop()  # where gradients come from
 
     @abstractmethod
@@ -153,7 +152,7 @@ class Algorithm(Parameters, ABC):
         limits = Limits(max_iter, tol, n_iter_no_change, monitor_every, max_time)
         _check_run(problem, network, limits, callbacks)
         recipe = self.chosen(problem, network)
-        check_offers(network, recipe.needs, type(self).__name__)
+        check_parts(recipe, problem, network)
         with one_blas_thread(), np.errstate(all="ignore"):  # the alarm looks at what comes out
             network.take_contraction(recipe.contract_to)
             network.round = network.bytes = 0

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from dnnext import _checks
 from dnnext._checks import short
+from dnnext._needs import check_needs
 from dnnext.algorithms.base import Result
 from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.next import NEXT
@@ -75,7 +76,8 @@ class CentralizedSCA(NEXT):
 
     def run(self, problem: Problem, network: Network, *args: Any, **kwargs: Any) -> Result:
         """Minimise the pooled problem; arguments as for `Algorithm.run`."""
-        row_parts.require_whole(problem, "CentralizedSCA", "NEXT, GradientTracking or DGD")
+        offers = {"whole_rows"} if row_parts.shards(problem) is None else set[str]()
+        check_needs(short(self), {"whole_rows"}, offers, {"model": problem.model})
         if problem.runtime.is_distributed:
             raise ValueError(
                 "CentralizedSCA pools the data, but the shards live on several ranks. Use engine='local' for this "

@@ -20,7 +20,6 @@ from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
-    from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
@@ -30,8 +29,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Damping(Parameters, ABC):
     """Chooses tau_i: `start` before the first iteration, `update` after each."""
 
-    mixes_numbers = False  # whether `numbers` has any, which order "pre" mixes along
-    needs: frozenset[str] = frozenset()  # what the network must offer, see `dnnext.network.mixer.OFFERS`
+    needs_pre = False  # whether it looks at z before mixing, or mixes `numbers`: as order "pre" does alone
+    needs: frozenset[str] = frozenset()  # what the other parts of a run must offer, see `dnnext._needs`
 
     @abstractmethod
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
@@ -55,9 +54,6 @@ class Damping(Parameters, ABC):
     def only_mixes(self, s: State) -> bool:
         """Whether the next iteration moves nothing and only mixes, z = w."""
         return False
-
-    def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
-        """ValueError if the rule does not fit what it is to run on."""
 
 
 class FixedTau(Damping):

@@ -78,14 +78,13 @@ class Newton(Algorithm):
     True
     """
 
-    needs = frozenset({"tree"})
+    needs = frozenset({"tree", "gauss_newton"})
 
     def __init__(self) -> None:
         self.surrogate, self.rule = PartialLinearization(curvature="exact"), NielsenRule()
 
     def start(self, problem: Problem, s: State) -> None:
         """tau = 1e-3 b."""
-        common.check_forms_matrices(problem)
         self.rule.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:

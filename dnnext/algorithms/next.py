@@ -15,7 +15,6 @@ from dnnext.algorithms.rules import make_damping
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.local import Oracle, PartialLinearization, Surrogate
 from dnnext.local.oracles import check_oracle
-from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel
@@ -120,9 +119,8 @@ class NEXT(Algorithm):
         is_pre = order == "pre" or (order == "auto" and (is_shared or wants_pre))
         usual = self.surrogate.usual_tau if is_pre else "auto"
         self.damping = make_damping(usual if isinstance(tau, str) and tau == "auto" else tau)
-        self._order: Order = Pre(takes_back=bool(self.damping.needs)) if is_pre else Post()
-        self.needs = self.damping.needs | self.surrogate.network_needs
-        if (self.damping.mixes_numbers or self.damping.needs) and not is_pre:
+        self._order: Order = Pre(takes_back=self._takes_back) if is_pre else Post()
+        if self.damping.needs_pre and not is_pre:
             raise ValueError(
                 f"order must be 'pre' with tau={tau!r}, a rule that looks at z before mixing, got {short(order)}. "
                 "Choose that, or tau='auto'."
@@ -138,7 +136,7 @@ class NEXT(Algorithm):
         if surrogate is self.surrogate:
             return self
         given = self.get_params(deep=False) | {"surrogate": surrogate}
-        is_tested, is_signed = bool(self.damping.needs), isinstance(self.tau, str) and self.tau == "signed"
+        is_tested, is_signed = self._takes_back, isinstance(self.tau, str) and self.tau == "signed"
         if surrogate.is_shared and self.order == "post":  # the recipe of the papers was asked for
             given["surrogate"], why = surrogate.safer(), "curvature='auto' is 'own': order='post'."
         elif surrogate.is_shared and isinstance(self.tau, str) and self.tau == "auto":
@@ -152,8 +150,6 @@ class NEXT(Algorithm):
 
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
-        if self.damping.mixes_numbers or self.damping.needs:
-            row_parts.require_whole(problem, repr(self), "PartialLinearization() or FullLinearization(), tau='auto'")
         self.damping.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:
@@ -170,7 +166,6 @@ class NEXT(Algorithm):
 
     def _model(self, problem: Problem, network: Network, s: State) -> LocalModel:
         """The convex model at s.w, after the messages that the order and the curvature need before it."""
-        self.damping.check(problem, network, self.surrogate)
         self._order.begin(network, s)
         self.surrogate.gather(problem, network, s)
         return self.surrogate.at(problem, s)
@@ -187,10 +182,15 @@ class NEXT(Algorithm):
         """From shared to own curvature, after the last alarm: the order, the rule and the model of the paper."""
         if not self.surrogate.is_shared:
             return None
-        tau = "auto" if self.damping.mixes_numbers or self.damping.needs else self.tau  # what goes with "pre" alone
+        tau = "auto" if self.damping.needs_pre else self.tau  # what goes with "pre" alone
         own = NEXT(self.surrogate.safer(), tau, self.first_step, self.mu, "post", self.oracle_given)
         own.columns = own.surrogate.columns if self.columns else {}
         return own
+
+    @property
+    def _takes_back(self) -> bool:
+        """Whether the rule for tau may take an iteration back."""
+        return "memoryless" in self.damping.needs
 
     @property
     def title(self) -> str:

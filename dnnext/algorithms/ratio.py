@@ -23,7 +23,6 @@ from dnnext.kernels.sums import row_dots, row_norms
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
-    from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
@@ -53,21 +52,8 @@ class GainTest(Damping):
     mixes, z_i = w_i, which leaves U; tau is again what it was in front of the refusals, the next time 4 times that.
     """
 
-    needs = frozenset({"memoryless"})
-
-    def check(self, problem: Problem, network: Network, surrogate: Surrogate) -> None:
-        """ValueError for curvature that differs between agents.
-
-        Raises
-        ------
-        ValueError
-            A sentence that says what to use.
-        """
-        if problem.n_agents > 1 and not surrogate.is_shared:
-            raise ValueError(
-                f"tau='ratio' needs models that agree at all agents, got surrogate={surrogate!r}: use "
-                "PartialLinearization(curvature='shared') or 'exact', or tau='auto'."
-            )
+    needs_pre = True
+    needs = frozenset({"memoryless", "alike", "whole_rows"})
 
     @abstractmethod
     def accepted(self, tau: float, wanted: float, rho: float) -> float:

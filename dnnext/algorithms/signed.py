@@ -39,7 +39,8 @@ class SignedRule(Damping):
         num_i = A s_i' grad_i(z_i) + s_i' grad r(z_i),   beta_i = |tau_i + num_i+ / den_i+|.
     """
 
-    mixes_numbers = True
+    needs_pre = True
+    needs = frozenset({"whole_rows"})
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""

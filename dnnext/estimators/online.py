@@ -33,6 +33,7 @@ from dnnext.runs.history import measure
 from dnnext.runs.loop import Run
 from dnnext.runs.result import Limits
 from dnnext.runs.snapshot import Snapshot, data_marks
+from dnnext.runs.start import check_parts
 from dnnext.runtime import InProcess
 
 ALIKE = 1e-2  # spread of the answers, on the scale of standardised targets, below which they count as one answer
@@ -183,6 +184,7 @@ def one_iteration(
         algorithm = algorithm.retreat() or algorithm
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         data = data_marks(problem)
+        check_parts(algorithm, problem, network)
         s, moved = state_on(problem, algorithm, progress, data)
         if progress.numbers["fresh"]:
             algorithm.start(problem, s)

@@ -106,7 +106,6 @@ def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = N
     the model of the next step is a little other, and the step is tested by what it does. Squared error on a model
     without hidden layer has the same matrix everywhere: it is sent once.
     """
-    check_forms_matrices(problem)
     if inner_iter is not None and problem.penalty.quadratic is not None:
         raise ValueError(
             "inner_iter must be None with curvature='exact' and a quadratic penalty: the system is factored, which "
@@ -122,15 +121,6 @@ def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = N
         network.round, network.bytes = counts
     if same:
         s.memory[SENT] = np.ones(len(s.w))
-
-
-def check_forms_matrices(problem: Problem) -> None:
-    """ValueError for models without kernels for their Gauss-Newton matrices."""
-    if "gauss_newton" not in problem.model.offers:
-        raise ValueError(
-            f"the sum of Gauss-Newton matrices needs a model that forms them, such as MLP, got "
-            f"{short(problem.model)}; use NEXT(PartialLinearization(curvature='own'))."
-        )
 
 
 def is_constant(problem: Problem) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dnnext import _checks, kernels
 from dnnext._checks import short
+from dnnext._needs import check_needs
 from dnnext._params import Parameters
 from dnnext.models.chain import Chain
 from dnnext.models.layer import Layer, adjoint_all, forward_all
@@ -77,6 +78,7 @@ class Feedback(Parameters):
     """
 
     is_gradient = False
+    needs = frozenset({"hidden_layers", "no_tangents"})  # it sends the error of the outputs alone
 
     def __init__(
         self, seed: int = 0, scale: str | float = "normalised", distribution: str = "gaussian", shared: bool = False
@@ -121,11 +123,6 @@ class Feedback(Parameters):
 
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """``g_i(w_i)`` (n_local,) and, into out (n_local, P), the direction by feedback."""
-        if problem.tangents is not None:
-            raise ValueError(
-                f"oracle={self!r} sends the error of the outputs alone, got a problem with "
-                f"tangents={problem.tangents!r}: leave tangents=None, or oracle=None."
-            )
         b, model = self._stacked(problem), _any(problem.model)
         if not isinstance(model, MLP):
             return _feedback_of_layers(problem, w, b, out)
@@ -265,10 +262,9 @@ def _hidden_places(layers: list[Layer]) -> list[int]:
 def _hidden_sizes(model: Any, oracle: Any) -> list[int]:
     if isinstance(model, MLP):
         return list(model.layers[1:-1])
-    if isinstance(model, Chain):
-        layers = _layers(model)
-        return [int(np.prod(layers[place].shape_out or ())) for place in _hidden_places(layers)]
-    raise ValueError(f"oracle={oracle!r} needs a model made of layers, an MLP or a Chain, got model={model!r}.")
+    check_needs(f"oracle={short(oracle)}", {"hidden_layers"}, getattr(model, "offers", ()), {"model": model})
+    layers = _layers(model)
+    return [int(np.prod(layers[place].shape_out or ())) for place in _hidden_places(layers)]
 
 
 def _shares(problem: Problem) -> Array:

@@ -13,7 +13,6 @@ import numpy as np
 
 from dnnext import _checks
 from dnnext._params import Parameters
-from dnnext.problem import row_parts
 from dnnext.problem.samples import sampled_problem
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ class Growing(Parameters):
     """
 
     is_gradient = False
+    needs = frozenset({"whole_rows"})
 
     def __init__(self, first: float = 1 / 16, growth: float = 2.0, every: int = 8) -> None:
         self.first = _checks.check_positive("first", first)
@@ -79,7 +79,6 @@ class Growing(Parameters):
 
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """Value and gradient of every local agent over its rows of this stage; N counts these rows, too."""
-        row_parts.require_whole(problem, f"oracle={self!r}", "oracle=None")
         rows = self.rows(problem, memory)
         memory[CALLS] = memory.get(CALLS, np.zeros(problem.n_local, np.int64)) + 1
         return sampled_problem(problem, rows, keep_total=False).loss_grad(w, out)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from dnnext import _checks
-from dnnext._checks import short
 from dnnext._params import Parameters
 from dnnext.kernels.residual_formulas import WHOLE
 from dnnext.models.layer_parallel import Grid, Propagation
@@ -68,6 +67,7 @@ class LayerParallel(Parameters):
     """
 
     is_gradient = False
+    needs = frozenset({"layers"})
 
     def __init__(
         self,
@@ -106,10 +106,7 @@ class LayerParallel(Parameters):
         return values
 
     def _model(self, problem: Problem) -> ResNet:
-        model: Any = problem.model
-        if not isinstance(model, ResNet):
-            raise ValueError(f"oracle={self!r} needs a model of residual layers (ResNet), got {short(model)}.")
-        return model
+        return cast(ResNet, problem.model)
 
     def _begin(self, problem: Problem, memory: dict[str, Array]) -> None:
         """Memory of every agent: as many rows for each as the largest has, on any rank."""

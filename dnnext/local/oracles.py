@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from dnnext._checks import short
+from dnnext._needs import check_needs
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
@@ -100,9 +101,6 @@ def check_oracle(oracle: Any, surrogate: Any = None) -> Oracle:
         return Backprop()
     if not isinstance(oracle, Oracle) or isinstance(oracle, type):
         raise ValueError(f"oracle must be None or an Oracle object, such as Backprop(), got {short(oracle)}.")
-    if not oracle.is_gradient and "gradient" in getattr(surrogate, "needs", ()):
-        raise ValueError(
-            f"surrogate={surrogate!r} needs the true gradient, which oracle={oracle!r} does not give: use "
-            "FullLinearization(), or leave oracle=None."
-        )
+    needs = {"gradient"} & set(getattr(surrogate, "needs", ()))
+    check_needs(f"surrogate={surrogate!r}", needs, {"gradient"} if oracle.is_gradient else (), {"oracle": oracle})
     return oracle

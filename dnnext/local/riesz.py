@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext._checks import short
 from dnnext.local.local_model import At, LocalModel, Surrogate
 from dnnext.models.inner_products import InnerProduct
-from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
     from dnnext.problem import Problem
@@ -37,12 +35,7 @@ class RieszModel(LocalModel):
 
 def bound_quadratic(metric: InnerProduct, problem: Problem) -> Array:
     """l2 (P,) of a penalty that is a square, once the metric fits the model."""
-    if problem.penalty.quadratic is None:
-        raise ValueError(
-            f"penalty must be a square (L2) or None for metric={metric!r}, got {short(problem.penalty)}: its prox in "
-            "another metric has no closed form; use metric=None."
-        )
-    row_parts.require_whole(problem, f"metric={metric!r}", "metric=None")
+    assert problem.penalty.quadratic is not None, "its prox in another metric has no closed form"
     metric.bind(problem.model.layout)
     return np.asarray(problem.penalty.quadratic)
 

@@ -91,13 +91,14 @@ class FullLinearization(Surrogate):
     FullLinearization()
     """
 
-    growth = 3.0
-    decay = 1.2
+    growth, decay = 3.0, 1.2
 
     def __init__(self, metric: InnerProduct | None = None) -> None:
         if metric is not None and not isinstance(metric, InnerProduct):
             raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {short(metric)}.")
         self.metric = metric
+        if metric is not None:
+            self.needs |= {"square", "whole_rows"}
 
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The linear model at s.w."""
@@ -246,9 +247,8 @@ class PartialLinearization(Surrogate):
     PartialLinearization(n_blocks=4)
     """
 
-    growth = 2.0
-    decay = 2.0
-    needs = ("gradient",)
+    growth, decay = 2.0, 2.0
+    needs = frozenset({"gradient"})
 
     def __init__(
         self,
@@ -273,8 +273,7 @@ class PartialLinearization(Surrogate):
         _checks.check_count("n_blocks", n_blocks)
         _checks.check_choice("solver", solver, ("auto", *solvers.SOLVERS))
         self.kappa = kappa
-        self.exact = exact
-        self.inner_iter = inner_iter
+        self.exact, self.inner_iter = exact, inner_iter
         self.n_blocks = n_blocks
         self.solver = solver
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)
@@ -292,8 +291,11 @@ class PartialLinearization(Surrogate):
             )
         if exact and self.is_shared:
             raise ValueError(f"exact=True needs the targets, which curvature={curvature!r} has not; use 'own'.")
+        if self.is_shared or exact or n_blocks > 1 or curvature_rows != "all":
+            self.needs |= {"whole_rows"}
         if curvature == "exact":
-            self.first_tau, self.safeguard, self.network_needs = 1.0, 0.3, frozenset({"tree"})
+            self.needs |= {"tree", "gauss_newton"}
+            self.first_tau, self.safeguard = 1.0, 0.3
             if n_blocks > 1 or solver not in ("auto", "primal"):
                 raise ValueError(
                     f"curvature='exact' forms one whole matrix: leave n_blocks=1 and solver='auto', got {n_blocks} and "
@@ -346,8 +348,6 @@ class PartialLinearization(Surrogate):
 
     def at(self, problem: Problem, s: At) -> LocalModel:
         """The Gauss-Newton model at s.w."""
-        if self.is_shared or self.exact or self.n_blocks > 1 or self.curvature_rows != "all":
-            row_parts.require_whole(problem, repr(self), "PartialLinearization(), or FullLinearization()")
         if self.curvature == "exact":
             return common.CommonModel(self, problem, s, self.blocks(problem), self.inner_iter)
         return GaussNewtonModel(self, problem, s)

@@ -141,7 +141,7 @@ class Chain(Parameters):
     @property
     def offers(self) -> frozenset[str]:
         """What a chain can do besides."""
-        return frozenset({"tangents", "loss_grad"} if self.table is not None else {"tangents"})
+        return frozenset({"tangents", "hidden_layers"} | ({"loss_grad"} if self.table is not None else set()))
 
     @property
     def has_kinks(self) -> bool:

@@ -66,7 +66,9 @@ class MLP(Parameters):
     True
     """
 
-    offers: ClassVar[frozenset[str]] = frozenset({"loss_grad", "gauss_newton", "dual", "next_step", "tangents"})
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"loss_grad", "gauss_newton", "dual", "next_step", "tangents", "hidden_layers"}
+    )
 
     def __init__(self, layers: Sequence[int | None], activation: str = "tanh") -> None:
         self.layers: tuple[int, ...] = _check_layers(layers)

@@ -1,11 +1,10 @@
 """What a model must offer: a function ``f(w; x)`` of one flat row of weights per agent, and its derivatives.
 
 # Design
-# Whatever a model can do besides `Model` stands in its `offers`, and `require` checks it before use: one
-# sentence says what is missing and what needs it. Nothing asks which class a model is.
+# Whatever a model can do besides `Model` stands in its `offers` (`dnnext._needs`): one sentence says what is missing
+# and what needs it. Nothing asks which class a model is.
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from dnnext._checks import short
 from dnnext.models.layout import Layout
 
-__all__ = ["Curved", "Fused", "Model", "Rows", "check_model", "input_shape", "require"]
+__all__ = ["Curved", "Fused", "Model", "Rows", "check_model", "input_shape"]
 
 Array = NDArray[Any]
 
@@ -189,21 +188,3 @@ def input_shape(model: Model) -> tuple[int, ...]:
     """The shape of one row of x: ``(n_inputs,)`` where that is a number."""
     shape = model.n_inputs
     return tuple(shape) if isinstance(shape, tuple) else (shape,)
-
-
-def require(name: str, needs: Iterable[str], model: Model) -> None:
-    """Refuse what a model does not offer.
-
-    Raises
-    ------
-    ValueError
-        In one sentence: what needs it, and what the model offers.
-    """
-    missing = [need for need in needs if need not in model.offers]
-    if missing:
-        other = "solver (such as 'auto', 'cg' or 'fista'), or another model" if "solver" in name else "model"
-        offered = ", ".join(sorted(model.offers)) or "nothing besides forward, jvp and vjp"
-        raise ValueError(
-            f"{name} needs a model that offers {', '.join(missing)}, but {model!r} offers {offered}. Choose another "
-            f"{other}."
-        )

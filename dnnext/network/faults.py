@@ -134,7 +134,7 @@ class FaultyNetwork(Network):
     @property
     def offers(self) -> frozenset[str]:
         """What a recipe may ask of this network: it remembers the weights of agents that are away."""
-        return super().offers - {"memoryless", "tree"}
+        return super().offers - {"memoryless", "tree", "shrinks"}
 
     def restart(self) -> None:
         """Forget what the agents knew of each other: they begin again together, with y = grad."""

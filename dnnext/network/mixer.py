@@ -1,6 +1,5 @@
 """The contract between a recipe and what averages its arrays: `mix`, what a mixer offers, how it is saved."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,18 +8,9 @@ from numpy.typing import NDArray
 from dnnext.network.messages import Refusal
 from dnnext.runtime import Runtime
 
-__all__ = ["OFFERS", "Mixed", "Mixer", "MixerState", "check_offers"]
+__all__ = ["Mixed", "Mixer", "MixerState"]
 
 Array = NDArray[Any]
-
-# What a recipe may need, and the words of the sentence that refuses it.
-OFFERS = {
-    "any_arrays": "mixes any number of arrays; without it the last of two or more arrays must be a tracker",
-    "scalars": "passes scalars on to the neighbours",
-    "static": "has the same matrix in every round",
-    "memoryless": "keeps no numbers from call to call, so that an iteration can be taken back",
-    "tree": "adds rows up along a spanning tree, for which the graph must be fixed",
-}
 
 
 class Mixed(NamedTuple):
@@ -98,7 +88,7 @@ class Mixer(Protocol):
     bytes : int
         Bytes sent by all agents so far.
     offers : frozenset of str
-        Keys of `OFFERS`; a recipe's `needs` are compared with them once, before the run.
+        Keys of `dnnext._needs.WORDS`; a recipe's `needs` are compared with them once, before the run.
     refused : Refusal or None
         The first message that was refused since this was last set to None.
 
@@ -118,7 +108,7 @@ class Mixer(Protocol):
 
     @property
     def offers(self) -> frozenset[str]:
-        """What this mixer can do beside the contract, keys of `OFFERS`."""
+        """What this mixer can do beside the contract, keys of `dnnext._needs.WORDS`."""
 
     def mix(self, *arrays: Array, scalars: Array | None = None, t: int = 0) -> Mixed:
         """All mixing rounds of one iteration; arrays (n_local, P), float64 or float32 alike, are not written to."""
@@ -131,34 +121,3 @@ class Mixer(Protocol):
 
     def restore(self, state: MixerState) -> None:
         """Go on as the mixer went on that was saved, to the bit, on any number of ranks."""
-
-
-def check_offers(mixer: Mixer, needs: Iterable[str], recipe: str) -> None:
-    """The mixer offers all that the recipe needs.
-
-    Parameters
-    ----------
-    mixer : Mixer
-        What the run is to use.
-    needs : iterable of str
-        Keys of `OFFERS`.
-    recipe : str
-        The recipe's name, for the sentence.
-
-    Raises
-    ------
-    ValueError
-        Naming the first thing that is missing.
-
-    Examples
-    --------
-    >>> from dnnext.network import Faults, RunningSums, Topology
-    >>> check_offers(RunningSums(Topology.ring(4), Faults()), {"any_arrays"}, "DGD")
-    Traceback (most recent call last):
-    ValueError: network must be one that mixes any number of arrays; ..., for DGD needs that, got RunningSums, ...
-    """
-    for need in sorted(set(needs) - mixer.offers):
-        raise ValueError(
-            f"network must be one that {OFFERS.get(need, need)}, for {recipe} needs that, got {type(mixer).__name__}, "
-            "which does not: choose another network or another algorithm."
-        )

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks, kernels
+from dnnext._needs import check_needs
 from dnnext.network.lanes import Message, change_of
 from dnnext.network.messages import MessageCheck, Refusal
-from dnnext.network.mixer import Mixed, MixerState, check_offers
+from dnnext.network.mixer import Mixed, MixerState
 from dnnext.network.plan import peers_of
 from dnnext.network.rounds import FixedRounds, Rounds, ScheduledRounds
 from dnnext.network.schedules import Schedule
@@ -89,7 +90,7 @@ class Network:
     bytes : int
         Bytes sent by all agents so far, messages (directed active edges) x row bytes x rounds: equal on every engine.
     offers : frozenset of str
-        What a recipe may ask of this network, see `dnnext.network.mixer.OFFERS`.
+        What a recipe may ask of this network, see `dnnext._needs`.
     refused : Refusal or None
         The first message of another rank that was refused since this was last set to None.
 
@@ -211,7 +212,8 @@ class Network:
     @property
     def offers(self) -> frozenset[str]:
         """What a recipe may ask of this network."""
-        return frozenset({"any_arrays", "scalars", "memoryless"} | ({"static", "tree"} if self.is_static else set()))
+        fixed = {"static", "tree", "shrinks"} if self.is_static else set[str]()
+        return frozenset({"any_arrays", "scalars", "memoryless"} | fixed)
 
     @property
     def refused(self) -> Refusal | None:
@@ -323,7 +325,7 @@ class Network:
         >>> network.sum(np.arange(10.0).reshape(5, 2)), network.round, network.bytes
         (array([20., 25.]), 4, 128)
         """
-        check_offers(self, {"tree"}, "a sum along a tree")
+        check_needs("a sum along a tree", {"tree"}, self.offers, {"network": self})
         values = np.ascontiguousarray(values)
         if self.n_agents == 1:
             return np.array(values[0])

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._needs import check_needs
 from dnnext._params import fingerprint
-from dnnext.models.model import Curved, Fused, Model, require
+from dnnext.models.model import Curved, Fused, Model
 from dnnext.problem import products, row_parts, tangent_terms
 from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.losses import Loss
@@ -344,5 +345,5 @@ class Problem(Passes):
 
     def _curved(self, name: str, need: str) -> Curved:
         """The model, if it offers what `name` needs."""
-        require(name, (need,), self.model)
+        check_needs(name, {need}, self.model.offers, {"model": self.model})
         return cast(Curved, self.model)

@@ -28,7 +28,7 @@ class _Terms(Penalty):
     After `bind`: l1, l2 (P,); groups (n_groups, 2) int64, the columns of each group; strength (n_groups,) positive.
     """
 
-    offers = frozenset({"terms"})
+    offers = frozenset({"terms", "by_number"})
     _is_square: bool  # whether l2 is all there is
     _from_bind = Penalty._from_bind | {"l1", "l2", "groups", "strength", "_is_square"}
 
@@ -290,6 +290,8 @@ class GroupLasso(_Terms):
     2.0
     """
 
+    offers = frozenset({"terms"})
+
     def _shares(self) -> tuple[float, float, float]:
         return 0.0, 0.0, 1.0
 
@@ -316,6 +318,8 @@ class SparseGroup(_Mixed):
     >>> SparseGroup(alpha=1.0).bind(MLP([2, 1]).layout).value(np.array([1.0, 2.0, 7.0]))
     3.0
     """
+
+    offers = frozenset({"terms"})
 
     def _shares(self) -> tuple[float, float, float]:
         ratio = self._ratio()

@@ -26,6 +26,7 @@ class Penalty(Parameters, ABC):
     layout : Layout
         Of the model it is bound to.
     offers : frozenset of str
+        ``"by_number"``: it acts number by number.
         ``"terms"``: the arrays ``l1``, ``l2`` (P,), ``groups`` and ``strength`` (n_groups,) describe it to the kernels.
 
     Examples
@@ -53,7 +54,7 @@ class Penalty(Parameters, ABC):
     def __init_subclass__(cls) -> None:
         """A subclass with its own value or prox is no longer what its parent's arrays describe."""
         if "offers" not in vars(cls) and not vars(cls).keys().isdisjoint({"value", "prox"}):
-            cls.offers = cls.offers - {"terms"}
+            cls.offers = cls.offers - {"terms", "by_number"}
 
     @classmethod
     def examples(cls) -> list[Self]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext._checks import short
+from dnnext._needs import check_needs
 from dnnext.kernels.sums import row_dots
 from dnnext.models.model import Rows
 from dnnext.problem.spread_groups import SpreadGroups
@@ -34,7 +35,6 @@ __all__ = [
     "n_params",
     "norms",
     "penalty_value",
-    "require_whole",
     "shards",
 ]
 
@@ -115,15 +115,6 @@ def cut(problem: Passes, row: Array) -> Array:
     return row if shards(problem) is None else np.asarray(problem.model.cut(row))  # type: ignore[attr-defined]
 
 
-def require_whole(problem: Passes, what: str, instead: str) -> None:
-    """ValueError if rows are spread over ranks."""
-    if shards(problem) is not None:
-        raise ValueError(
-            f"{what} needs rows of weights that are whole on every rank, got {short(problem.model)}, whose rows are "
-            f"spread over ranks. Use {instead}."
-        )
-
-
 def bind_penalty(problem: Passes, penalty: Penalty) -> Penalty:
     """The penalty bound to the layout of the model.
 
@@ -133,10 +124,8 @@ def bind_penalty(problem: Passes, penalty: Penalty) -> Penalty:
         If rows are spread over ranks and the penalty acts neither number by number nor on groups of a built-in kind.
     """
     options: dict[str, Any] = {"dtype": problem.dtype, "n_threads": problem.n_threads}
-    if shards(problem) is not None:
-        kind = type(penalty).__name__ if "terms" in penalty.offers else ""
-        if kind in ("GroupLasso", "SparseGroup"):
+    if shards(problem) is not None and "by_number" not in penalty.offers:
+        if "terms" in penalty.offers:
             return SpreadGroups(penalty, problem.model).bind(problem.model.layout, **options)
-        if kind not in ("L1", "L2", "ElasticNet", "NoPenalty"):
-            require_whole(problem, f"penalty={penalty!r}", "a built-in penalty or none")
+        check_needs(f"model={short(problem.model)}", {"by_number"}, penalty.offers, {"penalty": penalty})
     return penalty.bind(problem.model.layout, **options)

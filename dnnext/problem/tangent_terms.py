@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext._checks import short
-from dnnext.models.model import require
+from dnnext._needs import check_needs
 from dnnext.problem.tangents import Tangents
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def check_tangents(tangents: Any, model: Any) -> Tangents | None:
         return None
     if not isinstance(tangents, Tangents):
         raise ValueError(f"tangents must be an object of dnnext.problem.Tangents or None, got {short(tangents)}.")
-    require("tangents", ("tangents",), model)
+    check_needs("tangents", {"tangents"}, model.offers, {"model": model})
     return tangents
 
 

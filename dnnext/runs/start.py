@@ -1,4 +1,4 @@
-"""The weights that a run starts from."""
+"""Before the first iteration: whether the parts of a run fit each other, and the weights it starts from."""
 
 from __future__ import annotations
 
@@ -7,12 +7,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnext import _checks
+from dnnext._checks import short
+from dnnext._needs import check_needs
 from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
+    from dnnext.network.mixer import Mixer
     from dnnext.problem import Problem
+    from dnnext.runs.recipe import Recipe
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def check_parts(recipe: Recipe, problem: Problem, network: Mixer) -> None:
+    """What recipe, surrogate, rule for tau and oracle need is offered by the parts around them.
+
+    Raises
+    ------
+    ValueError
+        Naming the first part that lacks something (`dnnext._needs`).
+    """
+    surrogate, tangents = getattr(recipe, "surrogate", None), problem.tangents
+    offers = {*network.offers, *problem.model.offers, *problem.penalty.offers}
+    known = {
+        "whole_rows": row_parts.shards(problem) is None,
+        "square": problem.penalty.quadratic is not None,
+        "gradient": recipe.oracle.is_gradient,
+        "alike": problem.n_agents == 1 or getattr(surrogate, "is_shared", False),
+        "no_tangents": tangents is None,
+    }
+    offers |= {word for word, holds in known.items() if holds}
+    asking = {"surrogate": surrogate, "tau": getattr(recipe, "damping", None), "oracle": recipe.oracle}
+    parts = {"network": network, "model": problem.model, "penalty": problem.penalty, "tangents": tangents, **asking}
+    check_needs(short(recipe), getattr(recipe, "needs", ()), offers, parts)
+    for name, part in asking.items():
+        check_needs(f"{name}={short(part)}", getattr(part, "needs", ()), offers, parts)
 
 
 def starting_weights(problem: Problem, w0: Array | None, random_state: Any) -> Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.network import Network, Topology
+from dnnext.network import Topology
 from dnnext.runs.alarm import Alarm
 from dnnext.runtime import AgentsLost, Runtime
 
@@ -31,7 +31,7 @@ def go_on_without(run: Standing, loss: AgentsLost) -> None:
         If the graph changes from round to round, or is not connected without them.
     """
     network, runtime, s = run.network, run.network.runtime.survivors(), run.s
-    if type(network) is not Network or network.schedule is not None:
+    if "shrinks" not in network.offers:
         raise AgentsLost(f"{loss} on_failure='shrink' goes on on fixed graphs only.", loss.ranks, loss.agents)
     kept = np.flatnonzero(~np.isin(run.agents, loss.agents))
     adjacency = network.topology.adjacency[kept][:, kept]
@@ -40,7 +40,7 @@ def go_on_without(run: Standing, loss: AgentsLost) -> None:
         raise AgentsLost(f"{loss} The graph falls apart without them.", loss.ranks, loss.agents)
     problem = run.problem = _moved(run.problem, runtime)
     options: dict[str, Any] = {"mixing_rounds": network.mixing_rounds, "contract_to": network.contract_to}
-    run.network = Network(graph, runtime=runtime, n_threads=network.n_threads, **options)
+    run.network = type(network)(graph, runtime=runtime, n_threads=network.n_threads, **options)
     counts = [s.t, network.round, network.bytes, -len(run.history["iteration"])]
     most = runtime.max_agents(np.tile(counts, (problem.n_local, 1)))
     s.t, run.network.round, run.network.bytes, n_rows = (int(count) for count in most)

@@ -212,9 +212,9 @@ def test_relays_and_weights():
 
 def test_what_does_not_fit_is_refused():
     problem = make_problem(model=MLP([2, 3, 2]))
-    with pytest.raises(ValueError, match="needs a model of residual layers"):
-        LayerParallel()(problem, np.zeros((3, problem.n_params)), np.empty((3, problem.n_params)), {})
-    with pytest.raises(ValueError, match="needs the true gradient"):
+    with pytest.raises(ValueError, match="model must be made of residual layers"):
+        NEXT(FullLinearization(), oracle=LayerParallel()).run(problem, Network(Topology.path(3)), max_iter=1)
+    with pytest.raises(ValueError, match="oracle must give the true gradient"):
         NEXT(PartialLinearization(), oracle=LayerParallel())
     for arguments, sentence in (({"switch": "always"}, "switch must be"), ({"forward_cycles": 0}, "forward_cycles")):
         with pytest.raises(ValueError, match=sentence):

@@ -150,5 +150,5 @@ def test_unfit_rows_are_refused(options, words):
 def test_unfit_growth_is_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         Growing(**options)
-    with pytest.raises(ValueError, match="needs the true gradient"):
+    with pytest.raises(ValueError, match="oracle must give the true gradient"):
         NEXT(PartialLinearization(), oracle=Growing())

@@ -257,7 +257,7 @@ def test_what_needs_whole_rows_is_refused():
         model = cube_mlp(Cube(comm, 2), SIZES)
         runtime = Grid(comm, agents=1).agents
         shards, network = make_shards(range(1)), Network(Topology.complete(1), runtime=runtime)
-        with pytest.raises(ValueError, match=r"penalty=Mine.* needs rows of weights that are whole"):
+        with pytest.raises(ValueError, match=r"penalty must act number by number.*got Mine"):
             Problem(model, SquaredError(), Mine(1e-2), shards, runtime=runtime)
         problem = Problem(model, SquaredError(), None, shards, runtime=runtime)
         for sentence, recipe in refused.items():
