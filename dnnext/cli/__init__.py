@@ -18,6 +18,7 @@ import sys
 
 import dnnext
 from dnnext.cli import site_options
+from dnnext.cli.names import Help
 from dnnext.sites import ENGINES
 
 EPILOG = """examples:
@@ -32,16 +33,9 @@ Networks other than layers of units are trained in Python: DecentralizedClassifi
 over many ranks by DecentralizedClassifier(model=Cube(...), engine="mpi"). dnnext.load reads the model files of train.
 """
 
-
-# What --help lists; a test compares it with what there is.
-TOPOLOGIES = (
-    "ring, path, grid, torus, star, complete, hypercube, exponential, erdos_renyi, random_geometric, watts_strogatz, "
-    "barabasi_albert"
-)
 MIXING = "metropolis, max_degree, laplacian, or lazy_ before any of them"
 AGENTS = 8  # of `train`, where nothing else gives their number
 REGIMES = ("full", "tangent", "features")
-ACTIVATIONS = "tanh, logistic, relu, softplus, square, identity"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,7 +115,7 @@ def make_parser():
     _add_train(commands, shared)
     _add_predict(commands, shared)
     topology = commands.add_parser("topology", parents=[shared], help="degree, spectral gap and picture of a graph")
-    topology.add_argument("name", help=TOPOLOGIES)
+    topology.add_argument("name", help=Help("one of {topologies}"))
     topology.add_argument("agents", type=int, help="number of agents")
     topology.add_argument("--mixing", default="metropolis", help="mixing weights (default: %(default)s)")
     topology.add_argument("--seed", type=int, default=0, help="seed of random graphs (default: %(default)s)")
@@ -145,8 +139,8 @@ def _add_demo(commands, shared):
 
 def _add_network(p, agents):
     p.add_argument("--agents", type=int, default=agents, help=f"number of agents (default: {agents or AGENTS})")
-    p.add_argument("--topology", default="erdos_renyi", help=f"the graph: {TOPOLOGIES} (default: %(default)s)")
-    p.add_argument("--partition", default="iid", help="how rows are spread: iid, label, dirichlet (default: iid)")
+    p.add_argument("--topology", default="erdos_renyi", help=Help("the graph: {topologies} (default: %(default)s)"))
+    p.add_argument("--partition", default="iid", help=Help("how rows are spread: {partitions} (default: iid)"))
     p.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
 
 
@@ -204,17 +198,13 @@ def _add_columns(p):
 
 def _add_model(p):
     p.add_argument("--hidden", default="20", metavar="N[,N...]", help="units of the hidden layers (default: 20)")
-    p.add_argument("--activation", default="tanh", help=f"{ACTIVATIONS} (default: %(default)s)")
-    p.add_argument(
-        "--loss", default="auto", help="log_loss, squared_hinge, squared_error, huber, poisson (default: auto)"
-    )
-    p.add_argument("--penalty", default="l2", help="l2, l1, elasticnet, group, sparse_group, none (default: l2)")
+    p.add_argument("--activation", default="tanh", help=Help("{activations} (default: %(default)s)"))
+    p.add_argument("--loss", default="auto", help=Help("{losses} (default: auto)"))
+    p.add_argument("--penalty", default="l2", help=Help("{penalties} (default: l2)"))
     p.add_argument("--alpha", default="auto", help="strength of the penalty per sample (default: 5 / rows)")
     p.add_argument("--l1-ratio", type=float, default=0.5, help="share of l1 in mixed penalties (default: 0.5)")
     p.add_argument("--class-weight", choices=("balanced",), help="weights of classes by their rows (default: none)")
-    p.add_argument(
-        "--algorithm", default="next", help="next, newton, gradient_tracking, dgd, centralized (default: next)"
-    )
+    p.add_argument("--algorithm", default="next", help=Help("{algorithms} (default: next)"))
     p.add_argument("--regime", choices=REGIMES, default="full", help="what is trained: the network, its tangent at the "
                    "start, or its last layer (default: %(default)s)")  # fmt: skip
     p.add_argument("--surrogate", default="auto", help="partial or full linearisation (default: auto)")

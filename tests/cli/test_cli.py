@@ -280,15 +280,12 @@ def test_unknown_options_get_a_suggestion(capsys):
 
 
 def test_help_lists_what_there_is(capsys):
-    from dnnext import cli
     from dnnext.estimators.choices import ALGORITHMS, LOSSES, PARTITIONS
     from dnnext.kernels import ACTIVATIONS
     from dnnext.models.risks import REGIMES
     from dnnext.network.topology import TOPOLOGIES
     from dnnext.problem import PENALTIES
 
-    assert set(cli.TOPOLOGIES.split(", ")) == set(TOPOLOGIES)
-    assert set(cli.ACTIVATIONS.split(", ")) == set(ACTIVATIONS)
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = capsys.readouterr().out
