@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.convergence import lazy
 from bench.rivals import partitions, sparsity
-from bench.speed import scaling
+from bench.speed import blocks, scaling
 from bench.study import RESULTS, save_figure
 from dnnext import AlignmentDisplay
 
@@ -81,7 +81,18 @@ def draw_bottleneck():
     save_figure(shown.figure_, "feedback_bottleneck", facts, "Runs of bench/results/feedback_bottleneck.csv")
 
 
+def draw_blocks(name):
+    measured = [
+        {"n_blocks": int(row["n_blocks"]), "threads": threads, "ms": float(row[column])}
+        for row in rows(name)
+        for threads, column in ((1, "ms, 1 thread"), (2, "ms, 2 threads"))
+    ]
+    blocks.draw(measured, name, *facts_of(name))
+
+
 if __name__ == "__main__":
+    draw_blocks("blocks")
+    draw_blocks("blocks-active")
     draw_bottleneck()
     draw_partitions()
     draw_sparsity()

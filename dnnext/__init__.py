@@ -55,7 +55,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, imported from its room on first use."""
+    """The public name, imported from its package on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'dnnext' has no attribute {name!r}")
     globals()[name] = value = getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""The sentences every room uses to refuse a value: which argument, what it was, what is allowed.
+"""The sentences that refuse a value everywhere: which argument, what it was, what is allowed.
 
 Each check returns the value in the type the caller wants, or raises ValueError.
 """

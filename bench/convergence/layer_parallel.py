@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bench.machine import software
-from bench.study import RESULTS
+from bench.study import RESULTS, markdown, plots, save_figure
 from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.datasets import make_peaks
 from dnnext.display.frame import MUTED, OURS
@@ -106,8 +106,15 @@ def decentralised(recipe, oracle, max_iter, n_layers=64, seed=0):
     return result.history, float(np.mean(guess == labels_new))
 
 
+HEADER = (
+    "layers, updates", "propagation", "objective", "ratio to serial", "standard error", "accuracy on new points",
+    "layers one after another", "starts", "objective of each seed",
+)  # fmt: skip
+RING_HEADER = ("recipe", "propagation", "objective", "accuracy on new points", "largest estimated error")
+
+
 def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle")):
-    """Rows of the Markdown table: one for each kind, means over seeds and ratios to the first kind."""
+    """Rows of the table: one for each kind, means over seeds and ratios to the first kind."""
     rows, first = [], None
     for name in kinds:
         runs = np.array([one_shot(n_layers, updates, seed, KINDS[name]) for seed in seeds])
@@ -116,10 +123,9 @@ def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"))
         objective, accuracy, layers, _, begun = runs.mean(axis=0)
         ratio, spread = objective / first[:, 0].mean(), np.std(np.log(runs[:, 0] / first[:, 0])) / len(runs) ** 0.5
         few = runs[:3, 0].mean() / first[:3, 0].mean()
-        rows.append(
-            f"| {n_layers}, {updates} | {name} | {objective:.4f} | {ratio:.2f} ({few:.2f}) | {spread:.2f} | "
-            f"{accuracy:.3f} | {layers:.0f} ({layers / first[:, 2].mean():.2f}) | {begun:.1f} | {each} |"
-        )
+        numbers = f"{objective:.4f}", f"{ratio:.2f} ({few:.2f})", f"{spread:.2f}", f"{accuracy:.3f}"
+        sweeps = f"{layers:.0f} ({layers / first[:, 2].mean():.2f})"
+        rows.append([f"{n_layers}, {updates}", name, *numbers, sweeps, f"{begun:.1f}", each])
         print(rows[-1], flush=True)
     return rows
 
@@ -135,19 +141,14 @@ def networks(max_iter):
         for name, oracle in KINDS.items():
             history, accuracy = decentralised(recipe, oracle, max_iter)
             worst = history["gradient_error"].max()
-            rows.append(f"| {label} | {name} | {history['objective'][-1]:.4f} | {accuracy:.3f} | {worst:.1e} |")
+            rows.append([label, name, f"{history['objective'][-1]:.4f}", f"{accuracy:.3f}", f"{worst:.1e}"])
             print(rows[-1], flush=True)
     return rows
 
 
-def figure(path, updates):
+def figure(updates):
     """Objective and estimated error along L-BFGS, with and without the switch; the objectives at the end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    fig, ((left, right),) = plots(1, 2)
     ends, names = {}, ("serial", "one cycle", "one cycle, switch='auto'")
     for name, colour in zip(names, (MUTED[4], MUTED[0], OURS["color"]), strict=True):
         rows = []
@@ -162,7 +163,7 @@ def figure(path, updates):
     right.set(xlabel="update", ylabel="estimated relative error", title="error of the gradient")
     left.legend(frameon=False)
     right.legend(frameon=False)
-    fig.savefig(path, dpi=110)
+    save_figure(fig, "layer_parallel", f"Peaks, 64 layers of width 8, {updates} updates of L-BFGS, one seed")
     return {name: end[0] for name, end in ends.items()}
 
 
@@ -173,7 +174,7 @@ def main():
         table(64, 40, [0])
         return
     rows = table(64, 300, range(SEEDS)) + table(128, 100, range(3)) + table(256, 60, range(3), ("serial", "two cycles"))
-    ends = figure(RESULTS / "layer_parallel.png", LONG)
+    ends = figure(LONG)
     over_ring = networks(400)
     lines = [
         f"Training residual networks by multigrid in depth, peaks, width 8, T = 5. {software()}.",
@@ -184,10 +185,7 @@ def main():
         "another are those of states and adjoints on as many ranks as there are intervals. Where SciPy's line search",
         "gave up on inexact values, it began anew: starts.",
         "",
-        "| layers, updates | propagation | objective | ratio to serial | standard error | accuracy on new points "
-        "| layers one after another | starts | objective of each seed |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|",
-        *rows,
+        markdown(HEADER, rows),
         "",
         f"One seed, {LONG} updates (the figure), objective at the end: "
         + "; ".join(f"{name} {value:.4f}" for name, value in ends.items())
@@ -197,9 +195,7 @@ def main():
         "",
         "On a ring of four agents, 64 layers, 400 iterations without a line search:",
         "",
-        "| recipe | propagation | objective | accuracy on new points | largest estimated error |",
-        "|---|---|---:|---:|---:|",
-        *over_ring,
+        markdown(RING_HEADER, over_ring),
     ]
     (RESULTS / "layer_parallel.md").write_text("\n".join(lines) + "\n")
 

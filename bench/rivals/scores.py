@@ -3,13 +3,12 @@
 python -m bench.rivals.scores [--splits 5] [--agents 10] [--partition iid] [--only digits]
 
 Hidden sizes are the rival's, all else is the default. The rival sees all rows in one place, standardised (targets too),
-and trains for at most 800 iterations. The table goes to bench/results/scores.txt.
+and trains for at most 800 iterations. The table goes to bench/results/scores.md.
 """
 
 import argparse
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn import datasets
@@ -20,11 +19,12 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bench.study import mean_sd, write_table
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 
 SETS = {"digits": (20,), "breast_cancer": (20,), "wine": (20,), "iris": (20,), "diabetes": (10,)}
 ALLOWED_GAP = {"accuracy": 0.02, "R2": 0.03}
-RESULTS = Path(__file__).parents[1] / "results" / "scores.txt"
+HEADER = ("set", "score", "dnnext", "scikit-learn", "gap", "allowed", "iterations", "s per fit")
 
 
 def rival(hidden, regression, seed):
@@ -64,24 +64,19 @@ def main():
     parser.add_argument("--only", choices=SETS)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    lines = [
-        f"{args.agents} agents, {args.partition} parts, Erdos-Renyi, defaults; mean over {args.splits} splits (sd)",
-        f"{'set':14s} {'score':9s} {'dnnext':>16s} {'scikit-learn':>16s} {'gap':>8s} {'allowed':>8s} "
-        f"{'iterations':>11s} {'s per fit':>10s}",
-    ]
-    print("\n".join(lines), flush=True)
+    rows = []
     for name in [args.only] if args.only else SETS:
         mine, theirs, seconds, iterations = compare(name, args)
         score = "R2" if name == "diabetes" else "accuracy"
-        lines.append(
-            f"{name:14s} {score:9s} {mine.mean():8.4f} ({mine.std():.4f}) {theirs.mean():8.4f} ({theirs.std():.4f}) "
-            f"{mine.mean() - theirs.mean():+8.4f} {-ALLOWED_GAP[score]:+8.3f} {iterations.mean():11.0f} "
-            f"{seconds.mean():10.2f}"
-        )
-        print(lines[-1], flush=True)
+        gap, allowed = f"{mine.mean() - theirs.mean():+.4f}", f"{-ALLOWED_GAP[score]:+.3f}"
+        means = mean_sd(mine, 4), mean_sd(theirs, 4), gap, allowed, f"{iterations.mean():.0f}", f"{seconds.mean():.2f}"
+        rows.append([name, score, *means])
+        print(" | ".join(rows[-1]), flush=True)
     if args.only is None:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join(lines) + "\n")
+        about = (
+            f"{args.agents} agents, {args.partition} parts, Erdos-Renyi, defaults; mean over {args.splits} splits (sd)."
+        )
+        write_table("scores", "Scores with nothing tuned", HEADER, rows, about)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from bench.machine import software
-from bench.study import RESULTS
+from bench.study import write_table
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 
 SETS = {"wine": load_wine, "breast cancer": load_breast_cancer, "diabetes": load_diabetes}
+HEADER = ("setting", "runs", "rose by more than 1e-6", "largest rise")
 SETTINGS = {
     "hidden (10,), alpha 1e-3": {"hidden_layer_sizes": (10,), "alpha": 1e-3},
     "the defaults: hidden (20,), alpha 5 / N": {},
@@ -37,15 +38,13 @@ def rise(name, graph, partition, seed, options):
 
 
 def main():
-    lines = ["| setting | runs | rose by more than 1e-6 | largest rise |", "|---|---:|---:|---:|"]
+    rows = []
     for words, options in SETTINGS.items():
         cases = itertools.product(SETS, ("ring", "erdos_renyi"), ("iid", "label"), range(3))
         rises = np.array([rise(*case, options) for case in cases])
-        lines.append(f"| {words} | {len(rises)} | {np.sum(rises > 1e-6)} | {rises.max():.1e} |")
-    text = "\n".join(lines)
-    print(text)
-    about = f"Rises of the objective, relative to its start, 10 agents, 60 iterations, tau='auto'. {software()}.\n\n"
-    (RESULTS / "rises.md").write_text(about + text + "\n")
+        rows.append([words, len(rises), int(np.sum(rises > 1e-6)), f"{rises.max():.1e}"])
+    about = f"Relative to the start of the objective, 10 agents, 60 iterations, tau='auto'. {software()}."
+    write_table("rises", "Rises of the objective", HEADER, rows, about)
 
 
 if __name__ == "__main__":

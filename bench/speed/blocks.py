@@ -20,8 +20,8 @@ import numpy as np
 
 from bench.data import planar_arm, standardised
 from bench.machine import child_environment
-from bench.study import RESULTS
-from dnnext.display.frame import PALETTE
+from bench.study import line_style, plots, save_figure, write_table
+from dnnext.display.frame import count
 
 N_BLOCKS = (1, 2, 4, 8, 64, 2001)
 THREADS = (1, 2)
@@ -61,39 +61,28 @@ def in_a_process_of_its_own(n_blocks, n_threads, n_iter):
     return json.loads(out.stdout.splitlines()[-1])
 
 
+HEADER = ("n_blocks", "ms, 1 thread", "ms, 2 threads", "gain", "MB, 1 thread", "MB, 2 threads", "objective")
+
+
 def table(rows):
-    """The measurements as Markdown, one line per n_blocks."""
-    lines = [
-        "| n_blocks | ms, 1 thread | 2 threads | gain | memory MB, 1 thread | 2 threads | objective |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    """The measurements, one row per n_blocks."""
     for n_blocks in N_BLOCKS:
         one, two = (next(r for r in rows if (r["n_blocks"], r["threads"]) == (n_blocks, k)) for k in THREADS)
         assert one["objective"] == two["objective"], "results must not depend on the number of threads"
-        gain = one["ms"] / two["ms"]
-        lines.append(
-            f"| {n_blocks} | {one['ms']:.1f} | {two['ms']:.1f} | {gain:.2f} | {one['mb']:.0f} | {two['mb']:.0f} "
-            f"| {one['objective']:.4f} |"
-        )
-    return "\n".join(lines)
+        times = (f"{t:.{d}f}" for t, d in ((one["ms"], 1), (two["ms"], 1), (one["ms"] / two["ms"], 2)))
+        yield [n_blocks, *times, f"{one['mb']:.0f}", f"{two['mb']:.0f}", f"{one['objective']:.4f}"]
 
 
-def draw(rows, path):
+def draw(rows, name, facts, versions=None):
     """Time per iteration against n_blocks, one line per number of threads."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(3.5, 2.6), layout="constrained")
-    for threads, colour, marker in zip(THREADS, PALETTE[1::-1], "os", strict=True):
+    figure, axes = plots(1, 1)
+    for threads, marker in zip(THREADS, "os", strict=True):
         own = [r for r in rows if r["threads"] == threads]
-        label = f"{threads} thread{'s' if threads > 1 else ''}"
-        axes.loglog([r["n_blocks"] for r in own], [r["ms"] for r in own], marker=marker, color=colour, label=label)
-    axes.set(xlabel="blocks of the 2001 weights", ylabel="time per iteration (ms)")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=200)
+        look = line_style("ours" if threads > 1 else "", 0) | {"marker": marker, "label": count(threads, "thread")}
+        axes[0, 0].loglog([r["n_blocks"] for r in own], [r["ms"] for r in own], **look)
+    axes[0, 0].set(xlabel="blocks of the 2001 weights", ylabel="time per iteration (ms)")
+    axes[0, 0].legend(frameon=False)
+    save_figure(figure, name, facts, versions)
 
 
 def main():
@@ -106,18 +95,17 @@ def main():
         return
     n_iter = 4 if given.quick else 15
     rows = [in_a_process_of_its_own(b, k, n_iter) for b in N_BLOCKS for k in THREADS]
-    text = table(rows)
-    print(text)
-    if not given.quick:
-        RESULTS.mkdir(exist_ok=True)
-        policy = os.environ.get("OMP_WAIT_POLICY", "")
-        about = (
-            "P = 2001 (8-200-1, tanh), 2000 rows, one agent, squared error + l2, median time per iteration, "
-            f"OMP_WAIT_POLICY {policy or 'not set'}.\n\n"
-        )
-        name = f"blocks-{policy}" if policy else "blocks"
-        (RESULTS / f"{name}.md").write_text(about + text + "\n")
-        draw(rows, RESULTS / f"{name}.png")
+    if given.quick:
+        print(*table(rows), sep="\n")
+        return
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    about = (
+        "P = 2001 (8-200-1, tanh), 2000 rows, one agent, squared error + l2, median time per iteration, "
+        f"OMP_WAIT_POLICY {policy or 'not set'}"
+    )
+    name = f"blocks-{policy}" if policy else "blocks"
+    write_table(name, "Blocks of weights on two threads", HEADER, list(table(rows)), about)
+    draw(rows, name, about)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def curvature_at(problem: Passes, f: Array | None, w: Array, kappa: Array, forme
     Raises
     ------
     MemoryError
-        If the root is wanted in any case and this machine has no room for it.
+        If the root is wanted in any case and this machine has no memory for it.
     """
     wide = problem.has_wide_root
     if wide and not formed:

@@ -37,7 +37,7 @@ def go_on_without(run: Standing, loss: AgentsLost) -> None:
     adjacency = network.topology.adjacency[kept][:, kept]
     graph = Topology(adjacency, name=f"{network.topology.name} without {list(loss.agents)}")
     if not graph.is_connected:
-        raise AgentsLost(f"{loss} The graph falls apart without them.", loss.ranks, loss.agents)
+        raise AgentsLost(f"{loss} The graph is not connected without them.", loss.ranks, loss.agents)
     problem = run.problem = _moved(run.problem, runtime)
     options: dict[str, Any] = {"mixing_rounds": network.mixing_rounds, "contract_to": network.contract_to}
     run.network = type(network)(graph, runtime=runtime, n_threads=network.n_threads, **options)

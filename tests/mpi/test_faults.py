@@ -122,4 +122,4 @@ def test_nobody_waits_for_ever_at_the_end(launch, ulfm, tmp_path):
 def test_a_graph_that_falls_apart_ends_the_run(launch, ulfm, tmp_path):
     code, _, err = launch(3, SCRIPT, "apart", tmp_path, timeout=60, launcher=ulfm)
     assert code != 0
-    assert "The graph falls apart without them" in err
+    assert "The graph is not connected without them" in err

@@ -7,14 +7,13 @@ import numpy as np
 from bench.convergence.curvature.methods import CONTRACTION, GAPS, GT, METHODS, MOST
 from bench.convergence.curvature.scenarios import SETS, Scenario, kind_of
 from bench.data import load
-from bench.study import plots, publish
+from bench.study import line_style, plots, publish
 
 Run = dict[str, Any]
 Done = list[tuple[Scenario, dict[str, Run]]]
 COLUMNS = ("iteration", "round", "bytes", "seconds")
 TARGETS = ((0.1, 0.03), 1.5, 1e-4)
 SHARED = ("shared", "shared + QN")
-COLOURS = dict(zip(METHODS, ("black", "0.55", "C0", "C1", "C3", "C4", "C5"), strict=True))
 
 
 def best(result: dict[str, Run]) -> float:
@@ -100,8 +99,8 @@ def draw(done: Done) -> Any:
             values = np.sort([needed(r, method, gap, what) for _, r in done])
             values = np.maximum(values[np.isfinite(values)], 1)
             height = 100 * np.arange(1, len(values) + 1) / len(done)
-            style = "--" if method.startswith("centralised") else "-"
-            axis.step(values, height, where="post", color=COLOURS[method], label=method, ls=style, lw=1.6)
+            look = line_style("ours" if method == "shared + QN" else method, list(METHODS).index(method))
+            axis.step(values, height, where="post", label=method, **look)
         axis.set(xscale="log", xlabel=f"{what}s", ylabel="scenarios at the gap (%)", ylim=(0, 101))
         axis.set_title(f"gap {gap} to the lowest objective of all runs")
         axis.grid(alpha=0.25)
