@@ -117,7 +117,7 @@ def over_flare(args):
     limits = {"start": 120, "dead": 120, "answer": 120}
     for delay in args.delay:
         with tempfile.TemporaryDirectory() as folder:
-            project = Project(folder, [f"site-{k}" for k in range(4)])
+            project = Project(folder, [f"site-{k}" for k in range(4)], args.scheme)
             flare_jobs.allow_class(project.kits / "localhost" / "local", flare_jobs.CONTROLLER)
             for name in project.names:
                 flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--delay", type=float, nargs="*", default=[0.0, 50.0], help="milliseconds, there and back")
     parser.add_argument("--width", type=int, default=2000)
     parser.add_argument("--engine", nargs="*", choices=("nats", "flare"), default=["nats"])
+    parser.add_argument("--scheme", default="grpc", help="FLARE's: grpc, tcp or http")
     args = parser.parse_args()
     sys.path += [str(Path(__file__).parents[1] / "tests" / name) for name in ("sites", "flare")]
     for engine in args.engine:

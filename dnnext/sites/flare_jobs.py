@@ -115,9 +115,9 @@ def session(kit: Any) -> Iterator[Any]:
     ImportError
         If nvflare is missing.
     ValueError
-        If the kit is none.
+        If the kit is none, or what is asked of the server in the session is refused.
     ConnectionError
-        If the server is not reached or refuses.
+        If the server is not reached.
     """
     try:
         from nvflare.fuel.flare_api.flare_api import new_secure_session
@@ -137,6 +137,10 @@ def session(kit: Any) -> Iterator[Any]:
         raise ConnectionError(f"FLARE's server cannot be reached as {name}, or refused: {error}.") from error
     try:
         yield open_session
+    except Exception as error:
+        if not type(error).__module__.startswith("nvflare"):
+            raise
+        raise ValueError(f"FLARE's server refused: {type(error).__name__}: {error}.") from error
     finally:
         open_session.close()
 

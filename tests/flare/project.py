@@ -22,7 +22,7 @@ participants:
   - {{name: {person}, type: admin, org: hub, role: project_admin}}
 builders:
   - path: nvflare.lighter.impl.workspace.WorkspaceBuilder
-  - {{path: nvflare.lighter.impl.static_file.StaticFileBuilder, args: {{config_folder: config, scheme: grpc}}}}
+  - {{path: nvflare.lighter.impl.static_file.StaticFileBuilder, args: {{config_folder: config, scheme: {scheme}}}}}
   - path: nvflare.lighter.impl.cert.CertBuilder
   - path: nvflare.lighter.impl.signature.SignatureBuilder
 """
@@ -83,18 +83,20 @@ class Cut:
 class Project:
     """Kits of a server, sites and a person in a folder; processes that end with `stop`."""
 
-    def __init__(self, folder, names):
+    def __init__(self, folder, names, scheme="grpc"):
         self.folder, self.names, self.running = Path(folder), tuple(names), {}
         self.port, admin = free_ports(2)
         clients = "\n".join(f"  - {{name: {name}, type: client, org: clinic}}" for name in names)
         (self.folder / "project.yml").write_text(
-            PROJECT.format(port=self.port, admin=admin, clients=clients, person=PERSON)
+            PROJECT.format(port=self.port, admin=admin, clients=clients, person=PERSON, scheme=scheme)
         )
         tool = Path(sys.executable).parent / "nvflare"
         words = [tool, "provision", "-p", "project.yml", "-w", "made", "--force"]
         subprocess.run(words, cwd=self.folder, check=True, capture_output=True, timeout=60, env=self.environment())
         self.kits = self.folder / "made" / "sites" / "prod_00"
         self.kit = self.kits / PERSON
+        local = self.kits / "localhost" / "local" / "resources.json.default"  # jobs are kept below this folder
+        local.write_text(local.read_text().replace("/tmp/nvflare", str(self.folder / "kept")))
 
     def environment(self, **more):
         """One thread per process, and this checkout."""
