@@ -10,7 +10,9 @@ from project import ROOT, Cut, Project
 from sklearn.datasets import load_breast_cancer
 
 import dnnext
+from dnnext.algorithms import NEXT
 from dnnext.cli import main
+from dnnext.local import PartialLinearization
 from dnnext.sites import flare_jobs
 
 NAMES = ("site-a", "site-b", "site-c")
@@ -37,7 +39,8 @@ def make(max_iter, **options):
 
 def in_process(max_iter):
     X, y = FRAME.drop(columns="target"), FRAME["target"].to_numpy()
-    return make(max_iter).fit_agents([(X.iloc[k::3], y[k::3]) for k in range(3)])
+    private = NEXT(PartialLinearization(curvature="auto", share="nothing"))  # the default of sites
+    return make(max_iter, algorithm=private).fit_agents([(X.iloc[k::3], y[k::3]) for k in range(3)])
 
 
 def assert_same(found, expected):

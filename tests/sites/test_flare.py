@@ -22,9 +22,11 @@ from cryptography.x509.oid import NameOID
 from sklearn.datasets import load_breast_cancer
 
 import dnnext
+from dnnext.algorithms import NEXT
 from dnnext.cli import main
 from dnnext.estimators.job_file import LIMITS, read_job, write_job
 from dnnext.estimators.sites import job_of, train_job
+from dnnext.local import PartialLinearization
 from dnnext.runtime import AgentsLost
 from dnnext.sites import flare_jobs, flare_link
 from dnnext.sites.flare_link import FlareLink
@@ -139,7 +141,8 @@ def train(kits, folders, text, run, stop_after=None):
 
 def in_process(max_iter):
     X, y = FRAME.drop(columns="target"), FRAME["target"].to_numpy()
-    clf = dnnext.DecentralizedMLPClassifier((3,), max_iter=max_iter, tol=0.0, random_state=0)
+    private = NEXT(PartialLinearization(curvature="auto", share="nothing"))  # the default of sites
+    clf = dnnext.DecentralizedMLPClassifier((3,), algorithm=private, max_iter=max_iter, tol=0.0, random_state=0)
     return clf.fit_agents([(X.iloc[k::3], y[k::3]) for k in range(3)])
 
 
