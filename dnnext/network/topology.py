@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
 
@@ -10,13 +11,14 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext.network import graphs
 from dnnext.network.checks import check_adjacency, check_mixing
 from dnnext.network.families import RANDOM, Families
 from dnnext.network.graphs import is_connected
 from dnnext.network.spectrum import CONTRACTION, chebyshev, extreme_eigenvalues, round_outward, spectral_norm
 from dnnext.network.weights import WEIGHTS, rows_of
 
-__all__ = ["TOPOLOGIES", "Topology"]
+__all__ = ["TOPOLOGIES", "Topology", "drawn_by"]
 
 
 class Topology(Families):
@@ -285,6 +287,27 @@ class Topology(Families):
             digest.update(np.ascontiguousarray(part, dtype=np.int64).tobytes())
         digest.update(np.ascontiguousarray(self.mixing.data, dtype=np.float64).tobytes())
         return digest.hexdigest()[:16]
+
+
+def drawn_by(edges: Callable[[int], graphs.Edges]) -> Callable[..., Topology]:
+    """The constructor of a graph whose pairs of agents a function gives, for the table `TOPOLOGIES`.
+
+    Parameters
+    ----------
+    edges : callable
+        ``n_agents -> (E, 2)``; its name is the name of the graph.
+
+    Examples
+    --------
+    >>> drawn_by(graphs.ring)(4).degree
+    array([2, 2, 2, 2])
+    """
+
+    def build(n_agents: int, *, weights: Any = "metropolis") -> Topology:
+        n = _checks.check_count("n_agents", n_agents)
+        return Topology._build(n, edges(n), edges.__name__, weights)
+
+    return build
 
 
 TOPOLOGIES: dict[str, Any] = {
