@@ -24,6 +24,7 @@ enum { DNN_IDENTITY, DNN_TANH, DNN_LOGISTIC, DNN_RELU, DNN_SOFTPLUS, DNN_SQUARE,
 enum { DNN_SQUARED_ERROR, DNN_HUBER, DNN_LOG_LOSS, DNN_SOFTMAX, DNN_SQUARED_HINGE, DNN_LOSSES };
 enum { DNN_SMOOTH_RELU = 100 }; /* of residual layers alone: relu, a parabola on [-0.1, 0.1] */
 enum { DNN_MAX_LAYERS = 64 };
+enum { DNN_TRAINED, DNN_FIXED, DNN_PADDING, DNN_OPENINGS };
 enum { DNN_DENSE, DNN_CONV, DNN_AVERAGE, DNN_MAX, DNN_ADD, DNN_LAYER_KINDS };
 
 typedef void (*dnn_function)(void);
@@ -138,6 +139,16 @@ typedef struct { /* chains of residual layers, u_k+1 = u_k + size phi(W' u_k + b
     int activation;
 } dnn_chains;
 
+typedef struct { /* a network of residual layers with its opening and output layer, and rows */
+    int64_t rows, inputs, width, n_layers, outputs;
+    int opening; /* DNN_TRAINED: phi(x K + k); DNN_FIXED: phi(x K), K not in w; DNN_PADDING: x, then zeros */
+    int activation;
+    double h;
+    const void *w; /* (P): K and k if trained; W and b of every layer; C and c */
+    const void *fixed; /* (inputs, width) or NULL */
+    const void *x; /* (rows, inputs) */
+} dnn_residual;
+
 /* clang-format off */
 typedef struct {
     const char *level; /* "baseline", "x86-64-v3", "x86-64-v4" */
@@ -190,6 +201,11 @@ typedef struct {
         int threads, void *work);
     void (*residual_gradient)(/* gradients of their layers                           residual.c */
         void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas, int threads);
+    void (*residual_outputs)(/* f(w; x_m) of a residual network                      residual_pass.c */
+        void *out, const dnn_residual *net, int threads, void *work);
+    void (*residual_loss_grad)(/* scale sum_m c_m loss(d_m, f(w; x_m)), its gradient residual_pass.c */
+        double *value, void *grad, const dnn_residual *net, const void *target, const void *weight, int loss,
+        double param, double scale, int threads, void *work);
     void (*cg_curve)(/*        image_i + diag_i direction_i, its product with it     conjugate.c */
         double *curve, void *image, const void *diag, const void *direction, int64_t rows, int64_t params, int threads);
     void (*cg_step)(/*         a step along direction_i, and what is left            conjugate.c */
@@ -244,6 +260,7 @@ typedef struct {
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
     size_t (*residual_work)(const dnn_chains *chains, int threads);
+    size_t (*residual_pass_work)(const dnn_residual *net, int has_grad, int threads);
     size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads);
     size_t (*mix_work)(int64_t agents, int64_t columns, int threads);
     size_t (*step_work)(const dnn_iteration *iteration, int threads);

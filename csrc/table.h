@@ -20,6 +20,8 @@
     .residual_tangent = residual_tangent, \
     .residual_backward = residual_backward, \
     .residual_gradient = residual_gradient, \
+    .residual_outputs = residual_outputs, \
+    .residual_loss_grad = residual_loss_grad, \
     .cg_curve = cg_curve, \
     .cg_step = cg_step, \
     .cg_turn = cg_turn, \
@@ -43,6 +45,7 @@
     .mlp_dual_work = mlp_dual_work, \
     .mlp_tangent_work = mlp_tangent_work, \
     .residual_work = residual_work, \
+    .residual_pass_work = residual_pass_work, \
     .descent_work = descent_work, \
     .mix_work = mix_work, \
     .step_work = step_work

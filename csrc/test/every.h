@@ -314,6 +314,17 @@ static uint64_t NAME(run_residual)(const dnn_table *t, const NAME(inputs) * in, 
     t->residual_gradient(grad, &c, u, pushed, &NAME(blas), threads);
     memcpy(kept, u, states);
     sum = NAME(digest)(NAME(digest)(sum, kept, states), pushed, bytes);
+    free(work);
+    dnn_residual net = {
+        ROWS * WIDTH, COLUMNS / 4, WIDTH, LAYERS, 1, DNN_TRAINED + in->loss % 2, c.activation, 0.5, all, u, u};
+    int64_t params = LAYERS * SIZE + WIDTH + 1 + (net.opening == DNN_TRAINED ? (net.inputs + 1) * WIDTH : 0);
+    work = aligned_alloc(64, (t->residual_pass_work(&net, 1, threads) + 127) / 64 * 64);
+    double value = 0;
+    real *slope = malloc((size_t)params * sizeof *slope);
+    t->residual_loss_grad(&value, slope, &net, g, NULL, -1, 0, 1, threads, work);
+    sum = NAME(digest)(sum, slope, (size_t)params * sizeof *slope);
+    t->residual_outputs(slope = malloc(ROWS * WIDTH * sizeof *slope), &net, threads, work);
+    sum = NAME(digest)(sum, slope, ROWS * WIDTH * sizeof *slope);
     free(work), free(all);
     return NAME(digest)(sum, grad, 4 * SIZE * sizeof(real));
 }

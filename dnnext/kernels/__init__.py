@@ -47,7 +47,14 @@ try:
             mlp_jv,
             mlp_loss_grad,
         )
-        from dnnext.kernels._residual import residual_backward, residual_forward, residual_gradient, residual_tangent
+        from dnnext.kernels._residual import (
+            residual_backward,
+            residual_forward,
+            residual_gradient,
+            residual_loss_grad,
+            residual_outputs,
+            residual_tangent,
+        )
         from dnnext.kernels._rows import (
             block_product,
             cg_curve,
@@ -111,6 +118,8 @@ __all__ = [
     "residual_backward",
     "residual_forward",
     "residual_gradient",
+    "residual_loss_grad",
+    "residual_outputs",
     "residual_tangent",
     "row_change",
     "rows_gram",

@@ -23,6 +23,11 @@ cdef extern from "dnnext.h" nogil:
     enum:
         DNN_MAX_LAYERS
     enum:
+        DNN_TRAINED
+        DNN_FIXED
+        DNN_PADDING
+        DNN_OPENINGS
+    enum:
         DNN_DENSE
         DNN_CONV
         DNN_AVERAGE
@@ -153,6 +158,18 @@ cdef extern from "dnnext.h" nogil:
         const double *size
         const int64_t *state
         int activation
+    ctypedef struct dnn_residual:
+        int64_t rows
+        int64_t inputs
+        int64_t width
+        int64_t n_layers
+        int64_t outputs
+        int opening
+        int activation
+        double h
+        const void *w
+        const void *fixed
+        const void *x
     ctypedef struct dnn_table:
         const char *level
         void (*loss_value_grad)(
@@ -203,6 +220,10 @@ cdef extern from "dnnext.h" nogil:
         void (*residual_gradient)(
             void *grad, const dnn_chains *chains, const void *u, const void *pushed, const dnn_blas *blas,
             int threads) noexcept nogil
+        void (*residual_outputs)(void *out, const dnn_residual *net, int threads, void *work) noexcept nogil
+        void (*residual_loss_grad)(
+            double *value, void *grad, const dnn_residual *net, const void *target, const void *weight, int loss,
+            double param, double scale, int threads, void *work) noexcept nogil
         void (*cg_curve)(
             double *curve, void *image, const void *diag, const void *direction, int64_t rows, int64_t params,
             int threads) noexcept nogil
@@ -255,6 +276,7 @@ cdef extern from "dnnext.h" nogil:
         size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads) noexcept nogil
         size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads) noexcept nogil
         size_t (*residual_work)(const dnn_chains *chains, int threads) noexcept nogil
+        size_t (*residual_pass_work)(const dnn_residual *net, int has_grad, int threads) noexcept nogil
         size_t (*descent_work)(const int64_t *blocks, int64_t n_blocks, int threads) noexcept nogil
         size_t (*mix_work)(int64_t agents, int64_t columns, int threads) noexcept nogil
         size_t (*step_work)(const dnn_iteration *iteration, int threads) noexcept nogil

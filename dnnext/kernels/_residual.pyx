@@ -4,10 +4,39 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport Call, begin, blas_of, end, integer, allocate_work, table_of
-from dnnext.kernels._dnnext cimport DNN_SMOOTH_RELU, DNN_SOFTPLUS, dnn_chains
+from dnnext.kernels._dnnext cimport (
+    DNN_FIXED, DNN_LOSSES, DNN_OPENINGS, DNN_PADDING, DNN_SMOOTH_RELU, DNN_SOFTPLUS, DNN_TRAINED, dnn_chains,
+    dnn_residual,
+)
 
 cdef enum:
     WHOLE = 16  # columns of a state come in multiples of this: whole vectors of either precision on every CPU path
+
+
+cdef int take_activation(object activation) except -1:
+    """The number of an activation whose slope follows from its value."""
+    code = integer("activation", activation, 0, DNN_SMOOTH_RELU)
+    return <int> (code if code == DNN_SMOOTH_RELU else integer("activation", code, 0, DNN_SOFTPLUS))
+
+
+cdef int take_network(
+    Call *c, dnn_residual *d, object w, object fixed, object x, object width, object n_layers, int64_t outputs,
+    double h, object opening, object activation
+) except -1:
+    """Describe a whole network and its rows."""
+    d.width, d.n_layers = integer("width", width, 1, 2**20), integer("n_layers", n_layers, 1, 2**24)
+    d.opening = <int> integer("opening", opening, 0, DNN_OPENINGS - 1)
+    d.activation, d.h, d.outputs = take_activation(activation), h, outputs
+    x_ = take(&c.arrays, x, "x", REAL, False, 2)
+    d.rows, d.inputs, d.x, d.fixed = x_.shape[0], x_.shape[1], x_.buf, NULL
+    if d.opening == DNN_PADDING and d.inputs > d.width:
+        raise ValueError(f"x must have at most the {d.width} columns of a state to be padded, got {d.inputs}.")
+    if d.opening == DNN_FIXED:
+        d.fixed = take(&c.arrays, fixed, "fixed", REAL, False, 2, d.inputs, d.width).buf
+    params = (d.inputs + 1) * d.width if d.opening == DNN_TRAINED else 0
+    params += d.n_layers * d.width * (d.width + 1) + (d.width + 1) * outputs
+    d.w = take(&c.arrays, w, "w", REAL, False, 1, params).buf
+    return 0
 
 
 cdef int take_chains(
@@ -24,8 +53,7 @@ cdef int take_chains(
     d.width, d.columns = width, columns
     d.layers, d.layer, d.size = layers_.buf, <const int64_t *> layer_.buf, <const double *> size_.buf
     d.state = NULL
-    code = integer("activation", activation, 0, DNN_SMOOTH_RELU)
-    d.activation = <int> (code if code == DNN_SMOOTH_RELU else integer("activation", code, 0, DNN_SOFTPLUS))
+    d.activation = take_activation(activation)
     d.apart = integer("apart", apart, 0, 2**40)
     if d.chains > 1 and d.apart <= d.steps:
         raise ValueError(f"apart must be more than the {d.steps} steps of a chain, got {d.apart}: else chains overlap.")
@@ -203,5 +231,74 @@ def residual_gradient(grad, u, pushed, state, n_threads=1):
         take_state(&c, &d, state, u_.shape[0])
         with nogil:
             table_of(&c).residual_gradient(grad_.buf, &d, u_.buf, pushed_.buf, blas_of(&c), c.threads)
+    finally:
+        end(&c)
+
+
+def residual_outputs(out, w, fixed, x, width, n_layers, h, opening, activation, n_threads=1):
+    """out = u_N C + c: u_0 the opening of x, u_k+1 = u_k + h phi(u_k W_k + b_k).
+
+    out (M, Q); w (P,): the opening's K and k if it is trained, W and b of every layer, C and c; x (M, d); opening 0:
+    phi(x K + k), 1: phi(x K) with K = fixed (d, width), 2: x, then zeros; fixed else None.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out, w = np.empty((1, 1)), np.array([2.0, 1.0, 10.0, 3.0])  # z = 2 u + 1, f = 10 u + 3
+    >>> kernels.residual_outputs(out, w, None, np.ones((1, 1)), 1, 1, 0.5, 2, kernels.ACTIVATIONS["relu"])
+    >>> out
+    array([[28.]])
+    """
+    cdef Call c
+    cdef dnn_residual d
+    begin(&c, n_threads)
+    try:
+        out_ = take(&c.arrays, out, "out", REAL, True, 2)
+        take_network(&c, &d, w, fixed, x, width, n_layers, out_.shape[1], h, opening, activation)
+        if out_.shape[0] != d.rows:
+            raise ValueError(f"out must have the {d.rows} rows of x, got {out_.shape[0]}.")
+        allocate_work(&c, table_of(&c).residual_pass_work(&d, False, c.threads))
+        with nogil:
+            table_of(&c).residual_outputs(out_.buf, &d, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def residual_loss_grad(
+    value, grad, w, fixed, x, target, weight, width, n_layers, h, opening, activation, loss, param, scale, n_threads=1,
+):
+    """value = scale sum_m c_m loss(d_m, f(w; x_m)) and grad = its gradient in w.
+
+    value (1,) float64, grad (P,) or None; target (M, Q); weight c (M,) or None for ones; loss -1: target holds the
+    derivatives in f themselves, and value is 0; all else as in `residual_outputs`.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> value, grad, w = np.empty(1), np.empty(4), np.array([2.0, 1.0, 10.0, 3.0])  # u_1 = 2.5, f = 28
+    >>> net, tail = (1, 1, 0.5, 2, kernels.ACTIVATIONS["relu"]), (kernels.LOSSES["squared_error"], 0.0, 1.0)
+    >>> kernels.residual_loss_grad(value, grad, w, None, np.ones((1, 1)), np.array([[26.0]]), None, *net, *tail)
+    >>> value, grad
+    (array([2.]), array([10., 10.,  5.,  2.]))
+    """
+    cdef Call c
+    cdef dnn_residual d
+    cdef void *grad_ = NULL
+    cdef void *weight_ = NULL
+    cdef int code = <int> integer("loss", loss, -1, DNN_LOSSES - 1)
+    cdef double param_ = param, scale_ = scale
+    begin(&c, n_threads)
+    try:
+        target_ = take(&c.arrays, target, "target", REAL, False, 2)
+        take_network(&c, &d, w, fixed, x, width, n_layers, target_.shape[1], h, opening, activation)
+        if target_.shape[0] != d.rows:
+            raise ValueError(f"target must have the {d.rows} rows of x, got {target_.shape[0]}.")
+        if weight is not None:
+            weight_ = take(&c.arrays, weight, "weight", REAL, False, 1, d.rows).buf
+        if grad is not None:
+            grad_ = take(&c.arrays, grad, "grad", REAL, True, 1, len(w)).buf
+        value_ = take(&c.arrays, value, "value", DOUBLE, True, 1, 1)
+        allocate_work(&c, table_of(&c).residual_pass_work(&d, grad is not None, c.threads))
+        with nogil:
+            table_of(&c).residual_loss_grad(
+                <double *> value_.buf, grad_, &d, target_.buf, weight_, code, param_, scale_, c.threads, c.work)
     finally:
         end(&c)

@@ -21,7 +21,8 @@ __all__ = ["ResNet"]
 Array = NDArray[Any]
 
 ACTIVATIONS = {name: RESIDUAL_ACTIVATIONS[name] for name in ("tanh", "relu", "smooth_relu", "softplus", "logistic")}
-CHUNK = 1024  # rows whose states are held at a time: a constant, so that sums are added in one order
+OPENINGS = ("trained", "fixed", "padding")  # in the order of the kernels
+CHUNK = 1024  # rows whose states and tangents are held at a time
 
 
 class ResNet(Parameters):
@@ -92,7 +93,7 @@ class ResNet(Parameters):
         self.width = _checks.check_count("width", width)
         self.T = _checks.check_positive("T", T)
         self.activation = _checks.check_choice("activation", activation, tuple(ACTIVATIONS))
-        self.opening = _checks.check_choice("opening", opening, ("trained", "fixed", "padding"))
+        self.opening = _checks.check_choice("opening", opening, OPENINGS)
         self.n_inputs = None if n_inputs is None else _checks.check_count("n_inputs", n_inputs)
         self.n_outputs = None if n_outputs is None else _checks.check_count("n_outputs", n_outputs)
         self.seed = _checks.check_count("seed", seed, 0)
@@ -219,29 +220,13 @@ class ResNet(Parameters):
         """One chain of all layers, as the kernels take it: numbers, sizes, and no other chain behind it."""
         return np.arange(self.n_layers)[None], np.full((1, self.n_layers), self.h), self.n_layers + 1
 
-    def _states(self, layers: Array, u: Array, n_threads: int) -> Array:
-        """All states (N + 1, width, columns) from the first."""
-        states = np.empty((self.n_layers + 1, *u.shape), u.dtype)
-        states[0] = u
-        kernels.residual_forward(states, layers, *self._chain, self.code, None, None, n_threads)
-        return states
-
-    def _states_and_phi(self, layers: Array, u: Array, n_threads: int) -> tuple[Array, Array]:
-        """The same, and ``phi(z)`` of every layer in an array of that shape."""
-        states, phi = np.empty((2, self.n_layers + 1, *u.shape), u.dtype)
-        states[0] = u
-        kernels.residual_forward(states, layers, *self._chain, self.code, None, phi, n_threads)
-        return states, phi
-
     # The contract of a model.
 
     def forward(self, w: Array, rows: Rows, out: Array | None = None) -> Array:
         """``f(w_i; x_m)``, (M, Q)."""
         out = np.empty((len(rows.x), self.n_outputs), rows.x.dtype) if out is None else out
-        for i, cut in self._chunks(rows):
-            opening, layers, output = self.split(w[i if len(w) > 1 else 0])
-            u, _ = self.open(opening, rows.x[cut])
-            out[cut] = self.close(output, self._states(layers, u, rows.n_threads)[-1], cut.stop - cut.start)
+        for i, own in self._agents(rows):
+            kernels.residual_outputs(out[own], **self._network(w, rows, i, own))
         return out
 
     def jvp(self, w: Array, rows: Rows, v: Array, out: Array | None = None) -> Array:
@@ -268,12 +253,10 @@ class ResNet(Parameters):
     def vjp(self, w: Array, rows: Rows, u: Array, out: Array | None = None) -> Array:
         """``sum_m J_m(w_i)' u_m`` over the rows of each agent: u (M, Q) -> (n, P)."""
         out = np.empty((rows.n_agents, self.layout.n_params), rows.x.dtype) if out is None else out
-        out[...] = 0
-        for i, cut in self._chunks(rows):
-            parts = self.split(w[i if len(w) > 1 else 0])
-            start, slope = self.open(parts[0], rows.x[cut])
-            states, phi = self._states_and_phi(parts[1], start, rows.n_threads)
-            self._pull(parts, self.split(out[i]), rows.x[cut], states, phi, slope, u[cut], rows.n_threads)
+        value, u = np.empty(1), np.ascontiguousarray(u, rows.x.dtype)
+        for i, own in self._agents(rows):
+            net = self._network(w, rows, i, own)
+            kernels.residual_loss_grad(value, out[i], target=u[own], weight=None, loss=-1, param=0.0, scale=1.0, **net)
         return out
 
     def loss_grad(
@@ -284,38 +267,25 @@ class ResNet(Parameters):
 
         The states are computed once for both.
         """
-        value[...] = 0
-        if out is not None:
-            out[...] = 0
-        for i, cut in self._chunks(rows):
-            parts, n_rows = self.split(w[i if len(w) > 1 else 0]), cut.stop - cut.start
-            start, slope = self.open(parts[0], rows.x[cut])
-            states, phi = self._states_and_phi(parts[1], start, rows.n_threads)
-            f, terms = self.close(parts[2], states[-1], n_rows), np.empty(n_rows)
-            delta, wanted = np.empty_like(f), np.ascontiguousarray(target[cut], f.dtype)
-            kernels.loss_value_grad(terms, delta, np.ascontiguousarray(f), wanted, loss, param)
-            share = np.full(n_rows, scale) if weight is None else scale * weight[cut].astype(np.float64)
-            value[i] += np.sum(share * terms)
-            if out is not None:
-                delta *= share.astype(f.dtype)[:, None]
-                self._pull(parts, self.split(out[i]), rows.x[cut], states, phi, slope, delta, rows.n_threads)
+        target = np.ascontiguousarray(target, rows.x.dtype)
+        weight = None if weight is None else np.ascontiguousarray(weight, rows.x.dtype)
+        for i, own in self._agents(rows):
+            data = {"target": target[own], "weight": None if weight is None else weight[own]}
+            rest = {"loss": loss, "param": param, "scale": scale} | data | self._network(w, rows, i, own)
+            kernels.residual_loss_grad(value[i : i + 1], None if out is None else out[i], **rest)
 
-    def _pull(
-        self, parts: tuple[Array, Array, Array], out: tuple[Array, Array, Array], x: Array, states: Array, phi: Array,
-        slope: Array, u: Array, n_threads: int,
-    ) -> None:  # fmt: skip
-        """Add ``sum_m J_m' u_m`` of some rows, whose states are known, to the three parts of a gradient."""
-        number, size, apart = self._chain
-        adjoint, pushed = np.empty_like(states), np.empty_like(states[1:])
-        adjoint[0], last = self.pull_output(parts[2], states[-1], u)
-        back = np.ascontiguousarray(number[:, ::-1])
-        kernels.residual_backward(
-            adjoint, pushed, states, parts[1], back, size, back, apart, self.code, None, phi, n_threads
-        )
-        gradient = np.empty_like(parts[1])
-        kernels.residual_gradient(gradient, states, pushed, back.T.copy(), n_threads)
-        for place, part in zip(out, (self.pull_opening(x, slope, adjoint[-1]), gradient[::-1], last), strict=True):
-            place += part
+    def _network(self, w: Array, rows: Rows, i: int, own: slice) -> dict[str, Any]:
+        """Agent i, its weights and rows, as the kernels take them."""
+        return {
+            "w": w[i if len(w) > 1 else 0], "x": rows.x[own], "width": self.width, "n_layers": self.n_layers,
+            "fixed": self._fixed.astype(rows.x.dtype) if self.opening == "fixed" else None,
+            "opening": OPENINGS.index(self.opening), "h": self.h, "activation": self.code, "n_threads": rows.n_threads,
+        }  # fmt: skip
+
+    def _agents(self, rows: Rows) -> Iterator[tuple[int, slice]]:
+        """Agent after agent, and its rows."""
+        for i, (first, last) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
+            yield i, slice(int(first), int(last))
 
     def _chunks(self, rows: Rows) -> Iterator[tuple[int, slice]]:
         """Agent after agent, and its rows in pieces of `CHUNK`."""

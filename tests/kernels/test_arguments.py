@@ -136,6 +136,8 @@ def residual():
     u, layers = np.ones((2, 1, 16)), np.ones((1, 2))
     chain = {"layers": layers, "layer": one, "size": size, "apart": 2, "activation": 1}
     pushed = np.ones((1, 1, 16))
+    network = {"w": np.ones(4), "fixed": np.ones((1, 1)), "x": np.ones((1, 1))}
+    sizes = {"width": 1, "n_layers": 1, "h": 0.5, "opening": 1, "activation": 1}
     return {
         "residual_forward": {"u": u, **chain, "g": u.copy(), "a": u.copy()},
         "residual_tangent": {"u": u, "du": u.copy(), "direction": layers.copy(), **chain},
@@ -147,6 +149,18 @@ def residual():
             **chain,
             "g": u.copy(),
             "a": u.copy(),
+        },
+        "residual_outputs": {"out": np.empty((1, 1)), **network, **sizes},
+        "residual_loss_grad": {
+            "value": np.empty(1),
+            "grad": np.empty(4),
+            **network,
+            "target": np.zeros((1, 1)),
+            "weight": np.ones(1),
+            **sizes,
+            "loss": 0,
+            "param": 0.0,
+            "scale": 1.0,
         },
         "residual_gradient": {"grad": np.empty((1, 2)), "u": u, "pushed": pushed, "state": one},
     }
@@ -222,7 +236,8 @@ MAY_BE_NONE = {
     ("chain_forward", "tangent"), ("chain_forward", "directions"), ("chain_jtu", "directions"),
     ("chain_jtu", "t"), ("chain_loss_grad", "grad"), ("chain_loss_grad", "directions"), ("chain_loss_grad", "weight"),
     ("chain_loss_grad", "beta"), ("residual_forward", "g"), ("residual_backward", "g"), ("residual_backward", "pushed"),
-    ("residual_forward", "a"), ("residual_backward", "a"),
+    ("residual_forward", "a"), ("residual_backward", "a"), ("residual_loss_grad", "grad"),
+    ("residual_loss_grad", "weight"),
 }  # fmt: skip
 
 
