@@ -57,15 +57,24 @@ def check(args):
     """Certificate, relay, versions."""
     from dnnext._version import __version__
     from dnnext.runtime.machine import machine
-    from dnnext.sites import enrolment, nats
+    from dnnext.sites import enrolment
 
     _quiet()
-    options = enrolment.folder_options(args.folder)
-    nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
-               options.get("relay_name"))  # fmt: skip
-    print(f"relay       {options['relay']} reached as {options['site']}")
-    print(f"certificate {enrolment.days_left(options['cert']):.0f} days left")
-    found = permission.read_permission(args.folder)
+    folder = flare_jobs.site_folder(args.folder)
+    if folder == Path(args.folder):
+        from dnnext.sites import nats
+
+        options = enrolment.folder_options(args.folder)
+        nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
+                   options.get("relay_name"))  # fmt: skip
+        print(f"relay       {options['relay']} reached as {options['site']}")
+        certificate = options["cert"]
+    else:
+        print("relay       FLARE's server: `nvflare preflight-check -p FOLDER` tries it")
+        print(f"executor    {'allowed' if flare_jobs.is_allowed(folder) else 'not allowed: `dnnext site allow`'}")
+        certificate = folder.parent / "startup" / "client.crt"
+    print(f"certificate {enrolment.days_left(certificate):.0f} days left")
+    found = permission.read_permission(folder)
     rows = (
         "nothing: write dnnext.toml by `dnnext site allow`" if found is None else f"{found.data}, target {found.target}"
     )

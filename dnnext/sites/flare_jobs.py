@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "CONTROLLER", "EXECUTOR", "allow_class", "connected", "escaped", "fetch", "is_kit", "session", "site_folder",
-    "status", "submit", "wait", "write_folder",
+    "CONTROLLER", "EXECUTOR", "allow_class", "connected", "escaped", "fetch", "is_allowed", "is_kit", "session",
+    "site_folder", "status", "submit", "wait", "write_folder",
 ]  # fmt: skip
 
 EXECUTOR, CONTROLLER = "dnnext.estimators.flare.SiteExecutor", "dnnext.sites.flare.StartSites"
@@ -194,6 +194,12 @@ def fetch(kit: Any, job: str) -> dict[str, bytes]:
     with session(kit) as opened, tempfile.TemporaryDirectory() as folder:
         place = opened.download_job_result(found[-1], folder)
         return {path.stem: path.read_bytes() for path in sorted(Path(place).glob("**/models/*.npz"))}
+
+
+def is_allowed(folder: Any, name: str = EXECUTOR) -> bool:
+    """Whether FLARE may build a class at the site or server of this folder ``local``."""
+    file = Path(folder) / RESOURCES
+    return file.exists() and name in json.loads(file.read_text(encoding="utf-8")).get("class_allow_list", [])
 
 
 def allow_class(folder: Any, name: str = EXECUTOR) -> bool:

@@ -327,7 +327,7 @@ def test_without_nvflare_or_a_job_the_sentence_says_what_to_do(tmp_path, monkeyp
         clf.fit_sites()
 
 
-def test_what_administrators_type(tmp_path, capsys):
+def test_what_administrators_type(tmp_path, capsys, kits):
     """Consent at a site and at the server of FLARE; only the class that runs there is added to the list."""
     rows = tmp_path / "rows.csv"
     FRAME.to_csv(rows, index=False)
@@ -335,6 +335,12 @@ def test_what_administrators_type(tmp_path, capsys):
         (tmp_path / name / "local").mkdir(parents=True)
         (tmp_path / name / "local" / "resources.json.default").write_text('{"class_allow_list": ["a.B"]}')
     assert main(["site", "allow", str(tmp_path / "site"), "--data", str(rows), "--target", "target"]) == 0
+    (tmp_path / "site" / "startup").mkdir()
+    (tmp_path / "site" / "startup" / "client.crt").write_bytes(kits[0]["site-a"][0])
+    capsys.readouterr()
+    assert main(["site", "check", str(tmp_path / "site")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"executor    allowed", "certificate 1 days left", f"allowed     {rows}, target target"} <= set(lines)
     assert main(["sites", "allow", str(tmp_path / "server")]) == 0
     assert (tmp_path / "site" / "local" / "dnnext.toml").exists()
     for name, added in (("site", flare_jobs.EXECUTOR), ("server", flare_jobs.CONTROLLER)):
