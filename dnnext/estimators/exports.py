@@ -62,7 +62,7 @@ def to_sklearn(fitted: Any) -> Any:
     if is_classifier:
         mlp.classes_ = targets.labels
         mlp._label_binarizer = LabelBinarizer()
-        if type(targets) is Classes:
+        if targets.has_one_label:
             mlp._label_binarizer.fit(targets.labels)
         else:
             mlp._label_binarizer.fit(np.tril(np.ones((model.n_outputs, model.n_outputs), dtype=int)))

@@ -107,7 +107,7 @@ class OnnxWriter:
 
     def label(self) -> Outputs:
         """Labels, and probabilities or scores."""
-        if type(self.targets) is not Classes:
+        if not self.targets.has_one_label:
             return self.label_sets()
         classes = self.targets.labels
         text = classes.dtype.kind in "OU"

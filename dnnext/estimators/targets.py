@@ -31,6 +31,8 @@ class Classes:
     loss : str
     """
 
+    has_one_label = True
+
     def __init__(self, labels, loss="auto"):
         self.labels, self.loss = labels, loss
         self.n_outputs = 1 if len(labels) == 2 else len(labels)
@@ -135,6 +137,8 @@ class Classes:
 
 class LabelSets(Classes):
     """Any number of labels per row: y (n, L) of zeros and ones, one logistic output per label."""
+
+    has_one_label = False
 
     def __init__(self, n_labels, loss="auto"):
         self.labels, self.n_outputs, self.loss = np.arange(n_labels), n_labels, loss
@@ -336,10 +340,11 @@ def of_ranks(kind, y, ranks, loss="auto"):
     with ranks.together():
         own = learned(kind, y, loss)
         labels = np.empty(0) if kind == "regressor" else plain_labels("y", own.labels)
-    shape = (type(own).__name__, getattr(own, "is_flat", None), None if type(own) is Classes else own.n_outputs)
+    has_one_label = getattr(own, "has_one_label", False)
+    shape = (type(own).__name__, getattr(own, "is_flat", None), None if has_one_label else own.n_outputs)
     ranks.agree("the number of dimensions of y", 1 if getattr(y, "ndim", 1) == 1 else 2)
     ranks.agree("what y holds", repr(shape))
-    if type(own) is not Classes:
+    if not has_one_label:
         return own
     sent = [json.loads(text) for text in ranks.all_ranks(json.dumps([labels.dtype.str, labels.tolist()]))]
     every = [np.array(values, dtype=dtype) for dtype, values in sent]

@@ -295,7 +295,7 @@ def drawn_by(edges: Callable[[int], graphs.Edges]) -> Callable[..., Topology]:
     Parameters
     ----------
     edges : callable
-        ``n_agents -> (E, 2)``; its name is the name of the graph.
+        ``n_agents -> (E, 2)``; its name and docstring are those of the graph.
 
     Examples
     --------
@@ -307,6 +307,7 @@ def drawn_by(edges: Callable[[int], graphs.Edges]) -> Callable[..., Topology]:
         n = _checks.check_count("n_agents", n_agents)
         return Topology._build(n, edges(n), edges.__name__, weights)
 
+    build.__name__, build.__doc__ = edges.__name__, edges.__doc__
     return build
 
 
