@@ -20,7 +20,7 @@ from dnnext.estimators.engine import open_runtime
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.inputs import checked, prepare_agents, takes_images
 from dnnext.estimators.renamed import refuse_old_names, refuse_parts_of_words
-from dnnext.estimators.rows import Matrix, join_agents
+from dnnext.estimators.rows import Matrix, check_pairs, join_agents
 from dnnext.estimators.tasks import CallbackSupportMixin, fit_task, with_callbacks
 from dnnext.models import MLP
 
@@ -106,10 +106,10 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         ValueError
             If an agent is empty or its arrays do not fit the others'.
         """
-        agents, joined = list(agents), None
-        if self.preprocess is not None and agents:
-            agents, joined = prepare_agents(self.preprocess, agents)
-        X, y, sample_weight, agent = join_agents(agents, self._kind == "classifier", takes_images(self))
+        pairs, joined = check_pairs(agents), None
+        if self.preprocess is not None:
+            pairs, joined = prepare_agents(self.preprocess, pairs)
+        X, y, sample_weight, agent = join_agents(pairs, self._kind == "classifier", takes_images(self))
         return self.fit(X if joined is None else joined, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
 
     @with_callbacks

@@ -200,6 +200,9 @@ def prepare_agents(preprocess: Any, agents: list[Any]) -> tuple[list[Any], Joine
     made = make_preprocessor(preprocess)
     names = column_names(agents[0][0])
     frames = [in_order(part[0], names, f"agents[{i}]") for i, part in enumerate(agents)]
-    made.fit_agents(frames)
+    sizes = [X.shape[0] if hasattr(X, "shape") else len(X) for X in frames]
+    given = [part[2] if len(part) == 3 else None for part in agents]
+    weights = [check_weight(weight, n_rows) for weight, n_rows in zip(given, sizes, strict=True)]
+    made.fit_agents(frames, weights)
     prepared = [prepared_rows(made, frame) for frame in frames]
     return [(x, *part[1:]) for x, part in zip(prepared, agents, strict=True)], JoinedAgents(made, prepared)

@@ -208,6 +208,26 @@ def _is_missing(value):
         return True
 
 
+def check_pairs(agents):
+    """The list of (X_i, y_i) or (X_i, y_i, sample_weight_i), at least one.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if isinstance(agents, dict) or not hasattr(agents, "__iter__"):
+        hint = ": pass list(agents.values())" if isinstance(agents, dict) else ""
+        raise ValueError(f"agents must be a sequence of pairs (X, y), got a {type(agents).__name__}{hint}.")
+    agents = list(agents)
+    if not agents:
+        raise ValueError("agents is empty; it must hold one pair (X, y) per agent.")
+    for i, part in enumerate(agents):
+        if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
+            raise ValueError(f"agents[{i}] must be (X, y) or (X, y, sample_weight), got {type(part).__name__}.")
+    return agents
+
+
 def join_agents(agents, are_labels, allow_nd=False):
     """(X, y, sample_weight, agent) of one (X_i, y_i) or (X_i, y_i, sample_weight_i) per agent.
 
@@ -219,16 +239,12 @@ def join_agents(agents, are_labels, allow_nd=False):
         If there is no agent, one is empty or holds NaN or infinity, or shapes, columns or kinds of labels differ; the
         sentence names the agent.
     """
-    agents = list(agents)
-    if not agents:
-        raise ValueError("agents is empty; it must hold one pair (X, y) per agent.")
+    agents = check_pairs(agents)
     blocks: list[Any] = []
     targets: list[Any] = []
     weights: list[Any] = []
     names = None
     for i, part in enumerate(agents):
-        if not isinstance(part, (tuple, list)) or len(part) not in (2, 3):
-            raise ValueError(f"agents[{i}] must be (X, y) or (X, y, sample_weight), got {type(part).__name__}.")
         x = part[0]
         if i == 0:
             names = column_names(x)

@@ -359,6 +359,8 @@ def of_classes(classes, y, loss="auto"):
     if is_label_sets(y) and len(classes) == y.shape[1]:
         return LabelSets(y.shape[1], loss)
     labels, _ = sorted_labels("classes", classes)
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError(f"classes must hold labels, none of them NaN, got {short(classes)}.")
     if len(labels) < 2:
         raise ValueError(f"classes holds {len(labels)} label; there must be at least two.")
     return Classes(labels, loss)

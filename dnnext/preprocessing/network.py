@@ -25,7 +25,7 @@ from dnnext.preprocessing.columns import (
     one_hot,
     some,
 )  # fmt: skip
-from dnnext.preprocessing.refusals import checked_table, column_names, in_order
+from dnnext.preprocessing.refusals import checked_table, checked_weight, column_names, table_of
 from dnnext.preprocessing.sums import NetworkSums
 from dnnext.runtime import InProcess, Runtime
 
@@ -134,13 +134,15 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         X = checked_table(self, X, reset=True)
         return self._learn(X, sample_weight, InProcess(1))
 
-    def fit_agents(self, agents: Any) -> Self:
+    def fit_agents(self, agents: Any, sample_weight: Any = None) -> Self:
         """Learn from one X per agent; the result is that of `fit` on all rows.
 
         Parameters
         ----------
         agents : sequence of data frames or arrays
             The rows of each agent; columns are matched by name, in the order of the first.
+        sample_weight : sequence of array-like, optional
+            Their weights, one array per agent, as in `fit`.
 
         Returns
         -------
@@ -150,13 +152,14 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
         if not parts:
             raise ValueError("agents must hold the rows of at least one agent, got none.")
         names = column_names(parts[0])
-        blocks = [checked_table(self, in_order(X, names, f"agents[{k}]"), reset=k == 0) for k, X in enumerate(parts)]
+        blocks = [table_of(self, X, names, k) for k, X in enumerate(parts)]
         sizes = [len(block) for block in blocks]
+        weight = checked_weight(None if sample_weight is None else np.concatenate(list(sample_weight)), sum(sizes))
         joined = [np.concatenate([np.asarray(c, dtype=object) for c in column]) for column in
                   zip(*[columns_of(block)[1] for block in blocks], strict=True)]  # fmt: skip
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         names = columns_of(blocks[0])[0]
-        return self._learn_columns(names, joined, np.ones(offsets[-1]), InProcess(len(parts)), offsets)
+        return self._learn_columns(names, joined, weight, InProcess(len(parts)), offsets)
 
     def fit_local(self, X: Any, sample_weight: Any = None, runtime: Runtime | None = None) -> Self:
         """Learn from the rows of this rank and those of the others, which nobody sees; collective.
@@ -265,13 +268,8 @@ class NetworkPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
     def _learn(self, X: Any, sample_weight: Any, runtime: Runtime) -> Self:
         names, columns = columns_of(X)
-        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         with runtime.together():
-            if weight.shape != (len(X),) or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-                raise ValueError(
-                    f"sample_weight must hold one finite number >= 0 per row ({len(X)}), not all zero, got an array of "
-                    f"shape {weight.shape}."
-                )
+            weight = checked_weight(sample_weight, len(X))
         return self._learn_columns(names, columns, weight, runtime, np.array([0, len(X)]))
 
     def _learn_columns(self, names: Any, columns: Any, weight: Array, runtime: Runtime, offsets: Array) -> Self:

@@ -94,6 +94,25 @@ def checked_table(fitted: Any, X: Any, reset: bool) -> Any:
     return X
 
 
+def table_of(fitted: Any, X: Any, names: list[Any] | None, k: int) -> Any:
+    """`checked_table` of agent k with its columns in the order of `names`; the sentence names the agent."""
+    try:
+        return checked_table(fitted, in_order(X, names, f"agents[{k}]"), reset=k == 0)
+    except ValueError as error:
+        named = f"agents[{k}]" in str(error)
+        raise ValueError(str(error) if named else f"X of agents[{k}] must be a table: {error}") from None
+
+
+def checked_weight(sample_weight: Any, n_rows: int) -> NDArray[Any]:
+    """Weights of the rows as float64 (n,), ones if None."""
+    weight = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_rows,) or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError(
+            f"sample_weight must hold one finite number >= 0 per row ({n_rows}), not all zero, got {short(weight)}."
+        )
+    return weight
+
+
 def columns(X: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
     """(name, values) of each column; of an array the number of the column."""
     names = column_names(X)

@@ -137,3 +137,34 @@ def test_tables_of_other_libraries():
             model.fit_agents([(one, y[:6]), (two.select(["c", "b", "a"]), y[6:])])
     with pytest.raises(ValueError, match=r"got a LazyFrame: call collect\(\)"):
         DecentralizedMLPClassifier(**OPTIONS).fit(polars.DataFrame(columns).lazy(), y)
+
+
+def test_agents_that_are_no_tables_are_named_also_before_a_preprocessor():
+    pair = (X, y)
+    for agents, sentence in (
+        (None, "agents must be a sequence of pairs .* got a NoneType"),
+        ({"north": pair}, r"got a dict: pass list\(agents.values\(\)\)"),
+        ([X, X], r"agents\[0\] must be \(X, y\)"),
+        ([pair, (X[:0], y[:0])], r"agents\[1\]"),
+        ([pair, (X[:, 0], y)], r"agents\[1\]"),
+        ([], "agents is empty"),
+    ):
+        for model in models():
+            with pytest.raises(ValueError, match=sentence):
+                model.fit_agents(agents)
+
+
+def test_weights_of_agents_count_in_what_fills_gaps():
+    gaps, weight = frame(a=np.where(y, np.nan, X[:, 0])), np.arange(12.0)
+    model = DecentralizedMLPClassifier(preprocess="auto", **OPTIONS)
+    one = model.fit(gaps, y, sample_weight=weight, agent=np.arange(12) // 6).preprocessor_
+    many = model.fit_agents([(gaps[:6], y[:6], weight[:6]), (gaps[6:], y[6:], weight[6:])]).preprocessor_
+    assert one.columns_ == many.columns_
+    assert one.columns_[0].fill == pytest.approx(np.average(X[::2, 0], weights=weight[::2]))
+    with pytest.raises(ValueError, match="sample_weight must hold one finite number"):
+        NetworkPreprocessor().fit_agents([gaps], [weight[:3]])
+
+
+def test_nan_is_no_class():
+    with pytest.raises(ValueError, match="classes must hold labels, none of them NaN"):
+        DecentralizedMLPClassifier(**OPTIONS).partial_fit(X, y, classes=[0, 1, np.nan])
