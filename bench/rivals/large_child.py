@@ -1,11 +1,12 @@
 """One contestant of experiment f, in a process of its own: python large_child.py WHO data.npz settings-as-JSON.
 
-Prints JSON: the scores along the way with wall and CPU seconds (looking excluded), peak memory above the loaded data.
-Ends at the goal ("search") or some time after it ("clock"), or when the limit is used up: of CPU seconds in a search,
-of seconds by the clock, of looks where "looks" is set. Stands on NumPy and the contestant alone.
+Prints JSON: the scores along the way with CPU seconds (of the busiest thread; looking excluded), rounds and bytes, and
+peak memory above the loaded data. Ends when its CPU seconds are used up, or its looks where "looks" is set. Stands on
+NumPy and the contestant alone.
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,21 +16,35 @@ import numpy as np
 
 
 def accuracy(raw: np.ndarray, y: np.ndarray) -> float:
-    return float(np.mean((raw > 0) == y))
+    chosen = raw.argmax(axis=1) if raw.shape[1] > 1 else raw[:, 0] > 0
+    return float(np.mean(chosen == y))
 
 
 def average_precision(raw: np.ndarray, y: np.ndarray) -> float:
-    hits = y[np.argsort(-raw, kind="stable")]
+    hits = y[np.argsort(-raw.ravel(), kind="stable")]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(np.sum(precision * hits) / np.sum(hits))
 
 
-SCORES = {"accuracy": accuracy, "average precision": average_precision}
+def r2(raw: np.ndarray, y: np.ndarray) -> float:
+    return float(1 - np.mean((raw[:, 0] - y) ** 2) / np.var(y))
 
 
-def cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+SCORES = {"accuracy": accuracy, "average precision": average_precision, "R2": r2}
+
+
+def thread_seconds() -> dict[int, float]:
+    """CPU seconds of every thread of this process."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        return {0: time.process_time()}
+    found = {}
+    for task in os.listdir(tasks):
+        try:
+            found[int(task)] = time.clock_gettime((~int(task) << 3) | 6)  # Linux: the clock of that thread
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def memory(what: str) -> float:
@@ -41,85 +56,108 @@ def memory(what: str) -> float:
 
 
 class Trace:
-    """(seconds, CPU seconds, score) along a run; decides when to stop."""
+    """(CPU seconds, score, rounds, bytes) along a run; decides when to stop."""
 
     def __init__(self, table: dict, settings: dict) -> None:
         self.x, self.y, self.settings = table["x_test"], table["y_test"], settings
         self.score = SCORES[settings["score"]]
-        self.rows: list[tuple[float, float, float]] = []
-        self.reached: float | None = None
+        self.rows: list[tuple[float, float, int, int]] = []
+        self.used: dict[int, float] = {}
 
     def start(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), cpu()
+        self.last = thread_seconds()
 
-    def __call__(self, predict) -> bool:
-        wall, used = time.perf_counter() - self.wall, cpu() - self.cpu
-        self.rows.append((wall, used, self.score(np.asarray(predict(self.x)).ravel(), self.y)))
-        self.wall, self.cpu = time.perf_counter() - wall, cpu() - used
-        return self._enough(wall, used)
-
-    def _enough(self, wall: float, used: float) -> bool:
-        search, limit = self.settings["what"] == "search", self.settings["seconds"]
-        if len(self.rows) >= self.settings.get("looks", np.inf):
-            return True
-        if self.reached is None and self.rows[-1][2] >= self.settings["goal"]:
-            self.reached = wall
-        if self.reached is not None and (search or wall > 3 * self.reached + 2):
-            return True
-        return (used if search else wall) > limit
+    def __call__(self, predict, rounds: int = 0, sent: int = 0) -> bool:
+        for thread, seconds in thread_seconds().items():
+            self.used[thread] = self.used.get(thread, 0.0) + seconds - self.last.get(thread, 0.0)
+        used = max(self.used.values())
+        raw = np.asarray(predict(self.x))
+        self.rows.append((used, self.score(raw.reshape(len(raw), -1), self.y), rounds, sent))
+        self.last = thread_seconds()
+        return used > self.settings["seconds"] or len(self.rows) >= self.settings.get("looks", np.inf)
 
 
 def dnnext(table: dict, settings: dict, trace: Trace) -> None:
     from dnnext.algorithms import NEXT
     from dnnext.local import FullLinearization, PartialLinearization
     from dnnext.network import Network, Topology
-    from dnnext.problem import L2, MLP, Logistic, Problem
+    from dnnext.problem import L2, MLP, Logistic, Problem, Softmax, SquaredError
 
-    x, y = table["x"], table["y"].astype(float)
-    owner = np.random.default_rng(0).permutation(len(x)) % settings["agents"]
-    shards = [(x[owner == i], y[owner == i]) for i in range(settings["agents"])]
-    model = MLP([x.shape[1], settings["hidden"], 1])
-    problem = Problem(model, Logistic(), L2(alpha=5 / len(x)), shards, n_threads=settings["threads"])
-    network = Network(Topology.erdos_renyi(settings["agents"], random_state=0), n_threads=settings["threads"])
-    surrogate = {"PL": PartialLinearization, "FL": FullLinearization}[settings["surrogate"]]()
-    marks = set(np.unique(np.geomspace(1, 2000, 120).astype(int)).tolist())
+    x, y, agents = table["x"], table["y"], settings["agents"]
+    outputs = 1 if settings["score"] != "accuracy" else int(y.max()) + 1
+    loss = SquaredError() if settings["score"] == "R2" else Logistic() if outputs <= 2 else Softmax()
+    targets = np.eye(outputs)[y] if outputs > 2 else y[:, None].astype(float)
+    owner = np.random.default_rng(settings["seed"]).permutation(len(x)) % agents
+    shards = [(x[owner == i], targets[owner == i]) for i in range(agents)]
+    model = MLP([x.shape[1], settings["hidden"], targets.shape[1]])
+    problem = Problem(model, loss, L2(alpha=5 / len(x)), shards, n_threads=settings["threads"], dtype=settings["dtype"])
+    network = Network(Topology.erdos_renyi(agents, random_state=settings["seed"]), n_threads=settings["threads"])
+    full = settings["surrogate"] == "FL"
+    surrogate = FullLinearization() if full else PartialLinearization(curvature_rows=settings["rows"])
+    marks = set(np.unique(np.geomspace(1, 20000, 160).astype(int)).tolist())
+    test = trace.x.astype(settings["dtype"])
 
     def callback(state, metrics) -> bool:
-        return state.t in marks and trace(lambda test: model.forward(state.w.mean(axis=0), test))
+        if state.t not in marks:
+            return False
+        w = state.w.mean(axis=0)
+        return trace(lambda _: model.forward(w, test), network.round, network.bytes)
 
     trace.start()
     NEXT(surrogate).run(
-        problem, network, max_iter=2000, monitor_every=2000, callbacks=[callback], random_state=0, warn=False
-    )
+        problem, network, max_iter=20000, monitor_every=20000, callbacks=[callback], random_state=settings["seed"],
+        warn=False,
+    )  # fmt: skip
 
 
 def sklearn(table: dict, settings: dict, trace: Trace) -> None:
-    from sklearn.neural_network import MLPClassifier
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    model = MLPClassifier((settings["hidden"],), activation="tanh", learning_rate_init=settings["lr"],
-                          batch_size=settings["batch"], random_state=0)  # fmt: skip
+    kind, more = (
+        (MLPRegressor, {}) if settings["score"] == "R2" else (MLPClassifier, {"classes": np.unique(table["y"])})
+    )
+    model = kind(hidden_layer_sizes=(settings["hidden"],), activation="tanh", learning_rate_init=settings["lr"],
+                 batch_size=settings["batch"], random_state=settings["seed"])  # fmt: skip
+    x, y = table["x"].astype(settings["dtype"]), table["y"]
+    y = y.astype(settings["dtype"]) if settings["score"] == "R2" else y
+    test = trace.x.astype(settings["dtype"])
+
+    def predict(_):
+        if settings["score"] == "R2":
+            return model.predict(test)
+        found = model.predict_proba(test)
+        return found if found.shape[1] > 2 else found[:, 1:] - 0.5
+
     trace.start()
     while True:
-        model.partial_fit(table["x"], table["y"], classes=[0, 1])
-        if trace(lambda test: model.predict_proba(test)[:, 1] - 0.5):
+        model.partial_fit(x, y, **more)
+        if trace(predict):
             return
 
 
 def torch(table: dict, settings: dict, trace: Trace) -> None:
     import torch as t
 
-    t.manual_seed(0)
+    t.manual_seed(settings["seed"])
     t.set_num_threads(settings["threads"])
-    x, y = t.tensor(table["x"], dtype=t.float32), t.tensor(table["y"], dtype=t.float32)[:, None]
+    dtype = getattr(t, settings["dtype"])
+    outputs = 1 if settings["score"] != "accuracy" else int(table["y"].max()) + 1
+    x, many = t.tensor(table["x"], dtype=dtype), outputs > 2
+    y = t.tensor(table["y"]) if many else t.tensor(table["y"], dtype=dtype)[:, None]
     model = t.nn.Sequential(
-        t.nn.Linear(x.shape[1], settings["hidden"]), t.nn.Tanh(), t.nn.Linear(settings["hidden"], 1)
-    )
+        t.nn.Linear(x.shape[1], settings["hidden"]),
+        t.nn.Tanh(),
+        t.nn.Linear(settings["hidden"], outputs if many else 1),
+    ).to(dtype)
     optimiser = t.optim.Adam(model.parameters(), lr=settings["lr"])
-    loss = t.nn.BCEWithLogitsLoss()
+    loss = t.nn.MSELoss() if settings["score"] == "R2" else (
+        t.nn.CrossEntropyLoss() if many else t.nn.BCEWithLogitsLoss()
+    )  # fmt: skip
+    test = t.tensor(trace.x, dtype=dtype)
 
-    def predict(test):
+    def predict(_):
         with t.no_grad():
-            return model(t.tensor(test, dtype=t.float32)).numpy()
+            return model(test).numpy()
 
     trace.start()
     while True:

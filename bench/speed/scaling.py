@@ -37,7 +37,7 @@ ROUNDS = 4
 # what grows: [(agents, rows of each, hidden units)], 8 inputs, one output
 GROWTH = {
     "samples per agent": [(10, n, 20) for n in (25, 100, 400, 1600, 6400)],
-    "agents": [(a, 50, 20) for a in (10, 30, 100, 300, 1000)],
+    "agents": [(a, 50, 20) for a in (10, 30, 100, 300, 1000, 10_000)],
     "parameters": [(10, 50, h) for h in (10, 40, 160, 640, 2500, 10000)],
 }
 # method, agents, rows, hidden units

@@ -97,17 +97,36 @@ def test_a_missing_peer_is_not_kept(tmp_path, monkeypatch):
     assert study.kept("x", {}, lambda: {"s": 1.0}) == {"s": 1.0}
 
 
-def test_the_trace_of_a_search_ends_at_the_goal_that_of_a_clock_later():
+def test_a_trace_counts_processor_time_and_ends_with_it():
     table = {"x_test": np.zeros(4), "y_test": np.array([0, 1, 0, 1])}
-    for what, ends in (("search", True), ("clock", False)):
-        told = {"score": "accuracy", "goal": 0.75, "seconds": 60.0, "what": what}
-        trace = large_child.Trace(table, told)
-        trace.start()
-        assert not trace(lambda x: np.array([1.0, -1, -1, -1]))
-        assert trace(lambda x: np.array([-1.0, 1, -1, -1])) is ends
-        assert [score for _, _, score in trace.rows] == [0.25, 0.75]
-    assert large.time_to([[1.0, 2.0, 0.5], [3.0, 4.0, 0.9], [5.0, 6.0, 0.9]], 0.9) == (3.0, 4.0)
-    assert large.time_to([[1.0, 2.0, 0.5]], 0.9) is None
+    trace = large_child.Trace(table, {"score": "accuracy", "seconds": 60.0, "looks": 2})
+    trace.start()
+    assert not trace(lambda x: np.array([1.0, -1, -1, -1]), 3, 40)
+    assert trace(lambda x: np.array([-1.0, 1, -1, -1]), 6, 80)
+    assert [row[1:] for row in trace.rows] == [(0.25, 3, 40), (0.75, 6, 80)]
+    assert 0 <= trace.rows[0][0] <= trace.rows[1][0] < 60
+    short = large_child.Trace(table, {"score": "accuracy", "seconds": -1.0})
+    short.start()
+    assert short(lambda x: np.zeros((4, 1)))
+
+
+def test_scores_are_those_of_scikit_learn():
+    from sklearn.metrics import r2_score
+
+    rng = np.random.default_rng(0)
+    raw, y = rng.standard_normal((50, 1)), rng.standard_normal(50)
+    assert large_child.r2(raw, y) == pytest.approx(r2_score(y, raw))
+    assert large_child.accuracy(np.eye(3), np.array([0, 1, 0])) == pytest.approx(2 / 3)
+
+
+def test_large_sets_are_compared_at_the_rival_s_goals():
+    assert large.time_to([[1.0, 0.5, 0, 0], [3.0, 0.9, 2, 8], [5.0, 0.9, 4, 16]], 0.9) == [3.0, 0.9, 2, 8]
+    assert large.time_to([[1.0, 0.5, 0, 0]], 0.9) is None
+    seconds = {"dnnext PL": "never", "dnnext FL": 2.0, "scikit-learn": 4.0, "PyTorch": 1.0}
+    rows = [["adult", 1, "float32", 1, who, "", 0.1, 0.2, s, 0.8, 1, 1, 1] for who, s in seconds.items()]
+    assert large.ratios(rows, "scikit-learn") == {"adult": 0.5}
+    assert large.ratios(rows, "PyTorch") == {"adult": 2.0}
+    assert [claim.holds for claim in large.claims(rows)] == [False, False]  # one set of five
 
 
 def test_average_precision_is_that_of_scikit_learn():
