@@ -15,7 +15,7 @@ from dnnext import (
 )
 from dnnext.algorithms import NEXT
 from dnnext.callbacks import Checkpoint
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten, ResNet
 from dnnext.problem import FeatureDirections, ImageShifts, Tangents
 
@@ -107,6 +107,7 @@ def test_a_term_too_strong_is_an_alarm_and_never_a_worse_model(standardize, mu):
     x, y = x[:100], y[:100]
     model = DecentralizedMLPClassifier(
         (10,), n_agents=4, max_iter=20, tol=0, random_state=0, standardize=standardize,
+        algorithm=NEXT(PartialLinearization(curvature="own")),  # the iterations of the default are tested
         tangents=Tangents(mu, ImageShifts(shape=(8, 8))),
     )  # fmt: skip
     with pytest.warns(ConvergenceWarning, match="choose a smaller mu, got Tangents") as caught:
