@@ -26,6 +26,7 @@ PARQUET = (".parquet", ".pq")
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
 EMPTY = re.compile(r"[ \t]*(?:\r\n|\r|\n)")
 SEPARATORS = ",;\t|"
+MANY = 2**20  # letters from which on a second reader is worth its import
 PAGES = ("<!doctype", "<html", "<?xml", "{", "[{", "[[")
 
 
@@ -124,10 +125,12 @@ def _parse(shown, text):
         raise ValueError(f"{shown}: the first line must hold the names of the columns, it holds numbers ({names[0]}).")
     first = 1 + sum(_breaks(str(name)) for name in frame.iloc[0])  # lines of the header
     above, rest = _cut(text, first, len(names) > 1)
-    body = _read(shown, text, separator, rest, skipped, single=len(names) == 1)
-    if body is None:
-        raise ValueError(f"{shown}: there are no rows below the header.")
-    columns = [Cells.of(body[k].to_numpy(dtype=object)) for k in range(body.shape[1])]
+    columns = plain_cells(rest, separator) if len(rest) > MANY else None
+    if columns is None:
+        body = _read(shown, text, separator, rest, skipped, single=len(names) == 1)
+        if body is None:
+            raise ValueError(f"{shown}: there are no rows below the header.")
+        columns = [Cells.of(body[k].to_numpy(dtype=object)) for k in range(body.shape[1])]
     lines = _lines(columns, skipped + above + 1)
     names, columns = _fitted(shown, names, columns, lines, len(names) > 1 or rest.startswith('"'))
     _check_ragged(shown, text, separator, names, columns, skipped)
@@ -227,6 +230,37 @@ def _read(shown, text, separator, rest=None, skipped=0, single=False):
             ) from None
         what = str(error).split("C error: ")[-1].strip().rstrip(".")
         raise ValueError(f"{shown}: not valid CSV ({what}).") from None
+
+
+def plain_cells(text, separator):
+    """The columns of text without quotes, empty lines and blanks beside separators, read by pyarrow; else None.
+
+    All that pandas and pyarrow may see in two ways is left to pandas: quotes, line ends other than a newline, NUL,
+    blanks, rows of another width.
+    """
+    odd = ('"', "\r", "\0", "\n\n", "\n ", separator + " ", "\ufeff")
+    if any(part in text for part in odd) or text[:1] in ("\n", " ") or separator not in text:
+        return None
+    try:
+        from pyarrow import ArrowInvalid, BufferReader, csv, dictionary, int32, string
+
+        data = text.encode()
+    except (ImportError, UnicodeEncodeError):
+        return None
+    names = [str(k) for k in range(text[: text.index("\n") if "\n" in text else None].count(separator) + 1)]
+    kinds = dict.fromkeys(names, dictionary(int32(), string()))
+    try:
+        table = csv.read_csv(
+            BufferReader(data),
+            csv.ReadOptions(use_threads=False, column_names=names),
+            csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types=kinds, null_values=[], strings_can_be_null=False),
+        )
+    except ArrowInvalid:  # such as rows of another width: pandas' reading finds the line
+        return None
+    whole = [column.combine_chunks() for column in table.unify_dictionaries().columns]
+    parts = [column.chunk(0) if hasattr(column, "chunk") else column for column in whole]
+    return [Cells(part.indices.to_numpy().astype(np.int64), part.dictionary.to_pylist()) for part in parts]
 
 
 def _first_ragged(text, separator):

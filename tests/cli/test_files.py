@@ -287,7 +287,7 @@ def test_names_that_come_twice_or_are_missing(shell):
     shell.save(("a,,y,\n" + rows).encode())
     assert "column 2 has no name" in shell.train("y")[2]
     for words in (["--drop", ""], ["--drop", "#2"]):
-        assert "from 1 columns" in shell.train("y", *words)[1]
+        assert "from 1 column," in shell.train("y", *words)[1]
 
 
 def test_reading_needs_pandas_and_says_so(shell, monkeypatch):

@@ -55,7 +55,7 @@ def test_several_numbers(shell):
 
 def test_a_column_may_have_a_comma_in_its_name(shell):
     shell.save({"a": A, '"b,c"': B})
-    assert "regression of 'b,c' from 1 columns" in shell.train("b,c")[1]
+    assert "regression of 'b,c' from 1 column," in shell.train("b,c")[1]
 
 
 def test_a_model_of_python_has_one_column_per_output(shell):

@@ -175,7 +175,7 @@ def test_an_excel_file_of_another_country(shell):
     assert "t.csv has 2 problems" in err
     code, out, _ = shell.train("y", "--decimal", ",")
     assert code == 0
-    assert "regression of 'y' from 1 columns" in out
+    assert "regression of 'y' from 1 column," in out
     shell.save({"a": ["1,5", "-2"]}, "new.csv", sep=";")
     assert len(shell.predicted("new.csv")) == 2  # the model remembers the decimal mark
 
@@ -210,7 +210,7 @@ def test_identifiers_are_named_before_training(shell):
     shell.save({"customer_id": [7 * k % 60 for k in range(60)], "a": A, "y": Y})
     assert "looks like an index or identifier" in shell.train("y")[2]
     for words in (["--drop", "customer_id"], ["--index", "customer_id"]):
-        assert "from 1 columns" in shell.train("y", *words)[1]
+        assert "from 1 column," in shell.train("y", *words)[1]
     assert "from 2 columns" in shell.train("y", "--numeric", "customer_id")[1]
     shell.save({"t": range(60), "store_id": [k % 4 for k in range(60)], "y": Y})
     code, _, err = shell.train("y")
