@@ -286,7 +286,9 @@ def _checked_agent(x, y, i, are_labels, allow_nd):
         x = dense_frame(x)
         check_numbers(x)
     except ValueError as error:
-        raise ValueError(f"X of agents[{i}] must hold numbers: {error}") from None
+        text, start = str(error), "X must hold numbers"
+        end = text.removeprefix(start) if text.startswith(start) else f": {text}"
+        raise ValueError(f"X of agents[{i}] must hold numbers{end}") from None
     try:
         with np.errstate(over="ignore", invalid="ignore"), precise(x):
             x = check_array(x, input_name=f"X of agents[{i}]", **options)

@@ -85,9 +85,7 @@ def _prepare(
     evaluation = checked_eval_set(e, eval_set)
     graph = make_graph(e.topology, e.mixing, e.n_agents, agent, len(x), seeds)
     if agent is None and isinstance(e.topology, str) and e.n_agents > len(x):
-        there = f"are {len(x)} rows" if len(x) > 1 else "is 1 row"
-        has = f"{graph.n_agents} agents" if graph.n_agents > 1 else "1 agent"
-        warn_user(f"n_agents={e.n_agents}, but there {there}: the network has {has}.")
+        warn_user(f"n_agents={e.n_agents}, but there are {len(x)} rows: the network has {graph.n_agents} agents.")
     owner, keep = owners(graph, agent, codes, e.partition, seeds), None
     if e.early_stopping and evaluation is None:
         keep = ~held_out(owner, graph.n_agents, e.validation_fraction, seeds)
