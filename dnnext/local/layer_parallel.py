@@ -44,8 +44,8 @@ class LayerParallel(Parameters):
     cf, nrelax0, nrelax, max_levels, min_coarse : int
         How the depth is coarsened: see `dnnext.models.MGRIT`.
     switch : {"auto", "never", "serial"}
-        "auto": an agent whose estimate exceeds a tenth makes one cycle more of each kind from the next call on, up to
-        four, and propagates exactly after that; "never" keeps the cycles; "serial" propagates exactly throughout.
+        "auto": an agent whose estimate exceeds a tenth makes one cycle more of each kind at once and in later calls, up
+        to four, and propagates exactly after that; "never" keeps the cycles; "serial" propagates exactly throughout.
 
     Raises
     ------
@@ -140,26 +140,41 @@ class LayerParallel(Parameters):
         if is_new:
             u[...] = net.start()
         before, _ = _all_but_the_last(net.states, u, cycles[0])
-        f = net.outputs(u)
-        value, delta = loss_and_delta(problem, f, rows)
+        value, delta = loss_and_delta(problem, net.outputs(u), rows)
         if is_new and cycles[1] is not None:
             adjoint[...] = net.first_adjoint(u, delta)
         earlier, _ = _all_but_the_last(lambda a, n: net.adjoints(a, u, delta, n), adjoint, cycles[1])
-        net.gradient(u, adjoint, delta, out)
-        net.gather(out)
-        error = 0.0
+        _gradient(net, u, adjoint, delta, out)
+        error, rough = 0.0, np.empty_like(out)
         if cycles[0] is not None:
-            rough = np.empty_like(out)
-            net.gradient(before, earlier, delta, rough)
-            net.gather(rough)
-            size = float(np.linalg.norm(out))
-            error = float(np.linalg.norm(out - rough)) / size if size > 0 else 0.0
-            if self.switch == "auto" and not error <= SHARE:
-                most = max(self.forward_cycles, self.adjoint_cycles) + extra
-                memory["layers.extra"][i] = extra + 1 if most < MOST_CYCLES else -1
+            _gradient(net, before, earlier, delta, rough)
+            error = _relative(out, rough)
+        while self.switch == "auto" and not error <= SHARE:  # more cycles at once: no gradient known as bad leaves
+            most = max(self.forward_cycles, self.adjoint_cycles) + extra
+            extra = extra + 1 if most < MOST_CYCLES else -1
+            more = 1 if extra > 0 else None
+            net.states(u, more)
+            value, delta = loss_and_delta(problem, net.outputs(u), rows)
+            net.adjoints(adjoint, u, delta, more)
+            rough[...] = out
+            _gradient(net, u, adjoint, delta, out)
+            error = _relative(out, rough) if extra > 0 else 0.0
+        memory["layers.extra"][i] = extra
         memory["measure.gradient_error"][i] = error
         kept[0][...], kept[1][...] = u, adjoint
         return value
+
+
+def _gradient(net: Propagation, u: Array, adjoint: Array, delta: Array, out: Array) -> None:
+    """The gradient of these states and adjoints, whole on every rank."""
+    net.gradient(u, adjoint, delta, out)
+    net.gather(out)
+
+
+def _relative(new: Array, old: Array) -> float:
+    """``|new - old| / |new|``, 0 for a gradient that is zero."""
+    size = float(np.linalg.norm(new))
+    return float(np.linalg.norm(new - old)) / size if size > 0 else 0.0
 
 
 def _group(inner: Communicator) -> Communicator | None:
