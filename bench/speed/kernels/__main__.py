@@ -69,8 +69,9 @@ def notes(rows: list[dict[str, Any]]) -> str:
             rates.setdefault(r["dtype"], []).append(2e6 / r["parts"]["1000^3 product"])
     product = ", ".join(f"{min(v):.0f} to {max(v):.0f} GF/s in {k}" for k, v in rates.items())
     lines = [
-        "Microseconds, medians of interleaved bursts, one thread each, arrays and compilation made before. A peer's "
-        f"best variant is named. Limits: {limits}. NumPy's 1000^3 product ran at {product}: where "
+        "Microseconds, medians of interleaved bursts, one thread each, arrays and compilation made before; processor "
+        "time for residual networks, which other programs disturb less, the time of day for groups measured before. A "
+        f"peer's best variant is named. Limits: {limits}. NumPy's 1000^3 product ran at {product}: where "
         "that range is wide the host was shared, so compare within a row, whose contenders took turns.",
         "",
     ]
@@ -89,7 +90,7 @@ def notes(rows: list[dict[str, Any]]) -> str:
 WHY = {
     "loss + gradient": "The difference to the call without tanh is what the activation costs, which no product does.",
     "Gauss-Newton matrix": "Beside products our call makes features and panels and mirrors the triangle.",
-    "residual loss + gradient": "Beside products our call writes all states and phi, which the way back reads.",
+    "residual loss + gradient": "Beside products our call packs weights, and computes and keeps phi of all layers.",
     "mixing": "A copy bounds the round; a dense product wins where every row fits a cache.",
     "PL dual solve": "The Cholesky factor alone bounds the solve from below.",
     "prox fused with the step": "Ours writes w_hat beside z, which the next iteration needs, and peers write z alone.",
