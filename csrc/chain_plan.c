@@ -64,7 +64,7 @@ static void lay_out(plan *p, const dnn_chain *chain, int64_t groups)
     numbers += p->outputs + (p->whole_input ? p->a[0].rows : min_index(p->a[0].rows, TILE_DEPTH));
     int64_t bytes = numbers * groups * (int64_t)sizeof(real), tile = TILE_VECTORS * LANES;
     if (dense_only) { /* as the multilayer perceptron, see gradient_rows */
-        int64_t rows = GRADIENT_BYTES / bytes / tile * tile;
+        int64_t rows = GRADIENT_BYTES / (bytes / groups) / tile * tile; /* short chunks add to the sums too often */
         p->chunk_rows = min_index(GRADIENT_MOST / tile * tile, max_index(2 * tile, rows));
         p->panel_rows = p->chunk_rows * PANEL_CHUNKS;
     } else {

@@ -173,6 +173,21 @@ static void slope_line(const plan *p, chain_space *s, int64_t k, int64_t j, int6
             both_slopes(delta, row, a->width, width, groups, p->ld, activation);
 }
 
+/* sum (O, LANES) = (sum or 0) + the pixels of line j of every channel, lane by lane. */
+static void add_pixels(real *sum, int keep, const real *delta, const field *f, int64_t j, int64_t columns, int64_t ld)
+{
+    for (int64_t o = 0; o < f->channels; o++, sum += LANES) {
+        vector even = keep ? load(sum) : (vector){0}, odd = {0};
+        const real *row = delta + place_of(f, o, j, 0) * ld;
+        for (int64_t x = 0; x < f->width; x++, row += ld) {
+            int64_t m = 0;
+            for (; m + 2 * LANES <= columns; m += 2 * LANES) even += load(row + m), odd += load(row + m + LANES);
+            if (m < columns) even += load(row + m);
+        }
+        store(sum, even + odd);
+    }
+}
+
 /* The sums of a convolution, line by line. */
 static void add_conv(const plan *p, chain_space *s, int64_t k, int keep, int64_t width, int64_t groups)
 {

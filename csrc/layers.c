@@ -206,35 +206,29 @@ static void conv_state_adjoint(const dnn_layer *l, const field *in, const field 
         }
 }
 
+enum { CORRELATION_BYTES = 1 << 15 }; /* of the deltas and states that the tiles of some filters read again and again */
+
 /* sum (O, terms, LANES) = (sum or 0) + sum_k dz_jk (patch jk of a), lane by lane, over line j. */
 static void conv_weight_adjoint(const dnn_layer *l, const field *in, const field *dfield, int64_t j, real *sum,
     int keep, const real *dz, const real *a, const int64_t *places, int64_t columns, int64_t ld)
 {
-    int64_t terms = terms_of(l), vectors, count, run = side_by_side(l->stride[1], dfield->width, columns, ld);
+    int64_t terms = terms_of(l), width = dfield->width, vectors, count, last;
+    int64_t bytes = columns * (TILE_ROWS + TILE_VECTORS) * (int64_t)sizeof(real);
+    int64_t piece = ceil_div(width, ceil_div(width * bytes, CORRELATION_BYTES)); /* pixels at a time */
     const real *right = a + j * l->stride[0] * in->pitch * ld;
-    for (int64_t s = 0; s < terms; s += vectors) {
-        vectors = min_index(TILE_VECTORS, terms - s);
-        for (int64_t o = 0; o < l->filters; o += count) {
-            count = tile_rows(l->filters - o);
-            const real *left = dz + place_of(dfield, o, j, 0) * ld;
-            TILE_OF(tile_correlation, count, vectors, sum + (o * terms + s) * LANES, terms, keep, left,
-                dfield->plane * ld, ld, right, places + s, l->stride[1] * ld, dfield->width / run, run * columns)
+    for (int64_t o = 0; o < l->filters; o += count) {
+        count = tile_rows(l->filters - o);
+        const real *left = dz + place_of(dfield, o, j, 0) * ld;
+        for (int64_t k = 0; k < width; k = last) {
+            last = min_index(width, k + piece);
+            int64_t run = side_by_side(l->stride[1], last - k, columns, ld);
+            for (int64_t s = 0; s < terms; s += vectors) {
+                vectors = min_index(TILE_VECTORS, terms - s);
+                TILE_OF(tile_correlation, count, vectors, sum + (o * terms + s) * LANES, terms, keep || k,
+                    left + k * ld, dfield->plane * ld, ld, right + k * l->stride[1] * ld, places + s, l->stride[1] * ld,
+                    (last - k) / run, run * columns)
+            }
         }
-    }
-}
-
-/* sum (O, LANES) = (sum or 0) + the pixels of line j of every channel, lane by lane. */
-static void add_pixels(real *sum, int keep, const real *delta, const field *f, int64_t j, int64_t columns, int64_t ld)
-{
-    for (int64_t o = 0; o < f->channels; o++, sum += LANES) {
-        vector even = keep ? load(sum) : (vector){0}, odd = {0};
-        const real *row = delta + place_of(f, o, j, 0) * ld;
-        for (int64_t x = 0; x < f->width; x++, row += ld) {
-            int64_t m = 0;
-            for (; m + 2 * LANES <= columns; m += 2 * LANES) even += load(row + m), odd += load(row + m + LANES);
-            if (m < columns) even += load(row + m);
-        }
-        store(sum, even + odd);
     }
 }
 

@@ -9,8 +9,7 @@ Writes bench/results/images.md and .csv; ends with 1 if a convolution net does n
 perceptron on the same rows.
 
 Why these nets: pools by means take most of the contrast out of tanh features, which the L2 penalty then keeps small;
-pools by maxima have kinks, which the rule tau="auto" takes for curvature without bound (tau grew 400-fold and the run
-stopped short: objective .346, where L-BFGS finds .176). Strides do neither.
+pools by maxima have kinks, along which steps must be shorter (`dnnext.algorithms.kinks`). Strides do neither.
 """
 
 import argparse
