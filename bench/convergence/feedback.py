@@ -1,4 +1,4 @@
-"""Direct feedback alignment on digits: ``python -m bench.feedback [--quick]``.
+"""Direct feedback alignment on digits: ``python -m bench.convergence.feedback [--quick]``.
 
 1400 rows to train, 397 to test; SGD in float32, step .05, batches of 32, 60 epochs, means of two seeds. Weights start
 uniform within 1 / sqrt(3) of Glorot's bound, which is 1 / sqrt(inputs) for layers as wide as their inputs, and B is

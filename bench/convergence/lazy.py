@@ -1,4 +1,4 @@
-"""The risks of lazy and of full training, against theory: ``python -m bench.lazy [--quick]``.
+"""The risks of lazy and of full training, against theory: ``python -m bench.convergence.lazy [--quick]``.
 
 ``y = x'Bx - Tr B`` with eigenvalues from Exp(1), and a mixture of two centred Gaussians of ||Delta|| = 1.5; square
 activation. Population: exact risks of one first layer against their mean and limit, d = 450. Samples: least squares on

@@ -1,10 +1,6 @@
 """Wrong arguments are a ValueError that names the argument, what it was and what is allowed; nothing is touched."""
 
-import importlib
 import inspect
-import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -371,35 +367,3 @@ def test_refusals_release_their_arrays(good):
     with pytest.raises(ValueError, match="out"):
         kernels.mlp_forward(**{**good["mlp_forward"], "x": x, "out": np.ones(3)})
     x.resize((2, 3), refcheck=False)
-
-
-def test_info():
-    info = kernels.info()
-    assert info["cpu_path"] in info["cpu_paths"]
-    assert info["cpu_paths"][0] == "baseline"
-    assert info["max_threads"] >= 1
-    assert re.match(r"(gcc|clang) \d+", info["compiler"])
-
-
-def test_missing_compiled_modules_are_an_import_error():
-    code = "import sys; sys.modules['dnnext.kernels._call'] = None; import dnnext.kernels"
-    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: The compiled kernels of dnnext are missing" in result.stderr
-
-
-def test_import_is_light():
-    code = (
-        "import sys, dnnext, dnnext.kernels; "
-        "print([m for m in ('sklearn', 'matplotlib', 'mpi4py', 'networkx') if m in sys.modules])"
-    )
-    assert (
-        subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    )
-
-
-def test_stubs_name_what_is_compiled():
-    for module in ("_call", "_curvature", "_layers", "_mlp", "_rows"):
-        compiled = importlib.import_module(f"dnnext.kernels.{module}")
-        stub = importlib.resources.files("dnnext.kernels").joinpath(f"{module}.pyi").read_text()
-        for name in re.findall(r"^def (\w+)", stub, re.M):
-            assert callable(getattr(compiled, name))
