@@ -28,9 +28,10 @@ class Alarm:
     An agent raises its alarm when ``|z_i - sum_j c_ij z_j| / max(|z_i|, |w_i at the start|)`` of the first mixing round
     exceeds 0.25 twice running (armed once it has been below; the start's norm is there because a strong penalty may
     shrink all weights, which is no divergence), when its mean loss exceeds three times the largest sum of mean loss and
-    penalty at the start (a warm start under a stronger penalty trades one for the other) and the iteration was not
-    tested by the objective of all, or when a number is not finite. All agents then return to the same saved iteration
-    with ``y = grad`` and ten times their tau: a reset of one agent alone would break ``mean y = mean grad``.
+    penalty at the start (a warm start under a stronger penalty trades one for the other), or when a number is not
+    finite. All agents then return to the same saved iteration with ``y = grad`` and ten times their tau: a reset of one
+    agent alone would break ``mean y = mean grad``. An iteration that was tested by the objective of all needs finite
+    numbers alone: what raises the objective was taken back, and to go further back would raise it.
     """
 
     often = 3
@@ -81,10 +82,10 @@ class Alarm:
         # weights whose squares overflow cannot be measured either
         quiet = s.values * self.share <= self.ceiling
         if s.is_tested:
-            quiet[:] = True  # a few rows may lose where all together gain
-        quiet &= np.isfinite(squares + s.values)
-        if not self.is_calm:
+            quiet[:] = True  # a few rows may lose where all together gain; agents that are apart are made to mix
+        elif not self.is_calm:
             quiet &= self.above < 2
+        quiet &= np.isfinite(squares + s.values)
         return np.logical_not(quiet)
 
     def save(self, s: State) -> None:

@@ -131,6 +131,18 @@ def test_an_agent_whose_few_rows_lose_raises_no_alarm_while_all_together_gain():
     assert rises(result.history) <= 1e-12
 
 
+@pytest.mark.parametrize(("curvature", "seed"), [("exact", 0), ("shared", 6)])
+def test_agents_that_are_apart_are_brought_together_without_an_alarm(curvature, seed):
+    """An alarm would go back to an earlier iteration: the objective would rise by as much as was gained since."""
+    problem = make_problem(seed, Logistic(), heavy=False)
+    algorithm = NEXT(PartialLinearization(curvature=curvature), tau="ratio")
+    result = algorithm.run(problem, Network(RING, mixing_rounds=1), max_iter=40, random_state=seed)
+    assert np.sum(result.history["disagreement"] > 0.25) > 1
+    assert rises(result.history) <= 1e-12
+    assert result.history["disagreement"][-1] < 0.1
+    assert result.warning is None
+
+
 def test_all_agents_have_one_tau():
     def look(s, _):
         assert len(set(s.tau)) == 1
