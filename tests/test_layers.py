@@ -36,7 +36,7 @@ ONLY = {
     "sklearn": {"estimators", "preprocessing", "cli", "model_selection", "display"},
     "matplotlib": {"display", "cli"},
     "mpi4py": {"runtime/mpi.py", "cli"},
-    "nats": {"sites/nats.py", "sites/jobs.py"},
+    "nats": {"sites/connection.py", "sites/nats.py", "sites/jobs.py"},
     "cryptography": {"sites/sealing.py", "sites/enrolment.py", "sites/signed_keys.py", "sites/flare.py"},
     "nvflare": {"sites/flare.py", "sites/flare_jobs.py", "estimators/flare.py"},
 }

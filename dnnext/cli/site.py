@@ -62,11 +62,11 @@ def check(args):
     _quiet()
     folder = flare_jobs.site_folder(args.folder)
     if folder == Path(args.folder):
-        from dnnext.sites import nats
+        from dnnext.sites import connection
 
         options = enrolment.folder_options(args.folder)
-        nats.reach(options["relay"], options["site"], options["cert"], options["key"], options["ca"],
-                   options.get("relay_name"))  # fmt: skip
+        where = [options[name] for name in ("relay", "site", "cert", "key", "ca")]
+        connection.reach(*where, options.get("relay_name"))
         print(f"relay       {options['relay']} reached as {options['site']}")
         certificate = options["cert"]
     else:
@@ -147,7 +147,7 @@ def relay(args):
 
 def open_stream(args):
     """The stream that keeps messages."""
-    from dnnext.sites.nats import open_stream
+    from dnnext.sites.connection import open_stream
 
     _quiet()
     place = Path(args.folder)
@@ -199,7 +199,9 @@ def status(args):
 
 
 def fetch(args):
-    """The model of a run."""
+    """The model of a run, if all sites have the same."""
+    from dnnext.estimators import sites
+
     _quiet()
     if flare_jobs.is_kit(args.folder):
         found = flare_jobs.fetch(args.folder, args.run)
@@ -209,7 +211,13 @@ def fetch(args):
         found = jobs.results(_hub(args), args.run)
     if not found:
         raise ValueError(f"run must be one that a site has finished, got {args.run!r}.")
-    site, data = sorted(found.items())[0]
+    site = args.site or min(found)
+    if site not in found:
+        raise ValueError(f"--site must be a site that is done, one of {sorted(found)}, got {site!r}.")
+    if args.site is None:
+        sites.check_same(found)
+    same = "the same weights" if args.site is None else "weights that were not compared"
+    data = found[site]
     out = Path(args.out or f"{args.run}.npz")
     out.write_bytes(data)
-    print(f"written {out}, the model of {site}; {len(found)} sites are done")
+    print(f"written {out}, the model of {site}; {len(found)} sites are done, with {same}")

@@ -47,6 +47,7 @@ def add(commands, shared):
     _at_relay(_verb(verbs, shared, "status", "jobs, and the sites that are done", "FOLDER"))
     p = _at_relay(_verb(verbs, shared, "fetch", "the model of a run", "FOLDER"))
     p.add_argument("run", help="its name")
+    p.add_argument("--site", metavar="NAME", help="whose model, where they differ (default: all must be equal)")
     p.add_argument("--out", metavar="MODEL.npz", help="(default: by the name of the run)")
 
 

@@ -105,6 +105,30 @@ def submit_job(kit: Any, text: str) -> str:
     return flare_jobs.submit(kit, job.run, text, job.sites, {**LIMITS, **job.limits})
 
 
+def check_same(models: dict[str, bytes]) -> None:
+    """All sites have handed in the same weights, to the bit; models: files by site.
+
+    Raises
+    ------
+    ValueError
+        Naming a site with other weights and the largest difference.
+    """
+    weights = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for site, data in sorted(models.items()):
+            path = Path(folder) / "model.npz"
+            path.write_bytes(data)
+            weights[site] = load(path)._network.row
+    first = min(weights)
+    for site, row in weights.items():
+        if row.shape != weights[first].shape or not np.array_equal(row, weights[first]):
+            by = f"{np.max(np.abs(row - weights[first])):.2g}" if row.shape == weights[first].shape else "their number"
+            raise ValueError(
+                f"the models must be equal at all sites, got another one at {site} than at {first} (the weights differ "
+                f"by {by}): machines that round otherwise differ in the last digits; choose one by --site."
+            )
+
+
 def _decline(engine: str, options: Any) -> None:
     """The others end at once; why is for the administrator of this site alone."""
     try:

@@ -36,7 +36,7 @@ class Audit:
     path : path
         The file; lines are added at its end.
     most : int, optional
-        Bytes of the largest message to neighbours.
+        Numbers of the largest message to neighbours.
 
     Raises
     ------
@@ -77,12 +77,12 @@ class Audit:
             file.flush()
             self._before, self._size = _hash(line), os.fstat(file.fileno()).st_size
 
-    def message(self, *, to: str, operation: int, what: str, data: bytes) -> None:
-        """Add the line of one message."""
-        if what == "exchange" and self.most is not None and len(data) > self.most:
+    def message(self, *, to: str, operation: int, what: str, data: bytes, numbers: int = 0) -> None:
+        """Add the line of one message of so many numbers."""
+        if what == "exchange" and self.most is not None and numbers > self.most:
             raise ValueError(
-                f"a message to {to} must have at most {self.most} bytes, as max_weights of dnnext.toml allows, got "
-                f"{len(data)}."
+                f"a message to {to} must have at most {self.most} numbers, as max_weights of dnnext.toml allows, got "
+                f"{numbers}."
             )
         sha = hashlib.sha256(data).hexdigest()
         self.note(to=to, operation=operation, what=WHAT.get(what, what), bytes=len(data), sha256=sha)

@@ -16,13 +16,12 @@ import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dnnext.runtime.communicator import RanksLost, WrongMessage
 from dnnext.sites.links import Link
-from dnnext.sites.peer import Message, Peer, read_lost
+from dnnext.sites.peer import HELD, Message, Peer, read_lost
 from dnnext.sites.wire import AGAIN, ALIVE, DATA, ENDED, HEAD_BYTES, LEAVING, LOST, Head, pack_head, read_head
 
 __all__ = ["Delivery", "Notice"]
@@ -69,9 +68,10 @@ class Delivery:
         self.agreed: list[frozenset[int]] = []  # lost sites, agreement after agreement
         self.changed = threading.Condition()
         self.cause: tuple[int, str] | None = None  # the site that ended the run, and its sentence
-        self._is_closed, self._broken = False, ""
+        self._is_closed, self._broken, self.most = False, "", HELD
         self._thread = threading.Thread(target=self._listen, name=f"{link.names[link.rank]} receives", daemon=True)
         self._thread.start()
+        self.link.deliver(self._sort, self.is_full)
 
     # The program's thread
 
@@ -104,11 +104,11 @@ class Delivery:
         while True:
             with self.changed:
                 self.waiting_for = source
-                message = self._next(source, label)
+                message = self.peers[source].next(label)
                 if message is None:
                     self._refuse(source, label)
                     self.changed.wait(min(self.late, TICK))
-                    message = self._next(source, label)
+                    message = self.peers[source].next(label)
                 if message is not None:
                     self.waiting_for = None
                     break
@@ -120,15 +120,6 @@ class Delivery:
         self._become(source, "here", f"{self._name(source)} is here again after {time.monotonic() - begin:.0f} s")
         return self._open(source, message)
 
-    def _next(self, source: int, label: Label) -> Message | None:
-        queue = self.peers[source].labels.get(label)
-        if not queue:
-            return None
-        message = queue.popleft()
-        if not queue:
-            del self.peers[source].labels[label]
-        return message
-
     def _refuse(self, source: int, label: Label) -> None:
         """Raise if the message cannot come any more."""
         if self._broken:
@@ -139,18 +130,31 @@ class Delivery:
                 continue
             if peer.wrong is not None:
                 raise WrongMessage(f"a message of {self._name(rank)} {peer.wrong}", rank, label[1])
-            if peer.ended is not None:
+            if peer.ended is not None and not self._is_early(peer):
                 if self.on_failure != "shrink":  # else what ends this site later is another cause
                     self.cause = rank, peer.ended
-                self._lose([rank], f"ended the run: {peer.ended}")
+                first = "" if peer.names is None else f", which says that {self._name(peer.names[0])} did so first"
+                self._lose([rank], f"ended the run{first}: {peer.ended}")
             if peer.view is not None and peer.view[0] == len(self.agreed):
                 self._lose([], "")
+        if self.is_full():
+            rank = max(self.peers, key=lambda r: self.peers[r].held)
+            held = f"{self.peers[rank].held >> 20} MB in messages that no operation here has asked for"
+            raise WrongMessage(f"{self._name(rank)} sent {held}", rank, label[1])
         peer = self.peers[source]
         if peer.newest.get(label[0], 0) > label[1] and not peer.early:
             raise RanksLost(
                 [], "waited in vain although every site answers: they wait for different things. Every site must make "
                 "the same calls in the same order",
             )  # fmt: skip
+
+    def _is_early(self, peer: Peer) -> bool:
+        """Whether a site names another one as the first that ended, of which a message should come first."""
+        return peer.names is not None and time.monotonic() - peer.names[1] < self.late
+
+    def is_full(self) -> bool:
+        """Whether more waits here than may: what comes from now on must wait elsewhere."""
+        return sum(peer.held for peer in self.peers.values()) > self.most
 
     def _refuse_broken(self) -> None:
         raise RanksLost([], f"cannot be reached: the link of this site broke: {self._broken}")
@@ -296,6 +300,9 @@ class Delivery:
     def _listen(self) -> None:
         try:
             while not self._is_closed:
+                if self.is_full():
+                    time.sleep(TICK)
+                    continue
                 message = self.link.receive(TICK)
                 if message is not None:
                     self._sort(*message)
@@ -321,7 +328,7 @@ class Delivery:
             peer.confirmed = max(peer.confirmed, min(head.received, peer.sent))
             for number in [n for n in peer.kept if n <= peer.confirmed]:
                 del peer.kept[number]
-            self._put(peer, head, data) if head.kind == DATA else self._note(source, peer, head, data[HEAD_BYTES:])
+            peer.put(head, data) if head.kind == DATA else self._note(source, peer, head, data[HEAD_BYTES:])
             again = sorted(peer.kept.items()) if head.kind == AGAIN else []
             self.changed.notify_all()
         for number, message in again:
@@ -330,18 +337,6 @@ class Delivery:
             self._control(source, ALIVE)
         if head.kind == LOST and head.operation < len(self.agreed):
             self._tell_lost(source, head.operation, self.agreed[head.operation])
-
-    def _put(self, peer: Peer, head: Head, data: bytes) -> None:
-        """A message in order, or one to keep until those before it are here; copies are dropped."""
-        if head.number <= peer.received or head.number in peer.early:
-            return
-        peer.early[head.number] = (head, data[:HEAD_BYTES], data[HEAD_BYTES:])
-        while peer.received + 1 in peer.early:
-            peer.received += 1
-            message = peer.early.pop(peer.received)
-            group, operation = message[0].group, message[0].operation
-            peer.labels.setdefault((group, operation), deque()).append(message)
-            peer.newest[group] = max(peer.newest.get(group, 0), operation)
 
     def _note(self, source: int, peer: Peer, head: Head, body: bytes) -> None:
         """What a site says beside its numbers."""
@@ -362,9 +357,8 @@ class Delivery:
                     peer.wrong = str(error)
                     return
             if head.kind == ENDED:
-                known = head.operation in self.peers and head.operation not in self._gone()
-                cause = self.peers[head.operation] if known else peer
-                cause.ended = cause.ended or body.decode(errors="replace")
+                is_other = head.operation in self.peers and head.operation not in {source, *self._gone()}
+                peer.end(body, head.operation if is_other else None)
                 return
             try:
                 peer.view = head.operation, read_lost(body, self.link.size)

@@ -112,7 +112,7 @@ def days_left(certificate: str | os.PathLike[str]) -> float:
 
 
 def folder_options(folder: Any) -> dict[str, Any]:
-    """Options that lie in a site's folder: ``site.toml``, ``site.pem``, ``NAME.key`` and ``ca.pem``.
+    """Options in a site's folder: ``site.toml``, ``site.pem``, ``NAME.key``, ``ca.pem``, if any ``revoked.pem``.
 
     Raises
     ------
@@ -124,6 +124,7 @@ def folder_options(folder: Any) -> dict[str, Any]:
         found = tomllib.loads((place / "site.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"folder must hold site.toml as `dnnext site join` writes it, got {error}.") from None
-    options = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}
+    options: dict[str, Any] = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}
     key = place / f"{found.get('site', 'site')}.key"
-    return options | {"cert": place / "site.pem", "key": key, "ca": place / "ca.pem"}
+    options |= {"cert": place / "site.pem", "key": key, "ca": place / "ca.pem"}
+    return options | ({"revoked": place / "revoked.pem"} if (place / "revoked.pem").exists() else {})

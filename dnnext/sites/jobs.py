@@ -18,7 +18,7 @@ from nats.errors import ConnectionClosedError, FlushTimeoutError, NoRespondersEr
 from nats.js.api import ConsumerConfig, Header
 from nats.js.errors import BadRequestError
 
-from dnnext.sites.nats import _connect, tls_context
+from dnnext.sites.connection import connect, tls_context
 from dnnext.sites.relay import JOBS, check_token
 
 __all__ = ["hand_in", "hub_options", "jobs", "results", "submit", "wait_for_job"]
@@ -38,7 +38,7 @@ def _run(options: dict[str, Any], work: Callable[[Any], Any]) -> Any:
     async def connected() -> Any:
         context = tls_context(options["cert"], options["key"], options["ca"])
         host = options.get("relay_name") or urlsplit(options["relay"]).hostname
-        client = await _connect(options["relay"], context, options["site"], tls_hostname=host)
+        client = await connect(options["relay"], context, options["site"], tls_hostname=host)
         try:
             return await work(client)
         except (ConnectionClosedError, NoRespondersError, FlushTimeoutError) as error:

@@ -8,7 +8,7 @@ import queue
 import random
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dnnext import _checks
 
@@ -59,6 +59,13 @@ class Link(ABC):
     @abstractmethod
     def receive(self, seconds: float) -> tuple[int, bytes] | None:
         """The next message of any site and its authenticated sender; None after so many seconds without one."""
+
+    def deliver(self, take: Callable[[int, bytes], None], is_full: Callable[[], bool]) -> None:
+        """Call ``take(sender, data)`` for every message from now on, where that is quicker than to wait in `receive`.
+
+        It is called by one thread at a time, and not while ``is_full()``. Errors still come from `receive`.
+        """
+        return
 
     def again(self) -> None:
         """Messages may be missing: look whether the engine still has some. Called from any thread."""

@@ -1,4 +1,4 @@
-"""Sites over NATS: one relay stores what sites send and delivers it again; only jobs.py imports nats beside this file.
+"""Sites over NATS: one relay stores what sites send and delivers it again.
 
 Design
 ------
@@ -16,74 +16,57 @@ import logging
 import queue
 import ssl
 import threading
+import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
+import nats
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from dnnext.sites.connection import PAUSE, connect, tls_context
 from dnnext.sites.links import Link
-from dnnext.sites.relay import JOBS, STREAM, check_token
+from dnnext.sites.relay import STREAM, check_token
 from dnnext.sites.sealing import Keyring
 
-try:
-    import nats
-    from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
-except ImportError as error:
-    raise ImportError(
-        f"engine='nats' needs nats-py and cryptography: `pip install nats-py cryptography`. Python reports: {error}"
-    ) from error
-
-__all__ = ["NatsLink", "open_stream", "tls_context"]
+__all__ = ["NatsLink"]
 
 log = logging.getLogger("dnnext.sites")
 
-WEEK = 7 * 86400.0
-PATIENCE = 20.0  # seconds for the first connection
 START = 60.0  # seconds until all is open
-PAUSE = 0.2  # seconds between two attempts to reach the relay
+STORING = 60.0  # seconds for which the relay may store nothing although the connection is there
+WAITING = 1024  # messages that may wait before anybody takes them
+PENDING = 64 << 20  # bytes that the client takes ahead
 QUIET = 5.0  # seconds after which messages are read anew where an awaited one is missing
 sessions: dict[tuple[str, ...], int] = {}  # how often this process has opened a run
 
 
-def tls_context(cert: Any, key: Any, ca: Any) -> ssl.SSLContext:
-    """TLS 1.3 with this certificate, towards servers of this authority.
+class Trouble:
+    """Since when the relay has stored nothing, and what it says to that."""
 
-    Raises
-    ------
-    ValueError
-        If a file is missing or unfit.
-    """
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(str(cert), str(key))
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"cert, key and ca must be PEM files that belong together, got {error}.") from None
-    return context
+    def __init__(self) -> None:
+        self.since, self.last = 0.0, "no answer"
 
+    def is_over(self) -> None:
+        """It stores messages, or the connection is down, which is another matter."""
+        self.since, self.last = 0.0, "no answer"
 
-async def _connect(relay: str, context: ssl.SSLContext, name: str, **options: Any) -> Any:
-    """A connection, or a sentence that says why not."""
-    errors: list[str] = []
+    def note(self, error: Exception) -> None:
+        """It has refused a message."""
+        self.last = str(getattr(error, "description", None) or error)
 
-    async def note(error: Exception) -> None:
-        errors.append(f"{type(error).__name__}: {error}".strip(": "))
-
-    once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": PAUSE}  # 0 is without end
-    options = {"error_cb": note, "connect_timeout": 10, **once, **options}
-    inbox = f"_IN.{name}".encode()
-    try:
-        client = await asyncio.wait_for(
-            nats.connect(relay, tls=context, name=name, inbox_prefix=inbox, **options), PATIENCE
+    def sentence(self, n_messages: int) -> str:
+        """What to raise, or '' while there is hope."""
+        now = time.monotonic()
+        self.since = self.since or now
+        if now - self.since < STORING:
+            return ""
+        return (
+            f"the relay has stored none of {n_messages} messages for {now - self.since:.0f} s ({self.last}): its disk "
+            "or its streams may be full. Make room there and start the site again"
         )
-        await client.flush(10)
-    except Exception as error:
-        reason = "; ".join(dict.fromkeys([*errors, f"{type(error).__name__}: {error}".strip(": ")]))
-        raise ConnectionError(
-            f"the relay {relay} cannot be reached as {name}, or refused its certificate: {reason}."
-        ) from error
-    return client
 
 
 class NatsLink(Link):
@@ -103,6 +86,8 @@ class NatsLink(Link):
         PEM files: this site's certificate and private key, and the authority's certificate.
     relay_name : str, optional
         The name in the relay's certificate; default: the host in `relay`.
+    revoked : path, optional
+        PEM file: the authority's list of revoked certificates, whose holders are refused.
 
     Raises
     ------
@@ -116,7 +101,7 @@ class NatsLink(Link):
 
     def __init__(
         self, relay: str, site: str, sites: Sequence[str], run: str, cert: Any, key: Any, ca: Any,
-        relay_name: str | None = None,
+        relay_name: str | None = None, revoked: Any = None,
     ) -> None:  # fmt: skip
         self.names = tuple(check_token("a site", name) for name in sites)
         if len(set(self.names)) != len(self.names) or site not in self.names:
@@ -130,10 +115,15 @@ class NatsLink(Link):
         self.run = f"{run}.{sessions[place]}"
         self._ranks = {name: rank for rank, name in enumerate(self.names)}
         self._mine = [*self.run.split("."), site]
-        self._keys = Keyring(cert, key, ca, self.names, self.rank, self.run)
+        self._keys = Keyring(cert, key, ca, self.names, self.rank, self.run, revoked)
         self._box: queue.Queue[tuple[int, bytes] | Exception] = queue.Queue()
+        self._hand: Callable[[int, bytes], None] = lambda *message: self._box.put(message)
+        self._is_full: Callable[[], bool] = lambda: self._box.qsize() > WAITING
         self._unconfirmed: dict[str, bytes] = {}
+        self._answers: dict[str, Any] = {}  # what the relay has yet to say of them
+        self._trouble = Trouble()
         self._reader: Any = None
+        self._guard: Any = None  # sends again what is not confirmed
         self._work: Any = None  # reading on after a lost connection
         self._sequence, self._is_reading, self._is_leaving = 0, False, False
         self._last = 0.0  # when the engine was asked to read anew
@@ -165,6 +155,25 @@ class NatsLink(Link):
         if isinstance(message, Exception):
             raise message
         return message
+
+    def deliver(self, take: Callable[[int, bytes], None], is_full: Callable[[], bool]) -> None:
+        """Call `take` on the thread of the connection, which spares two changes of threads per message."""
+        self._call(self._deliver(take, is_full), START)
+
+    async def _deliver(self, take: Callable[[int, bytes], None], is_full: Callable[[], bool]) -> None:
+        def hand(source: int, data: bytes) -> None:
+            try:
+                take(source, data)
+            except Exception as error:
+                self._box.put(error)
+
+        waiting = [self._box.get_nowait() for _ in range(self._box.qsize())]
+        for message in waiting:
+            if isinstance(message, Exception):
+                self._box.put(message)
+            else:
+                hand(*message)
+        self._hand, self._is_full = hand, is_full
 
     def again(self) -> None:
         """Read on from the last message, at most every few seconds."""
@@ -227,9 +236,9 @@ class NatsLink(Link):
             log.warning("%s: connected to the relay again", me)
             self._work = asyncio.ensure_future(self._read_on())
 
-        first = await _connect(relay, context, me, tls_hostname=relay_name)  # a refusal is an error, not a retry
+        first = await connect(relay, context, me, tls_hostname=relay_name)  # a refusal is an error, not a retry
         await first.close()
-        self._client = await _connect(
+        self._client = await connect(
             relay, context, me, tls_hostname=relay_name, allow_reconnect=True, max_reconnect_attempts=-1,
             reconnect_time_wait=PAUSE, ping_interval=5, max_outstanding_pings=2, error_cb=failed, disconnected_cb=down,
             reconnected_cb=up, pending_size=64 << 20,
@@ -245,16 +254,19 @@ class NatsLink(Link):
             ) from error
 
     async def _asked(self, message: Any) -> None:
-        self._take(message)
+        if not self._is_full():  # a question is asked again
+            self._take(message)
 
     async def _stored(self, message: Any) -> None:
+        while self._is_full() and not self._is_leaving:  # the relay keeps the rest
+            await asyncio.sleep(PAUSE)
         self._sequence = max(self._sequence, message.metadata.sequence.stream)
         self._take(message)
 
     def _take(self, message: Any) -> None:
         kind, *place, sender = message.subject.split(".")[:5]
         if kind in ("dn", "dnc") and place == self._mine and sender in self._ranks:  # else not for this site and run
-            self._box.put((self._ranks[sender], message.data))
+            self._hand(self._ranks[sender], message.data)
 
     async def _read(self) -> None:
         """A consumer of the messages to this site behind the last one; its name lets the relay check its filter."""
@@ -265,7 +277,7 @@ class NatsLink(Link):
             config.opt_start_seq = self._sequence + 1
         self._reader = await self._stream.subscribe(
             mine, stream=STREAM, cb=self._stored, ordered_consumer=True, config=config, pending_msgs_limit=1 << 20,
-            pending_bytes_limit=1 << 30,
+            pending_bytes_limit=PENDING,
         )  # fmt: skip
 
     async def _read_on(self) -> None:
@@ -298,20 +310,50 @@ class NatsLink(Link):
     async def _publish(self, subject: str, data: bytes) -> None:
         self._unconfirmed[subject] = data
         mark = {"Nats-Msg-Id": self._keys.mark(subject)}
+        before = self._answers.pop(subject, None)
+        if before is not None:
+            before.cancel()
         try:
-            confirmed = await self._stream.publish_async(subject, data, headers=mark, wait_stall=5)
+            answer = await self._stream.publish_async(subject, data, headers=mark, wait_stall=5)
         except nats.errors.MaxPayloadError:
             self._box.put(ValueError(f"the relay takes no message of {len(data)} bytes: raise its max_payload"))
             return
         except Exception as error:
             log.info("a message will be sent again: %r", error)
             return
+        self._answers[subject] = answer
+        if self._guard is None:
+            self._guard = asyncio.ensure_future(self._watch())
 
         def note(answer: Any) -> None:
-            if not answer.cancelled() and answer.exception() is None:
+            if answer.cancelled():
+                return
+            self._answers.pop(subject, None)
+            if answer.exception() is None:
                 self._unconfirmed.pop(subject, None)
+                self._trouble.is_over()
+            else:
+                self._trouble.note(answer.exception())
 
-        confirmed.add_done_callback(note)
+        answer.add_done_callback(note)
+
+    async def _watch(self) -> None:
+        """Send again what the relay refused or did not answer; after `STORING` seconds of that, give up."""
+        while self._unconfirmed:
+            before = set(self._unconfirmed)
+            await asyncio.sleep(QUIET)
+            left = [subject for subject in self._unconfirmed if subject in before]
+            if not left or not self._client.is_connected:
+                self._trouble.is_over()
+                continue
+            sentence = self._trouble.sentence(len(left))
+            if sentence:
+                self._box.put(ConnectionError(sentence))
+                break
+            for subject in left:
+                if subject in self._unconfirmed:
+                    await self._publish(subject, self._unconfirmed[subject])
+        self._guard = None
 
     async def _leave(self, patience: float) -> None:
         begin = sent = self._loop.time()
@@ -331,53 +373,3 @@ class NatsLink(Link):
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-
-
-def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", relay_name: str | None = None,
-                max_age: float = WEEK, max_bytes: int = 2 << 30) -> None:  # fmt: skip
-    """Create the streams that keep the messages of runs, and jobs, once, with the relay's own certificate.
-
-    Parameters
-    ----------
-    relay : str
-        Such as ``"tls://relay.example:4222"``.
-    cert, key, ca : path
-        The hub's certificate and key, and the authority's certificate.
-    hub : str
-        The hub's name.
-    relay_name : str, optional
-        The name in the relay's certificate; default: the host in `relay`.
-    max_age, max_bytes : float, int
-        Seconds and bytes for which messages are kept.
-
-    Raises
-    ------
-    ConnectionError
-        If the relay is not reached.
-    """
-
-    async def work() -> None:
-        host = relay_name or urlsplit(relay).hostname
-        client = await _connect(relay, tls_context(cert, key, ca), hub, tls_hostname=host)
-        config = StreamConfig(name=STREAM, subjects=["dn.>"], max_age=max_age, max_bytes=max_bytes)
-        await client.jetstream().add_stream(config)
-        await client.jetstream().add_stream(StreamConfig(name=JOBS, subjects=["job.>", "done.>"], max_bytes=max_bytes))
-        await client.close()
-
-    asyncio.run(work())
-
-
-def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str | None = None) -> None:
-    """Connect to the relay once.
-
-    Raises
-    ------
-    ConnectionError
-        If it is not reached, is not the one it should be, or refuses this site.
-    """
-
-    async def work() -> None:
-        host = relay_name or urlsplit(relay).hostname
-        await (await _connect(relay, tls_context(cert, key, ca), site, tls_hostname=host)).close()
-
-    asyncio.run(work())

@@ -8,7 +8,7 @@ from dnnext.runtime.communicator import Communicator
 
 __all__ = ["JOB", "LINK", "SITES", "decline", "open_flare", "open_nats"]
 
-LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name")
+LINK = ("relay", "site", "sites", "run", "cert", "key", "ca", "relay_name", "revoked")
 JOB = ("kit", "run", "sites", "checkpoint_every", "resume")  # what is said of a job of FLARE when it is submitted
 SITES = ("timeout", "on_failure", "late", "away", "notice")
 
@@ -22,7 +22,7 @@ def _nats_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, A
 
     given = {name: options.pop(name) for name in LINK if name in options}
     found = given if folder is None else {**folder_options(folder), **given}
-    missing = [name for name in LINK[:-1] if name not in found]
+    missing = [name for name in LINK[:-2] if name not in found]
     if missing:
         raise ValueError(
             f"engine_options of engine='nats' must have {', '.join(missing)}, or a folder that holds them."
@@ -30,7 +30,7 @@ def _nats_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, A
     allowed = None if folder is None else read_permission(folder)
     if allowed is not None and audit is None:
         audit = Path(folder) / AUDIT
-    most = None if allowed is None else allowed.max_bytes
+    most = None if allowed is None else allowed.max_numbers
     record = None if audit is None else Audit(audit, most).message
     return NatsLink(**found), record
 
@@ -52,7 +52,7 @@ def _flare_link(folder: Any, audit: Any, options: dict[str, Any]) -> tuple[Any, 
     for name in JOB:
         options.pop(name, None)
     link, allowed = link_of(folder), read_permission(folder)
-    return link, Audit(audit or Path(folder) / AUDIT, None if allowed is None else allowed.max_bytes).message
+    return link, Audit(audit or Path(folder) / AUDIT, None if allowed is None else allowed.max_numbers).message
 
 
 def open_flare(folder: Any = None, audit: Any = None, **options: Any) -> Communicator:

@@ -50,7 +50,8 @@ class OverSites(Communicator):
     notice : callable, optional
         ``notice(site, state, sentence)`` whenever a site becomes "here", "late", "away" or "lost".
     record : callable, optional
-        ``record(to=, operation=, what=, data=)`` for every message that leaves.
+        ``record(to=, operation=, what=, data=)``, with ``numbers=`` where it holds numbers, for every message that
+        leaves.
 
     Raises
     ------
@@ -206,7 +207,7 @@ class OverSites(Communicator):
 
         def record(data: bytes) -> None:
             if self._record is not None:
-                self._record(to=name, operation=label[1], what=what, data=data)
+                self._record(to=name, operation=label[1], what=what, data=data, numbers=a.size)
 
         self._delivery.send(to, dtype_name(a.dtype), label, a.tobytes(), record)
 

@@ -4,9 +4,13 @@ import json
 import time
 from collections import deque
 
-from dnnext.sites.wire import Head
+from dnnext.sites.wire import HEAD_BYTES, Head
 
-__all__ = ["Message", "Peer", "read_lost"]
+__all__ = ["HELD", "Message", "Peer", "read_lost"]
+
+HELD = 512 << 20  # bytes of messages that may wait here for the program to ask for them
+BESIDE = 256  # bytes that a waiting message takes beside its own
+SENTENCE = 2000  # letters of a sentence of another site that are shown
 
 Label = tuple[int, int]  # group and operation
 Message = tuple[Head, bytes, bytes]  # parsed head, its bytes, body
@@ -27,10 +31,42 @@ class Peer:
         self.waits_for: int | None = None
         self.last_sign = time.monotonic()
         self.ended: str | None = None
+        self.names: tuple[int, float] | None = None  # whom it names as the site that ended the run first, and when
+        self.held = 0  # bytes that wait here
         self.wrong: str | None = None
         self.view: tuple[int, frozenset[int]] | None = None  # agreements before, and whom it takes for lost
         self.has_left = False
         self.state = "here"
+
+    def put(self, head: Head, data: bytes) -> None:
+        """A message in order, or one to keep until those before it are here; copies are dropped."""
+        if head.number <= self.received or head.number in self.early:
+            return
+        self.early[head.number] = (head, data[:HEAD_BYTES], data[HEAD_BYTES:])
+        self.held += len(data) + BESIDE
+        while self.received + 1 in self.early:
+            self.received += 1
+            message = self.early.pop(self.received)
+            group, operation = message[0].group, message[0].operation
+            self.labels.setdefault((group, operation), deque()).append(message)
+            self.newest[group] = max(self.newest.get(group, 0), operation)
+
+    def next(self, label: Label) -> Message | None:
+        """The next message under this label, if there is one."""
+        queue = self.labels.get(label)
+        if not queue:
+            return None
+        message = queue.popleft()
+        if not queue:
+            del self.labels[label]
+        self.held -= HEAD_BYTES + len(message[2]) + BESIDE
+        return message
+
+    def end(self, body: bytes, names: int | None) -> None:
+        """It has ended the run, and why; names: the site that it says had done so before, if another one."""
+        if self.ended is None:
+            self.ended = body.decode(errors="replace")[:SENTENCE]
+            self.names = None if names is None else (names, time.monotonic())
 
 
 def read_lost(body: bytes, n_sites: int) -> frozenset[int]:

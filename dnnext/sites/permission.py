@@ -58,9 +58,9 @@ class Permission:
             raise ValueError(f"allow must be a list of class names, got {self.allow!r}.")
 
     @property
-    def max_bytes(self) -> int:
-        """Bytes of the largest message to a neighbour for one agent: weights, tracker and a few numbers, sealed."""
-        return 8 * (2 * self.max_weights + 64) + 256
+    def max_numbers(self) -> int:
+        """Numbers of the largest message to a neighbour for one agent, in any precision: weights, tracker and a few."""
+        return 2 * self.max_weights + 64
 
 
 def read_permission(folder: str | os.PathLike[str]) -> Permission | None:

@@ -46,6 +46,23 @@ def certificate_of(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"cert must be a PEM file with a certificate, got {os.fspath(path)!r}: {error}") from None
 
 
+def revocation_list(path: Any, ca: Sequence[Any]) -> Any:
+    """The authority's list of revoked certificates, in a PEM file.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or another authority has signed it.
+    """
+    try:
+        found = x509.load_pem_x509_crl(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"revoked must be a PEM file with a list, got {os.fspath(path)!r}: {error}") from None
+    if not any(found.is_signature_valid(issuer.public_key()) for issuer in ca):
+        raise ValueError(f"revoked must be signed by the authority in ca, got {os.fspath(path)!r} of another one.")
+    return found
+
+
 def check_certificate(certificate: Any, ca: Sequence[Any], name: str, at: datetime | None = None) -> None:
     """The certificate was issued by the authority to the site of this name, is valid now and can seal.
 
@@ -102,6 +119,8 @@ class Keyring:
         This one.
     run : str
         Names the run; other runs have other keys.
+    revoked : path, optional
+        PEM file: the authority's list of revoked certificates.
 
     Raises
     ------
@@ -109,12 +128,15 @@ class Keyring:
         If a file is unfit, or certificate and key do not belong together.
     """
 
-    def __init__(self, cert: Any, key: Any, ca: Any, names: Sequence[str], rank: int, run: str) -> None:
+    def __init__(
+        self, cert: Any, key: Any, ca: Any, names: Sequence[str], rank: int, run: str, revoked: Any = None
+    ) -> None:
         self.names, self.rank, self.run = tuple(names), rank, run
         try:
             self.ca = x509.load_pem_x509_certificates(Path(ca).read_bytes())
         except (OSError, ValueError) as error:
             raise ValueError(f"ca must be a PEM file with certificates, got {os.fspath(ca)!r}: {error}") from None
+        self.revoked = None if revoked is None else revocation_list(revoked, self.ca)
         self.certificate = certificate_of(cert)
         try:
             self._key: Any = serialization.load_pem_private_key(Path(key).read_bytes(), None)
@@ -149,6 +171,11 @@ class Keyring:
             except ValueError as error:
                 raise ValueError(f"the certificate of {name} must be in PEM form, got: {error}.") from None
             check_certificate(certificate, self.ca, name)
+            number = certificate.serial_number
+            if self.revoked is not None and self.revoked.get_revoked_certificate_by_serial_number(number) is not None:
+                raise ValueError(
+                    f"the certificate of {name} must not be revoked, got one that the authority's list has."
+                )
             public: Any = certificate.public_key()
             if public.curve.name != self._key.curve.name:
                 raise ValueError(

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dnnext.sites import nats
+from dnnext.sites import connection, nats
 from dnnext.sites.relay import relay_conf
 
 SITES = ("site-a", "site-b", "site-c", "site-d")
@@ -103,7 +103,7 @@ class Hub:
         self.conf.write_text(relay_conf(sites, self.folder / "pki", host="127.0.0.1", port=self.port))
         self.process = None
         self.start()
-        nats.open_stream(self.url, **self.files("relay"))
+        connection.open_stream(self.url, **self.files("relay"))
 
     def start(self):
         with (self.folder / "relay.log").open("ab") as log:

@@ -1,6 +1,7 @@
 """Four sites over a relay on the loopback interface: bits, faults, certificates, curious sites, what the relay sees."""
 
 import asyncio
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -15,12 +16,15 @@ pytest.importorskip("nats")
 pytest.importorskip("cryptography")
 
 import nats as client
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from hub import authority, issue
 from nats.js.api import ConsumerConfig
 from site_job import GRAPHS, train
 
-from dnnext.runtime import InProcess, Runtime
-from dnnext.sites.nats import tls_context
+from dnnext.runtime import InProcess, RanksLost, Runtime
+from dnnext.sites import nats
+from dnnext.sites.connection import tls_context
 from dnnext.sites.over_sites import OverSites, run_sites
 from dnnext.sites.sealing import Keyring, certificate_of, check_certificate
 
@@ -53,6 +57,21 @@ def test_bits_are_those_of_one_process(hub):
 def two(hub, run):
     sites = hub.sites[:2]
     return [hub.link(rank, run, sites=sites) for rank in range(2)]
+
+
+def on_both(links):
+    """The two sites of these links, opened together."""
+    sites = [None, None]
+
+    def start(rank):
+        sites[rank] = OverSites(links[rank], **QUICK)
+
+    threads = [threading.Thread(target=start, args=(rank,), daemon=True) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return sites
 
 
 def on_sites(hub, run, program, ranks=(0, 1, 2, 3), **options):
@@ -280,17 +299,7 @@ def test_a_site_cannot_make_the_relay_drop_what_others_send(hub):
 
 
 def test_a_site_leaves_once_the_relay_has_what_it_sent(hub, caplog):
-    links = two(hub, "leaves")
-    sites = [None, None]
-
-    def start(rank):
-        sites[rank] = OverSites(links[rank], **QUICK)
-
-    threads = [threading.Thread(target=start, args=(rank,), daemon=True) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    sites = on_both(two(hub, "leaves"))
     hub.stop()
     try:
         sites[0].broadcast(np.ones(3), 0)  # the last message, and it does not wait
@@ -394,3 +403,45 @@ def test_links_check_their_options(hub):
         hub.link(0, "x", sites=["site-b", "site-c"])
     with pytest.raises(ValueError, match=r"relay must be an address like 'tls://host:4222', got 'http://h'"):
         hub.link(0, "x", relay="http://h")
+
+
+def test_a_revoked_certificate_is_refused(hub):
+    certificate, key = hub.authority
+    now, place = dt.datetime.now(dt.UTC), hub.folder / "revoked.pem"
+    number = certificate_of(hub.files("site-b")["cert"]).serial_number
+    entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+    made = x509.CertificateRevocationListBuilder().issuer_name(certificate.subject).last_update(now)
+    made = made.next_update(now + dt.timedelta(days=1)).add_revoked_certificate(entry).sign(key, hashes.SHA256())
+    place.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    options = {"names": hub.sites, "rank": 0, "run": "x"}
+    others = [Keyring(**hub.files(name), **{**options, "rank": k}).introduction() for k, name in enumerate(hub.sites)]
+    with pytest.raises(ValueError, match="the certificate of site-b must not be revoked"):
+        Keyring(**hub.files("site-a"), **options, revoked=place).meet(others)
+    stranger = authority(hub.folder / "another")[1]
+    place.write_bytes(
+        x509.CertificateRevocationListBuilder().issuer_name(certificate.subject).last_update(now)
+        .next_update(now + dt.timedelta(days=1)).sign(stranger, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="revoked must be signed by the authority in ca"):
+        Keyring(**hub.files("site-a"), **options, revoked=place)
+
+
+def test_a_relay_that_stores_nothing_ends_the_run_with_a_sentence(hub, monkeypatch):
+    monkeypatch.setattr(nats, "QUIET", 0.2)
+    monkeypatch.setattr(nats, "STORING", 0.5)
+    sites = two(hub, "full")
+    comms = on_both(sites)
+    for link in sites:
+
+        async def refuse(*args, **options):
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(RuntimeError("maximum bytes exceeded"))
+            return answer
+
+        link._stream.publish_async = refuse
+    with pytest.raises(RanksLost, match=r"stored none of 1 messages for .* \(maximum bytes exceeded\)"):
+        comms[0].allreduce(np.ones(3))
+    for link, comm in zip(sites, comms, strict=True):
+        link._unconfirmed.clear()
+        comm._delivery.close(is_whole=False)

@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 
 import dnnext
 from dnnext.cli import main
-from dnnext.estimators.sites import job_of
+from dnnext.estimators.sites import check_same, job_of
 from dnnext.sites.audit import Audit, summary
 from dnnext.sites.enrolment import folder_options
 from dnnext.sites.jobs import wait_for_job
@@ -202,6 +202,17 @@ def test_jobs_are_parameters_only(tmp_path, text, sentence):
         job_of(job, tmp_path)
 
 
+def test_a_model_is_fetched_only_if_all_sites_have_the_same(tmp_path):
+    files = {}
+    for site, seed in (("site-a", 0), ("site-b", 0), ("site-c", 1)):
+        made = dnnext.DecentralizedMLPRegressor((2,), max_iter=2, tol=0.0, random_state=seed, n_agents=2)
+        made.fit(np.arange(40.0).reshape(20, 2), np.arange(20.0)).save(tmp_path / f"{site}.npz")
+        files[site] = (tmp_path / f"{site}.npz").read_bytes()
+    check_same({site: files[site] for site in ("site-a", "site-b")})
+    with pytest.raises(ValueError, match="got another one at site-c than at site-a"):
+        check_same(files)
+
+
 def test_two_runs_share_an_audit(tmp_path):
     path = tmp_path / "audit.jsonl"
     runs = [Audit(path), Audit(path)]
@@ -212,7 +223,7 @@ def test_two_runs_share_an_audit(tmp_path):
 
 def test_the_largest_model_is_limited(tmp_path):
     audit = Audit(tmp_path / "audit.jsonl", most=100)
-    audit.message(to="site-b", operation=1, what="exchange", data=bytes(100))
-    with pytest.raises(ValueError, match="a message to site-b must have at most 100 bytes, as max_weights"):
-        audit.message(to="site-b", operation=2, what="exchange", data=bytes(101))
+    audit.message(to="site-b", operation=1, what="exchange", data=bytes(800), numbers=100)
+    with pytest.raises(ValueError, match="a message to site-b must have at most 100 numbers, as max_weights"):
+        audit.message(to="site-b", operation=2, what="exchange", data=bytes(404), numbers=101)  # in single precision
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1

@@ -314,3 +314,59 @@ def test_options_are_checked(options, sentence):
         check_engine("nats", options)
     with pytest.raises(ValueError, match="notice in engine_options must be a function, got 3"):
         check_engine("nats", {"notice": 3})
+
+
+def test_a_site_that_blames_another_is_named_itself():
+    """Site 2 ends and says that site 1 did so first, which is not true: site 1 is there."""
+
+    def program(comm):
+        comm.texts("here")
+        if comm.rank == 2:
+            comm._delivery.cause = 1, "ValueError: made up"
+            comm.end(ValueError("x"))
+            return None
+        with pytest.raises(RanksLost) as caught:
+            comm.broadcast(np.ones(1), 2)
+        return caught.value
+
+    first, second, _ = run_sites(memory_links(3), program, late=0.1, timeout=20.0)
+    assert first.ranks == (2,)
+    assert str(first) == "rank 2 ended the run, which says that site-1 did so first: ValueError: made up"
+    assert second.ranks == (2,)
+
+
+def test_a_flood_is_refused_and_its_sender_named():
+    def program(comm):
+        comm._delivery.most = 100_000
+        comm.texts("here")
+        if comm.rank == 1:
+            for _ in range(50):
+                comm.broadcast(np.ones(1000), 1)
+            time.sleep(0.5)
+            return 0
+        if comm.rank == 2:
+            time.sleep(0.5)
+            return 0
+        with pytest.raises(
+            WrongMessage, match="site-1 sent 0 MB in messages that no operation here has asked for"
+        ) as caught:
+            comm.broadcast(np.ones(1), 2)
+        held = comm._delivery.peers[1].held
+        comm._delivery.most = 1 << 30
+        assert caught.value.rank == 1
+        return held
+
+    assert run_sites(memory_links(3), program, late=0.05, timeout=5.0)[0] < 120_000
+
+
+def test_a_long_backlog_is_read_as_it_is_asked_for():
+    def program(comm):
+        total = 0.0
+        comm._delivery.most = 30_000
+        for k in range(40):
+            a = np.full(1000, float(k))
+            comm.broadcast(a, 0)  # site 0 does not wait
+            total += a[0]
+        return total
+
+    assert run_sites(memory_links(2), program, late=0.05, timeout=20.0) == [780.0] * 2
