@@ -17,8 +17,10 @@ from hub import issue
 from sklearn.datasets import load_breast_cancer
 
 import dnnext
+from dnnext.algorithms import NEXT
 from dnnext.cli import main
 from dnnext.estimators.sites import check_same, job_of
+from dnnext.local import PartialLinearization
 from dnnext.sites.audit import Audit, summary
 from dnnext.sites.enrolment import folder_options
 from dnnext.sites.jobs import wait_for_job
@@ -80,7 +82,9 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
         assert process.returncode == 0, output.decode()
     models = [dnnext.load(hospitals / name / "trial-1.npz") for name in NAMES]
     frames = [np.loadtxt(hospitals / f"{name}.csv", delimiter=",", skiprows=1) for name in NAMES]
-    alone = dnnext.DecentralizedMLPClassifier((4,), topology="complete", max_iter=5, tol=0.0, random_state=0)
+    private = NEXT(PartialLinearization(curvature="auto", share="nothing"))  # the default of sites
+    options = {"topology": "complete", "max_iter": 5, "tol": 0.0, "random_state": 0, "algorithm": private}
+    alone = dnnext.DecentralizedMLPClassifier((4,), **options)
     alone.fit_agents([(rows[:, :-1], rows[:, -1].astype(int)) for rows in frames])
     for model in models:
         for here, there in zip(model.coefs_, alone.coefs_, strict=True):
