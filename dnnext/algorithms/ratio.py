@@ -113,7 +113,7 @@ class RatioRule(GainTest, SignedRule):
         else:        every agent back to w_i, y_i, grad_i;  tau = max(mean_i t_i, 2 nu tau),  nu = 2 nu
 
     The first tau and the safeguard of the signed rule are the surrogate's (`Surrogate.first_tau`, `safeguard`): 3 b and
-    0.15 with synthetic inputs, b and 0.3 with exact curvature. The pairs of the quasi-Newton correction are learnt from
+    0.15 with synthetic inputs, b and 0.1 with exact curvature. The pairs of the quasi-Newton correction are learnt from
     refused trials, too; the alarm does not see them. Every iteration then ends with an objective that is no higher. It
     needs models that agree: shared or exact curvature or one agent, on a fixed graph or a schedule without losses.
 

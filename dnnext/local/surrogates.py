@@ -295,7 +295,7 @@ class PartialLinearization(Surrogate):
             self.needs |= {"whole_rows"}
         if curvature == "exact":
             self.needs |= {"tree", "gauss_newton"}
-            self.first_tau, self.safeguard = 1.0, 0.3
+            self.first_tau, self.safeguard = 1.0, 0.1
             if n_blocks > 1 or solver not in ("auto", "primal"):
                 raise ValueError(
                     f"curvature='exact' forms one whole matrix: leave n_blocks=1 and solver='auto', got {n_blocks} and "
