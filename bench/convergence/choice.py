@@ -181,7 +181,9 @@ def report(done: list[tuple[Cell, dict[str, Any]]], n_wanted: int, quick: bool) 
         "back counts as an iteration with its rounds and bytes."
     )
     rows = [row(words, some) for words, some in parts.items() if some]
-    publish("auto", f'curvature="auto" on held-out data ({len(done)} runs)', header, rows, facts, None, quick, notes)
+    publish(
+        f"auto_{SEED}", f'curvature="auto" on held-out data ({len(done)} runs)', header, rows, facts, None, quick, notes
+    )
 
 
 def main() -> None:
