@@ -179,7 +179,7 @@ def submit(args):
     from dnnext.sites import jobs
 
     run = sites.job_of(args.job, args.folder).engine_options["run"]
-    jobs.submit(_hub(args), run, Path(args.job).read_text())
+    jobs.submit(_hub(args), run, Path(args.job).read_text(encoding="utf-8"))
     print(f"submitted {run}; sites take it by `dnnext site run FOLDER`")
 
 

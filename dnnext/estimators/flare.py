@@ -23,6 +23,7 @@ __all__ = ["SiteExecutor"]
 
 log = logging.getLogger("dnnext.sites")
 
+MOST_EARLY = 1000  # messages that are kept before this site has begun
 TICK = 0.2  # seconds between two looks at whether FLARE ends the job
 
 
@@ -48,7 +49,8 @@ class SiteExecutor(Executor):
     def _receive(self, name: str, data: bytes) -> None:
         with self._lock:
             if self._link is None:
-                self._early.append((name, data))
+                if len(self._early) < MOST_EARLY:  # what is dropped is asked for again
+                    self._early.append((name, data))
                 return
         self._link.put(name, data)
 
@@ -86,6 +88,7 @@ class SiteExecutor(Executor):
             self._link = link
             for message in self._early:
                 link.put(*message)
+            self._early.clear()
 
         def watch() -> None:
             while not done.wait(TICK):

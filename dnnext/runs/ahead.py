@@ -28,7 +28,9 @@ class Ahead:
         if posted.is_refused or np.any(posted.raised):
             assert posted.before is not None
             agents = {name: array.copy() for name, array in posted.before.agents.items()}
+            scratch = dict(run.s.scratch)
             run.s.undo(Snapshot(agents, {}, {"t": run.s.t}))
+            run.s.scratch.update(scratch)  # sums that the others have and do not form again: equally many calls
 
     def trade(self) -> None:
         """Iteration t in place of t + 1, or the other way round."""

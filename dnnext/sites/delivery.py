@@ -83,10 +83,10 @@ class Delivery:
             number, received = peer.sent, peer.received
         head = pack_head(Head(DATA, dtype, *label, number, received, len(body)))
         data = head + (self.link.seal(to, head, body) if self.has_met else body)
+        record(data)  # before it is kept: what is kept may be asked for, and leave, at any time
         if not self.link.keeps:
             with self.changed:
                 peer.kept[number] = data
-        record(data)
         self.link.send(to, str(number), data)
 
     def take(self, source: int, label: Label) -> tuple[Head, bytes]:

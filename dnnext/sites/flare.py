@@ -173,9 +173,11 @@ class Cells:
 
     def _take(self, message: Any) -> None:
         """Called by a thread of the cell."""
-        name = self._names.get(message.get_header(MessageHeaderKey.ORIGIN, ""))
-        if name is not None:  # else of no site of this job
-            self.received(name, bytes(message.payload or b""))
+        name, data = self._names.get(message.get_header(MessageHeaderKey.ORIGIN, "")), message.payload
+        if name is None:  # of no site of this job
+            return
+        # FLARE decodes objects, too; bytes(10**12), of an int, would take all memory
+        self.received(name, bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else b"")
 
 
 def open_link(cells: Cells, names: Sequence[str], site: str, kit: Any) -> FlareLink:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 from dnnext._version import __version__
 from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally, WrongMessage
 from dnnext.runtime.machine import machine
@@ -97,8 +98,9 @@ class OverSites(Communicator):
         link = self._delivery.link
         mine = {"dnnext": __version__, **machine()}
         try:
-            every = [json.loads(text) for text in self.texts(json.dumps([link.introduction(), mine]))]
-            link.meet([str(introduction) for introduction, _ in every])
+            texts = self.texts(json.dumps([link.introduction(), mine]))
+            every = [self._introduced(rank, text) for rank, text in enumerate(texts)]
+            link.meet([introduction for introduction, _ in every])
         except BaseException as error:  # Ctrl-C too, while others are awaited
             self.end(error)
             raise
@@ -110,6 +112,17 @@ class OverSites(Communicator):
                     "%s differs from this site in %s: results are equal up to rounding only, and a site that is "
                     "started again must be started on the same kind of machine", link.names[rank], ", ".join(different),
                 )  # fmt: skip
+
+    def _introduced(self, rank: int, text: str) -> tuple[str, dict[str, Any]]:
+        """What another site says first: how to seal messages to it, and its versions."""
+        try:
+            introduction, versions = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            introduction, versions = None, None
+        if not isinstance(introduction, str) or not isinstance(versions, dict):
+            name = self._delivery.link.names[self._ids[rank]]
+            raise WrongMessage(f"a message of {name} must hold its introduction, got {short(text)}", rank, 1)
+        return introduction, versions
 
     def _part(self, ids: list[int], path: tuple[int, ...]) -> "OverSites":
         part = OverSites.__new__(OverSites)

@@ -7,8 +7,9 @@ from site_job import GRAPHS, shard, train
 from dnnext.algorithms import DGD, NEXT, GradientTracking, Newton
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.network import Network, Topology
-from dnnext.problem import L2, MLP, Logistic, Problem
+from dnnext.problem import L2, MLP, Logistic, Problem, SquaredError
 from dnnext.runs import checkpoint, loop
+from dnnext.runs.alarm import Alarm
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import BadMessage, InProcess, Runtime
 from dnnext.sites.links import memory_links
@@ -172,3 +173,26 @@ def test_votes_are_read_after_the_rounds_of_the_next_iteration():
     for t in range(3):
         wanted += [*a_step, ("read", t), ("sent", t + 1)]
     assert events == [*wanted, ("read", 3)]
+
+
+@pytest.mark.parametrize("recipe", [Newton(), NEXT(PartialLinearization(curvature="exact"), tau="signed")])
+def test_an_alarm_at_one_site_is_that_of_one_process_where_sums_are_kept(monkeypatch, recipe):
+    check = Alarm.check
+
+    def raised_once(alarm, s):
+        raised, agents = check(alarm, s), alarm.problem.runtime.agents
+        if s.t == 4 and not alarm.raised and 1 in agents:
+            raised[1 - agents.start] = True
+        return raised
+
+    monkeypatch.setattr(Alarm, "check", raised_once)
+
+    def program(runtime):
+        rng = np.random.default_rng(0)
+        shards = [(x, x @ [1.0, 2, 3, 4]) for x in rng.standard_normal((3, 8, 4))]
+        problem = Problem(MLP([4, 1]), SquaredError(), L2(0.01), [shards[i] for i in runtime.agents], runtime=runtime)
+        network = Network(Topology.ring(3), runtime=runtime)
+        return recipe.run(problem, network, random_state=0, warn=False, max_iter=8, monitor_every=3)
+
+    result = run_here_and_there(program)
+    assert "last at agent 1 in iteration 4" in result.warning

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dnnext.runtime import BadMessage, RanksLost, Runtime, WrongMessage
 from dnnext.sites.links import memory_links
 from dnnext.sites.over_sites import OverSites, run_sites
-from dnnext.sites.wire import DATA, HEAD_BYTES, LOST, Head, pack_head, read_head
+from dnnext.sites.wire import DATA, ENDED, HEAD_BYTES, LOST, Head, pack_head, read_head
 
 
 def receive_from(body, expected=np.float64):
@@ -120,3 +120,44 @@ def test_no_bytes_break_the_reader(data):
                  *[st.integers(0, 2**64 - 1)] * 4))  # fmt: skip
 def test_heads_survive_the_wire(head):
     assert read_head(pack_head(head)) == head
+
+
+@pytest.mark.parametrize("text", ["[[", "7", '{"a": 1, "b": 2}', '["", 3]', "[" * 100_000])
+def test_an_introduction_that_is_none_is_refused_by_name(text):
+    links, outcome = memory_links(2), []
+
+    def listener():
+        try:
+            OverSites(links[0], late=0.05, timeout=5.0)
+        except (RanksLost, WrongMessage) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=listener)
+    thread.start()
+    body, group = text.encode(), read_head(links[1].receive(20.0)[1]).group
+    links[1].send(0, "1", pack_head(Head(DATA, "|u1", group, 1, 1, 0, len(body))) + body)
+    thread.join(20)
+    assert "a message of site-1 must hold its introduction, got" in str(outcome[0])
+    found = iter(lambda: links[1].receive(0.1), None)
+    assert ENDED in [read_head(data).kind for _, data in found]  # the other one need not wait
+
+
+def test_what_cannot_be_recorded_is_not_kept_to_be_sent_again():
+    records = []
+
+    def record(**message):
+        records.append(message)
+        if len(records) == 2:
+            raise OSError("no space left")
+
+    def program(comm):
+        if comm.rank == 1:
+            return
+        comm._record = record
+        comm.send(np.zeros(3), 1)
+        with pytest.raises(OSError, match="no space left"):
+            comm.send(np.ones(3), 1)
+        with comm._delivery.changed:
+            assert not [data for data in comm._delivery.peers[1].kept.values() if data.endswith(np.ones(3).tobytes())]
+
+    run_sites(memory_links(2), program, late=0.05, timeout=30.0)
