@@ -260,8 +260,8 @@ def choose_surrogate(n_params, n_rows, share=None):
 SHARE = {"fit": "curvature", "fit_local": "nothing", "partial_fit": None}
 
 
-def make_algorithm(algorithm, problem, method="fit"):
-    """Algorithm object for `run(problem, network)`; one that was given is taken as it is."""
+def make_algorithm(algorithm, problem, share=None):
+    """Algorithm object for `run(problem, network)`; one that was given is taken as it is. share: a value of `SHARE`."""
     if not isinstance(algorithm, str):
         return algorithm
     others = {"newton": Newton, "gradient_tracking": GradientTracking, "dgd": DGD}
@@ -269,7 +269,7 @@ def make_algorithm(algorithm, problem, method="fit"):
         return others[algorithm]()
     sizes = row_parts.n_params(problem), problem.agent_rows
     if algorithm == "next":
-        return NEXT(choose_surrogate(*sizes, SHARE[method]))
+        return NEXT(choose_surrogate(*sizes, share))
     return CentralizedSCA(choose_surrogate(*sizes))
 
 

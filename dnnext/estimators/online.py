@@ -79,7 +79,7 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
             progress = progress_at_start(problem, start_row(e, problem, moments, seeds))
         elif progress is None:
             progress = progress_at_start(problem, e._network.row, e.n_iter_, seen)
-        algorithm = choices.make_algorithm(e.algorithm, problem, "partial_fit")
+        algorithm = choices.make_algorithm(e.algorithm, problem, choices.SHARE["partial_fit"])
         network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
         result, data = one_iteration(algorithm, problem, network, progress, {} if first else e.history_)
         alike = progress.numbers["alike"] + 1 if answers_are_alike(problem, result.w_bar) else 0

@@ -19,7 +19,7 @@ def of_regime(regime, model, seeds, dtype):
     """The model that is trained: the network itself, or what stands on its start."""
     if regime == "full":
         return model
-    start = model.init(seeds.generator("weights"), dtype=dtype)
+    start = model.init(seeds.generator("weights")).astype(dtype)
     return Linearised(model, start) if regime == "tangent" else Frozen(model, start)
 
 

@@ -14,6 +14,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 Init = TypeVar("Init", bound=Callable[..., None])
 # the old parameters of the estimators and their defaults
 MOVED = {"surrogate": "auto", "tau": "auto", "step": "auto", "n_blocks": 1, "solver": "auto", "curvature": "auto"}
+AS_BY_DEFAULT = "algorithm=NEXT(PartialLinearization(curvature='auto'))"  # an object that does what "next" does
 
 
 def translated(params):
@@ -85,7 +86,7 @@ def refuse_old_names(names):
     moved = sorted({name.split("__")[0] for name in names} & MOVED.keys())
     if moved:
         raise ValueError(
-            f"{', '.join(moved)} moved into the algorithm: set algorithm=NEXT(PartialLinearization()) first, then "
+            f"{', '.join(moved)} moved into the algorithm: set {AS_BY_DEFAULT} first, then "
             "algorithm__tau, algorithm__step, algorithm__surrogate, algorithm__surrogate__n_blocks, "
             "algorithm__surrogate__solver or algorithm__surrogate__curvature."
         )
@@ -97,5 +98,5 @@ def refuse_parts_of_words(estimator, params):
     for name in params:
         first, _, inner = name.partition("__")
         if inner and first in own and not hasattr(own[first], "set_params"):
-            example = "; pass algorithm=NEXT(PartialLinearization()) first" if first == "algorithm" else ""
+            example = f"; pass {AS_BY_DEFAULT} first" if first == "algorithm" else ""
             raise ValueError(f"{first} must be an object to set {name}, got {short(own[first])}{example}.")

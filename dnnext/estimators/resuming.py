@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 import dnnext
 from dnnext.estimators import ranks, training
+from dnnext.estimators.choices import SHARE
 from dnnext.estimators.data import Seeds
 from dnnext.estimators.files import revive_params
 from dnnext.estimators.rows import Matrix
@@ -82,7 +83,9 @@ def resume(
     every = kept["every"][0] if kept["every"] else 20
     estimator = getattr(dnnext, kept["class"])(**revive_params(kept["params"]))
     estimator.set_params(**{"callbacks": [Checkpoint(path, every=every)], **params})
-    resumed = Resumed(path, Seeds.from_text(kept["seeds"]), checkpoint.run_of(path), kept["method"])
+    # without the note the file is of a time when the default was own curvature
+    share = SHARE[kept["method"]] if "algorithm" in params else kept.get("share")
+    resumed = Resumed(path, Seeds.from_text(kept["seeds"]), checkpoint.run_of(path), kept["method"], share)
     is_local = kept["method"] == "fit_local" and ENGINES[estimator.engine].has_ranks
     fit = ranks.fit_local if is_local else training.fit
     return fit(estimator, X, y, sample_weight, agent, eval_set, resumed=resumed)

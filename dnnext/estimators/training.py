@@ -37,22 +37,25 @@ from dnnext.runs.callbacks import Checkpoint
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where to go on: the folder, the run that wrote it, its seeds, and how its rows came (fit or fit_local)."""
+    """Where to go on: the folder, the run that wrote it, its seeds, how its rows came (fit or fit_local), and what its
+    default may send.
+    """
 
     path: Any
     seeds: Seeds
     run: str | None = None
     method: str = "fit"
+    share: str | None = None
 
 
-def notes(estimator: Any, seeds: Seeds, method: str) -> dict[str, Any]:
+def notes(estimator: Any, seeds: Seeds, method: str, share: str | None) -> dict[str, Any]:
     """What `resume` needs beside the state of the run."""
     params, objects = split_params(estimator.get_params(deep=False))
     every = [c.every for c in estimator.callbacks or () if isinstance(c, Checkpoint)]
     others = [repr(c) for c in estimator.callbacks or () if not isinstance(c, Checkpoint)]
     return {
         "class": type(estimator).__name__, "params": params, "objects": objects, "seeds": seeds.as_text(),
-        "method": method, "every": every[:1], "other callbacks": others,
+        "method": method, "share": share, "every": every[:1], "other callbacks": others,
     }  # fmt: skip
 
 
@@ -104,8 +107,10 @@ def train(
     resumed: Any = None,
 ) -> Any:  # fmt: skip
     """Run the algorithm on the problem and leave the results on the estimator."""
-    e, method = estimator, method if resumed is None else resumed.method
-    algorithm = choices.make_algorithm(e.algorithm, problem, method)
+    e, share = estimator, choices.SHARE[method]
+    if resumed is not None:
+        method, share = resumed.method, resumed.share
+    algorithm = choices.make_algorithm(e.algorithm, problem, share)
     network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
     if problem.runtime.is_first:
         warn_of_shape(e.topology, graph.topology.n_agents)
@@ -120,7 +125,7 @@ def train(
     )
     options: dict[str, Any] = {}
     if any(isinstance(callback, Checkpoint) for callback in e.callbacks or ()):
-        options["notes"] = notes(e, seeds, method)
+        options["notes"] = notes(e, seeds, method, share)
     if resumed is None:
         watch.start(start)
     else:

@@ -11,7 +11,7 @@ from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Schedu
 from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.datasets import make_quadratic
 from dnnext.local import PartialLinearization
-from dnnext.models import MLP, Linearised, Rows
+from dnnext.models import MLP, Linearised, ResNet, Rows
 from dnnext.runs.callbacks import Checkpoint
 
 X, Y = load_iris(return_X_y=True)
@@ -33,6 +33,17 @@ def test_they_learn(regime, activation, options):
     clf = DecentralizedMLPClassifier(**{**COMMON, **options}, activation=activation, regime=regime).fit(X, Y)
     assert clf.history_["objective"][-1] < clf.history_["objective"][0]
     assert clf.score(X, Y) > 0.75
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore:The objective was still falling")
+def test_models_whose_start_has_no_dtype_have_regimes(regime, dtype):
+    """`Model.init` takes the random state alone."""
+    options = {"n_agents": 3, "max_iter": 5, "random_state": 0, "dtype": dtype}
+    model = dnnext.DecentralizedClassifier(ResNet(3, 4), regime=regime, **options).fit(X, Y)
+    assert model.loss_ < 0.9 * model.loss_curve_[0]
+    assert all(part.dtype == dtype for part in model.weights_.values())
 
 
 FAILING = Schedule.link_failures(Topology.ring(4), 0.3, 0)

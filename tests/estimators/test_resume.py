@@ -7,6 +7,7 @@ from sklearn.datasets import load_diabetes, load_iris
 import dnnext
 from dnnext import DecentralizedMLPClassifier, DecentralizedMLPRegressor, Topology
 from dnnext.algorithms import NEXT
+from dnnext.estimators import choices, training
 from dnnext.network import Network
 from dnnext.problem import L1, L2, MLP, Problem, SquaredError
 from dnnext.runs.callbacks import Checkpoint, History
@@ -50,6 +51,24 @@ def test_the_model_is_that_of_the_whole_run(tmp_path, options, random_state):
     else:
         other = DecentralizedMLPClassifier(**options, random_state=0).fit(X, Y)
     assert_same(again, other)
+
+
+def test_a_checkpoint_of_before_the_choice_of_curvature_goes_on_with_own_curvature(tmp_path, monkeypatch):
+    """Its notes do not have what the default may send; its run began with each agent's own curvature."""
+    today = training.notes
+
+    def earlier(*args):
+        return {name: value for name, value in today(*args).items() if name != "share"}
+
+    with monkeypatch.context() as then:
+        then.setattr(training, "notes", earlier)
+        then.setitem(choices.SHARE, "fit", None)
+        cut(DecentralizedMLPClassifier(**COMMON, random_state=0), tmp_path, X, Y)
+    again = dnnext.resume(tmp_path, X, Y, callbacks=[Checkpoint(tmp_path, every=5)])
+    assert_same(again, DecentralizedMLPClassifier(**COMMON, random_state=0, algorithm=NEXT()).fit(X, Y))
+    assert "curvature" not in dnnext.resume(tmp_path, X, Y, max_iter=22).history_  # goes on from the resumed run
+    chosen = dnnext.resume(tmp_path, X, Y, algorithm="next", max_iter=24)
+    assert chosen.history_["curvature"][-1] == 2
 
 
 def test_owners_weights_and_objects_are_given_again(tmp_path):
