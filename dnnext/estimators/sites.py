@@ -63,6 +63,9 @@ def train_job(text: str, folder: Any) -> Any:
     job = read_job(text)
     options = {"folder": str(folder), "run": job.run, **job.options()}
     kept = Path(folder) / "checkpoints"
+    if (kept / job.run).exists():  # else a job that goes on from this one might take up the earlier one
+        _decline("flare", options)
+        raise ValueError(f"run must be a new name, got {job.run!r}, of which this site keeps checkpoints.")
     callbacks = [Checkpoint(kept / job.run, job.checkpoint_every)] if job.checkpoint_every else None
     estimator = job.made(engine="flare", engine_options=options, callbacks=callbacks)
     if not job.resume:
@@ -89,6 +92,7 @@ def submit_and_wait(estimator: Any, options: Any) -> Any:
     found = flare_jobs.fetch(options["kit"], job_id)
     if not found:
         raise AgentsLost(f"the sites handed in no model: FLARE says {state} of job {job_id}, and its log says why.")
+    check_same(found)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
         path.write_bytes(min(found.items())[1])
@@ -125,7 +129,8 @@ def check_same(models: dict[str, bytes]) -> None:
             by = f"{np.max(np.abs(row - weights[first])):.2g}" if row.shape == weights[first].shape else "their number"
             raise ValueError(
                 f"the models must be equal at all sites, got another one at {site} than at {first} (the weights differ "
-                f"by {by}): machines that round otherwise differ in the last digits; choose one by --site."
+                f"by {by}): machines that round otherwise differ in the last digits; choose one by `dnnext sites "
+                "fetch` with --site."
             )
 
 

@@ -70,8 +70,8 @@ class Delivery:
         self.cause: tuple[int, str] | None = None  # the site that ended the run, and its sentence
         self._is_closed, self._broken, self.most = False, "", HELD
         self._thread = threading.Thread(target=self._listen, name=f"{link.names[link.rank]} receives", daemon=True)
+        self.link.deliver(self._sort, self.is_full)  # first: two threads must not take what has come already
         self._thread.start()
-        self.link.deliver(self._sort, self.is_full)
 
     # The program's thread
 

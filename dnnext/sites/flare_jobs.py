@@ -156,9 +156,11 @@ def submit(kit: Any, run: str, text: str, sites: Sequence[str], limits: Mapping[
     Raises
     ------
     ValueError
-        If a site is not connected, or none is.
+        If a site is not connected, or none is, or there is a job of this name.
     """
     with session(kit) as opened, tempfile.TemporaryDirectory() as folder:
+        if run in [str(job.get("job_name")) for job in opened.list_jobs(detailed=False)]:
+            raise ValueError(f"run must be a new name, got {run!r}, which was submitted before.")
         here = connected(opened)
         missing = [site for site in sites if site not in here]
         if missing or not here:

@@ -1,5 +1,6 @@
 """A link between the sites of one job of NVIDIA FLARE; without nvflare, which `dnnext.sites.flare` joins to it."""
 
+import contextlib
 import queue
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from dnnext.sites.links import Link
 
 __all__ = ["FlareLink", "link_of", "use"]
+
+WAITING = 1024  # messages that may wait before anybody takes them
 
 links: dict[str, "FlareLink"] = {}  # the link of the job that this process runs, by the folder of its site
 
@@ -48,13 +51,14 @@ class FlareLink(Link):
         self.names, self.size, self.rank = tuple(names), len(names), list(names).index(site)
         self._post, self._keys = post, keys
         self._ranks = {name: rank for rank, name in enumerate(names)}
-        self._box: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        self._box: queue.Queue[tuple[int, bytes]] = queue.Queue(WAITING)
         self._ended = ""
 
     def put(self, name: str, data: bytes) -> None:
         """A message of the site that the engine has authenticated under this name; others are dropped."""
         if name in self._ranks and name != self.names[self.rank]:
-            self._box.put((self._ranks[name], data))
+            with contextlib.suppress(queue.Full):  # it is asked for again
+                self._box.put_nowait((self._ranks[name], data))
 
     def stop(self, sentence: str) -> None:
         """The engine ends the job: the next `receive` raises."""

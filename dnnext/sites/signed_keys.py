@@ -58,7 +58,8 @@ class SignedKeys(Keyring):
         self.names, self.rank, self.run, self._check = tuple(names), rank, run, check
         self._chain = cert.decode()
         self._own_key: Any = serialization.load_pem_private_key(key, None)
-        self._check_site(self._chain, names[rank])
+        if self._own_key.public_key() != self._check_site(self._chain, names[rank]):
+            raise ValueError(f"the key of {names[rank]} must belong to its certificate, got another one.")
         self._private = X25519PrivateKey.generate()
         self._public = self._private.public_key().public_bytes_raw()
         self._out: dict[int, Any] = {}

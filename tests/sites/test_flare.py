@@ -1,10 +1,12 @@
 """engine="flare" without nvflare: jobs, links, keys and folders; tests/flare runs them on NVIDIA FLARE itself."""
 
+import contextlib
 import datetime as dt
 import json
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -24,6 +26,7 @@ from sklearn.datasets import load_breast_cancer
 import dnnext
 from dnnext.algorithms import NEXT
 from dnnext.cli import main
+from dnnext.estimators import sites
 from dnnext.estimators.job_file import LIMITS, read_job, write_job
 from dnnext.estimators.sites import job_of, train_job
 from dnnext.local import PartialLinearization
@@ -46,7 +49,7 @@ tol = 0.0
 random_state = 0
 [limits]
 away = 5
-timeout = 20
+timeout = 60
 """
 
 
@@ -129,13 +132,13 @@ def train(kits, folders, text, run, stop_after=None):
     for thread in threads:
         thread.start()
     if stop_after is not None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not list(folders["site-b"].glob(stop_after)) and time.monotonic() < until:
             time.sleep(0.005)
         for link in post.links.values():
             link.stop("FLARE has ended the job")
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     return outcome, post.seen
 
 
@@ -225,6 +228,44 @@ def test_a_site_under_the_name_of_another_is_refused_and_so_are_keys_of_another_
     for rank, source, head in ((2, 0, b"head"), (1, 2, b"head"), (1, 0, b"deah")):
         with pytest.raises(ValueError, match="was not sealed by that site"):
             keys[rank].unseal(source, head, sealed)
+
+
+def test_a_key_of_another_site_is_refused(kits):
+    made, check = kits
+    with pytest.raises(ValueError, match="the key of site-a must belong to its certificate"):
+        SignedKeys(made["site-a"][0], made["site-b"][1], NAMES, 0, "x", check)
+
+
+def test_a_run_has_a_new_name(kits, folders, tmp_path, monkeypatch):
+    for name in NAMES:
+        (folders[name] / "checkpoints" / "old").mkdir(parents=True)
+    outcome, _ = train(kits, folders, JOB.format(run="old", more="", max_iter=4), "old")
+    for name in NAMES:
+        assert "run must be a new name, got 'old', of which this site keeps checkpoints" in str(outcome[name])
+
+    @contextlib.contextmanager
+    def session(kit):
+        yield SimpleNamespace(list_jobs=lambda detailed: [{"job_name": "old"}])
+
+    monkeypatch.setattr(flare_jobs, "session", session)
+    with pytest.raises(ValueError, match="run must be a new name, got 'old', which was submitted before"):
+        flare_jobs.submit(tmp_path, "old", "", NAMES, LIMITS)
+
+
+def test_a_model_that_differs_at_one_site_is_not_returned(tmp_path, monkeypatch):
+    X, y, files = FRAME.drop(columns="target"), FRAME["target"].to_numpy(), {}
+    for name, alpha in zip(NAMES, (0.1, 0.1, 0.2), strict=True):
+        clf = dnnext.DecentralizedMLPClassifier((3,), alpha=alpha, max_iter=2, tol=0.0, random_state=0).fit(X, y)
+        clf.save(tmp_path / "model.npz")
+        files[name] = (tmp_path / "model.npz").read_bytes()
+    monkeypatch.setattr(sites, "submit_job", lambda kit, text: "1")
+    monkeypatch.setattr(flare_jobs, "wait", lambda kit, job: "FINISHED:COMPLETED")
+    monkeypatch.setattr(flare_jobs, "fetch", lambda kit, job: files)
+    clf = dnnext.DecentralizedMLPClassifier((3,), engine="flare", engine_options={"kit": "alice", "run": "first"})
+    with pytest.raises(ValueError, match="got another one at site-c than at site-a"):
+        clf.fit_sites()
+    files["site-c"] = files["site-a"]
+    assert clf.fit_sites().n_iter_ == 2
 
 
 def test_messages_of_sites_that_are_not_in_the_job_are_dropped():
