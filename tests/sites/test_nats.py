@@ -168,7 +168,7 @@ def connect(hub, name, cert=None, ca="ca", context=None):
             max_reconnect_attempts=1,
             allow_reconnect=False,
             reconnect_time_wait=0.05,
-            connect_timeout=5,
+            connect_timeout=20,
             error_cb=note,
         )
         await connection.flush(5)
@@ -178,7 +178,7 @@ def connect(hub, name, cert=None, ca="ca", context=None):
         await connection.close()
         return errors
 
-    return asyncio.run(asyncio.wait_for(work(), 5))
+    return asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_six_certificates(hub):
@@ -199,12 +199,14 @@ def test_six_certificates(hub):
     bare = type(none)(none.protocol)
     bare.load_verify_locations(pki / "ca.pem")
     for context in [*wrong.values(), bare]:
-        with pytest.raises(Exception, match=r"(?i)closed|certificate|ssl|eof|reset|no servers|lost"):
+        # the relay may close while a flush waits, which then waits in vain: its log below says why
+        with pytest.raises(Exception, match=r"(?i)closed|certificate|ssl|eof|reset|no servers|lost|pipe|flush timeout"):
             connect(hub, "site-a", context=context)
-    log = hub.log()
-    assert "certificate has expired" in log
-    assert "unknown authority" in log
-    assert "client didn't provide a certificate" in log
+    reasons = {"certificate has expired", "unknown authority", "client didn't provide a certificate"}
+    until = time.monotonic() + 20
+    while not all(reason in hub.log() for reason in reasons) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert {reason for reason in reasons if reason in hub.log()} == reasons
 
 
 def test_a_refused_site_reads_why(hub):
