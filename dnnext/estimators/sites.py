@@ -19,6 +19,7 @@ from dnnext._checks import short
 from dnnext.estimators.files import load
 from dnnext.estimators.job_file import FIELDS, LIMITS, OF_SITES, read_job, write_job
 from dnnext.estimators.resuming import resume
+from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import AgentsLost
 from dnnext.sites import check_engine, decline, flare_jobs
@@ -73,6 +74,9 @@ def train_job(text: str, folder: Any) -> Any:
     changed = {**job.parameters, "max_iter": estimator.max_iter, "engine": "flare", "engine_options": options}
 
     def go_on(X: Any, y: Any) -> Any:
+        kind = checkpoint.notes_of(kept / job.resume)[1].get("class")
+        if kind != job.estimator:  # what the site allows was compared with the job
+            raise ValueError(f"estimator must be {kind}, as in the run {job.resume!r}, got {job.estimator}.")
         return resume(kept / job.resume, X, y, callbacks=callbacks or [], **changed)
 
     return fit_sites(estimator, go_on)

@@ -153,7 +153,7 @@ def test_a_job_that_one_site_refuses_ends_at_all_and_is_not_taken_again(hub, hos
         job.write_text(JOB.format(run=run))
         assert main(["sites", "submit", pki, str(job), "--relay", hub.url]) == 0
     running = [start(hospitals / name) for name in NAMES]
-    outputs = [process.communicate(timeout=60)[0].decode() for process in running]
+    outputs = [process.communicate(timeout=120)[0].decode() for process in running]
     assert [process.returncode for process in running] == [1, 2, 1]
     assert "max_iter must be at most 4, as the site allows, got 5" in outputs[1]
     for k in (0, 2):
