@@ -205,8 +205,8 @@ INLINE int team_present(void)
 #endif
 }
 
-/* A statement or a block for i = 0 .. n - 1, shared out over `team` threads; `thread` is the number of the one at it. A team of
- * one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. */
+/* A statement or a block for i = 0 .. n - 1, shared out over `team` threads; `thread` is the number of the one at it.
+ * A team of one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. */
 #define FOR_EACH(i, n, ...)                                                                                            \
     if (team > 1) {                                                                                                    \
         _Pragma("omp parallel for schedule(dynamic, 1) num_threads(team)") for (int64_t i = 0; i < (n); i++)           \

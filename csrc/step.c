@@ -224,7 +224,7 @@ static void tracker_update(void *y, double *squares, const void *grad, const voi
     follow(&q, rows, threads);
 }
 
-/* With beta = |agents (y_i - y_old_i) - model_i| / |w_i - w_old_i| and m its maximum with beta_i and heard_i,
+/* With beta = |agents (y_i - y_old_i) - model_i| / |w_i - w_old_i| and m its maximum with beta_i and received_i,
  * tau_i <- min(max(growth m, tau_i / decay, low), high) and beta_i <- beta; nothing where w_i moved by less than 1e-12 of
  * its length. Shapes: tau, beta, received (A) double; w, w_old, y, y_old, model (A, P), model may be NULL.
  * Aliasing: any among the inputs. Parallel as follow. */

@@ -291,8 +291,7 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
     return sum;
 }
 
-/* All of it; equal inputs must give an equal number. */
-/* Two chains of two residual layers. */
+/* Two chains of two residual layers, then a whole network of them. */
 static uint64_t NAME(run_residual)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
 {
     enum { WIDTH = 3, COLUMNS = 32, ROWS = 6, LAYERS = 2, SIZE = WIDTH * (WIDTH + 1) };
@@ -329,6 +328,7 @@ static uint64_t NAME(run_residual)(const dnn_table *t, const NAME(inputs) * in, 
     return NAME(digest)(sum, grad, 4 * SIZE * sizeof(real));
 }
 
+/* All of it; equal inputs must give an equal number. */
 static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int threads, int compare)
 {
     int64_t a = in->net->mlp.agents, p = in->net->mlp.params;

@@ -32,6 +32,7 @@ static void check(const char *what, double mine, double want, double tolerance)
 #include "blas.h"
 #include "cases.h"
 #include "every.h"
+#include "strips.h"
 #ifdef FUZZ
 #include "fuzz.h"
 #endif
@@ -45,6 +46,7 @@ static void check(const char *what, double mine, double want, double tolerance)
 #include "blas.h"
 #include "cases.h"
 #include "every.h"
+#include "strips.h"
 #ifdef FUZZ
 #include "fuzz.h"
 #endif

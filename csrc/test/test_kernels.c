@@ -24,6 +24,8 @@ int main(int argc, char **argv)
         test_level_f64(f64, threads);
         test_level_f32(f32, threads);
         test_iterations(f64, f32, threads);
+        test_wide_f64(f64, threads);
+        test_wide_f32(f32, threads);
         printf("%s, %d threads: %d checks, %d failures\n", f64->level, threads, checks, failures);
     }
     return failures > 0;

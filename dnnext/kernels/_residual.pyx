@@ -24,11 +24,13 @@ cdef int take_network(
     double h, object opening, object activation
 ) except -1:
     """Describe a whole network and its rows."""
-    d.width, d.n_layers = integer("width", width, 1, 2**20), integer("n_layers", n_layers, 1, 2**24)
+    d.width, d.n_layers = integer("width", width, 1, 2**20), integer("n_layers", n_layers, 1, 2**22)
     d.opening = <int> integer("opening", opening, 0, DNN_OPENINGS - 1)
-    d.activation, d.h, d.outputs = take_activation(activation), h, outputs
+    d.activation, d.h = take_activation(activation), h
+    d.outputs = integer("the number of outputs", outputs, 1, 2**31 - 1)
     x_ = take(&c.arrays, x, "x", REAL, False, 2)
-    d.rows, d.inputs, d.x, d.fixed = x_.shape[0], x_.shape[1], x_.buf, NULL
+    d.rows, d.x, d.fixed = x_.shape[0], x_.buf, NULL
+    d.inputs = integer("the number of columns of x", x_.shape[1], 1, 2**31 - 1)
     if d.opening == DNN_PADDING and d.inputs > d.width:
         raise ValueError(f"x must have at most the {d.width} columns of a state to be padded, got {d.inputs}.")
     if d.opening == DNN_FIXED:

@@ -6,7 +6,7 @@ Every agent adds the sums of its children to its own row, in ascending order of 
 its parent; what the root holds then is handed down. That is one round per level and way, and every split of the agents
 over ranks adds the same numbers in the same order. The root is a centre of the graph, so no tree is less deep. To find
 one takes a search from every agent; of more than `MOST_SEARCHED` agents a few are searched, each where those before
-leave the least depth possible. Then the tree may be a level deeper.
+leave the least depth possible. Then the tree may be deeper, at most twice as deep.
 """
 
 from itertools import pairwise

@@ -94,6 +94,8 @@ def test_a_value_without_gradient_is_the_same():
         ({"n_layers": 0}, "n_layers must be"),
         ({"opening": 3}, "opening must be"),
         ({"opening": PADDING, "width": 2}, "x must have at most the 2 columns"),
+        ({"x": np.zeros((30, 0))}, "the number of columns of x must be an integer from 1"),
+        ({"target": np.zeros((30, 0))}, "the number of outputs must be an integer from 1"),
         ({"activation": 50}, "activation must be"),
         ({"loss": 9}, "loss must be"),
         ({"w": np.zeros(7)}, "w must"),

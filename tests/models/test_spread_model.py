@@ -100,11 +100,11 @@ LAYOUTS = {
 def test_passes_over_parts_of_rows_are_those_over_whole_rows(kind):
     n_ranks, make = LAYOUTS[kind]
     rng = np.random.default_rng(0)
-    rows = Rows(rng.standard_normal((12, 3)), np.array([0, 5, 5, 12]))
+    rows = Rows(rng.standard_normal((12, 3)), np.array([0, 4, 4, 5, 12]))
 
     def program(comm):
         model = SpreadModel(make(comm))
-        w, v = (rng.standard_normal((3, model.n_whole)) for rng in map(np.random.default_rng, (1, 2)))
+        w, v = (rng.standard_normal((4, model.n_whole)) for rng in map(np.random.default_rng, (1, 2)))
         w, v = (np.stack([model.cut(row) for row in whole]) for whole in (w, v))
         u, part = np.random.default_rng(3).standard_normal((12, 2)), model.tiled(rows)
         np.testing.assert_array_equal(model.forward(w, part), part.cut(model.forward(w, rows), rows.offsets))
