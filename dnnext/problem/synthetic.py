@@ -62,6 +62,7 @@ class InputKind(NamedTuple):
     kurtosis: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # moments that overflow are no Gaussian's
 def input_kind(problem: Problem) -> InputKind:
     """How far the inputs of all agents are from Gaussian, from the first four moments of every column.
 

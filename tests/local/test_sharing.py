@@ -6,7 +6,7 @@ import pytest
 from dnnext import DecentralizedMLPRegressor
 from dnnext.algorithms import NEXT, CentralizedSCA
 from dnnext.local import PartialLinearization, sharing
-from dnnext.local.sharing import EXACT_PARAMS, choose_curvature
+from dnnext.local.sharing import EXACT_PARAMS, HEAVY, choose_curvature
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
 from dnnext.problem import L2, MLP, Huber, Problem, SquaredError
 from dnnext.problem.synthetic import input_kind
@@ -65,6 +65,8 @@ def test_the_kind_of_inputs_is_that_of_the_pooled_rows():
         assert found.binary == (kind == "binary")
     constant = Problem(MLP([1, 1]), SquaredError(), None, [(np.ones((3, 1)), np.ones(3))])
     assert input_kind(constant) == (0.0, 3.0)
+    large = Problem(MLP([1, 1]), SquaredError(), None, [(1e100 * np.arange(9.0)[:, None], np.ones(9))])
+    assert not input_kind(large).kurtosis < HEAVY  # a fourth power overflows: nothing is known, so own curvature
 
 
 @pytest.mark.parametrize(("share", "same"), [("curvature", "exact"), ("moments", "shared"), ("nothing", "own")])
