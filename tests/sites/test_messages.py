@@ -21,7 +21,7 @@ def receive_from(body, expected=np.float64):
     outcome = []
 
     def listener():
-        comm = OverSites(links[0], late=0.05, away=5.0, timeout=1.0)
+        comm = OverSites(links[0], late=0.05, away=20.0, timeout=30.0)
         try:
             a = np.zeros(5, dtype=expected)
             comm.broadcast(a, 1)
@@ -32,10 +32,10 @@ def receive_from(body, expected=np.float64):
 
     thread = threading.Thread(target=listener)
     thread.start()
-    other = OverSites(links[1], late=0.05, timeout=1.0)
+    other = OverSites(links[1], late=0.05, timeout=30.0)
     label = (other._group, 2)
     links[1].send(0, "x", body(label) if callable(body) else body)
-    thread.join(20)
+    thread.join(60)
     other._delivery.close(is_whole=False)
     return outcome[0]
 
@@ -106,7 +106,7 @@ def test_agents_are_named_for_garbage():
         assert (caught.value.agent, caught.value.round) == (2, 2)
         comm._delivery.link.close()
 
-    run_sites(memory_links(2), program, late=0.05, timeout=1.0)
+    run_sites(memory_links(2), program, late=0.05, timeout=5.0)
 
 
 @given(st.binary(max_size=120))
@@ -128,7 +128,7 @@ def test_an_introduction_that_is_none_is_refused_by_name(text):
 
     def listener():
         try:
-            OverSites(links[0], late=0.05, timeout=5.0)
+            OverSites(links[0], late=0.05, timeout=30.0)
         except (RanksLost, WrongMessage) as error:
             outcome.append(error)
 
@@ -136,7 +136,7 @@ def test_an_introduction_that_is_none_is_refused_by_name(text):
     thread.start()
     body, group = text.encode(), read_head(links[1].receive(20.0)[1]).group
     links[1].send(0, "1", pack_head(Head(DATA, "|u1", group, 1, 1, 0, len(body))) + body)
-    thread.join(20)
+    thread.join(60)
     assert "a message of site-1 must hold its introduction, got" in str(outcome[0])
     found = iter(lambda: links[1].receive(0.1), None)
     assert ENDED in [read_head(data).kind for _, data in found]  # the other one need not wait
