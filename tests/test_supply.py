@@ -113,10 +113,12 @@ def test_who_hears_all_neighbours_of_an_agent_follows_its_gradient():
     rows = [(RNG.standard_normal((4, 2)), RNG.standard_normal(4)) for _ in range(3)]
     problem = Problem(MLP([2, 2, 1]), SquaredError(), L2(0.1), rows)
     net, told, true = Topology.path(3), [], []
-    NEXT(step=0.5).run(
-        problem, Network(net, mixing_rounds=1), max_iter=12, warn=False,
-        callbacks=[lambda s, m: (told.append(s.y[:2].copy()), true.append(s.grad[0].copy()))],
-    )  # fmt: skip
+
+    def keep(state, _):
+        told.append(state.y[:2].copy())
+        true.append(state.grad[0].copy())
+
+    NEXT(step=0.5).run(problem, Network(net, mixing_rounds=1), max_iter=12, warn=False, callbacks=[keep])
     c = net.mixing.toarray()[0]
     guess = true[0].copy()  # known from the first message, which is grad_0 itself
     for t in range(1, len(told)):

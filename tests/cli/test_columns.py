@@ -85,6 +85,8 @@ def test_categories_are_learnt_and_kept_in_the_model(capsys):
         "fill": None,
         "mean": 0.0,
         "scale": 1.0,
+        "low": None,
+        "high": None,
     }
     write("new.csv", {"size": [0, 0, 0], "extra": [1, 2, 3], "colour": ["blue", "red", "green"]})
     assert np.allclose(predictions(capsys, "new.csv"), [9, 3, 5], atol=0.3)
