@@ -60,6 +60,7 @@
 #include "tangent.c"
 
 #include "residual.c"
+#include "residual_plan.c"
 #include "residual_pass.c"
 
 #include "prox.c"

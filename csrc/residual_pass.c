@@ -4,103 +4,11 @@
  * columns), without gaps, so that a register tile reads it from end to end. All panels of a block pass through a layer
  * before the next, which keeps its packed weights in a cache. Of the states only a_k = phi(z_k) is kept; on the way back
  *     u_k-1 = u_k - h a_k,    pushed_k = h phi'(z_k) adjoint_k,    adjoint_k-1 = adjoint_k + W_k pushed_k:
- * u_k-1 is what it was but for rounding, and half as much passes through memory. A panel is computed alone and
+ * u_k-1 is what it was but for rounding, and half as much passes through memory. Where states grew so much that rounding
+ * would count, u_k-1 = u_0 + h a_1 + .. + h a_k-1 is added up again, as on the way there. A panel is computed alone and
  * gradients add panels in order: no bit depends on the threads.
  * Layer 0 is the opening, layers 1 .. N are residual, layer N + 1 is the output.
  */
-
-enum {
-    PASS_COLUMNS = TILE_VECTORS * LANES,
-    PASS_NUMBERS = 1 << 23,
-    PASS_ROWS = 1024,
-    PASS_LEAST = 4,
-    PASS_STRIP = 512,
-    PASS_GROUP = 4, /* panels whose sums are made together, */
-    PASS_WIDE = 128 /* of networks so wide that their sums leave the first cache */
-};
-
-typedef struct {
-    const dnn_residual *net;
-    real *grad; /* (P), or NULL: none is wanted */
-    real *out; /* (rows, Q), or NULL: the loss is wanted */
-    const real *target, *weight;
-    double scale, param;
-    int loss;
-    int64_t panels, first, n; /* panels of a block; first row and number of rows of this one */
-    int64_t state; /* numbers from the state of one layer to that of the next; 0 if none is kept */
-    real *x, *u, *a, *f, *adjoint; /* (inputs), (width), (N, width), (Q), (width), by panels */
-    real *opened; /* u_0, to the bit: its slope is taken at it */
-    real *inputs, *pushed; /* of layers 1 .. N + 1, (width) by panels each; NULL: sums are made on the way */
-    real *parts, *scratch; /* packed weights and sums of all layers; of a thread */
-    double *value; /* (panels) */
-} residual_pass;
-
-typedef struct { /* a layer */
-    int64_t d, h; /* inputs, units */
-    const real *w, *bias; /* (d, h), (h); w is NULL where the opening is padding, bias where there is none */
-    real *left, *back, *sum; /* packed W', packed W, sums over panels */
-    real *grad; /* (d h + h), or NULL: not trained */
-} residual_layer;
-
-/* Numbers of the packed weights and sums of a layer (d, h). */
-INLINE int64_t residual_part(int64_t d, int64_t h) { return place_stride(2 * d * h + sum_size(d, h) + h * LANES); }
-
-INLINE int64_t residual_parts(const dnn_residual *net)
-{
-    int64_t d = net->width;
-    return residual_part(net->inputs, d) + net->n_layers * residual_part(d, d) + residual_part(d, net->outputs);
-}
-
-static residual_layer residual_layer_at(const residual_pass *j, int64_t k)
-{
-    const dnn_residual *net = j->net;
-    int64_t d = net->width, opening = net->opening == DNN_TRAINED ? (net->inputs + 1) * d : 0;
-    int64_t start = k ? opening + (k - 1) * (d + 1) * d : 0;
-    int64_t place = k ? residual_part(net->inputs, d) + (k - 1) * residual_part(d, d) : 0;
-    residual_layer q = {.d = k ? d : net->inputs, .h = k > net->n_layers ? net->outputs : d};
-    q.w = (const real *)net->w + start, q.bias = q.w + q.d * q.h;
-    q.grad = j->grad ? j->grad + start : NULL;
-    if (k == 0 && net->opening != DNN_TRAINED)
-        q.w = net->opening == DNN_FIXED ? net->fixed : NULL, q.bias = NULL, q.grad = NULL;
-    q.left = j->parts + place, q.back = q.left + q.d * q.h, q.sum = q.back + q.d * q.h;
-    return q;
-}
-
-INLINE int64_t residual_scratch(const dnn_residual *net)
-{
-    int64_t widest = max_index(net->width, net->inputs);
-    return place_stride(PASS_COLUMNS * (PASS_GROUP * (whole_vectors(widest) + net->width) + 2 * net->outputs));
-}
-
-static size_t cut_residual_pass(residual_pass *j, char *work, const dnn_residual *net, int keeps, int threads)
-{
-    char *next = work;
-    int64_t d = net->width, layers = keeps ? net->n_layers : 1,
-            most = PASS_NUMBERS / ((2 * layers + 1) * d) / PASS_COLUMNS;
-    j->net = net;
-    j->panels = min_index(max_index(PASS_LEAST, most), PASS_ROWS / PASS_COLUMNS);
-    j->panels = max_index(1, min_index(j->panels, ceil_div(net->rows, PASS_COLUMNS)));
-    int64_t columns = j->panels * PASS_COLUMNS;
-    j->state = keeps ? d * columns : 0;
-    j->x = carve(&next, net->inputs * columns, sizeof(real));
-    j->u = carve(&next, d * columns, sizeof(real));
-    j->a = carve(&next, d * columns * layers, sizeof(real));
-    j->f = carve(&next, net->outputs * columns, sizeof(real));
-    j->adjoint = carve(&next, d * columns, sizeof(real));
-    j->opened = carve(&next, keeps ? d * columns : 0, sizeof(real));
-    j->inputs = keeps && threads > 1 ? carve(&next, d * columns * (layers + 1), sizeof(real)) : NULL;
-    j->pushed = keeps && threads > 1 ? carve(&next, d * columns * layers, sizeof(real)) : NULL;
-    j->value = carve(&next, j->panels, sizeof(double));
-    j->parts = carve(&next, residual_parts(net), sizeof(real));
-    j->scratch = carve(&next, threads * residual_scratch(net), sizeof(real));
-    return (size_t)((uintptr_t)next - (uintptr_t)work);
-}
-
-static size_t residual_pass_work(const dnn_residual *net, int has_grad, int threads)
-{
-    residual_pass j;
-    return cut_residual_pass(&j, NULL, net, has_grad, threads);
-}
 
 static void pack_residual_layer(const residual_pass *j, int64_t k)
 {
@@ -128,11 +36,11 @@ static void residual_open(const residual_pass *j, const residual_layer *q, int64
     if (q->w) {
         packed_product(u, q->bias, 0, q->left, x, d, net->inputs, columns, columns);
         residual_activate(u, d, columns, columns, net->activation);
-        if (j->grad) memcpy(j->opened + p * PASS_COLUMNS * d, u, (size_t)(d * columns) * sizeof(real));
     } else {
         memcpy(u, x, (size_t)(net->inputs * columns) * sizeof(real));
         memset(u + net->inputs * columns, 0, (size_t)((d - net->inputs) * columns) * sizeof(real));
     }
+    if (j->grad) memcpy(j->opened + p * PASS_COLUMNS * d, u, (size_t)(d * columns) * sizeof(real));
 }
 
 /* u <- u + h a, a = phi(W' u + b 1') of panel p. Serial. */
@@ -238,6 +146,33 @@ static void residual_layer_sum(const residual_pass *j, const residual_layer *q, 
     outer_product(q->sum, padded, 1, pushed + at * h, columns, rows + at * padded, padded, h, columns, padded);
 }
 
+/* Whether |u_k| of panel p may exceed |u_0| by more than a factor that leaves three digits of a float, or twelve of a
+ * double. Between u_0 and u_N entries move one way, but those of tanh, by h at most a layer, and of linear layers. Serial. */
+static int residual_grew(const residual_pass *j, int64_t p)
+{
+    const dnn_residual *net = j->net;
+    int64_t numbers = net->width * panel_columns(j, p), at = p * PASS_COLUMNS * net->width;
+    double first = (double)dot(j->opened + at, j->opened + at, numbers);
+    double most = (double)dot(j->u + at, j->u + at, numbers), way = net->h * (double)net->n_layers;
+    if (net->activation == DNN_TANH) most += (double)numbers * way * way;
+    return net->activation == DNN_IDENTITY || !(most <= first * (DNN_DOUBLE ? 0x1p24 : 0x1p14));
+}
+
+/* u of panel p = u_0 + h a_1 + .. + h a_k-1. Serial. */
+static void residual_again(const residual_pass *j, int64_t k, int64_t p)
+{
+    int64_t numbers = j->net->width * panel_columns(j, p), at = p * PASS_COLUMNS * j->net->width;
+    real *restrict u = j->u + at, h = (real)j->net->h;
+    for (int64_t i = 0, n; i < numbers; i += n) {
+        n = min_index(PASS_STRIP, numbers - i);
+        memcpy(u + i, j->opened + at + i, (size_t)n * sizeof(real));
+        for (int64_t l = 0; l < k - 1; l++) {
+            const real *restrict a = j->a + l * j->state + at;
+            for (int64_t m = i; m < i + n; m++) u[m] += h * a[m];
+        }
+    }
+}
+
 /* Panels p .. p + count - 1 back through residual layer k: u is what it takes, adjoint that of it; its sums, or what
  * they are made of. Serial. */
 static void residual_layer_backward(
@@ -249,6 +184,7 @@ static void residual_layer_backward(
         real *adjoint = j->adjoint + at + from, *push = pushed + from;
         residual_push(
             push, j->u + at + from, adjoint, j->a + kept + from, (real)j->net->h, d * columns, j->net->activation);
+        if (j->grew[p + i]) residual_again(j, k, p + i);
         packed_product(adjoint, NULL, 1, q->back, push, d, d, columns, columns);
         numbers = from + d * columns;
     }
@@ -307,7 +243,10 @@ static void residual_panels(const residual_pass *j, int64_t start, int64_t stop,
     q = residual_layer_at(j, last);
     for (int64_t p = start; p < stop; p++) {
         residual_close(j, &q, p, rows);
-        if (j->grad) residual_output_backward(j, &q, p, rows);
+        if (j->grad) {
+            j->grew[p] = residual_grew(j, p);
+            residual_output_backward(j, &q, p, rows);
+        }
     }
     int64_t group = j->net->width < PASS_WIDE ? 1 : PASS_GROUP;
     for (int64_t k = last - 1; k > 0 && j->grad; k--) {

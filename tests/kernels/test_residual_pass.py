@@ -79,6 +79,20 @@ def test_gradient_of_a_thousand_layers():
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-12 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("opening", [TRAINED, PADDING])
+@pytest.mark.parametrize("activation", ["relu", "softplus", "identity", "tanh"])
+def test_gradient_of_states_that_grow(activation, opening, dtype):
+    """By 12 orders and more: no state is made again by a difference from a large one."""
+    arrays, sizes = make_case(1, 8, 80, 50, 4, 2, opening, dtype)
+    arrays[0] *= 1 if activation != "tanh" else 1e-3
+    sizes, code = (8, 80, 1.0 if activation != "tanh" else 1e9, opening), RESIDUAL_ACTIVATIONS[activation]
+    mine = run(kernels, arrays, sizes, code, n_threads=1)[2]
+    other = run(twin, [a.astype(np.float64) for a in arrays], sizes, code)[2]
+    np.testing.assert_array_equal(run(kernels, arrays, sizes, code, n_threads=3)[2], mine)
+    np.testing.assert_allclose(mine, other, rtol=0, atol=2e3 * np.finfo(dtype).eps * np.abs(other).max())
+
+
 def test_a_value_without_gradient_is_the_same():
     (w, _, x, target, weight), sizes = make_case(6, 5, 2, 70, 3, 2, TRAINED)
     values, grad = np.empty((2, 1)), np.empty_like(w)
