@@ -35,8 +35,7 @@ for site in site-a site-b site-c; do
     dnnext site request $site --name $site
     sign $site $site
     dnnext site join $site --certificate $site/$site.signed.pem --ca authority/ca.pem \
-        --relay tls://localhost:4333 --sites site-a,site-b,site-c
-    dnnext site allow $site --data $site.csv --target target
+        --relay tls://localhost:4333 --sites site-a,site-b,site-c --data $site.csv --target target
 done
 dnnext site check site-a
 # end of hospital

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -23,26 +24,39 @@ def request(args):
 
 
 def join(args):
-    """The signed certificate into the folder."""
+    """The signed certificate into the folder, and what jobs may do where the rows are named."""
     from dnnext.sites import enrolment
 
+    chosen = _chosen(args)
+    if chosen and not {"data", "target"} <= set(chosen):
+        raise ValueError(f"--data and --target must both be given with {', '.join(chosen)}, got only these.")
     path = enrolment.join(args.folder, args.certificate, args.ca, args.relay, args.sites.split(","), args.relay_name)
     print(f"joined  {path}; {enrolment.days_left(args.certificate):.0f} days are left of the certificate")
+    if chosen:
+        allow(args)
 
 
 def allow(args):
     """What jobs may use and do."""
     from dnnext.estimators import sites
 
-    chosen = permission.Permission(
-        str(Path(args.data).resolve()), args.target, args.min_rows, tuple(args.allow.split(",")), args.max_weights,
-        args.max_iter,
-    )  # fmt: skip
+    chosen = permission.Permission(**_chosen(args))
     X, _ = sites.read_rows(chosen)
     folder = flare_jobs.site_folder(args.folder)
     print(f"allowed {permission.write_permission(folder, chosen)}: {X.shape[0]} rows, {X.shape[1]} columns")
     if flare_jobs.allow_class(folder):
         print(f"allowed {flare_jobs.EXECUTOR} in {folder / flare_jobs.RESOURCES}")
+
+
+def _chosen(args):
+    """What was given of the permission, by name."""
+    names = [field.name for field in dataclasses.fields(permission.Permission)]
+    chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "data" in chosen:
+        chosen["data"] = str(Path(chosen["data"]).resolve())
+    if "allow" in chosen:
+        chosen["allow"] = tuple(chosen["allow"].split(","))
+    return chosen
 
 
 def allow_hub(args):

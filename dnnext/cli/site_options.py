@@ -12,20 +12,14 @@ def add(commands, shared):
     p = _verb(verbs, shared, "request", "make a key and a request for a certificate", "FOLDER")
     p.add_argument("--name", required=True, help="the site, such as site-a")
     p.add_argument("--host", action="append", default=[], help="a DNS name of the relay (repeatable)")
-    p = _verb(verbs, shared, "join", "take the signed certificate", "FOLDER")
+    p = _verb(verbs, shared, "join", "take the signed certificate; with --data, allow as well", "FOLDER")
     p.add_argument("--certificate", required=True, metavar="PEM", help="what the authority has signed")
     p.add_argument("--ca", required=True, metavar="PEM", help="the authority's certificate")
     p.add_argument("--relay", required=True, metavar="tls://HOST:PORT", help="the relay")
     p.add_argument("--sites", required=True, metavar="A,B,...", help="all sites, the same everywhere")
     p.add_argument("--relay-name", metavar="NAME", help="in the relay's certificate (default: the host)")
-    p = _verb(verbs, shared, "allow", "name the rows and what jobs may do", "FOLDER")
-    base = permission.Permission("file", "column")
-    p.add_argument("--data", required=True, metavar="FILE", help="CSV or Parquet; it never leaves")
-    p.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    p.add_argument("--min-rows", type=int, default=base.min_rows, help="(default: %(default)s)")
-    p.add_argument("--allow", default=",".join(base.allow), metavar="CLASS,...", help="(default: %(default)s)")
-    p.add_argument("--max-weights", type=int, default=base.max_weights, help="largest model (default: %(default)s)")
-    p.add_argument("--max-iter", type=int, default=base.max_iter, help="of one job (default: %(default)s)")
+    _allowed(p, False)
+    _allowed(_verb(verbs, shared, "allow", "name the rows and what jobs may do", "FOLDER"), True)
     _verb(verbs, shared, "check", "certificate, relay, permission, versions", "FOLDER")
     p = _verb(verbs, shared, "run", "take part in a job", "FOLDER")
     p.add_argument("job", metavar="JOB.toml", nargs="?", help="a file (default: wait for the next one of the hub)")
@@ -49,6 +43,17 @@ def add(commands, shared):
     p.add_argument("run", help="its name")
     p.add_argument("--site", metavar="NAME", help="whose model, where they differ (default: all must be equal)")
     p.add_argument("--out", metavar="MODEL.npz", help="(default: by the name of the run)")
+
+
+def _allowed(p, required):
+    """What jobs may use and do: `allow` needs it, `join` may take it at once."""
+    base = permission.Permission("file", "column")
+    p.add_argument("--data", required=required, metavar="FILE", help="CSV or Parquet; it never leaves")
+    p.add_argument("--target", required=required, metavar="COLUMN", help="the column to predict")
+    p.add_argument("--min-rows", type=int, help=f"(default: {base.min_rows})")
+    p.add_argument("--allow", metavar="CLASS,...", help=f"(default: {','.join(base.allow)})")
+    p.add_argument("--max-weights", type=int, help=f"largest model (default: {base.max_weights})")
+    p.add_argument("--max-iter", type=int, help=f"of one job (default: {base.max_iter})")
 
 
 def _at_relay(p, required=False):

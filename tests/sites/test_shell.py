@@ -59,8 +59,9 @@ def hospitals(hub, tmp_path_factory):
         assert (folder / f"{name}.key").stat().st_mode & 0o777 == 0o600
         words = ["--certificate", str(folder / "signed.pem"), "--ca", str(hub.folder / "pki/ca.pem")]
         words += ["--relay", hub.url, "--sites", ",".join(NAMES)]
+        assert main(["site", "join", str(folder), *words, "--data", str(rows)]) == 2  # and --target?
+        words += ["--data", str(rows), "--target", "target", "--max-iter", "50"]
         assert main(["site", "join", str(folder), *words]) == 0
-        assert main(["site", "allow", str(folder), "--data", str(rows), "--target", "target", "--max-iter", "50"]) == 0
     assert pd.read_csv(root / "site-a.csv").shape == (100, 6)
     return root
 
