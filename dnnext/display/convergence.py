@@ -67,7 +67,7 @@ class ConvergenceDisplay:
     >>> clf = DecentralizedMLPClassifier(n_agents=4, max_iter=10, tol=0, random_state=0).fit(X, y)
     >>> display = ConvergenceDisplay.from_estimator(clf, x="bytes")
     >>> display.ax_.get_xlabel()
-    'data sent by all agents (kB)'
+    'data sent by all agents (MB)'
     """
 
     def __init__(self, histories, *, names=None, x="round", y="objective", score_name="validation score"):

@@ -97,7 +97,7 @@ class Mixer(Protocol):
     >>> from dnnext.network import Network, Topology
     >>> mixer: Mixer = Network(Topology.complete(2))
     >>> mixer.mix(np.array([[0.0], [2.0]])).arrays[0].tolist(), sorted(mixer.offers)
-    ([[1.0], [1.0]], ['any_arrays', 'memoryless', 'scalars', 'static', 'tree'])
+    ([[1.0], [1.0]], ['any_arrays', 'memoryless', 'scalars', 'shrinks', 'static', 'tree'])
     """
 
     n_agents: int
