@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dnnext.sites import audit, flare_jobs, permission
 
+FAR_OFF = 60.0  # seconds between two clocks
+
 
 def _quiet():
     """No notes of asyncio on how connections close."""
@@ -67,6 +69,13 @@ def allow_hub(args):
     print(f"allowed {flare_jobs.CONTROLLER} in {folder / flare_jobs.RESOURCES}")
 
 
+def _clock(ahead):
+    if ahead is None:
+        return "not compared: the hub has not opened its streams (`dnnext sites open`)"
+    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the relay's"
+    return words + (": set it, certificates are valid by the clock" if abs(ahead) > FAR_OFF else "")
+
+
 def check(args):
     """Certificate, relay, versions."""
     from dnnext._version import __version__
@@ -80,8 +89,9 @@ def check(args):
 
         options = enrolment.folder_options(args.folder)
         where = [options[name] for name in ("relay", "site", "cert", "key", "ca")]
-        connection.reach(*where, options.get("relay_name"))
+        ahead = connection.reach(*where, options.get("relay_name"))
         print(f"relay       {options['relay']} reached as {options['site']}")
+        print(f"clock       {_clock(ahead)}")
         certificate = options["cert"]
     else:
         print("relay       FLARE's server: `nvflare preflight-check -p FOLDER` tries it")

@@ -1,7 +1,11 @@
 """Connections to the relay: TLS, refusals as sentences, and what the hub does once."""
 
 import asyncio
+import json
 import ssl
+import time
+import uuid
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +13,7 @@ from dnnext.sites.relay import JOBS, STREAM
 
 try:
     import nats
+    from nats.errors import NoRespondersError
     from nats.js.api import StreamConfig
 except ImportError as error:
     raise ImportError(
@@ -96,8 +101,14 @@ def open_stream(relay: str, cert: Any, key: Any, ca: Any, hub: str = "relay", re
     asyncio.run(work())
 
 
-def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str | None = None) -> None:
-    """Connect to the relay once.
+def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str | None = None) -> float | None:
+    """Connect to the relay once, and compare clocks.
+
+    Returns
+    -------
+    float or None
+        Seconds by which this machine's clock is ahead of the relay's, to within the time of a message; None if the hub
+        has not opened its streams yet.
 
     Raises
     ------
@@ -105,8 +116,30 @@ def reach(relay: str, site: str, cert: Any, key: Any, ca: Any, relay_name: str |
         If it is not reached, is not the one it should be, or refuses this site.
     """
 
-    async def work() -> None:
+    async def work() -> float | None:
         host = relay_name or urlsplit(relay).hostname
-        await (await connect(relay, tls_context(cert, key, ca), site, tls_hostname=host)).close()
+        client = await connect(relay, tls_context(cert, key, ca), site, tls_hostname=host)
+        try:
+            return await _clock_ahead(client)
+        finally:
+            await client.close()
 
-    asyncio.run(work())
+    return asyncio.run(work())
+
+
+async def _clock_ahead(client: Any) -> float | None:
+    # Sites may ask for little else than a reader of jobs, which the relay forgets after a second; the answer is dated.
+    name = uuid.uuid4().hex
+    config = {"name": name, "filter_subject": "job.>", "ack_policy": "none", "deliver_policy": "new"}
+    wish = {"stream_name": JOBS, "config": {**config, "mem_storage": True, "inactive_threshold": 10**9}}
+    begin = time.time()
+    try:
+        subject = f"$JS.API.CONSUMER.CREATE.{JOBS}.{name}.job.>"
+        answer = json.loads((await client.request(subject, json.dumps(wish).encode(), timeout=10)).data)
+    except NoRespondersError:
+        return None
+    end = time.time()
+    if "error" in answer:
+        return None
+    there = datetime.fromisoformat(answer.get("ts", answer["created"])[:26].rstrip("Z") + "+00:00").timestamp()
+    return (begin + end) / 2 - there

@@ -1,9 +1,12 @@
 """What people type: three hospitals on this machine, from the request for a certificate to the audit."""
 
 import asyncio
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,7 +74,18 @@ def start(folder):
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
+def check_clocks(folder, capsys, monkeypatch):
+    """The clocks of one machine agree; one that is ahead by an hour is noticed."""
+    assert main(["site", "check", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "reached as site-a" in out
+    assert float(re.search(r"clock +([0-9.]+) s (?:ahead of|behind) the relay's\n", out)[1]) < 20
+    monkeypatch.setattr("dnnext.sites.connection.time", SimpleNamespace(time=lambda: time.time() + 3600))
+    assert main(["site", "check", str(folder)]) == 0
+    assert "ahead of the relay's: set it" in capsys.readouterr().out
+
+
+def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys, monkeypatch):
     job = tmp_path / "job.toml"
     job.write_text(JOB.format(run="trial-1"))
     pki = str(hub.folder / "pki")
@@ -105,8 +119,7 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys):
     assert '"job": "trial-1"' in first
     for name in NAMES:  # handed in, so not to be taken again
         assert (hospitals / name / "jobs" / "trial-1.done").exists()
-    assert main(["site", "check", str(hospitals / "site-a")]) == 0
-    assert "reached as site-a" in capsys.readouterr().out
+    check_clocks(hospitals / "site-a", capsys, monkeypatch)
 
 
 def test_a_changed_audit_is_noticed(tmp_path, capsys):
