@@ -1,13 +1,10 @@
-"""Four sites over a relay on the loopback interface: bits, faults, certificates, curious sites, what the relay sees."""
+"""Sites over a relay on the loopback interface: certificates, curious sites, what the relay sees."""
 
 import asyncio
 import datetime as dt
 import json
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,38 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from hub import authority, issue
 from nats.js.api import ConsumerConfig
-from site_job import GRAPHS, train
 
-from dnnext.runtime import InProcess, RanksLost, Runtime
+from dnnext.runtime import RanksLost
 from dnnext.sites import nats
 from dnnext.sites.connection import tls_context
 from dnnext.sites.over_sites import OverSites, run_sites
 from dnnext.sites.sealing import Keyring, certificate_of, check_certificate
 
 QUICK = {"late": 0.5, "away": 5.0, "timeout": 60.0}
-
-
-def links(hub, run, n=4):
-    """The links of all sites, opened together."""
-    made = {}
-    threads = [threading.Thread(target=lambda r=r: made.update({r: hub.link(r, run)}), daemon=True) for r in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return [made[r] for r in range(n)]
-
-
-def test_bits_are_those_of_one_process(hub):
-    alone = train(InProcess(4), GRAPHS["ring"](4), np.float64, max_iter=6)
-
-    def program(comm):
-        runtime = Runtime(4, comm)
-        return train(runtime, GRAPHS["ring"](4), np.float64, max_iter=6)
-
-    for rank, result in enumerate(run_sites(links(hub, "bits"), program, **QUICK)):
-        np.testing.assert_array_equal(result.w, alone.w[[rank]])
-        np.testing.assert_array_equal(result.w_bar, alone.w_bar)
 
 
 def two(hub, run):
@@ -72,72 +45,6 @@ def on_both(links):
     for thread in threads:
         thread.join(30)
     return sites
-
-
-def on_sites(hub, run, program, ranks=(0, 1, 2, 3), **options):
-    """program(runtime) on these sites, each in a thread; the others are elsewhere."""
-    results = {}
-
-    def work(rank):
-        with Runtime(4, OverSites(hub.link(rank, run), **{**QUICK, **options})) as runtime:
-            results[rank] = program(runtime)
-
-    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in ranks]
-    for thread in threads:
-        thread.start()
-    return threads, results
-
-
-def train_12(runtime, callbacks=None):
-    callbacks = callbacks or [lambda state, metrics: None]  # as many as the others have
-    return train(runtime, GRAPHS["ring"](4), np.float64, max_iter=12, callbacks=callbacks)
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return train_12(InProcess(4))
-
-
-def start_site(hub, rank, run, last, path):
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in hub.options(rank, run).items()}
-    command = [sys.executable, str(Path(__file__).with_name("one_site.py")), json.dumps(options), str(last), str(path)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def test_a_site_that_is_killed_and_started_again_goes_on_with_the_same_bits(hub, alone, tmp_path):
-    threads, results = on_sites(hub, "killed", train_12, (0, 1, 3))
-    first = start_site(hub, 2, "killed", 4, tmp_path / "w.npy")
-    output, _ = first.communicate(timeout=60)
-    assert first.returncode == -9, output.decode()
-    second = start_site(hub, 2, "killed", 0, tmp_path / "w.npy")
-    output, _ = second.communicate(timeout=60)
-    assert second.returncode == 0, output.decode()
-    for thread in threads:
-        thread.join(60)
-    np.testing.assert_array_equal(np.load(tmp_path / "w.npy"), alone.w[[2]])
-    for rank, result in results.items():
-        np.testing.assert_array_equal(result.w, alone.w[[rank]])
-    assert sorted(results) == [0, 1, 3]
-
-
-def test_the_relay_is_killed_and_comes_back_and_one_site_starts_late(hub, alone):
-    def program(runtime):
-        def stop(state, metrics):
-            if runtime.rank == 0 and state.t == 5:
-                hub.stop()
-                threading.Timer(0.5, hub.start).start()
-
-        return train_12(runtime, [stop])
-
-    threads, results = on_sites(hub, "relay", program, (0, 1, 2))
-    time.sleep(1.0)
-    late, more = on_sites(hub, "relay", program, (3,))
-    for thread in [*threads, *late]:
-        thread.join(60)
-    results |= more
-    assert sorted(results) == [0, 1, 2, 3]
-    for rank, result in results.items():
-        np.testing.assert_array_equal(result.w, alone.w[[rank]])
 
 
 def test_a_second_fit_of_a_process_is_another_session(hub):
