@@ -1,15 +1,18 @@
 """Milliseconds per round between sites, and seconds of a run, over a relay on the loopback interface with a delay.
 
-    python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats flare]
+    python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats mpi flare] [--cut]
 
-Four sites. Over NATS they are threads of this process, each with a link of its own to one `nats-server`; over FLARE,
-which needs nvflare, they are processes of a provisioned project with its server. A pass-through between sites and relay
-or server delays each direction by half of the delay. Certificates, relay and project are those of the tests.
+Four sites, or four ranks of Open MPI, without a delay, beside them. Over NATS they are threads of this process, each
+with a link of its own to one `nats-server`; over FLARE, which needs nvflare, they are processes of a provisioned
+project with its server. A pass-through between sites and relay or server delays each direction by half of the delay;
+with --cut one site loses its connection for three seconds. Certificates, relay and project are those of the tests.
 """
 
 import argparse
 import asyncio
 import json
+import logging
+import subprocess
 import sys
 import tempfile
 import threading
@@ -72,12 +75,12 @@ def ring(rounds, width):
     return program
 
 
-def next_run(comm):
+def next_run(comm, callbacks=()):
     """Seconds of 20 iterations of NEXT, and the collective calls they took."""
     from site_job import GRAPHS, train
 
     runtime, before, begin = Runtime(4, comm), sum(comm.tally.calls.values()), time.perf_counter()
-    train(runtime, GRAPHS["ring"](4), np.float64, max_iter=20, monitor_every=10)
+    train(runtime, GRAPHS["ring"](4), np.float64, max_iter=20, monitor_every=10, callbacks=list(callbacks))
     return time.perf_counter() - begin, sum(comm.tally.calls.values()) - before
 
 
@@ -104,7 +107,52 @@ def over_nats(args):
 
             rounds = run_sites(links(f"ring-{k}"), ring(args.rounds, args.width))
             say("nats", delay, args.width, rounds, run_sites(links(f"next-{k}"), next_run)[0])
+        if args.cut:
+            cut_off(hub, args.cut)
         hub.stop()
+
+
+def cut_off(hub, seconds):
+    """Print how much longer a run takes in which one of the sites is cut off in iteration 5."""
+    from cut import Cuttable
+
+    way = Cuttable(hub.port)
+
+    def run(name, cut):
+        def program(comm):
+            def at_5(state, metrics):
+                if cut and comm.rank == 2 and state.t == 5:
+                    way.cut(seconds)
+
+            return next_run(comm, [at_5])[0]
+
+        there = {2: {"relay": f"tls://127.0.0.1:{way.listens}"}}
+        return max(run_sites([hub.link(r, name, **there.get(r, {})) for r in range(4)], program))
+
+    plain, longer = run("whole", False), run("cut", True)
+    print(f"nats  a cut of {seconds:g} s at one site costs {longer - plain - seconds:.2f} s beyond it", flush=True)
+    way.stop()
+
+
+def over_mpi(args):
+    words = ["-m", "bench.sites", "--rank", "--rounds", str(args.rounds), "--width", str(args.width)]
+    command = ["mpiexec", "-n", "4", "--oversubscribe", sys.executable, "-m", "mpi4py", *words]
+    command.insert(1, "--allow-run-as-root")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    say("mpi", 0.0, args.width, found["rounds"], found["run"])
+
+
+def as_rank(args):
+    """The same as a site does, at a rank; the first prints."""
+    from dnnext.runtime.mpi import OverMPI
+
+    with OverMPI(4) as runtime:
+        comm = runtime.comm
+        rows = [float(text) for text in comm.texts(repr(ring(args.rounds, args.width)(comm)))]
+        run = next_run(comm)
+        if comm.rank == 0:
+            print(json.dumps({"rounds": rows, "run": run}))
 
 
 def over_flare(args):
@@ -141,12 +189,20 @@ def main():
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--delay", type=float, nargs="*", default=[0.0, 50.0], help="milliseconds, there and back")
     parser.add_argument("--width", type=int, default=2000)
-    parser.add_argument("--engine", nargs="*", choices=("nats", "flare"), default=["nats"])
+    parser.add_argument("--engine", nargs="*", choices=("nats", "mpi", "flare"), default=["nats", "mpi"])
+    parser.add_argument(
+        "--cut", type=float, metavar="SECONDS", nargs="?", const=3.0, help="over NATS, one site is cut off"
+    )
+    parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--scheme", default="grpc", help="FLARE's: grpc, tcp or http")
     args = parser.parse_args()
     sys.path += [str(Path(__file__).parents[1] / "tests" / name) for name in ("sites", "flare")]
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # no notes on how connections close
+    if args.rank:
+        as_rank(args)
+        return
     for engine in args.engine:
-        {"nats": over_nats, "flare": over_flare}[engine](args)
+        {"nats": over_nats, "mpi": over_mpi, "flare": over_flare}[engine](args)
 
 
 if __name__ == "__main__":

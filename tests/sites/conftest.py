@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["hub.py", "one_site.py", "site_job.py"]
+collect_ignore = ["cut.py", "hub.py", "one_site.py", "site_job.py"]
 
 
 def pytest_configure(config):
-    """What the files here share: hub.py and site_job.py."""
+    """What the files here share: cut.py, hub.py and site_job.py."""
     sys.path.insert(0, str(Path(__file__).parent))
 
 
