@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 from bench.study import save_figure, write_table
 from dnnext import DecentralizedMLPRegressor
+from dnnext.algorithms import NEXT
 from dnnext.datasets import make_centered_mixture, make_quadratic
 from dnnext.models import risks
 from dnnext.models.risks import REGIMES
@@ -131,6 +132,7 @@ def trained(target: str, rhos: tuple[float, ...], max_iter: int) -> list[Row]:
             reg = DecentralizedMLPRegressor(
                 (round(rho * d),), activation="square", regime=regime, penalty=None, standardize=False,
                 max_iter=max_iter, n_agents=AGENTS, topology="ring", tol=1e-7, random_state=3, n_jobs=1,
+                algorithm=NEXT(),
             )  # fmt: skip
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
