@@ -1,4 +1,4 @@
-"""``python -m bench.convergence.choice [--quick] [--for SECONDS]``: curvature="auto" beside the default, held out.
+"""``python -m bench.convergence.choice [--quick] [--for SECONDS]``: curvature="auto" beside own curvature, held out.
 
 A seeded list of runs on sets that took no part in the design of exact curvature, of the acceptance test or of the
 choice. Finished runs are kept in bench/results/cache/auto_2028. Every beginning of the list is balanced, so it may end
@@ -32,10 +32,10 @@ NETS = (("tanh", (10,)), ("relu", (8,)), ("tanh", (6, 4)))
 PENALTIES = {"l2": L2, "l1": L1, "group": GroupLasso}
 SEED = 2028  # of the list; the first, 2027, was looked at while the rule was mended
 PER_SET, MOST_ROWS, MANY_INPUTS = 8, 1000, 30
-MOST, CENTRAL, LEAST = 150, 100, 25  # iterations: of the default and of the others, and before an early end
+MOST, CENTRAL, LEAST = 150, 100, 25  # iterations: with own curvature and of the others, and before an early end
 GAPS = (0.1, 0.03, 0.01)
 METHODS: dict[str, Algorithm] = {
-    "central LM": CentralizedSCA(damping="lm"), "central SCA": CentralizedSCA(), "default": NEXT(),
+    "central LM": CentralizedSCA(damping="lm"), "central SCA": CentralizedSCA(), "own": NEXT(),
     "auto": NEXT(PartialLinearization(curvature="auto")),
 }  # fmt: skip
 
@@ -94,9 +94,9 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     start, goal = case.problem.model.init(cell.seed), -np.inf
     out: dict[str, Any] = {"n_params": case.problem.n_params, "kind": kind_of(case.data)}
     for name, algorithm in METHODS.items():
-        if name == "default":
+        if name == "own":
             goal = 1.003 * min(min(out[other]["objective"]) for other in ("central LM", "central SCA"))
-        out[name] = _one(case, Network(graph), algorithm, start, goal, MOST if name == "default" else CENTRAL)
+        out[name] = _one(case, Network(graph), algorithm, start, goal, MOST if name == "own" else CENTRAL)
     return out
 
 
@@ -132,7 +132,7 @@ def rise(run: dict[str, Any]) -> float:
 
 
 def row(words: str, done: list[tuple[Cell, dict[str, Any]]]) -> list[Any]:
-    """Arrivals, iterations beside the better centralised method, ratios to the default, rises."""
+    """Arrivals, iterations beside the better centralised method, ratios to own curvature, rises."""
     found: list[Any] = [words, len(done)]
     found += ["/".join(str(sum(np.isfinite(needed(r, m, g)) for _, r in done)) for g in GAPS) for m in METHODS]
     pairs = [(needed(r, "auto", 0.03), min(needed(r, c, 0.03) for c in ("central LM", "central SCA"))) for _, r in done]
@@ -141,14 +141,14 @@ def row(words: str, done: list[tuple[Cell, dict[str, Any]]]) -> list[Any]:
     for what in ("iteration", "round", "bytes", "cpu"):
         ratios = []
         for gap in GAPS:
-            both = [(needed(r, "auto", gap, what), needed(r, "default", gap, what)) for _, r in done]
+            both = [(needed(r, "auto", gap, what), needed(r, "own", gap, what)) for _, r in done]
             held = [max(a, 1e-9) / max(b, 1e-9) for a, b in both if np.isfinite(a + b)]
             ratios.append(f"{np.median(held):.2f}" if held else "-")
         found.append("/".join(ratios))
-    for method in ("default", "auto"):
+    for method in ("own", "auto"):
         rises = [rise(r[method]) for _, r in done]
         found.append(f"{sum(high > 1e-6 for high in rises)} ({max(rises, default=0):.1e})")
-    found.append(f"{np.median([r['auto']['error'] - r['default']['error'] for _, r in done]):+.4f}")
+    found.append(f"{np.median([r['auto']['error'] - r['own']['error'] for _, r in done]):+.4f}")
     return found
 
 
@@ -166,14 +166,14 @@ def report(done: list[tuple[Cell, dict[str, Any]]], n_wanted: int, quick: bool) 
     parts |= {f"{act} {hid}": [d for d in done if d[0].net == k] for k, (act, hid) in enumerate(NETS)}
     header = [
         "runs", "number", *[f"{name}: at .1/.03/.01" for name in METHODS], "auto <= 1.5x central at .03",
-        *[f"{what}, auto/default" for what in ("iterations", "rounds", "bytes", "CPU")],
-        "rises > 1e-6, default (largest)", "auto", "test error, auto - default",
+        *[f"{what}, auto/own" for what in ("iterations", "rounds", "bytes", "CPU")],
+        "rises > 1e-6, own (largest)", "auto", "test error, auto - own",
     ]  # fmt: skip
     facts = (
         f"{len(done)} of {n_wanted} runs of a seeded list: {len(SETS)} sets that took no part in the design, at most "
         f"{MOST_ROWS} rows; 4 to 50 agents; ring, star, random, geometric graphs and failing links; iid, label-sorted, "
-        f"Dirichlet parts; tanh, relu, two hidden layers; l2, l1, group lasso. At most {MOST} iterations of the "
-        f"default, {CENTRAL} of the others, and an end at .003 above the centralised methods"
+        f"Dirichlet parts; tanh, relu, two hidden layers; l2, l1, group lasso. At most {MOST} iterations with "
+        f"own curvature, {CENTRAL} of the others, and an end at .003 above the centralised methods"
     )
     notes = (
         "Counts of runs that reach the relative gap to the best objective of all methods; medians of ratios over runs "
