@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = ["InputKind", "input_kind", "input_moments", "synthetic_problem", "syn
 Array = NDArray[Any]
 
 LEAST_ROWS = 150
+CHUNK = 4096  # rows
 VIEWS: Kept[str, Problem] = Kept()
 ROOT_FLOOR = 1e-10  # eigenvalues of a covariance below this share of the largest count as zero
 
@@ -45,13 +47,12 @@ def input_moments(problem: Problem) -> tuple[Array, Array]:
     _checks.check_memory(f"covariances of {d} inputs from {runtime.n_agents} agents", needed, "use curvature='own'")
     every = float(runtime.sum_agents(total))
     first, second = np.zeros((problem.n_local, d)), np.zeros((problem.n_local, d, d))
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        first[i] = c @ x
+    for i, x, c in _weighted(problem):
+        first[i] += c @ x
     mean = runtime.sum_agents(first) / every
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        second[i] = (c[:, None] * (x - mean)).T @ (x - mean)
+    for i, x, c in _weighted(problem):
+        x -= mean
+        second[i] += (c[:, None] * x).T @ x
     return mean, runtime.sum_agents(second) / every
 
 
@@ -76,15 +77,13 @@ def input_kind(problem: Problem) -> InputKind:
     """
     d, runtime = problem.model.n_inputs, problem.runtime
     first, higher = np.zeros((problem.n_local, d + 1)), np.zeros((problem.n_local, 3, d))
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        first[i] = np.append(c @ x, c.sum())
+    for i, x, c in _weighted(problem):
+        first[i] += np.append(c @ x, c.sum())
     sums = runtime.sum_agents(first)
     mean, every = sums[:-1] / sums[-1], float(sums[-1])
-    for i in range(problem.n_local):
-        x, c = _weighted(problem, i)
-        x = x - mean
-        higher[i] = [c @ x**2, c @ x**3, c @ x**4]
+    for i, x, c in _weighted(problem):
+        x -= mean
+        higher[i] += [c @ x**2, c @ x**3, c @ x**4]
     two, three, four = runtime.sum_agents(higher) / every
     held = two > ROOT_FLOOR * float(np.max(two, initial=0.0))
     if not held.any():
@@ -147,9 +146,10 @@ def _power(matrix: Array, exponent: float) -> Array:
     return np.asarray((vector * value) @ vector.T)
 
 
-def _weighted(problem: Problem, i: int) -> tuple[Array, Array]:
-    """Inputs and sample weights of local agent i in float64."""
-    rows = slice(problem.offsets[i], problem.offsets[i + 1])
-    x = problem.x[rows].astype(np.float64)
-    weight = np.ones(len(x)) if problem.weight is None else problem.weight[rows].astype(np.float64)
-    return x, weight
+def _weighted(problem: Problem) -> Iterator[tuple[int, Array, Array]]:
+    """Local agent, inputs and sample weights of some of its rows in float64, in fixed chunks: X may be large."""
+    for i in range(problem.n_local):
+        for begin in range(problem.offsets[i], problem.offsets[i + 1], CHUNK):
+            rows = slice(begin, min(begin + CHUNK, problem.offsets[i + 1]))
+            x = problem.x[rows].astype(np.float64)
+            yield i, x, np.ones(len(x)) if problem.weight is None else problem.weight[rows].astype(np.float64)

@@ -1,10 +1,12 @@
 """Synthetic inputs: their moments are those of all inputs, whoever holds them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from dnnext.problem import L2, MLP, Huber, Logistic, Problem, Softmax, SquaredError, SquaredHinge
-from dnnext.problem.synthetic import input_moments, synthetic_problem, synthetic_rows
+from dnnext.problem.synthetic import input_kind, input_moments, synthetic_problem, synthetic_rows
 
 
 def shards(n_agents=4, width=3, weights=False, relay=None):
@@ -26,6 +28,18 @@ def test_moments_are_those_of_the_pooled_inputs(weights):
     wanted = np.average(x, axis=0, weights=c)
     np.testing.assert_allclose(mean, wanted, rtol=1e-12)
     np.testing.assert_allclose(covariance, ((x - wanted) * c[:, None]).T @ (x - wanted) / c.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("sums", [input_moments, input_kind])
+def test_moments_copy_a_few_rows_at_a_time(sums):
+    x = np.random.default_rng(0).standard_normal((100_000, 10)).astype(np.float32)
+    problem = Problem(MLP([10, 2, 1]), SquaredError(), None, [(x, x[:, 0])])
+    tracemalloc.start()
+    try:
+        sums(problem)
+        assert tracemalloc.get_traced_memory()[1] < 0.5 * x.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_shared_rows_are_equal_at_every_agent_and_have_the_moments_exactly():
