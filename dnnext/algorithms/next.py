@@ -59,7 +59,7 @@ class NEXT(Algorithm):
         "post" is the order above; "pre" takes the gradient at z before mixing (`dnnext.algorithms.order.Pre`), which
         "auto" does with shared curvature, where tau="auto" is then the signed rule (`dnnext.algorithms.signed`).
     oracle : Oracle or None
-        Gives the gradient of S.3 (`dnnext.local.oracles`); None is `Backprop()`.
+        Gives the gradient of S.3 (`dnnext.local.oracles`); None is `Backprop()`, or what the surrogate asks for.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class Growing(Parameters):
     Call number k takes the share ``min(1, first growth^(k // every))`` of every agent's rows, at least 64 of them, of
     all classes (`dnnext.problem.samples`); from a share of 1 on it is `Backprop`. It saves time where a gradient takes
     most of an iteration, and costs rounds and bytes: nearly every run with it sent more until it was as good. It keeps
-    a copy of the rows of each stage.
+    a copy of the rows of each stage. ``FullLinearization(growth=2.0)`` is short for it.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ import numpy as np
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
+    from dnnext.local.oracles import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
 
@@ -21,12 +22,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class At(Protocol):
     """What a surrogate sees of a run: one row per local agent (n_local, P), in front of step S.1 and after S.3.
 
-    w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those of the iteration
-    before; tau (n_local,) and unit, its scale; w_hat: the last minimiser, where solvers start; memory: arrays of the
-    surrogate's own with one entry per local agent, kept in checkpoints; scratch: what it can form again; is_refused:
-    whether the last iteration was taken back, so that w is where it was.
+    t: iterations done; w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those
+    of the iteration before; tau (n_local,) and unit, its scale; w_hat: the last minimiser, where solvers start; memory:
+    arrays of the surrogate's own with one entry per local agent, kept in checkpoints; scratch: what it can form again;
+    is_refused: whether the last iteration was taken back, so that w is where it was.
     """
 
+    t: int
     w: Array
     y: Array
     grad: Array
@@ -143,6 +145,7 @@ class Surrogate(Parameters, ABC):
     is_shared = False  # whether all agents' models have (nearly) the same curvature
     is_open = False  # whether a run chooses among several, see `chosen`
     columns: dict[str, float] = {}  # noqa: RUF012 - of the history, where it was chosen; never written to
+    oracle: Oracle | None = None  # that its gradients come from, where the recipe names none
     usual_tau = "auto"  # the rule that tau="auto" is in order "pre"
     first_tau, safeguard = 3.0, 0.15  # of tau="ratio": in units of `scale`, and the share of the norm rule
 

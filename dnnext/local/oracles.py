@@ -85,20 +85,23 @@ class Backprop(Parameters):
 
 
 def check_oracle(oracle: Any, surrogate: Any = None) -> Oracle:
-    """The oracle, `Backprop()` for None.
+    """The oracle; for None the surrogate's own, or `Backprop()`.
 
     Raises
     ------
     ValueError
-        If it is no oracle, or no gradient although the surrogate needs one.
+        If it is no oracle, or no gradient although the surrogate needs one; if the surrogate has one of its own.
 
     Examples
     --------
     >>> check_oracle(None)
     Backprop()
     """
+    own = getattr(surrogate, "oracle", None)
     if oracle is None:
-        return Backprop()
+        return Backprop() if own is None else own
+    if own is not None:
+        raise ValueError(f"oracle must be None with surrogate={surrogate!r}, which stands for {own!r}, got {oracle!r}.")
     if not isinstance(oracle, Oracle) or isinstance(oracle, type):
         raise ValueError(f"oracle must be None or an Oracle object, such as Backprop(), got {short(oracle)}.")
     needs = {"gradient"} & set(getattr(surrogate, "needs", ()))

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext import _checks, kernels
+from dnnext import _checks
 from dnnext._checks import short
 from dnnext.local import common, exact, quasi_newton, solvers
+from dnnext.local.full import FullLinearization, LinearModel
 from dnnext.local.local_model import At, LocalModel, OneFactor, Surrogate
 from dnnext.local.one_factor import one_factor
-from dnnext.local.riesz import RieszModel, metric_scale
 from dnnext.local.sharing import PAIRS, SHARES, Choice, check_allowed, choose_curvature
-from dnnext.local.unit import mean_curvature, own_shares, some_rows
-from dnnext.models.inner_products import InnerProduct
-from dnnext.problem import row_parts, samples, synthetic
+from dnnext.local.unit import mean_curvature, some_rows
+from dnnext.problem import samples, synthetic
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.kept import Kept
 
@@ -42,93 +41,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CURVATURES = ("own", "shared", "exact", "auto")  # their places are numbers in the history
 BLOCKS = Kept[int, Array]()  # boundaries of the weight blocks, by their number
 ROOTS = Kept[tuple[Any, ...], Array]()  # of quadratic losses, by what kappa depends on
-
-
-class LinearModel(LocalModel):
-    """``G_i'(v - w_i) + tau_i/2 |v - w_i|^2 + r(v)``: no curvature of its own."""
-
-    def argmin(self, out: Array) -> None:
-        """prox_{r / tau_i}(w_i - A y_i / tau_i)."""
-        problem, r = self.problem, self.problem.penalty
-        if "terms" in r.offers:
-            terms = (r.l1, r.l2, r.groups, r.strength)
-            kernels.proximal_step(None, out, self.w, self.y, self.tau, 1.0, problem.n_agents, *terms, problem.n_threads)
-            return
-        tau = self.tau.astype(self.w.dtype)
-        out[...] = problem.prox(self.w - (problem.n_agents / tau)[:, None] * self.y, 1 / tau)
-
-
-class FullLinearization(Surrogate):
-    """Everything but the penalty is linearised (FL): a proximal gradient step along the tracked gradient.
-
-    ``w_hat_i = prox_{r / tau_i}(w_i - G_i / tau_i)`` with ``G_i = A y_i`` [1]_, eq. 13. Closed form for every penalty.
-
-    With a metric M of the weights the model is ``G_i'(v - w_i) + tau_i/2 |v - w_i|_M^2`` and the step is along the
-    Riesz gradient ``M^-1 (G_i + dr)`` [2]_; the penalty must be a square (L2) or none, and is linearised, too. Agents
-    may have metrics of their own: they mix weights and gradients, which are covectors, never Riesz gradients.
-
-    Parameters
-    ----------
-    metric : InnerProduct or None
-        One of `dnnext.models.inner_products`; None is the Euclidean one, with the prox of every penalty.
-
-    Raises
-    ------
-    ValueError
-        If metric is no inner product; in a run, if it does not fit the model, or the penalty is not a square.
-
-    References
-    ----------
-    .. [1] S. Scardapane, P. Di Lorenzo, A framework for parallel and distributed training of neural networks,
-       Neural Networks 91 (2017).
-    .. [2] A. L. Caterini, D. E. Chang, A geometric framework for convolutional neural networks, arXiv 1608.04374
-       (2016).
-
-    Examples
-    --------
-    >>> from dnnext.local import FullLinearization
-    >>> FullLinearization()
-    FullLinearization()
-    """
-
-    growth, decay = 3.0, 1.2
-
-    def __init__(self, metric: InnerProduct | None = None) -> None:
-        if metric is not None and not isinstance(metric, InnerProduct):
-            raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {short(metric)}.")
-        self.metric = metric
-        if metric is not None:
-            self.needs |= {"square", "whole_rows"}
-
-    def at(self, problem: Problem, s: At) -> LocalModel:
-        """The linear model at s.w."""
-        return LinearModel(self, problem, s) if self.metric is None else RieszModel(self, self.metric, problem, s)
-
-    def in_one_call(self, problem: Problem, s: At) -> OneFactor | None:
-        """One proximal step, without a metric."""
-        return OneFactor() if self.metric is None else None
-
-    def scale(self, problem: Problem, w: Array) -> float:
-        """``b = |grad G(w + e) - grad G(w)| / |e|``, e along the gradient, at least the mean curvature there.
-
-        e has length 1e-3, or what rounding needs beside long weights. The mean curvature (`mean_curvature`) is that of
-        at most 256 rows of every agent.
-        With a metric: `dnnext.local.riesz.metric_scale`.
-        """
-        if self.metric is not None:
-            return metric_scale(self.metric, problem, w)
-        some = some_rows(problem)
-        least = mean_curvature(some, w, own_shares(some))
-        start = (problem.runtime.sum_agents(w) / problem.n_agents).astype(w.dtype)
-        slope = problem.smooth_value_grad(start)[1]
-        norm = float(row_parts.norms(problem, slope[None])[0])
-        if norm == 0:
-            return least
-        length = max(1e-3, np.sqrt(np.finfo(w.dtype).eps) * float(row_parts.norms(problem, start[None])[0]))
-        moved = (start + (length / norm) * slope).astype(w.dtype)
-        e = moved.astype(np.float64) - start
-        change = problem.smooth_value_grad(moved)[1] - slope
-        return max(least, float(row_parts.norms(problem, change[None])[0] / row_parts.norms(problem, e[None])[0]))
 
 
 class GaussNewtonModel(LocalModel):
@@ -224,9 +136,11 @@ class PartialLinearization(Surrogate):
         or nothing. "auto" keeps to it, curvature that sends more is refused. Who learns what: :doc:`/planes`.
     curvature_rows : "all", "auto" or int
         Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows, or this
-        many. They are the same throughout a run, and of all classes (`dnnext.problem.samples`); kappa is that of the
-        rows taken; gradients are always of all rows, so that the minimum is the same. On large data an iteration then
-        takes little more than a gradient, and learns a little less.
+        many, of all classes (`dnnext.problem.samples`); kappa is that of the rows taken; gradients are always of all
+        rows, so that the minimum is the same. On large data an iteration then takes little more than a gradient, and
+        learns a little less.
+    curvature_slices : {"fixed", "fresh"}
+        Whether these rows are the same throughout a run, or others in every iteration, drawn by agent and iteration.
 
     Raises
     ------
@@ -261,6 +175,7 @@ class PartialLinearization(Surrogate):
         quasi_newton: int = PAIRS,
         share: str = "curvature",
         curvature_rows: str | int = "all",
+        curvature_slices: str = "fixed",
     ) -> None:
         if isinstance(kappa, str):
             _checks.check_choice("kappa", kappa, ("auto",))
@@ -284,6 +199,9 @@ class PartialLinearization(Surrogate):
         self.usual_tau = {"shared": "signed", "exact": "ratio"}.get(curvature, "auto")
         self.columns = {"curvature": float(CURVATURES.index(curvature))}
         self.curvature_rows = samples.check_rows(curvature_rows)
+        self.curvature_slices = _checks.check_choice("curvature_slices", curvature_slices, ("fixed", "fresh"))
+        if curvature_slices == "fresh" and curvature_rows == "all":
+            raise ValueError("curvature_rows must be 'auto' or a number with curvature_slices='fresh', got 'all'.")
         if curvature_rows != "all" and (exact or curvature != "own" or self.kappa != "auto"):
             raise ValueError(
                 f"curvature_rows must be 'all' unless curvature='own', exact=False and kappa='auto', got "
@@ -305,8 +223,9 @@ class PartialLinearization(Surrogate):
     def safer(self) -> PartialLinearization:
         """The same with each agent's own curvature."""
         return PartialLinearization(
-            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, curvature_rows=self.curvature_rows
-        )
+            self.kappa, self.exact, self.inner_iter, self.n_blocks, self.solver, curvature_rows=self.curvature_rows,
+            curvature_slices=self.curvature_slices,
+        )  # fmt: skip
 
     def chosen(self, problem: Problem, network: Network) -> tuple[PartialLinearization, str]:
         """The surrogate that a run on this problem and network uses, and a sentence if that was to be chosen."""
@@ -321,13 +240,16 @@ class PartialLinearization(Surrogate):
         )  # fmt: skip
         return surrogate, f"curvature='auto' is {choice.curvature!r}: {choice.why}."
 
-    def rows(self, problem: Problem) -> Problem:
-        """The problem whose rows make the curvature: the own ones, some of them, or synthetic inputs."""
+    def rows(self, problem: Problem, t: int = 0) -> Problem:
+        """The problem whose rows make the curvature of iteration t: own ones, some of them, or synthetic inputs."""
         if self.curvature == "shared":
             return synthetic.synthetic_problem(problem)
         if self.curvature_rows == "all":
             return problem
-        return samples.sampled_problem(problem, samples.most_rows(self.curvature_rows, problem.agent_rows))
+        n_rows = samples.most_rows(self.curvature_rows, problem.agent_rows)
+        if self.curvature_slices == "fresh":
+            return samples.fresh_problem(problem, n_rows, t)
+        return samples.sampled_problem(problem, n_rows)
 
     def kappas(self, problem: Problem) -> Array:
         """kappa_i (n_local,); 0 at agents without rows (relays)."""
@@ -360,7 +282,7 @@ class PartialLinearization(Surrogate):
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
         """What the solver is asked at s, not yet corrected."""
-        rows = self.rows(problem)
+        rows = self.rows(problem, s.t)
         return solvers.Subproblem(
             rows,
             w=s.w,
@@ -384,7 +306,8 @@ class PartialLinearization(Surrogate):
         Of losses of very many outputs it is formed only for the solvers that cannot do without.
         """
         formed = self.exact or self.solver in ("primal", "dual")
-        if problem.loss.is_quadratic and not problem.has_wide_root:  # the same at all weights
+        changes = self.curvature_slices == "fresh" and problem.weight is not None
+        if problem.loss.is_quadratic and not problem.has_wide_root and not changes:  # the same at all weights
             key = self.kappa, self.is_shared
             return ROOTS.once(problem, key, lambda: curvature_at(problem, None, w, self.kappas(problem)))
         return curvature_at(problem, None, w, self.kappas(problem), formed)  # type: ignore[no-any-return]
@@ -396,5 +319,5 @@ class PartialLinearization(Surrogate):
         """
         rows = self.rows(problem)
         if not self.is_shared and self.kappa == "auto":
-            rows = some_rows(rows)
+            rows = some_rows(problem if self.curvature_slices == "fresh" else rows)
         return mean_curvature(rows, w, self.kappas(rows), added_up=self.curvature == "exact")

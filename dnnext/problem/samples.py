@@ -4,6 +4,8 @@
 # An agent sorts its rows by target, equal ones in an order drawn from a seed and its number, and takes rows at even
 # distances: so every class, and every range of a regression's targets, has its share. What is taken depends on the
 # agent alone, never on processes or threads. A problem of these rows is made once and kept as long as the problem.
+# Fresh slices draw one row from every stretch of this order, by seed, agent and iteration. Their problem is one, too,
+# whose rows are overwritten: to make one anew the ranks would have to agree on it, by messages.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from dnnext.problem.kept import Kept
 if TYPE_CHECKING:
     from dnnext.problem.objective import Problem
 
-__all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "most_rows", "order_of_rows", "sampled_problem"]
+__all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "fresh_problem", "most_rows", "order_of_rows", "sampled_problem"]
 
 Array = NDArray[Any]
 
 LEAST_ROWS, SHARE = 128, 32  # "auto": a 32nd of an agent's rows, but 128
 SEED = 7
 SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
+SLICES: Kept[bytes, Slices] = Kept()
 
 
 def check_rows(value: Any) -> str | int:
@@ -92,6 +95,56 @@ def sampled_problem(problem: Problem, rows: Array, keep_total: bool = True) -> P
     return SAMPLES.once(problem, (rows.tobytes(), keep_total), lambda: _sampled(problem, rows, keep_total))
 
 
+def fresh_problem(problem: Problem, rows: Array, t: int) -> Problem:
+    """`sampled_problem` with rows drawn for iteration t; good until it is asked for another iteration.
+
+    Returns
+    -------
+    Problem
+        The problem itself, where no agent has more rows.
+    """
+    if np.all(problem.agent_rows <= rows) or row_parts.shards(problem) is not None:
+        return problem
+    return SLICES.once(problem, rows.tobytes(), lambda: Slices(problem, rows)).at(problem, t)
+
+
+class Slices:
+    """A problem of some rows of every agent, which are others in each iteration; it keeps no reference to the whole.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of all rows.
+    rows : (n_agents,) int array
+        How many of every agent of the network.
+    """
+
+    def __init__(self, problem: Problem, rows: Array) -> None:
+        self.some, self.t = _sampled(problem, rows, True), -1
+        cuts = zip(problem.offsets[:-1], problem.offsets[1:], problem.runtime.agents, strict=True)
+        self.orders = [_order(problem, slice(a, b), agent) for a, b, agent in cuts]
+
+    def at(self, problem: Problem, t: int) -> Problem:
+        """The problem with the rows of iteration t."""
+        if t == self.t:
+            return self.some
+        some, self.t = self.some, t
+        for i, (agent, order) in enumerate(zip(problem.runtime.agents, self.orders, strict=True)):
+            own = slice(some.offsets[i], some.offsets[i + 1])
+            size = own.stop - own.start
+            if len(order) <= size:  # all of them, already there
+                continue
+            ends = np.arange(size + 1) * len(order) // size
+            drawn = np.random.default_rng([SEED, agent, t]).random(size)
+            taken = problem.offsets[i] + np.sort(order[ends[:-1] + (drawn * np.diff(ends)).astype(np.int64)])
+            some.x[own], some.target[own] = problem.x[taken], problem.target[taken]
+            if some.weight is not None and problem.weight is not None:
+                some.weight[own] = problem.weight[taken]
+                some.agent_weight[i] = some.weight[own].sum(dtype=np.float64)
+        vars(some).pop("gram", None)  # of the rows before
+        return some
+
+
 def _sampled(problem: Problem, rows: Array, keep_total: bool) -> Problem:
     shards = []
     for i, agent in enumerate(problem.runtime.agents):
@@ -104,9 +157,13 @@ def _sampled(problem: Problem, rows: Array, keep_total: bool) -> Problem:
 
 def _taken(problem: Problem, own: slice, most: int, agent: int) -> Array:
     """Which of an agent's rows: all of them if they are not more, in their own order."""
-    order = order_of_rows(problem.target[own], agent)
-    if problem.weight is not None:
-        order = order[problem.weight[own][order] > 0]
+    order = _order(problem, own, agent)
     if len(order) > most:
         order = order[(2 * np.arange(most) + 1) * len(order) // (2 * most)]
     return np.sort(order)
+
+
+def _order(problem: Problem, own: slice, agent: int) -> Array:
+    """`order_of_rows` of an agent, without rows of weight zero."""
+    order = order_of_rows(problem.target[own], agent)
+    return order if problem.weight is None else order[problem.weight[own][order] > 0]

@@ -8,7 +8,7 @@ from dnnext.local import FullLinearization, Growing, PartialLinearization
 from dnnext.local.unit import mean_curvature, own_shares, some_rows
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Logistic, Problem, Softmax, SquaredError
-from dnnext.problem.samples import order_of_rows, sampled_problem
+from dnnext.problem.samples import fresh_problem, order_of_rows, sampled_problem
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 
@@ -60,13 +60,50 @@ def test_rows_of_weight_zero_are_not_taken_and_targets_of_regressions_are_spread
     assert len(order_of_rows(d[:0], 0)) == 0
 
 
-@pytest.mark.parametrize("solver", ["auto", "primal", "dual", "cg", "fista"])
-@pytest.mark.parametrize("curvature_rows", ["auto", 40])
-def test_the_end_is_that_of_all_rows(solver, curvature_rows):
+def test_fresh_slices_are_other_rows_in_each_iteration_of_all_classes_and_of_one_agent_alone():
+    problem, most = make_problem(rare=0.1), np.array([100, 400, 9, 20])
+    seen, share = set(), problem.target[:900].mean()
+    for t in range(60):
+        some = fresh_problem(problem, most, t)
+        np.testing.assert_array_equal(some.agent_rows, [100, 300, 0, 20])
+        assert len(np.unique(some.x[:100], axis=0)) == 100
+        assert abs(some.target[:100].mean() - share) <= 1 / 100
+        np.testing.assert_array_equal(some.x[100:400], problem.x[900:1200])
+        seen |= set(some.x[:100, 0].tolist())
+    assert len(seen) > 890
+    assert seen <= set(problem.x[:900, 0].tolist())
+    at_5 = fresh_problem(problem, most, 5).x.copy()
+    fresh_problem(problem, most, 6)
+    np.testing.assert_array_equal(fresh_problem(problem, most, 5).x, at_5)
+    alone = Problem(problem.model, problem.loss, problem.penalty, [(problem.x[:900], problem.target[:900])])
+    np.testing.assert_array_equal(fresh_problem(alone, most[:1], 5).x, at_5[:100])
+    assert fresh_problem(problem, problem.agent_rows, 0) is problem
+
+
+def test_fresh_slices_count_their_own_weights():
+    rng = np.random.default_rng(0)
+    x, d, c = rng.standard_normal((400, 3)), rng.standard_normal((400, 1)), rng.integers(0, 3, 400).astype(float)
+    surrogate = PartialLinearization(curvature_rows=50, curvature_slices="fresh", solver="dual")
+    problem = Problem(MLP([3, 60, 1]), SquaredError(), L2(alpha=0.1), [(x, d, c), (x[:20], d[:20], c[:20])])
+    for t in (0, 7):
+        some = surrogate.rows(problem, t)
+        assert some.agent_weight[0] == some.weight[:50].sum()
+        assert (some.weight > 0).all()
+        np.testing.assert_allclose(surrogate.kappas(some), problem.n_total / some.agent_weight)
+        of_row = surrogate.scaled_root(some, np.zeros((2, 301)))[:, 0] ** 2
+        np.testing.assert_allclose(some.by_agent(of_row), np.ones(2))
+        np.testing.assert_allclose(some.gram[:2500].reshape(50, 50), some.x[:50] @ some.x[:50].T)
+
+
+@pytest.mark.parametrize(("solver", "curvature_rows", "slices"), [
+    ("auto", "auto", "fixed"), ("auto", 40, "fixed"), ("auto", 40, "fresh"), ("primal", 40, "fixed"),
+    ("dual", 40, "fresh"), ("cg", 40, "fresh"), ("fista", 40, "fixed"),
+])  # fmt: skip
+def test_the_end_is_that_of_all_rows(solver, curvature_rows, slices):
     """Gradients are of all rows, so that only the way there is another."""
     ends = []
-    for rows in ("all", curvature_rows):
-        algorithm = NEXT(PartialLinearization(solver=solver, curvature_rows=rows))
+    for options in ({}, {"curvature_rows": curvature_rows, "curvature_slices": slices}):
+        algorithm = NEXT(PartialLinearization(solver=solver, **options))
         result = run(make_problem((300, 150, 0, 60), penalty=L2(alpha=0.02)), algorithm, 300, tol=1e-6)
         assert result.converged
         ends.append(result.history["objective"][-1])
@@ -76,6 +113,7 @@ def test_the_end_is_that_of_all_rows(solver, curvature_rows):
 @pytest.mark.parametrize("surrogate", [
     PartialLinearization(curvature_rows="auto"), PartialLinearization(curvature_rows=50, n_blocks=3),
     PartialLinearization(curvature_rows=50, solver="cg"),
+    PartialLinearization(curvature_rows=50, curvature_slices="fresh"),
 ], ids=repr)  # fmt: skip
 @pytest.mark.parametrize("loss", [SquaredError(), Softmax()], ids=repr)
 def test_no_bit_depends_on_threads(surrogate, loss):
@@ -108,6 +146,7 @@ def test_the_unit_of_tau_takes_some_rows():
 
 @pytest.mark.parametrize("algorithm", [
     NEXT(PartialLinearization(curvature_rows=50)), NEXT(FullLinearization(), oracle=Growing(every=3)),
+    NEXT(PartialLinearization(curvature_rows=50, curvature_slices="fresh")),
 ], ids=repr)  # fmt: skip
 def test_a_resumed_run_has_the_same_bits(algorithm, tmp_path):
     whole = run(make_problem(), algorithm, 14).w
@@ -135,11 +174,29 @@ def test_growing_rows_end_where_all_rows_do_and_carry_the_trackers_on():
         np.testing.assert_allclose(y, grad, atol=1e-12)
 
 
+def test_growth_is_the_oracle_of_growing_rows():
+    plain, grown = FullLinearization(), FullLinearization(growth=3.0)
+    assert (plain.oracle, repr(grown.oracle), repr(grown)) == (
+        None, "Growing(growth=3.0)", "FullLinearization(growth=3.0)",
+    )  # fmt: skip
+    assert (grown.growth, grown.get_params()["growth"]) == (plain.growth, 3.0)  # the first is that of the rule for tau
+    one, other = (run(make_problem(), NEXT(**options), 12).w for options in (
+        {"surrogate": grown}, {"surrogate": plain, "oracle": Growing(growth=3.0)},
+    ))  # fmt: skip
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="growth must be above 1"):
+        FullLinearization(growth=1.0)
+    with pytest.raises(ValueError, match=r"oracle must be None with surrogate=FullLinearization\(growth=3.0\)"):
+        NEXT(grown, oracle=Growing())
+
+
 @pytest.mark.parametrize(("options", "words"), [
     ({"curvature_rows": "some"}, "curvature_rows must be"), ({"curvature_rows": 0}, "curvature_rows must be"),
     ({"curvature_rows": 50, "curvature": "shared"}, "unless curvature='own'"),
     ({"curvature_rows": "auto", "exact": True}, "unless curvature='own'"),
     ({"curvature_rows": "auto", "kappa": 1.0}, "kappa='auto'"),
+    ({"curvature_rows": 50, "curvature_slices": "new"}, "curvature_slices must be"),
+    ({"curvature_slices": "fresh"}, "curvature_rows must be 'auto' or a number"),
 ])  # fmt: skip
 def test_unfit_rows_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
