@@ -17,6 +17,7 @@ from dnnext.algorithms.base import Algorithm
 from dnnext.algorithms.ratio import ACCEPT, NielsenRule, bounded, gain_ratio, slack_of
 from dnnext.kernels.sums import row_norms
 from dnnext.local import PartialLinearization, common
+from dnnext.runs.state import Measured
 
 if TYPE_CHECKING:
     from dnnext.network import Network
@@ -109,7 +110,7 @@ class Newton(Algorithm):
             s.values, s.w = values, np.tile(z, (len(s.w), 1))
             s.y = np.tile((there.slope / problem.n_agents).astype(w.dtype), (len(s.w), 1))
             here = s.scratch[ANCHOR] = there
-        s.measured = s.w[0].copy(), here.value, here.slope.astype(problem.dtype)
+        s.measured = Measured(s.w[0].copy(), here.value, here.slope.astype(problem.dtype))
         s.tau = np.full_like(s.tau, bounded(tau, s.unit))
         s.memory["newton.nu"] = np.full(len(s.w), nu)
         s.disagreement, s.size = np.zeros(len(s.w)), row_norms(s.w)

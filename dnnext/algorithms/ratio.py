@@ -3,9 +3,10 @@
 # Design
 # The signed rule is bold where the models agree, and its objective may rise. Here all agents have one tau and take one
 # decision, from numbers that `sum_agents` returned: the objective at the mean of the weights before and after, and the
-# mean of the decreases that the models predicted. These sums are those that the loop would make for its history: what
-# the models predicted is added to the first, and the results are left for the loop in `State.measured`, so the test
-# needs one collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
+# mean of the decreases that the models predicted. The loop would gather the weights for its history and for the votes
+# on the iteration, and then add up the values at their mean: here both is done before the decision, with what the
+# models predicted beside the weights, and left for the loop in `State.measured` and `State.all_votes`. So the test
+# needs no collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
 # kept.
 """
 
@@ -20,6 +21,8 @@ from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.order import LOST
 from dnnext.algorithms.signed import SignedRule
 from dnnext.kernels.sums import row_dots, row_norms
+from dnnext.runs.history import deviations
+from dnnext.runs.state import Measured
 
 if TYPE_CHECKING:
     from dnnext.local import LocalModel, Surrogate
@@ -33,6 +36,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ACCEPT = 1e-4
 FLOOR, CAP = 1e-32, 1e8  # times b; a tau of zero could not rise again
 APART = 0.1  # of the mean step
+ROOM = 8  # numbers that votes may take
 EQUAL = 450  # roundings within which two objectives count as equal
 
 
@@ -72,7 +76,9 @@ class GainTest(Damping):
         problem, tau, has_mixed = model.problem, float(model.tau[0]), self.only_mixes(s)
         before, nu = self._before(s, problem)
         mean = _means(s, model, np.where(np.isfinite(wanted), wanted, tau))
-        after = np.inf if mean.measured is None else mean.measured[1] + problem.penalty.value(mean.measured[0])
+        after = np.inf
+        if mean.measured is not None:
+            after = mean.measured.value + problem.penalty.value(mean.measured.w_bar)
         gain, slack = before - after, slack_of(problem, before)
         s.is_tested = True
         s.is_refused = not (abs(gain) <= slack or (gain > 0 and gain > ACCEPT * mean.predicted))
@@ -205,29 +211,49 @@ def _take_back(s: State, problem: Problem) -> None:
 class _Means(NamedTuple):
     """Means over agents: of what the models predicted, of the wanted tau, of |z_i - (C z)_i| and |z_i - w_i|.
 
-    measured: w_bar, G and its gradient there, if finite and no agent's trial overflowed.
+    measured: at the mean of the weights, if it is finite and no agent's trial overflowed.
     """
 
     predicted: float
     wanted: float
     apart: float
     moved: float
-    measured: tuple[Array, float, Array] | None
+    measured: Measured | None
 
 
 def _means(s: State, model: LocalModel, wanted: Array) -> _Means:
-    problem, size = model.problem, row_norms(s.z) if s.size is None else s.size
-    lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool))
-    beside = _predicted(s, model), wanted, s.disagreement * size, row_norms(s.z - s.w_old), lost
-    rows = np.concatenate([s.w, np.stack(beside, axis=1)], axis=1, dtype=np.float64)
-    every = problem.runtime.sum_agents(rows) / problem.n_agents
-    n = len(beside)
-    w_bar, (predicted, wished, apart, moved, n_lost) = np.asarray(every[:-n], dtype=problem.dtype), every[-n:].tolist()
+    problem, size, p = model.problem, row_norms(s.z) if s.size is None else s.size, s.w.shape[1]
+    lost = s.scratch.pop(LOST, np.zeros(len(s.w), bool)) | ~np.isfinite(row_norms(s.w) + row_norms(s.y))
+    beside = np.stack([_predicted(s, model), wanted, s.disagreement * size, row_norms(s.z - s.w_old), lost], axis=1)
+    sums, y = _sums(s, problem, beside)
+    sums /= problem.n_agents
+    w_bar, (predicted, wished, apart, moved, n_lost) = sums[:p].astype(problem.dtype), sums[p:].tolist()
     if n_lost or not np.isfinite(w_bar).all():
         return _Means(predicted, wished, apart, moved, None)
     smooth, slope = problem.smooth_value_grad(w_bar)
-    measured = (w_bar, smooth, slope) if np.isfinite(smooth) else None
-    return _Means(predicted, wished, apart, moved, measured)
+    measured = Measured(w_bar, smooth, slope, None if y is None else deviations(problem, *y, w_bar, slope))
+    return _Means(predicted, wished, apart, moved, measured if np.isfinite(smooth) else None)
+
+
+def _sums(s: State, problem: Problem, beside: Array) -> tuple[Array, tuple[Array, Array] | None]:
+    """The sums over agents of w and of what stands beside it, (P + k,); w and y of all agents where they are wanted.
+
+    What is gathered at every rank takes the votes along, and y where the iteration is measured.
+    """
+    p, k, runtime = s.w.shape[1], beside.shape[1], problem.runtime
+    mine: Any = [s.w, beside]
+    if not runtime.gathers(2 * (p + k + ROOM)):
+        return runtime.sum_agents(np.concatenate(mine, axis=1, dtype=np.float64)), None
+    mine += [s.y] if s.is_due else []
+    mine += [s.votes()] if s.votes is not None else []
+    every = runtime.all_agents(np.concatenate(mine, axis=1, dtype=np.float64))
+    sums = np.add.reduce(np.ascontiguousarray(every[:, : p + k]), axis=0)
+    if s.votes is not None:
+        s.all_votes = every[:, -mine[-1].shape[1] :]
+    if not s.is_due:
+        return sums, None
+    w, y = (np.ascontiguousarray(part, problem.dtype) for part in (every[:, :p], every[:, p + k : 2 * p + k]))
+    return sums, (w, y)
 
 
 def _predicted(s: State, model: LocalModel) -> Array:

@@ -69,8 +69,8 @@ def rows_to_gather(problem: Problem, s: State) -> Array | None:
     if runtime.inner.size > 1 or not (runtime.is_distributed and runtime.gathers(2 * n_params)):
         return None
     if s.measured is not None:
-        w_bar, _, slope = s.measured
-        rows = _deviations(problem, s.w, s.y, w_bar, slope)
+        rows = np.zeros((len(s.w), 5))
+        rows[:, :2] = deviations(problem, s.w, s.y, s.measured.w_bar, s.measured.slope)
     else:
         rows = np.empty((len(s.w), 2 * n_params + 3))
         rows[:, :n_params], rows[:, n_params : 2 * n_params] = s.w, s.y
@@ -79,14 +79,12 @@ def rows_to_gather(problem: Problem, s: State) -> Array | None:
     return rows
 
 
-def _deviations(problem: Problem, w: Array, y: Array, w_bar: Array, slope: Array) -> Array:
-    """(|w_i - w_bar|^2, |A y_i - slope|^2, and three more columns to fill) of these agents."""
+def deviations(problem: Problem, w: Array, y: Array, w_bar: Array, slope: Array) -> Array:
+    """``|w_i - w_bar|^2`` and ``|A y_i - slope|^2`` of these agents, (n, 2)."""
     consensus = w.astype(np.float64) - w_bar
     tracking = problem.n_agents * y.astype(np.float64) - slope
-    columns = np.zeros((len(w), 5))
-    columns[:, 0] = row_parts.dots(problem, consensus, consensus)
-    columns[:, 1] = row_parts.dots(problem, tracking, tracking)
-    return columns
+    both = row_parts.dots(problem, consensus, consensus), row_parts.dots(problem, tracking, tracking)
+    return np.stack(both, axis=1)
 
 
 def _parts_at_start(problem: Problem, s: State) -> Array:
@@ -110,7 +108,10 @@ def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, floa
         else:
             rows = runtime.all_agents(mine)
     if s.measured is not None:
-        w_bar, smooth, slope = s.measured
+        w_bar, smooth, slope, spread = s.measured
+        if spread is not None and rows is None:
+            n_bytes = runtime.bytes_wire if s.all_votes is None else s.all_votes[:, -1].sum()
+            return w_bar, smooth, slope, np.add.reduce(_columns(spread, s.tau[0], s.step, n_bytes), axis=0)
     elif rows is None:
         w_bar = mean_over_agents(problem, s.w)
         smooth, slope = problem.smooth_value_grad(w_bar)
@@ -122,12 +123,18 @@ def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, floa
             smooth, slope = float(total[0]), total[1:].astype(problem.dtype)
         else:
             smooth, slope = problem.smooth_value_grad(w_bar)
-        rows = np.hstack([_deviations(problem, w, y, w_bar, slope)[:, :2], rows[:, -3:]])
+        rows = np.hstack([deviations(problem, w, y, w_bar, slope), rows[:, -3:]])
     if rows is not None:
         return w_bar, smooth, slope, np.add.reduce(np.ascontiguousarray(rows), axis=0)
-    columns = _deviations(problem, s.w, s.y, w_bar, slope)
-    columns[:, 2], columns[:, 3], columns[0, 4] = s.tau, s.step, runtime.bytes_wire
+    columns = _columns(deviations(problem, s.w, s.y, w_bar, slope), s.tau, s.step, runtime.bytes_wire)
     return w_bar, smooth, slope, runtime.sum_agents(columns)
+
+
+def _columns(spread: Array, tau: Any, step: Any, n_bytes: float) -> Array:
+    """spread, tau, step and bytes of the agents side by side, (n, 5)."""
+    columns = np.zeros((len(spread), 5))
+    columns[:, :2], columns[:, 2], columns[:, 3], columns[0, 4] = spread, tau, step, n_bytes
+    return columns
 
 
 def measure(problem: Problem, network: Network, s: State, rows: Array | None = None) -> tuple[dict[str, float], Array]:

@@ -32,6 +32,7 @@ from dnnext.runs.survival import go_on_without
 from dnnext.runtime import AgentsLost, BadMessage
 
 Array = np.ndarray[Any, np.dtype[Any]]
+N_VOTES = 7  # columns
 
 
 class Vote(NamedTuple):
@@ -119,12 +120,12 @@ class Run(Standing):
         not to go on.
         """
         if self.posted is None:
-            self.step()
+            self.step(interruption)
             self.posted = self.post(interruption)
         posted, self.posted, ahead = self.posted, None, None
-        if self.may_go_ahead and self.s.t < self.limits.max_iter:
+        if self.may_go_ahead and not posted.is_here and self.s.t < self.limits.max_iter:
             ahead = Ahead(self, posted)
-            self.step()
+            self.step(interruption)
             ahead.trade()
         status, goes_on = self.finish(posted)
         if ahead is not None and goes_on:
@@ -160,45 +161,66 @@ class Run(Standing):
         self.step()
         return self.read(self.post())
 
-    def step(self) -> None:
-        """One iteration of the recipe."""
-        s, recipe = self.s, self.recipe
+    def step(self, interruption: Interruption | None = None) -> None:
+        """One iteration of the recipe, which may send the votes on it along with numbers of its own."""
+        s, recipe, runtime = self.s, self.recipe, self.network.runtime
         begin, self.iteration = time.perf_counter(), s.t + 1
-        self.before = None if self.network.runtime.is_alone else s.keep()
+        self.before = None if runtime.is_alone else s.keep()
         self.is_whole, s.size, s.squares, s.measured, s.is_tested = False, None, None, None, False
+        s.is_due, s.votes, s.all_votes = self.is_due(s.t + 1, interruption), None, None
+        if runtime.is_distributed and runtime.inner.size == 1:
+            s.votes = lambda: self.votes(None, self.seconds + time.perf_counter() - begin, interruption)
         if not recipe.fast_step(self.problem, self.network, s):
             shape = s.w.shape
             recipe.step(self.problem, self.network, s)
             if np.shape(s.w) != shape:
                 raise ValueError(f"a step of {short(recipe)} must leave s.w of shape {shape}, got {np.shape(s.w)}.")
-        s.t += 1
+        s.t, s.votes = s.t + 1, None
         self.seconds += time.perf_counter() - begin
 
+    def is_due(self, t: int, interruption: Interruption | None) -> bool:
+        """Whether iteration t of a run is measured; `partial_fit` measures by itself."""
+        return interruption is not None and (t % self.limits.monitor_every == 0 or t == self.limits.max_iter)
+
+    def is_late(self, seconds: float) -> bool:
+        """Whether the run is to end after so many seconds."""
+        return self.limits.max_time is not None and seconds > self.limits.max_time
+
+    def votes(self, raised: Array | None, seconds: float, interruption: Interruption | None) -> Array:
+        """Of the local agents, (n_local, N_VOTES): alarm, clock, Ctrl-C, a message that was refused (3), and bytes."""
+        network = self.network
+        agents, refused, network.refused = network.runtime.agents, network.refused, None
+        votes = np.zeros((len(agents), N_VOTES))
+        if raised is not None:
+            votes[:, 0] = np.where(raised, network.n_agents - np.asarray(agents), 0)
+        votes[:, 1] = self.is_late(seconds)
+        votes[:, 2] = interruption is not None and interruption.is_asked
+        if refused is not None:
+            votes[0, 3:6] = refused.agent + 1, refused.round, refused.wild
+        votes[0, 6] = network.runtime.bytes_wire
+        return votes
+
     def post(self, interruption: Interruption | None = None) -> Posted:
-        """Send what happened to the local agents in the last step.
+        """Send what happened to the local agents in the last step, unless the step has done so.
 
         Where the iteration is due to be measured, the rows for that travel with the votes.
         """
-        limits, t, network = self.limits, self.s.t, self.network
-        is_due = interruption is not None and (t % limits.monitor_every == 0 or t == limits.max_iter)
-        late = limits.max_time is not None and self.seconds > limits.max_time
+        s, network, refused = self.s, self.network, self.network.refused
+        raised, is_due = self.alarm.check(s), self.is_due(s.t, interruption)
         asked = interruption is not None and interruption.is_asked
-        raised, refused = self.alarm.check(self.s), network.refused
-        posted = Posted(raised, refused is not None, late, asked, is_due, self.before, None, 0)
+        posted = Posted(raised, refused is not None, self.is_late(self.seconds), asked, is_due, self.before, None, 0)
         if self.before is None:  # one rank: no vote, no message to refuse
             return posted
-        agents = network.runtime.agents
-        votes = np.zeros((len(agents), 6))
-        votes[:, 0] = np.where(raised, network.n_agents - np.asarray(agents), 0)
-        votes[:, 1], votes[:, 2] = late, asked
-        if refused is not None:
-            votes[0, 3:], network.refused = (refused.agent + 1, refused.round, refused.wild), None
+        every = s.all_votes
+        if every is not None:
+            return posted._replace(every=lambda: every, is_here=True)
+        votes = self.votes(raised, self.seconds, interruption)
         if network.runtime.inner.size > 1:
             network.runtime.inner.allreduce(votes, "max")
-        mine = rows_to_gather(self.problem, self.s) if is_due else None
+        mine = rows_to_gather(self.problem, s) if is_due else None
         votes = votes if mine is None else np.hstack([votes, mine])
-        every = network.runtime.start_all_agents(votes)
-        return posted._replace(every=every, n_rows=0 if mine is None else mine.shape[1])
+        wait = network.runtime.start_all_agents(votes)
+        return posted._replace(every=wait, n_rows=0 if mine is None else mine.shape[1])
 
     def read(self, posted: Posted) -> Vote:
         """What happened to any agent, the same answer on every rank; an alarm takes the state back."""
@@ -207,7 +229,7 @@ class Run(Standing):
             vote = Vote(int(raised.argmax()) if raised.any() else None, posted.is_late, posted.is_asked)
         else:
             every = posted.every()
-            self.rows, every = (every[:, 6:] if posted.n_rows else None), every[:, :6]
+            self.rows = every[:, N_VOTES:] if posted.n_rows else None
             self.refuse(every, posted.before)
             alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
             vote = Vote(self.network.n_agents - int(alarm) if alarm else None, bool(is_late), bool(is_asked))

@@ -9,10 +9,10 @@
 #   disagreement (n_local,)   |z_i - sum_j c_ij z_j| / |z_i| of the first mixing round, as `network.mix` returns it
 #
 # `size` (n_local,), |z_i|, `squares` (n_local,), |w_i|^2 + |y_i|^2, and `measured`, G and its gradient at the mean of
-# w, may be left where they are at hand; the loop forgets them before each step. tau (n_local,) and `step` are shown in
-# the history, and saved by the alarm. What the recipe itself wants to find at its next step it keeps in the fields of
-# `dnnext.runs.state.LASTING` or in `memory`; all other fields of the State are scratch that nothing may rely on (a
-# contract test fills them with NaN).
+# w, may be left where they are at hand, and the votes may be sent (`State.votes`); the loop forgets them before each
+# step. tau (n_local,) and `step` are shown in the history, and saved by the alarm. What the recipe itself wants to find
+# at its next step it keeps in the fields of `dnnext.runs.state.LASTING` or in `memory`; all other fields of the State
+# are scratch that nothing may rely on (a contract test fills them with NaN).
 """
 
 from __future__ import annotations

@@ -39,8 +39,9 @@ class Posted(NamedTuple):
     is_asked: bool
     is_due: bool  # to be measured
     before: Snapshot | None  # the iteration before; None where there is one rank only
-    every: Callable[[], Array] | None  # (n_agents, 6 or more), on all ranks the same
+    every: Callable[[], Array] | None  # (n_agents, 7 or more), on all ranks the same
     n_rows: int  # columns of `every` that are rows to be measured
+    is_here: bool = False  # whether the votes of all agents have arrived
 
 
 class Standing:

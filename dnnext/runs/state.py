@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from dnnext.problem.row_parts import shards
 from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dnnext.network import Network
     from dnnext.problem import Problem
     from dnnext.runtime import Communicator
@@ -25,6 +27,20 @@ RETURNED = ("w", "y", "grad", "values")  # what an iteration is undone with
 # What the next iteration may depend on, beside `memory`; the rest of a state is made anew by every iteration.
 LASTING = ("w", "w_hat", "y", "grad", "values", "tau", "beta", "received", "disagreement")
 FLAGS = ("is_fresh", "is_refused")
+
+
+class Measured(NamedTuple):
+    """G and its gradient at the mean of the weights, (P,); equal on every rank.
+
+    spread : (n_agents, 2) or None
+        ``|w_i - w_bar|^2`` and ``|A y_i - grad G(w_bar)|^2`` of all agents, from a recipe that has one tau and one step
+        for all.
+    """
+
+    w_bar: Array
+    value: float
+    slope: Array
+    spread: Array | None = None
 
 
 @dataclass
@@ -63,8 +79,16 @@ class State:
         Whether the last iteration was taken back at every agent, so that w is where it was.
     is_tested : bool
         Whether the last iteration counts only because it did not raise the objective at the mean of the weights.
-    measured : (w_bar, G(w_bar), grad G(w_bar)) or None
-        At the mean of the weights w, where the last iteration had them at hand.
+    measured : Measured or None
+        G and its gradient at the mean of the weights w, where the last iteration had them at hand.
+    is_due : bool
+        Whether the loop measures the iteration that is under way.
+    votes : function or None
+        Returns the votes of the local agents on this iteration (n_local, k). A recipe that gathers numbers of all
+        agents after its last message can send them along, and leaves those of all agents in `all_votes` (n_agents, k);
+        it then has to refuse whatever is not finite. Else the loop sends them.
+    all_votes : (n_agents, k) or None
+        See `votes`.
     scratch : dict
         What the recipe can form again from the rest: not saved.
     shards : Communicator or None
@@ -103,7 +127,10 @@ class State:
     is_fresh: bool = True
     is_refused: bool = False
     is_tested: bool = False
-    measured: tuple[Array, float, Array] | None = None
+    measured: Measured | None = None
+    is_due: bool = True
+    votes: Callable[[], Array] | None = None
+    all_votes: Array | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
     shards: Communicator | None = None
 

@@ -62,7 +62,7 @@ TRAVELS_SHARED = {  # with shared curvature only
     "dnnext.problem.synthetic._with_synthetic_rows": "N_i; whether memory is too small",
 }
 TRAVELS_TEST = {  # with the acceptance test only
-    "dnnext.algorithms.ratio._means": "w_i, what the models predicted, wishes for tau, two lengths, overflow",
+    "dnnext.algorithms.ratio._sums": "w_i, predictions, wishes for tau, two lengths, overflow; votes; y_i",
     "dnnext.algorithms.ratio._before": "w_i, for the mean",
     "dnnext.problem.objective.value": "g_i at w_bar, for the test",
 }
