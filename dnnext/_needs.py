@@ -41,6 +41,7 @@ WORDS = {
     "loss_grad": Word("model", "evaluate losses and their gradient in one pass"),
     "next_step": Word("model", "do a whole iteration in one kernel call"),
     "tangents": Word("model", "have derivatives along directions of its inputs, as MLP and Chain do"),
+    "coefs": Word("model", "have a weight for every input and unit, as MLP does", "choose an MLP"),
     "hidden_layers": Word("model", "be made of layers, an MLP or a Chain", "choose another model, or oracle=None"),
     "layers": Word("model", "be made of residual layers (ResNet)", "choose another model, or oracle=None"),
     "whole_rows": Word(

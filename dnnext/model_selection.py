@@ -18,7 +18,6 @@ from sklearn.utils import _safe_indexing, check_array, indexable
 from dnnext._checks import short
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.rows import Matrix
-from dnnext.models import MLP
 
 __all__ = ["RegularizationPath", "regularization_path"]
 
@@ -192,7 +191,7 @@ def regularization_path(
             f"estimator.penalty must be the name of a penalty, such as 'group' or 'l1', whose alpha can be varied, got "
             f"{short(estimator.penalty)}."
         )
-    if not isinstance(estimator._open_model(), MLP):
+    if "coefs" not in getattr(estimator._open_model(), "offers", ()):
         raise ValueError(
             f"estimator.model must be an MLP, whose inputs and units can be counted, got {short(estimator.model)}."
         )

@@ -23,7 +23,6 @@ from dnnext.estimators.onnx_graph import OnnxWriter
 from dnnext.estimators.regimes import check_network
 from dnnext.estimators.targets import Classes
 from dnnext.estimators.torch_state import chain_state
-from dnnext.models import MLP, Chain
 
 SKLEARN_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
 
@@ -76,10 +75,9 @@ def to_torch_state_dict(fitted: Any) -> dict[str, Any]:
         import torch
     except ImportError:
         raise ImportError("to_torch_state_dict needs PyTorch: pip install torch.") from None
-    if isinstance(_with_layers(network, "PyTorch"), Chain):
-        state = chain_state(network)
-    else:
-        state = {}
+    _check_layers(network, "PyTorch")
+    state = {} if network.can_fold else chain_state(network)
+    if network.can_fold:
         for k, (weight, bias) in enumerate(zip(*network.fold(), strict=True)):
             state |= {f"{2 * k}.weight": weight.T, f"{2 * k}.bias": bias}
     return {name: torch.tensor(np.ascontiguousarray(array)) for name, array in state.items()}
@@ -94,7 +92,7 @@ def to_onnx(fitted: Any, path: Any = None) -> Any:
         import onnx
     except ImportError:
         raise ImportError("to_onnx needs the package onnx: pip install onnx.") from None
-    _with_layers(network, "ONNX")
+    _check_layers(network, "ONNX")
     model = OnnxWriter(onnx, network, fitted._y).model()
     if path is not None:
         onnx.save_model(model, path)
@@ -109,15 +107,14 @@ def _exported(fitted: Any, what: str) -> FittedNetwork:
     return network
 
 
-def _require_mlp(network: FittedNetwork) -> MLP:
+def _require_mlp(network: FittedNetwork) -> Any:
     """The model, an MLP: the one network that scikit-learn has."""
-    if not isinstance(network.model, MLP):
+    if not network.can_fold:
         raise ValueError(f"the model must be an MLP to become one of scikit-learn's, got {short(network.model)}.")
     return network.model
 
 
-def _with_layers(network: FittedNetwork, where: str) -> MLP | Chain:
-    """The model, of layers that have an equivalent."""
-    if not isinstance(network.model, MLP | Chain):
+def _check_layers(network: FittedNetwork, where: str) -> None:
+    """Refuse a model that is not made of layers."""
+    if "hidden_layers" not in network.model.offers:
         raise ValueError(f"the model must be an MLP or a Chain to be exported to {where}, got {short(network.model)}.")
-    return network.model

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dnnext._checks import short
 from dnnext.estimators.data import Moments
-from dnnext.models import MLP, Frozen, Rows
+from dnnext.models import Frozen, Rows
 
 ROWS_AT_ONCE = 16384
 
@@ -95,7 +95,7 @@ class FittedNetwork:
     @property
     def can_fold(self):
         """Whether there are coefficients that act on raw inputs: those of an MLP."""
-        return isinstance(self.model, MLP)
+        return "coefs" in self.model.offers
 
     def fold(self):
         """(coefs, intercepts): lists of (n_in, n_out) and (n_out,) arrays that act on raw inputs.

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import _check_y, validate_data
 
+from dnnext._checks import short
 from dnnext.estimators import choices
 from dnnext.estimators.fitted import check_warm_classes
 from dnnext.estimators.rows import (
@@ -28,7 +30,6 @@ from dnnext.estimators.rows import (
     whose_row,
 )
 from dnnext.estimators.targets import Classes, is_label_sets, learned
-from dnnext.models import MLP
 from dnnext.preprocessing import NetworkPreprocessor
 from dnnext.preprocessing.columns import is_frame
 from dnnext.preprocessing.refusals import (
@@ -76,6 +77,7 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
     else:
         options = {"accept_sparse": SPARSE, "dtype": FLOATS, "allow_nd": takes_images(estimator), **targets}
         X = dense_frame(X)
+        check_shape(estimator, tuple(getattr(X, "shape", ())), reset)
         check_numbers(X, ", of which preprocess='auto' makes some")
         with precise(X, getattr(estimator, "feature_names_in_", None), " preprocess='auto' fills gaps."):
             found = validate_data(estimator, X, y, reset=reset, **options)
@@ -84,8 +86,6 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
         x = dense(x)
     if reset:
         estimator._row_shape = x.shape[1:]
-    elif x.shape[1:] != estimator._row_shape:
-        raise ValueError(f"X has rows of shape {x.shape[1:]}, but the model was trained on {estimator._row_shape}.")
     return (x, y) if has_y else x
 
 
@@ -155,7 +155,30 @@ def set_targets(estimator: Any, targets: Any) -> None:
 
 def takes_images(estimator: Any) -> bool:
     """Whether rows of X may have more than one dimension."""
-    return not isinstance(estimator._open_model(), MLP)
+    return "coefs" not in getattr(estimator._open_model(), "offers", ())
+
+
+def check_shape(estimator: Any, shape: tuple[int, ...], reset: bool) -> None:
+    """Refuse what scikit-learn would not, or not in terms of images: rows that are empty, or of another shape.
+
+    Raises
+    ------
+    ValueError
+        If rows have no numbers, are no tables where the model has a weight for every column, or differ from those that
+        the model was trained on.
+    """
+    row = shape[1:]
+    if len(shape) > 2 and not takes_images(estimator):
+        raise ValueError(
+            f"X must be a table (n, d) for {short(estimator._open_model())}, got the shape {shape}: reshape it to "
+            f"{(shape[0], math.prod(row))}, or give DecentralizedClassifier or DecentralizedRegressor a model that "
+            "takes images, such as a Chain."
+        )
+    if len(shape) > 2 and not all(row):
+        raise ValueError(f"X must have a number in every row, got the shape {shape}.")
+    if not reset and row != estimator._row_shape and max(len(row), len(estimator._row_shape)) > 1:
+        one = " (X[None] is one row)" if shape == estimator._row_shape else ""
+        raise ValueError(f"X has rows of shape {row}, but the model was trained on {estimator._row_shape}{one}.")
 
 
 def input_names(estimator: Any) -> Any:

@@ -10,7 +10,6 @@ from dnnext._checks import short
 from dnnext.estimators.fitted import FittedNetwork
 from dnnext.estimators.onnx_layers import add_layers
 from dnnext.estimators.targets import Classes
-from dnnext.models import MLP
 from dnnext.models.model import input_shape
 
 ONNX_ACTIVATIONS = {"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
@@ -64,7 +63,7 @@ class OnnxWriter:
         """Raw outputs in units of the target, as `FittedNetwork.raw`."""
         model, moments = self.network.model, self.moments
         now = self.node("Div", self.node("Sub", "X", self.constant(moments.x_mean)), self.constant(moments.x_scale))
-        if not isinstance(model, MLP):
+        if not self.network.can_fold:
             if len(input_shape(model)) == 2:  # layers see one channel
                 now = self.node("Unsqueeze", now, self.constant([1], np.int64))
             return add_layers(self, model.layers, list(model.layout.unpack(self.network.row).values()), now)

@@ -18,7 +18,6 @@ from dnnext.estimators.groups import fitted_network
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.progress import progress_moved, progress_of
 from dnnext.estimators.regimes import full_rows
-from dnnext.models import MLP
 from dnnext.problem import Problem
 from dnnext.runs.alarm import MEAN_LOSS
 
@@ -116,7 +115,7 @@ def importances(estimator: Any) -> Any:
     """Norms of each input's outgoing weights, (d,), as shares."""
     check_is_fitted(estimator)
     network = estimator._network
-    if not isinstance(network.model, MLP):
+    if not network.can_fold:
         raise AttributeError(
             f"feature_importances_ must be read from a fitted MLP, got {short(network.model)}, which has no weights of "
             "its own for each input."

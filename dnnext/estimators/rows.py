@@ -251,7 +251,10 @@ def join_agents(agents, are_labels, allow_nd=False):
         x = in_order(x, names, f"agents[{i}]")
         x, y = _checked_agent(x, part[1], i, are_labels, allow_nd)
         if x.shape[1:] != (blocks or [x])[0].shape[1:]:
-            raise ValueError(f"X of agents[{i}] has shape {x.shape}; it must be 2-d, as wide as that of agents[0].")
+            wanted = (blocks or [x])[0].shape[1:]
+            raise ValueError(
+                f"X of agents[{i}] has shape {x.shape}; its rows must have the shape of those of agents[0], {wanted}."
+            )
         if y.shape != (x.shape[0], *(targets or [y])[0].shape[1:]):
             raise ValueError(f"y of agents[{i}] has shape {y.shape}; it must hold one target per row ({x.shape[0]}).")
         blocks.append(x)

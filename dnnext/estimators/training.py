@@ -28,7 +28,6 @@ from dnnext.estimators.results import expose
 from dnnext.estimators.tangents import on_inputs
 from dnnext.estimators.tasks import Iterations
 from dnnext.estimators.watch import Scorer, Watch
-from dnnext.models import MLP
 from dnnext.problem import Problem
 from dnnext.problem.shards import Held, Stack
 from dnnext.runs import checkpoint
@@ -85,6 +84,7 @@ def _prepare(
     """(rows to train on, Graph, rows to score or None)."""
     e = estimator
     x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True)
+    choices.make_model(e._open_model(), x.shape[1:], e._y.wanted(codes[:1]).shape[1])  # refused before anything else
     evaluation = checked_eval_set(e, eval_set)
     graph = make_graph(e.topology, e.mixing, e.n_agents, agent, len(x), seeds)
     if agent is None and isinstance(e.topology, str) and e.n_agents > len(x):
@@ -216,7 +216,7 @@ def start_row(estimator: Any, problem: Problem, moments: Moments, seeds: Seeds) 
                 f"warm_start=True continues from {old!r}, but the data and parameters now ask for {model!r}: "
                 "keep hidden_layer_sizes, activation, inputs and classes, or set warm_start=False."
             )
-        if isinstance(model, MLP):
+        if estimator._network.can_fold:
             row = unfold(model, estimator.coefs_, estimator.intercepts_, moments, dtype)
         else:
             row = estimator._network.row.astype(dtype)

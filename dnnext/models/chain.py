@@ -90,6 +90,8 @@ class Chain(Parameters):
         *before, last = self.layers
         if self.n_outputs is not None:
             last = last.ended(self.n_outputs)
+        elif last.ended(1) is not last:
+            return  # the last layer is open: `sized` closes it
         self.layers = size_layers([*before, last], _layer_shape(self.n_inputs))
         shape = self.layers[-1].shape_out or ()
         if len(shape) != 1:
@@ -111,7 +113,7 @@ class Chain(Parameters):
         Raises
         ------
         ValueError
-            If a layer does not fit.
+            If a layer does not fit, or an end was closed before, with another size.
 
         Examples
         --------
@@ -119,11 +121,17 @@ class Chain(Parameters):
         >>> Chain([Dense(3, "tanh"), Dense()]).sized(2, 1).n_params
         13
         """
+        if self.n_inputs is not None and _layer_shape(self.n_inputs) != _layer_shape(_check_inputs(n_inputs)):
+            raise ValueError(
+                f"n_inputs must be {self.n_inputs} for {short(self)}, got {short(n_inputs)}; or leave it open (None)."
+            )
         return Chain(self.layers, n_inputs, n_outputs)
 
     @cached_property
     def table(self) -> NDArray[np.int64] | None:
         """The layers as the kernels take them, or None."""
+        if self.layers[0].shape_in is None:
+            return None
         rows: list[list[int]] = []
         compiled = describe_all(self.layers, rows) and 1 <= len(rows) <= 64
         return np.array(rows, dtype=np.int64) if compiled else None
@@ -151,8 +159,10 @@ class Chain(Parameters):
     @cached_property
     def layout(self) -> Layout:
         """Where each array lies."""
-        if self.n_inputs is None:
-            raise ValueError("n_inputs must be known before a chain has a layout: call sized(n_inputs, n_outputs).")
+        if self.layers[0].shape_in is None:
+            raise ValueError(
+                "n_inputs and n_outputs must be known before a chain has a layout: call sized(n_inputs, n_outputs)."
+            )
         found = []
         for name, layer in _leaves(self.layers, "layer"):
             parts = [(f"{name}.{part}", *rest) for part, *rest in layer.parts()]

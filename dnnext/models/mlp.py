@@ -67,7 +67,7 @@ class MLP(Parameters):
     """
 
     offers: ClassVar[frozenset[str]] = frozenset(
-        {"loss_grad", "gauss_newton", "dual", "next_step", "tangents", "hidden_layers"}
+        {"loss_grad", "gauss_newton", "dual", "next_step", "tangents", "hidden_layers", "coefs"}
     )
 
     def __init__(self, layers: Sequence[int | None], activation: str = "tanh") -> None:

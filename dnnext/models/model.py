@@ -76,7 +76,9 @@ class Model(Protocol):
         ``Q``.
     offers : frozenset of str
         What the model can do besides: ``"gauss_newton"`` and ``"dual"``, the methods of `Curved`; ``"loss_grad"``, that
-        of `Fused`; ``"next_step"``, a whole iteration in one kernel call (`dnnext.algorithms.one_call`).
+        of `Fused`; ``"next_step"``, a whole iteration in one kernel call (`dnnext.algorithms.one_call`); ``"coefs"``:
+        rows of x are tables (n, d), and ``unpack`` gives a matrix of weights and biases per layer, as that of `MLP`.
+        Models without "coefs" may take images.
     """
 
     @property

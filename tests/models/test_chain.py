@@ -164,7 +164,10 @@ def test_shapes_that_do_not_fit_are_refused_by_name(layers, n_inputs, sentence):
         (lambda: MaxPool2d(0), "size must be"),
         (lambda: Dense(0), "units of Dense must be"),
         (lambda: Chain([]), "layers must be layers"),
-        (lambda: Chain([Dense(2)]).layout, "n_inputs must be known"),
+        (lambda: Chain([Dense(2)]).layout, "n_inputs and n_outputs must be known"),
+        (lambda: Chain([Dense()], 3).layout, "n_inputs and n_outputs must be known"),
+        (lambda: Chain([Dense()], 3).sized(4, 1), "n_inputs must be 3 for Chain"),
+        (lambda: Chain([Dense(2)], 3).sized(3, 1), "must give 1 outputs, got 2"),
     ],
 )
 def test_bad_arguments(make, sentence):
