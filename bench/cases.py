@@ -88,25 +88,35 @@ def marks(n_iter: int, n_marks: int = 120) -> set[int]:
     return {int(k) for k in np.unique(np.round(np.geomspace(1, max(n_iter, 2), n_marks)))} | {n_iter}
 
 
-def run(case: Case, algorithm: Any, network: Network, n_iter: int, seed: int) -> dict[str, list[float]]:
-    """objective, error, round, bytes, iteration, seconds at growing distances along a run; the start included."""
-    looked, wanted = dict[str, list[float]](), marks(n_iter)
-    names = ("iteration", "round", "bytes", "seconds", "objective", "error")
+def run(
+    case: Case, algorithm: Any, network: Network, n_iter: int, seed: int, most_rounds: int | None = None
+) -> dict[str, list[float]]:
+    """Objective, error, rounds, bytes, iterations, seconds (of the wall and of CPU) at growing distances along a run.
 
-    def look(state: Any, w: np.ndarray, seconds: float) -> None:
+    The start is included; the run ends after n_iter iterations, or where it has taken `most_rounds` rounds.
+    """
+    looked, wanted = dict[str, list[float]](), marks(n_iter)
+
+    def look(iteration: int, w: np.ndarray, seconds: float, cpu: float) -> None:
         w_bar = w.mean(axis=0)
-        row = (state, network.round, network.bytes, seconds, case.problem.value(w_bar), case.error(w_bar))
-        for name, value in zip(names, row, strict=True):
+        row = {
+            "iteration": iteration, "round": network.round, "bytes": network.bytes, "seconds": seconds, "cpu": cpu,
+            "objective": case.problem.value(w_bar), "error": case.error(w_bar),
+        }  # fmt: skip
+        for name, value in row.items():
             looked.setdefault(name, []).append(float(value))
 
     start = case.problem.model.init(seed)
-    look(0, start[None], 0.0)
+    look(0, start[None], 0.0, 0.0)
     clock = Clock()
 
-    def callback(state: Any, metrics: dict[str, float]) -> None:
-        if state.t in wanted:
+    def callback(state: Any, metrics: dict[str, float]) -> bool:
+        is_over = most_rounds is not None and network.round >= most_rounds
+        if is_over or state.t in wanted:
+            seconds, cpu = clock.seconds, clock.cpu
             with clock.stopped():
-                look(state.t, state.w, clock.seconds)
+                look(state.t, state.w, seconds, cpu)
+        return is_over
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a rival's step that is too long is corrected by the alarm, which warns

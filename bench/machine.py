@@ -72,23 +72,32 @@ def software(*packages: str) -> str:
 
 
 class Clock:
-    """Seconds that pass, without those in which it was stopped."""
+    """Seconds that pass, and CPU seconds of this process, without those in which the clock was stopped."""
 
     def __init__(self) -> None:
-        self._pause, self._begin = 0.0, 0.0
+        self._pause, self._begin = (0.0, 0.0), (0.0, 0.0)
 
     def start(self) -> None:
-        self._begin, self._pause = time.perf_counter(), 0.0
+        self._begin, self._pause = self._now(), (0.0, 0.0)
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._begin - self._pause
+        return time.perf_counter() - self._begin[0] - self._pause[0]
+
+    @property
+    def cpu(self) -> float:
+        return time.process_time() - self._begin[1] - self._pause[1]
 
     def stopped(self) -> "Clock":
         return self
 
     def __enter__(self) -> None:
-        self._halt = time.perf_counter()
+        self._halt = self._now()
 
     def __exit__(self, *error: object) -> None:
-        self._pause += time.perf_counter() - self._halt
+        wall, cpu = (now - then for now, then in zip(self._now(), self._halt, strict=True))
+        self._pause = self._pause[0] + wall, self._pause[1] + cpu

@@ -125,8 +125,8 @@ class Looks:
     def __call__(self, iteration: int, w: np.ndarray) -> None:
         if iteration not in self.wanted:
             return
+        row: dict[str, Any] = {"iteration": iteration, "seconds": self.clock.seconds, "cpu": self.clock.cpu}
         with self.clock.stopped():
-            row: dict[str, Any] = {"iteration": iteration, "seconds": self.clock.seconds}
             with np.errstate(all="ignore"):
                 row["objective"], row["error"] = self.case.problem.value(w), self.case.error(w)
             for name, value in row.items():

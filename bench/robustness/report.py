@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from bench.machine import software
-from bench.study import RESULTS
+from bench.study import RESULTS, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -21,11 +21,6 @@ The threat model is in [SECURITY.md](../SECURITY.md).
 def read(name):
     place = RESULTS / name
     return json.loads(place.read_text()) if place.exists() else None
-
-
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *["| " + " | ".join(map(str, row)) + " |" for row in rows]])
 
 
 def fuzz(kept):
@@ -46,7 +41,7 @@ agents of every size, graphs, schedules, files cut, flipped and foreign for the 
 recipes on failing networks, kernels beside their NumPy twins. An outcome must be a result with finite numbers or a
 documented exception; a crash, a hang, a NaN or a warning of NumPy counts as broken.
 
-{table(["kind", "cases", "results", "refused by a sentence", "broken"], rows)}
+{markdown(["kind", "cases", "results", "refused by a sentence", "broken"], rows)}
 """
     return text + "".join(f"\n* broken: `{line}`" for line in broken) + ("\n" if broken else "")
 
@@ -65,7 +60,7 @@ def faults(kept):
 runs end within 1 % of the lossless objective or below it.
 
 {
-        table(
+        markdown(
             [
                 "data",
                 "graph",
@@ -103,7 +98,7 @@ the uninterrupted one.
 Memory (MB, resident) and open files after the first tenth of the run and at its end; the drift of the tracker is
 `max |mean y - mean grad| / max |mean grad at the start|`.
 
-{table(["network", "iterations", "memory", "files", "drift", "seconds"], rows)}
+{markdown(["network", "iterations", "memory", "files", "drift", "seconds"], rows)}
 {words}"""
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from bench.machine import software
-from bench.study import RESULTS, markdown
+from bench.study import write_table
 from dnnext.models.cube import CubeLinear, Linear1D
 from dnnext.models.layer import adjoint_all, forward_all
 from dnnext.models.layers import Dense
@@ -118,8 +118,7 @@ def main() -> None:
         if comm.rank == 0 and not quick:
             header = ("layout", "h", "rows", "one rank ms", "8 ranks ms", "waiting", "sum at once ms")
             words = (__doc__ or "").split("\n\n", 2)[2].strip()
-            page = f"# Steps of layers over ranks\n\n{words}\n\n{markdown(header, table)}\n\n{software()}.\n"
-            (RESULTS / "cube_steps.md").write_text(page)
+            write_table("cube_steps", "Steps of layers over ranks", header, table, f"{words}\n\n{software()}.")
 
 
 if __name__ == "__main__":

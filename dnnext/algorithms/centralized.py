@@ -26,7 +26,7 @@ class CentralizedSCA(NEXT):
     surrogate, tau, step, mu, order, oracle
         As for `NEXT`.
     damping : {"sca", "lm"}
-        "sca": as `tau` says. "lm": the method of Levenberg and Marquardt with Nielsen's rule [2]_
+        "sca": as `tau` says. "lm": the method of Levenberg and Marquardt with Nielsen's rule [2]_, eq. 2.5
         (`dnnext.algorithms.ratio.NielsenRule`), which takes back what does not lower the objective.
 
     Raises

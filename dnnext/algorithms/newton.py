@@ -50,10 +50,11 @@ class Newton(Algorithm):
 
     ``w <- w + D,  tau <- tau max(1/3, 1 - (2 rho - 1)^3),  nu = 2``  if rho > 1e-4, else ``tau <- nu tau,  nu <- 2 nu``
 
-    from ``tau = 1e-3 b`` [1]_: exactly the centralised method ``CentralizedSCA(damping="lm")``. An iteration takes
-    twice the radius of the graph in rounds (`dnnext.network.Network.sum`) and sends ``(P^2 + 3 P) / 2 + 1`` numbers per
-    link and way, taken back or not; nothing is mixed. It needs a fixed graph, and a model that forms Gauss-Newton
-    matrices (`MLP`). A parent in the tree learns the sums of the agents below, and all learn the sums over all.
+    from ``tau = 1e-3 b`` ([1]_, eq. 2.5): exactly the centralised method ``CentralizedSCA(damping="lm")``. An iteration
+    takes twice the radius of the graph in rounds (`dnnext.network.Network.sum`) and sends ``(P^2 + 3 P) / 2 + 1``
+    numbers per link and way, taken back or not; nothing is mixed. It needs a fixed graph, and a model that forms
+    Gauss-Newton matrices (`MLP`). A parent in the tree learns the sums of the agents below, and all learn the sums over
+    all (:doc:`/planes`).
 
     Raises
     ------

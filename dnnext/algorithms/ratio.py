@@ -148,17 +148,22 @@ class RatioRule(GainTest, SignedRule):
 
 
 class NielsenRule(GainTest):
-    """The damping of Levenberg and Marquardt by Nielsen's rule [1]_: one tau, no curvature measured along steps.
+    """The damping of Levenberg and Marquardt by Nielsen's rule [1]_, eq. 2.5: one tau, no curvature measured.
 
-    With rho the gain ratio of `GainTest` and ``tau[0] = 1e-3 b``,
+    With rho the gain ratio of `GainTest` ([1]_, eq. 2.2) and ``tau[0] = 1e-3 b``,
 
         rho > 1e-4:  tau = tau max(1/3, 1 - (2 rho - 1)^3),  nu = 2
         else:        every agent back to w_i, y_i, grad_i;  tau = nu tau,  nu = 2 nu
 
+    which are its constants beta = 2, gamma = 3, p = 3, those of [2]_, Algorithm 3.16. Two things differ there: a step
+    is accepted if rho > 0, and tau[0] is a share of the largest diagonal element of the matrix, where b is the mean.
+
     References
     ----------
     .. [1] H. B. Nielsen, Damping parameter in Marquardt's method, Report IMM-REP-1999-05, Technical University of
-       Denmark (1999), with beta = 2, gamma = 3, p = 3.
+       Denmark (1999).
+    .. [2] K. Madsen, H. B. Nielsen, O. Tingleff, Methods for non-linear least squares problems, 2nd ed., Technical
+       University of Denmark (2004).
     """
 
     first = 1e-3

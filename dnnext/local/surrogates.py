@@ -132,8 +132,8 @@ class PartialLinearization(Surrogate):
         Pairs of steps and gradient changes that correct "shared" curvature (`dnnext.local.quasi_newton`); 0 switches it
         off. With n_blocks > 1 and with the solver "dual" there is no correction.
     share : {"curvature", "moments", "nothing"}
-        What may be sent beside weights and trackers: sums of Gauss-Newton matrices, mean and covariance of the inputs,
-        or nothing. "auto" keeps to it, curvature that sends more is refused. Who learns what: :doc:`/planes`.
+        What may be sent beside weights and trackers: sums of Gauss-Newton matrices; moments of the d inputs (each
+        agent's ``d + d^2`` sums, once); nothing. "auto" keeps to it, more is refused. Who learns what: :doc:`/planes`.
     curvature_rows : "all", "auto" or int
         Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows, or this
         many, of all classes (`dnnext.problem.samples`); kappa is that of the rows taken; gradients are always of all

@@ -5,7 +5,8 @@ import pytest
 
 from bench import cases, data, study
 from bench.rivals import baselines as rivals
-from bench.rivals import large, large_child
+from bench.rivals import large, large_child, levenberg
+from dnnext.algorithms import NEXT
 
 
 def a_case(name, n_agents=3, hidden=(6,)):
@@ -54,6 +55,23 @@ def test_a_rival_trains(rival):
         looked = rivals.federated(case, lr=0.1, rounds=5, seed=0)[1]
     assert looked["objective"][-1] < 0.5 * looked["objective"][0]
     assert looked["error"][-1] < 0.1
+
+
+def test_a_run_ends_where_its_rounds_are_spent_and_looking_takes_no_time():
+    network = cases.erdos_renyi(3, 0)
+    looked = cases.run(a_case("wine"), NEXT(), network, 50, 0, most_rounds=5 * network.rounds_per_mix)
+    assert looked["iteration"][-1] == 5
+    assert looked["round"][-1] == network.round == 5 * network.rounds_per_mix
+    assert np.all(np.diff(looked["cpu"]) >= 0)
+    assert len({len(column) for column in looked.values()}) == 1
+
+
+def test_what_a_gap_costs_is_the_middle_of_the_starts():
+    each = [{"lm": {"objective": [9.0, u, 1.0], "trial": [0, 1, 4], "cpu": [0.0, 0.1, 0.5]}} for u in (1.2, 1.02, 5.0)]
+    cells = levenberg.row("wine", "lm", each)
+    assert cells == ["wine", "lm", "4 / 4 / 4", "3 / 3 / 3", "0.500 / 0.500 / 0.500", 0.0]
+    assert levenberg.to_gap(each[1]["lm"], 1.0, 0.03, "trial") == 1
+    assert levenberg.to_gap(each[0]["lm"], 0.9, 0.03, "trial") == np.inf
 
 
 def test_a_kept_run_is_not_run_again(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """curvature="auto": what is chosen, why, alike on every rank, and said where the user looks."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dnnext import DecentralizedMLPRegressor
-from dnnext.algorithms import NEXT, CentralizedSCA
+from dnnext.algorithms import NEXT, CentralizedSCA, Newton
 from dnnext.local import PartialLinearization, sharing
 from dnnext.local.sharing import EXACT_PARAMS, HEAVY, choose_curvature
 from dnnext.network import Faults, KnownLoss, Network, Schedule, Topology
@@ -140,6 +143,42 @@ def test_a_rule_for_models_that_agree_gives_way_to_own_curvature(tau):
         assert recipe.tau == wanted
         assert ("needs models that agree" in recipe.why) == (wanted == "auto")
         assert len(recipe.run(problem, FIXED, max_iter=2, warn=False).history["tau"]) == 3
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "planes.rst"
+RECIPES = {
+    "own": NEXT(PartialLinearization(curvature="auto", share="nothing")),
+    "shared": NEXT(PartialLinearization(curvature="auto", share="moments")),
+    "exact": NEXT(PartialLinearization(curvature="auto")),
+    "newton": Newton(),
+}
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the pages are not part of this copy")
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_counts_on_the_page_of_what_is_sent(name, monkeypatch):
+    """The example of docs/planes.rst: bytes per iteration, and sums over agents that hold more than it may send."""
+    row = re.search(rf'^"{name}" .*$', PAGE.read_text("utf-8").partition("For example d = 10")[2], re.MULTILINE).group()
+    numbers = [int(n) for n in re.findall(r"(?<= )\d+(?=  |$)|(?<== )\d+", row)]
+    rng, n, d, p = np.random.default_rng(0), 10, 10, 121
+    x = rng.standard_normal((200, d))
+    shards = [(x[i::n], np.sin(x[i::n, 0])) for i in range(n)]
+    problem, network = Problem(MLP([d, 10, 1]), SquaredError(), L2(alpha=1e-2), shards), Network(Topology.ring(n))
+    gathered, all_agents = [], problem.runtime.all_agents
+    monkeypatch.setattr(
+        problem.runtime, "all_agents", lambda rows: gathered.append(np.asarray(rows)[0].size) or all_agents(rows)
+    )
+    history = RECIPES[name].run(problem, network, max_iter=4, warn=False).history
+    assert set(np.diff(history["bytes"])[1:]) == {numbers[2]}
+    rounds, tree = (0, 1) if name == "newton" else ({"own": 4}.get(name, 9), name == "exact")
+    assert numbers[0] == {"own": 2 * p + 1, "newton": 0}.get(name, 2 * p + 2)
+    assert numbers[1] == (p * p + p) // 2 * tree + (1 + p) * (name == "newton")
+    width = 4 if name == "exact" else 8
+    assert numbers[2] == 20 * rounds * numbers[0] * 8 + 2 * (n - 1) * numbers[1] * width
+    once = {"shared": [d + 1, 3 * d, 1, d, d * d]}.get(name, [])  # how the inputs are, then their moments
+    assert gathered[: len(once)] == once
+    assert numbers[3] == sum(once[3:])
+    assert max(gathered[len(once) :]) <= 2 * p + 5  # nothing of the size of a matrix goes to all
 
 
 def test_an_estimator_says_what_was_chosen(capsys):

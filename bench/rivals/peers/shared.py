@@ -14,13 +14,14 @@ class Task:
     """Problem, graph, start and step from an npz file.
 
     x (A, n, d), y (A, n): the rows of every agent; mixing (A, A); w0 (P,); step: a of the update w - a A y;
-    hidden: units of the one hidden layer; n_iter; g_i(w) = (1/N) sum 1/2 (f - y)^2, no penalty.
+    hidden: units of the one hidden layer; n_iter; g_i(w) = (1/N) sum 1/2 (f - y)^2; alpha of an l2 penalty, 0 if none.
     """
 
     def __init__(self, path: str) -> None:
         with np.load(path) as file:
             self.x, self.y, self.mixing, self.w0 = (file[k] for k in ("x", "y", "mixing", "w0"))
             self.step, self.hidden, self.n_iter = float(file["step"]), int(file["hidden"]), int(file["n_iter"])
+            self.alpha = float(file["alpha"]) if "alpha" in file else 0.0
         self.n_agents, self.n_rows, self.n_inputs = self.x.shape
         self.n_total = self.n_agents * self.n_rows
 
