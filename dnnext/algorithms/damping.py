@@ -16,6 +16,7 @@ import numpy as np
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
 from dnnext.algorithms.kinks import has_kinks, limit_by_curvature
+from dnnext.local.unit import own_shares
 from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Damping(Parameters, ABC):
 
     needs_pre = False  # whether it looks at z before mixing, or mixes `numbers`: as order "pre" does alone
     needs: frozenset[str] = frozenset()  # what the other parts of a run must offer, see `dnnext._needs`
+    knows_new_rows = False  # whether it measures curvature in the first iteration on other rows, see `State`
 
     @abstractmethod
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
@@ -83,7 +85,12 @@ class SecantRule(Damping):
     c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
     the objective by a number multiplies tau by it and changes no iterate. Where derivatives of the model jump (pools by
     maxima), c beta_i is at most the largest eigenvalue of kappa_i A_i or b (`dnnext.algorithms.kinks`).
+
+    In the first iteration on other rows (`State.has_new_rows`) the trackers change because the rows do. Agent i then
+    goes by its own rows: N/N_i grad_i in place of A y_i.
     """
+
+    knows_new_rows = True
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
@@ -95,7 +102,11 @@ class SecantRule(Damping):
         problem, surrogate, product = model.problem, model.surrogate, model.product(s.w - s.w_old)
         tau, beta = s.tau, s.beta
         s.tau, s.beta = tau.copy(), beta.copy()
-        (w, y), (w_old, y_old) = model.coordinates(s.w, s.y), model.coordinates(s.w_old, s.y_old)
+        y, y_old = s.y, s.y_old
+        if s.has_new_rows:
+            share = own_shares(problem)[:, None] / problem.n_agents
+            y, y_old = (share * s.grad).astype(y.dtype), (share * s.spare).astype(y.dtype)
+        (w, y), (w_old, y_old) = model.coordinates(s.w, y), model.coordinates(s.w_old, y_old)
         if s.shards is not None:
             w, w_old, y, y_old, product = _lengths(problem, w, w_old, y, y_old, product)
         kernels.secant_rule(

@@ -172,6 +172,8 @@ class NEXT(Algorithm):
 
     def fast_step(self, problem: Problem, network: Network, s: State) -> bool:
         """The same in one kernel call, where every part is built in and the network is small."""
+        if s.has_new_rows:
+            return False
         if ONE_CALL not in s.scratch:
             others = self, self._order, self.oracle
             s.scratch[ONE_CALL] = one_call(problem, network, self.surrogate, self.damping, others, s)

@@ -191,14 +191,17 @@ def one_iteration(
         run = Run(algorithm, problem, network, s, Limits(s.t + 1, 0.0, 1, 1, None), ())
         run.alarm.ceiling = ceilings(problem, progress, mean_losses(problem, s))
         rule, step = (s.tau, s.beta, s.received), s.t + 1
+        damping = getattr(algorithm, "damping", None)
+        s.has_new_rows = moved and not progress.numbers["fresh"]
         vote = run.once()
+        has_new_rows, s.has_new_rows = s.has_new_rows, False
         if vote.agent is not None:
             s.t = step
             warning = (
                 f"partial_fit began to diverge at agent {vote.agent} in iteration {s.t} (round {network.round}); the "
                 "weights of before are kept, and tau was raised tenfold. Choose a larger tau or a smaller step."
             )
-        elif moved and not progress.numbers["fresh"] and hasattr(algorithm, "damping") and not s.is_tested:
+        elif has_new_rows and damping is not None and not (damping.knows_new_rows or s.is_tested):
             # the rule for tau compares gradients of one cost; of different rows they measure no curvature. A rule that
             # tests compares values on these rows alone, and would refuse them for ever with the tau of before
             s.tau, s.beta, s.received = rule

@@ -31,6 +31,7 @@ __all__ = ["CommonModel", "gather", "packed", "unpacked"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MATRIX = "common.matrix"  # in the scratch of a state, (P, P) float64
+TILE = 128  # rows of a matrix that are copied at a time
 SENT = "rows.matrix_sent"  # in its memory, where the matrix is the same everywhere
 
 
@@ -43,10 +44,16 @@ class CommonModel(LocalModel):
         if MATRIX not in s.scratch:
             raise ValueError(f"{surrogate!r} needs what the agents sent each other: call gather(problem, network, s).")
         self.matrix: Array = s.scratch[MATRIX]
+        self._last: tuple[Array, Array] | None = None  # a vector, and its product
 
     def product(self, v: Array) -> Array:
-        """``B v_i`` (n_local, P) float64, agent by agent, so that no bit depends on the agents of a process."""
-        return np.stack([self.matrix @ row for row in v])
+        """``B v_i`` (n_local, P) float64, agent by agent, so that no bit depends on the agents of a process.
+
+        The rule for tau asks for the same one twice.
+        """
+        if self._last is None or not np.array_equal(self._last[0], v):
+            self._last = v.copy(), np.stack([self.matrix @ row for row in v])
+        return self._last[1]
 
     def argmin(self, out: Array) -> None:
         """One factorisation for all agents with one tau (quadratic penalties); else descent, or FISTA."""
@@ -116,7 +123,8 @@ def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = N
         return
     was_sent, counts = s.is_refused or (same and SENT in s.memory), (network.round, network.bytes)
     unit = float(np.ldexp(1.0, np.frexp(s.unit)[1]))  # a power of two: no bit changes
-    s.scratch[MATRIX] = unit * unpacked(network.sum(packed(problem, s.w, np.float32, unit)), problem.n_params)
+    total = network.sum(packed(problem, s.w, np.float32, unit))
+    s.scratch[MATRIX] = unpacked(unit * total.astype(np.float64), problem.n_params)
     if was_sent:  # before a break: a run that was resumed
         network.round, network.bytes = counts
     if same:
@@ -148,8 +156,7 @@ def packed(problem: Problem, w: Array, dtype: Any = np.float64, unit: float = 1.
         held = None if buffer is None else buffer[: agents.stop - agents.start]
         b = problem.gauss_newton(w, root, None, agents, held)
         buffer = b if buffer is None else buffer
-        triangles = np.take(b, _upper(p), axis=1, mode="clip")
-        out[agents] = triangles if unit == 1 else triangles * (1 / unit)
+        np.multiply(np.take(b, _upper(p), axis=1, mode="clip"), 1 / unit, out=out[agents], casting="same_kind")
     return out
 
 
@@ -157,9 +164,11 @@ def unpacked(triangle: Array, p: int) -> Array:
     """The symmetric matrix (P, P) float64 of a packed upper triangle."""
     out = np.zeros((p, p))
     out.reshape(-1)[_upper(p)] = triangle
-    diagonal = out.diagonal().copy()
-    out += out.T
-    out.flat[:: p + 1] = diagonal
+    for begin in range(0, p, TILE):  # what lies below the diagonal, tile by tile
+        end = min(begin + TILE, p)
+        out[end:, begin:end] = out[begin:end, end:].T
+        tile = out[begin:end, begin:end]
+        tile += np.triu(tile, 1).T
     return out
 
 
@@ -178,7 +187,8 @@ def _factored(matrix: Array, tau: float, l2: Array) -> Array | None:
             return None
         damped = matrix.copy()
         damped.flat[:: len(damped) + 1] += tau + l2
-        factor, failed = scipy.linalg.lapack.dpotrf(damped, lower=1, overwrite_a=1)
+        # a symmetric matrix is its own transpose, which LAPACK need not copy
+        factor, failed = scipy.linalg.lapack.dpotrf(damped.T, lower=1, clean=0, overwrite_a=1)
         if not failed:
             return np.asarray(factor)
         tau = max(2 * tau, least)

@@ -79,6 +79,9 @@ class State:
         Whether the last iteration was taken back at every agent, so that w is where it was.
     is_tested : bool
         Whether the last iteration counts only because it did not raise the objective at the mean of the weights.
+    has_new_rows : bool
+        Whether the iteration under way is the first on other rows, as in ``partial_fit``: trackers then change by more
+        than curvature.
     measured : Measured or None
         G and its gradient at the mean of the weights w, where the last iteration had them at hand.
     is_due : bool
@@ -127,6 +130,7 @@ class State:
     is_fresh: bool = True
     is_refused: bool = False
     is_tested: bool = False
+    has_new_rows: bool = False
     measured: Measured | None = None
     is_due: bool = True
     votes: Callable[[], Array] | None = None

@@ -110,6 +110,13 @@ def test_rounds_are_one_message_and_one_sum_per_accepted_anchor(make_problem):
     assert network.round == 31 * per_mix + (30 - sum(refused[:-1])) * tree
 
 
+def test_a_process_factors_the_matrix_once_for_all_its_agents(make_problem, monkeypatch):
+    calls, factored = [], common._factored
+    monkeypatch.setattr(common, "_factored", lambda *args: calls.append(args) or factored(*args))
+    recipe().run(make_problem(6), Network(NET), max_iter=7, warn=False)
+    assert len(calls) == 7
+
+
 @pytest.mark.parametrize("layers", [(3, 5, 1), (3, 1)], ids=["hidden", "linear"])
 def test_a_resumed_run_has_the_same_bits_rounds_and_bytes(make_problem, tmp_path, layers):
     def run(**options):

@@ -195,3 +195,15 @@ def test_shared_curvature_follows_rows_that_change(tmp_path):
         kept = reg._progress.agents
         np.testing.assert_allclose(kept["y"].mean(axis=0), kept["grad"].mean(axis=0), atol=1e-12)
     assert reg.score(inputs, y) > 0.4
+
+
+def test_tau_follows_the_curvature_that_agents_see_on_other_rows():
+    inputs, y = load_diabetes(return_X_y=True)
+    reg, order = DecentralizedMLPRegressor((10,), n_agents=6, random_state=0), np.random.default_rng(0)
+    for _ in range(40):
+        rows = order.choice(len(y), 60, replace=False)
+        reg.partial_fit(inputs[rows], y[rows])
+    tau = reg.history_["tau"]
+    assert tau[-1] < 0.5 * tau[0]  # it was kept as it was at the start
+    assert (np.diff(tau) > 0).any()
+    assert reg.score(inputs, y) > 0.45
