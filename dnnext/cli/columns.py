@@ -227,6 +227,8 @@ def _notes(name, one, table, args):
         return sentences.words_notes(f"column {name!r}", one, args)
     if one.kind == "numbers" and all(map(PLAIN_POWER.fullmatch, one.distinct)) and name not in args.numeric:
         return [f"column {name!r} is read as powers of ten (--categorical {name!r} if these are codes)"]
+    if one.kind == "numbers" and name not in args.numeric and (note := _stand_in_note(name, one, table, args)):
+        return [note]
     if one.kind != "numbers" or not one.is_whole or name in args.numeric or one.gaps.any():
         return []
     values = one.numbers
@@ -235,3 +237,19 @@ def _notes(name, one, table, args):
     if (IDENTIFIER.fullmatch(name) or CAMEL.fullmatch(name)) and len(values) > 2:
         return [f"column {name!r} is used as a number (--categorical {name!r} if it only names things)"]
     return []
+
+
+def _stand_in_note(name, one, table, args):
+    """A sentence about a number such as -999 that probably stands for a gap, or ''."""
+    from dnnext.estimators.unusual import stand_in
+
+    value = stand_in(one.numbers)
+    if value is None:
+        return ""
+    cells = [cell for cell, number in zip(one.distinct, one.numbers, strict=True) if number == value]
+    count = sum(int(table.column(name).rows(cell).sum()) for cell in cells)
+    if count < 2:
+        return ""
+    what = "a number of nines" if args.local_data else f"{cells[0]} in {count} rows"
+    how = "" if args.local_data else f" (--missing={','.join(cells)} counts it as a gap, --numeric {name!r} keeps it)"
+    return f"column {name!r} holds {what}, far outside of its other numbers{how}"

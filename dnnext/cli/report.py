@@ -99,10 +99,12 @@ def _share(part, whole):
 
 
 @contextlib.contextmanager
-def notes_on_stderr():
-    """Warnings as one line each on standard error."""
+def notes_on_stderr(but=None):
+    """Warnings as one line each on standard error, but not those that begin with a regular expression."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        if but is not None:
+            warnings.filterwarnings("ignore", message=but)
         try:
             yield
         finally:

@@ -26,6 +26,7 @@ from dnnext.estimators.regimes import check_full
 from dnnext.estimators.results import expose
 from dnnext.estimators.targets import of_classes
 from dnnext.estimators.training import make_moments, make_problem, start_row
+from dnnext.estimators.unusual import note_unusual
 from dnnext.problem import Problem
 from dnnext.problem.shards import Stack
 from dnnext.runs.alarm import MEAN_LOSS, mean_losses
@@ -60,7 +61,9 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
         if first:
             learn_inputs(e, X, sample_weight)
         x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=first, learn=False)
-        if not first:
+        if first:
+            note_unusual(e, x)
+        else:
             e._precision = e._network.row.dtype
         graph = _first_graph(e, agent, len(x), seeds) if first else _graph_so_far(e)
         owner = owners(graph, agent, codes, e.partition, seeds)

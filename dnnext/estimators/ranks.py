@@ -22,6 +22,7 @@ from dnnext.estimators.inputs import checked, checked_eval_set, checked_rows, le
 from dnnext.estimators.rows import check_weight
 from dnnext.estimators.targets import of_ranks
 from dnnext.estimators.training import later_counts, make_moments, make_problem, train
+from dnnext.estimators.unusual import note_unusual
 from dnnext.estimators.watch import ScorerOfAll
 from dnnext.problem.shards import Stack
 from dnnext.sites import check_engine
@@ -52,6 +53,7 @@ def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any,
     e._balance = _balance_of_all(e, y, sample_weight, ranks)
     with ranks.together():
         x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True, learn=False)
+        note_unusual(e, x, is_private=True)
         evaluation = checked_eval_set(e, eval_set)
         labels = np.array([f"rank {ranks.rank}"]) if agent is None else np.unique(agent)
     ranks.inner.agree_on({"X": x, "y": codes, "sample_weight": weight, "agent": agent})

@@ -59,7 +59,7 @@ def expose(
     set_curves(e)
     e._settled = {name: getattr(e, name) for name in SETTLED}
     if result.warning and runtime.is_first:
-        warn_user(result.warning, ConvergenceWarning)
+        warn_user(f"{result.warning} {getattr(e, '_far_columns', '')}".rstrip(), ConvergenceWarning)
     return e
 
 

@@ -27,6 +27,7 @@ from dnnext.estimators.regimes import check_full, check_network, of_regime
 from dnnext.estimators.results import expose
 from dnnext.estimators.tangents import on_inputs
 from dnnext.estimators.tasks import Iterations
+from dnnext.estimators.unusual import note_unusual
 from dnnext.estimators.watch import Scorer, Watch
 from dnnext.problem import Problem
 from dnnext.problem.shards import Held, Stack
@@ -85,6 +86,7 @@ def _prepare(
     e = estimator
     x, codes, weight, agent = checked_rows(e, X, y, sample_weight, agent, reset=True)
     choices.make_model(e._open_model(), x.shape[1:], e._y.wanted(codes[:1]).shape[1])  # refused before anything else
+    note_unusual(e, x)
     evaluation = checked_eval_set(e, eval_set)
     graph = make_graph(e.topology, e.mixing, e.n_agents, agent, len(x), seeds)
     if agent is None and isinstance(e.topology, str) and e.n_agents > len(x):
@@ -122,6 +124,7 @@ def train(
         tol=e.tol,
         total=int(e.max_iter) if e.verbose and problem.runtime.is_first else None,
         bar=False if e.verbose > 1 else None,
+        note=e._far_columns,
     )
     options: dict[str, Any] = {}
     if any(isinstance(callback, Checkpoint) for callback in e.callbacks or ()):

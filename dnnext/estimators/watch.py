@@ -32,10 +32,12 @@ class Watch:
         max_iter, to show progress; None is silent.
     bar : bool or None
         As in `Progress`.
+    note : str
+        A sentence to show before the progress.
     """
 
-    def __init__(self, problem, score=None, patience=None, tol=0.0, total=None, bar=None):
-        self.problem, self.score = problem, score
+    def __init__(self, problem, score=None, patience=None, tol=0.0, total=None, bar=None, note=""):
+        self.problem, self.score, self.note = problem, score, note
         self.stopping = None if patience is None else EarlyStopping("score", patience, tol, "max", relative=False)
         self.progress = None if total is None else Progress(total, bar=bar)
         self.scores, self.losses = {}, {}
@@ -47,6 +49,8 @@ class Watch:
         self.run = run
         if self.progress is not None:
             self.progress.begin(run)
+            if self.note:
+                self.progress.say(self.note)
 
     def end(self, run, status):
         """The last line of a bar."""

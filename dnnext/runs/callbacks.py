@@ -235,8 +235,13 @@ class Progress:
         self._words, self._drawn = [], -np.inf
         self._waiting, self._has_begun = "", False
         self._cell = NotebookBar() if self.file is None and self.bar is not False and in_notebook() else None
-        if self._prints and run.recipe.why:
-            print(run.recipe.why, file=self._out(), flush=True)
+        if run.recipe.why:
+            self.say(run.recipe.why)
+
+    def say(self, sentence: str) -> None:
+        """A line of its own, before the first row."""
+        if self._prints:
+            print(sentence, file=self._out(), flush=True)
 
     def __call__(self, state: State | None, metrics: Metrics, *more: str) -> None:
         """Show the newest row, once, and more words if there are any."""

@@ -216,6 +216,19 @@ def test_sentences_about_rows_of_one_rank_name_no_cell():
     assert "'x'" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("words", "sentence"), [
+    ([], "column 'b' holds -999 in 3 rows, far outside of its other numbers (--missing=-999 counts it as a gap, "
+         "--numeric 'b' keeps it)"),
+    (["--local-data", "a.csv"], "column 'b' holds a number of nines, far outside of its other numbers"),
+    (["--numeric", "b"], None), (["--missing=-999", "--impute", "mean"], None),
+])  # fmt: skip
+def test_numbers_that_probably_stand_for_gaps_are_noted(words, sentence):
+    write("a.csv", {"a": range(20, 32), "b": [3.5, -999, 4, 5, -999, 7, 1, -999, 2, 3, 8, 6], "y": [1, 5, 2] * 4})
+    found = study(read_table("a.csv"), make_parser().parse_args(["train", "a.csv", "--target", "y", *words]))
+    notes = [note for note in found.notes if "far outside" in note]
+    assert notes == ([] if sentence is None else [sentence])
+
+
 def test_a_category_cannot_take_the_name_of_a_column(here, capsys):
     rows = "".join(f"{colour},{k},{k % 2}\n" for k, colour in enumerate(["red", "blue"] * 10))
     (here / "a.csv").write_text("colour,colour=red,y\n" + rows)
