@@ -25,7 +25,9 @@ class Word(NamedTuple):
 
 
 NETWORK = "choose another network or another algorithm"
-SOLVER = "choose solver='auto', 'cg' or 'fista' with curvature='own', or another model"
+SOLVER = "choose NEXT() with solver='auto', 'cg' or 'fista' and curvature='own', or another model"
+ORACLE = "choose another model, trained whole (regime='full' of estimators), or oracle=None"
+TANGENTS = "choose another model, trained whole (regime='full' of estimators), or tangents=None"
 
 WORDS = {
     "any_arrays": Word(
@@ -40,10 +42,10 @@ WORDS = {
     "dual": Word("model", "solve in the space of rows, as MLP does", SOLVER),
     "loss_grad": Word("model", "evaluate losses and their gradient in one pass"),
     "next_step": Word("model", "do a whole iteration in one kernel call"),
-    "tangents": Word("model", "have derivatives along directions of its inputs, as MLP and Chain do"),
+    "tangents": Word("model", "have derivatives along directions of its inputs, as MLP and Chain do", TANGENTS),
     "coefs": Word("model", "have a weight for every input and unit, as MLP does", "choose an MLP"),
-    "hidden_layers": Word("model", "be made of layers, an MLP or a Chain", "choose another model, or oracle=None"),
-    "layers": Word("model", "be made of residual layers (ResNet)", "choose another model, or oracle=None"),
+    "hidden_layers": Word("model", "be made of layers, an MLP or a Chain", ORACLE),
+    "layers": Word("model", "be made of residual layers (ResNet)", ORACLE),
     "whole_rows": Word(
         "model",
         "hold whole rows of weights on every rank",

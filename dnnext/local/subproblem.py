@@ -108,8 +108,8 @@ def quadratic(sub: Subproblem, solver: str) -> Array:
     l2 = sub.problem.penalty.quadratic
     if l2 is None:
         raise ValueError(
-            f"solver must be 'primal', 'fista' or 'auto' for the penalty {sub.problem.penalty!r}, which is not "
-            f"quadratic, got {short(solver)}."
+            f"solver must be 'primal', 'fista' or 'auto' for the penalty {sub.problem.penalty!r}, which is no "
+            f"sum of squares of single weights, got {short(solver)}."
         )
     return np.asarray(l2, dtype=sub.slope.dtype)
 

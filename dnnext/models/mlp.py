@@ -286,6 +286,11 @@ class MLP(Parameters):
         """The same network as a chain of layers, for derivatives along directions of the inputs."""
         return _as_chain(self.layers, self.activation)
 
+    @property
+    def table(self) -> NDArray[np.int64] | None:
+        """The layers as the kernels of chains take them, or None: see `Chain.table`."""
+        return self._chain.table
+
     def tangent(self, w: Array, rows: Rows, directions: Array, out: Array | None = None) -> Array:
         """``DF(x_m) v_km``, directions (K, M, d) -> (K, M, Q): see `Chain.tangent`."""
         return self._chain.tangent(w, rows, directions, out)

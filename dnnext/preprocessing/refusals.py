@@ -206,6 +206,11 @@ def precise(X: Any, known: Any = None, fills: str = "") -> Iterator[None]:
                 f"{first.split(' instead')[0]} instead: X has shape {np.asarray(X).shape}. Reshape your data: "
                 "X[:, None] if it is one column, X[None] if it is one row."
             ) from None
+        if first.startswith("Found array with dim"):
+            raise ValueError(
+                f"X must be a table (n, d) here, got shape {np.shape(X)} ({first.split(',')[0].lower()}): images are for "
+                "models such as a Chain of Conv2d, without preprocess; X.reshape(len(X), -1) makes rows of them."
+            ) from None
         if first == "Complex data not supported":
             raise ValueError(f"{first}: X must hold real numbers, got {np.asarray(X).dtype}.") from None
         if first.startswith("Input X") and " contains " in first:

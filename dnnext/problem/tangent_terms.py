@@ -45,7 +45,8 @@ def terms(problem: Passes, w: Array) -> NDArray[np.float64]:
 def loss_grad(problem: Passes, w: Array, out: Array | None) -> NDArray[np.float64]:
     """Values of all local agents, gradients into out unless None; one pass where both parts have a kernel."""
     loss, model, tangents = problem.loss, cast(Any, problem.model), problem.tangents
-    if loss.kernel is not None and problem.fused is not None:
+    has_kernel = loss.kernel is not None and problem.fused is not None
+    if has_kernel and (tangents is None or model.table is not None):
         value = np.empty(problem.n_local)
         rest = (problem.target, problem.weight, loss.kernel, loss.param, problem.scale, value, out)
         if tangents is None:

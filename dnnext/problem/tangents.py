@@ -130,7 +130,7 @@ class ImageShifts(_Directions):
     Raises
     ------
     ValueError
-        If x does not hold images, in the call.
+        If shape is no pair of sizes; in the call, if x does not hold images.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class ImageShifts(_Directions):
     """
 
     def __init__(self, shape: tuple[int, int] | None = None) -> None:
-        self.shape = shape
+        self.shape = _check_shape(shape)
 
     def __call__(self, x: Array) -> Array:
         """(2, n, ...): minus the central differences along height and width, one-sided at the edges."""
@@ -160,7 +160,7 @@ class ImageRotations(_Directions):
     Raises
     ------
     ValueError
-        If x does not hold images, in the call.
+        If shape is no pair of sizes; in the call, if x does not hold images.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class ImageRotations(_Directions):
     """
 
     def __init__(self, shape: tuple[int, int] | None = None) -> None:
-        self.shape = shape
+        self.shape = _check_shape(shape)
 
     def __call__(self, x: Array) -> Array:
         """(1, n, ...): the derivatives along height and width, times the way that a pixel moves in a degree."""
@@ -217,11 +217,21 @@ class FeatureDirections(_Directions):
         return v
 
 
+def _check_shape(shape: Any) -> Any:
+    """None, or (height, width)."""
+    sizes = shape if isinstance(shape, tuple | list) else ()
+    if shape is not None and not (len(sizes) == 2 and all(isinstance(n, int | np.integer) and n >= 2 for n in sizes)):
+        raise ValueError(f"shape must be None or (height, width), whole numbers >= 2, got {short(shape)}.")
+    return shape
+
+
 def _images(x: Array, shape: tuple[int, int] | None) -> Array:
     """x as images, the last two axes height and width."""
     if shape is not None:
-        if x.ndim != 2 or x.shape[1] % (shape[0] * shape[1]):
-            raise ValueError(f"shape must be that of images in rows of {x.shape[1:]} numbers, got {shape}.")
+        if x.ndim != 2:
+            raise ValueError(f"shape must be None for inputs that are images, {x.shape[1:]} each, got {shape}.")
+        if x.shape[1] % (shape[0] * shape[1]):
+            raise ValueError(f"shape must be that of images in rows of {x.shape[1]} numbers, got {shape}.")
         x = x.reshape(len(x), -1, *shape) if len(x) else x.reshape(0, x.shape[1] // (shape[0] * shape[1]), *shape)
     if x.ndim not in (3, 4) or min(x.shape[-2:]) < 2:
         raise ValueError(

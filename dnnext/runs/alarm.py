@@ -132,11 +132,10 @@ class Alarm:
     def sentence(self, ended: bool) -> str:
         """What happened, for a warning."""
         agent, iteration, round_ = self.raised[-1]
-        times = "once" if len(self.raised) == 1 else f"{len(self.raised)} times"
-        end = "the run was stopped" if ended else self.outcome or "tau was raised tenfold each time and the run went on"
-        return (
-            f"The run began to diverge {times}, last at agent {agent} in iteration {iteration} (round {round_}); {end}"
-        )
+        n = len(self.raised)
+        times, each = ("once,", "") if n == 1 else (f"{n} times, last", " each time")
+        end = "the run was stopped" if ended else self.outcome or f"tau was raised tenfold{each} and the run went on"
+        return f"The run began to diverge {times} at agent {agent} in iteration {iteration} (round {round_}); {end}"
 
 
 def _point(s: State) -> Snapshot:

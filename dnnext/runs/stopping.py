@@ -65,9 +65,10 @@ def warning(run: Standing, status: str) -> str:
 
 
 def _ended_above(run: Standing) -> str:
+    assert run.best is not None
     return (
-        f"The objective ended at {run.history['objective'][-1]:.4g}, above the lowest one measured; that model is "
-        "kept. Choose a larger tau or a smaller step."
+        f"The objective ended at {run.history['objective'][-1]:.4g}, above the lowest one measured, "
+        f"{run.best.objective:.4g}, whose model is kept. Choose a larger tau or a smaller step."
     )
 
 

@@ -116,4 +116,4 @@ def test_a_term_too_strong_is_an_alarm_and_never_a_worse_model(standardize, mu):
     assert np.isfinite(history).all()
     assert np.isfinite(model.predict_proba(x)).all()
     if history[-1] > 2 * history[0]:
-        assert "that model is kept" in str(caught[0].message)
+        assert "whose model is kept" in str(caught[0].message)

@@ -108,7 +108,7 @@ class TestPreprocess:
         np.testing.assert_array_equal(dnnext.load(tmp_path / "m.npz").predict(X), fitted.predict(X))
         images = np.zeros((60, 8, 8))
         net = Chain([Conv2d(2, 3), AvgPool2d(2), Flatten(), Dense()])
-        with pytest.raises(ValueError, match="dim 3"):
+        with pytest.raises(ValueError, match=r"X must be a table \(n, d\) here, got shape \(60, 8, 8\)"):
             kind(net, **options).fit(images, y)
 
     def test_several_labels_per_row_and_counts(self):

@@ -6,6 +6,7 @@ from scipy.ndimage import rotate
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 
+from dnnext import kernels
 from dnnext.algorithms import NEXT, CentralizedSCA
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import MLP, AvgPool2d, Chain, Conv2d, Dense, Flatten
@@ -85,6 +86,24 @@ def test_a_multilayer_perceptron_has_tangents():
     before = model.fingerprint()
     make(model, tangents=Tangents(0.3, directions)).local_values(w)
     assert model.fingerprint() == before
+
+
+@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
+def test_a_perceptron_of_every_activation_has_the_tangents_of_its_chain(activation):
+    found = []
+    for one in (MLP([4, 5, 2], activation), Chain([Dense(5, activation), Dense(2)], 4)):
+        problem = make(one, tangents=Tangents(0.3, np.ones((1, 4))))
+        found.append(problem.smooth_value_grad(MLP([4, 5, 2]).init(0)))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-13)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-12, atol=1e-15)
+
+
+def test_shapes_of_images_are_refused_by_name():
+    for shape in (8, (8,), (1, 8), "88", (8.0, 8)):
+        with pytest.raises(ValueError, match=r"shape must be None or \(height, width\)"):
+            ImageShifts(shape)
+    with pytest.raises(ValueError, match="shape must be None for inputs that are images"):
+        ImageRotations((4, 4))(np.zeros((3, 4, 4)))
 
 
 def test_directions():
