@@ -208,8 +208,8 @@ def precise(X: Any, known: Any = None, fills: str = "") -> Iterator[None]:
             ) from None
         if first.startswith("Found array with dim"):
             raise ValueError(
-                f"X must be a table (n, d) here, got shape {np.shape(X)} ({first.split(',')[0].lower()}): images are for "
-                "models such as a Chain of Conv2d, without preprocess; X.reshape(len(X), -1) makes rows of them."
+                f"X must be a table (n, d) here, got shape {np.shape(X)} ({first.split(',')[0].lower()}): images are "
+                "for models such as a Chain of Conv2d, without preprocess; X.reshape(len(X), -1) makes rows of them."
             ) from None
         if first == "Complex data not supported":
             raise ValueError(f"{first}: X must hold real numbers, got {np.asarray(X).dtype}.") from None
