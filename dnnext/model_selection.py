@@ -255,6 +255,8 @@ def check_alphas(alphas, n_rows):
     """Ascending strengths, (n_alphas,)."""
     if alphas is None:
         return np.geomspace(*SPAN, N_ALPHAS) * 5 / n_rows
+    if isinstance(alphas, str):
+        raise ValueError(f"alphas must be None or a list of numbers above zero, got {short(alphas)}: None takes 12.")
     alphas = np.unique(check_array(alphas, ensure_2d=False, dtype=np.float64, input_name="alphas"))
     if alphas.ndim != 1 or not np.all(alphas > 0):
         raise ValueError(

@@ -106,6 +106,8 @@ def test_what_has_no_path_is_refused():
         regularization_path(group(penalty=L1(alpha=0.1)), X, Y)
     with pytest.raises(ValueError, match="above zero"):
         regularization_path(group(), X, Y, alphas=[0.0, 1.0])
+    with pytest.raises(ValueError, match=r"alphas must be None or a list of numbers above zero, got 'auto'"):
+        regularization_path(group(), X, Y, alphas="auto")
 
 
 @QUIET

@@ -89,9 +89,9 @@ def test_automatic_solver_needs_no_root(no_room):
 
 
 def test_small_problems_keep_their_roots():
-    assert not many_classes(32, 9000).has_wide_root
-    assert not many_classes(33, 100).has_wide_root
-    assert many_classes(150, 1500).has_wide_root
+    assert not many_classes(20, 9000).has_wide_root
+    assert not many_classes(26, 100).has_wide_root
+    assert many_classes(26, 1500).has_wide_root
 
 
 def test_an_own_root_is_applied_a_few_rows_at_a_time():
