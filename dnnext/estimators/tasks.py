@@ -76,6 +76,11 @@ class Iterations:
         """Whether there are callbacks of scikit-learn, which may ask for an end."""
         return self.context is not None
 
+    @property
+    def only_looks(self):
+        """Whether there are none, which may do anything."""
+        return self.context is None
+
     def begin(self, run):
         """Remember the run."""
         self.run = run

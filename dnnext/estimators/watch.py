@@ -36,6 +36,8 @@ class Watch:
         A sentence to show before the progress.
     """
 
+    only_looks = True
+
     def __init__(self, problem, score=None, patience=None, tol=0.0, total=None, bar=None, note=""):
         self.problem, self.score, self.note = problem, score, note
         self.stopping = None if patience is None else EarlyStopping("score", patience, tol, "max", relative=False)

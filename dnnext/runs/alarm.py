@@ -110,6 +110,14 @@ class Alarm:
         self.most, self.outcome = len(self.raised) + self.often, outcome
         self.saved = [_point(s)]
 
+    def counts(self) -> tuple[Array, Array, bool]:
+        """What one check changes, copied."""
+        return self.armed.copy(), self.above.copy(), self.is_calm
+
+    def set_counts(self, counts: tuple[Array, Array, bool]) -> None:
+        """Go on from `counts` of another iteration."""
+        self.armed, self.above, self.is_calm = counts
+
     def snapshot(self) -> Snapshot:
         """What later alarms depend on."""
         agents = {"size": self.size, "armed": self.armed, "above": self.above}

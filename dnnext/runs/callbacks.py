@@ -8,7 +8,8 @@ out: ``begin(run)`` before the first iteration, ``end(run, status)`` after the l
 that join each row of the history (the same names in each, equal on every rank), ``lasting() -> Snapshot`` and
 ``resume(snapshot)``, what a checkpoint should hold of the callback itself. A callback with ``comes_last = True`` is
 called after the others, so that a checkpoint holds what they have learnt; one with ``can_end = False`` cannot be the
-reason why a resumed run is finished.
+reason why a resumed run is finished. Between ranks the next step is taken before all is known of this one, if every
+callback has ``only_looks = True``; between sites always. Callbacks must not change the state then.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Checkpoint:
         self._id, self._marks = "", dict[str, Array]()
         self._written = -1
 
-    comes_last = True
+    comes_last = only_looks = True
 
     def begin(self, run: Run) -> None:
         """Remember the run and its data."""
@@ -145,6 +146,8 @@ class EarlyStopping:
     >>> [stop(None, {"iteration": t, "objective": u}) for t, u in enumerate([3.0, 2.0, 2.0, 2.0])]
     [False, False, False, True]
     """
+
+    only_looks = True
 
     def __init__(
         self,
@@ -215,6 +218,8 @@ class Progress:
     iteration    1/2  objective ... stationarity ... disagreement ... s
     iteration    2/2  objective ... stationarity ... disagreement ... s
     """
+
+    only_looks = True
 
     def __init__(self, total: int | None = None, file: TextIO | None = None, bar: bool | None = None) -> None:
         self.total, self.file, self.bar = total, file, bar
@@ -335,6 +340,8 @@ class History:
     --------
     >>> history = History(largest=lambda state, metrics: abs(state.w).max())
     """
+
+    only_looks = True
 
     def __init__(self, **columns: Callable[[Any, Metrics], Any]) -> None:
         for name, column in columns.items():

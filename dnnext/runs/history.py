@@ -98,9 +98,21 @@ def _mean(problem: Problem, w: Array) -> Array:
     return np.asarray(np.add.reduce(w, axis=0, dtype=np.float64) / problem.n_agents, dtype=problem.dtype)
 
 
-def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, float, Array, Array]:
+def parts_of_rows(problem: Problem, rows: Array) -> Array:
+    """What the local agents add to G and its gradient at the mean of the weights in `rows` of all: (n_local, 1 + P)."""
+    w = np.ascontiguousarray(rows[:, : problem.n_params], problem.dtype)
+    return problem.smooth_parts(_mean(problem, w))
+
+
+def _added(problem: Problem, parts: Array) -> tuple[float, Array]:
+    """G and its gradient from the parts of all agents, as `Problem.smooth_value_grad` adds them."""
+    total = np.add.reduce(np.ascontiguousarray(parts), axis=0)
+    return float(total[0]), total[1:].astype(problem.dtype)
+
+
+def _totals(problem: Problem, s: State, rows: Array | None, parts: Array | None) -> tuple[Array, float, Array, Array]:
     """w_bar, G and its gradient there, and the sums over agents of deviations, tau, steps and bytes."""
-    runtime, n_params, ahead = problem.runtime, s.w.shape[1], None
+    runtime, n_params, ahead = problem.runtime, s.w.shape[1], parts
     if rows is None and s.measured is None and (mine := rows_to_gather(problem, s)) is not None:
         if s.t == 0:  # what the second message would bring, for the w_bar that is most likely
             both = np.hstack([mine, _parts_at_start(problem, s)])
@@ -118,9 +130,8 @@ def _totals(problem: Problem, s: State, rows: Array | None) -> tuple[Array, floa
     else:
         w, y = (np.ascontiguousarray(part, problem.dtype) for part in np.split(rows[:, :-3], [n_params], axis=1))
         w_bar = _mean(problem, w)
-        if ahead is not None and np.all(w == w[0]):  # a common start: all ranks have found the same w_bar
-            total = np.add.reduce(np.ascontiguousarray(ahead), axis=0)
-            smooth, slope = float(total[0]), total[1:].astype(problem.dtype)
+        if ahead is not None and (parts is not None or np.all(w == w[0])):  # or a common start: the same w_bar
+            smooth, slope = _added(problem, ahead)
         else:
             smooth, slope = problem.smooth_value_grad(w_bar)
         rows = np.hstack([deviations(problem, w, y, w_bar, slope), rows[:, -3:]])
@@ -137,17 +148,19 @@ def _columns(spread: Array, tau: Any, step: Any, n_bytes: float) -> Array:
     return columns
 
 
-def measure(problem: Problem, network: Network, s: State, rows: Array | None = None) -> tuple[dict[str, float], Array]:
+def measure(
+    problem: Problem, network: Network, s: State, rows: Array | None = None, parts: Array | None = None
+) -> tuple[dict[str, float], Array]:
     """One row of the history (all but seconds) and the w_bar it belongs to.
 
     objective U(w_bar); stationarity |w_bar - prox_r(w_bar - grad G(w_bar))|; disagreement (1/A) sum |w_i - w_bar|^2;
     tracking_error (1/A) sum |A y_i - grad G(w_bar)|^2; tau, step: means over agents; bytes: directed edges x row
     bytes x rounds; bytes_wire: what all ranks handed over to reach other ranks before this measure, sums included;
     tangent_term, tangent_share: mu R(w_bar), and its part of the objective, for problems with tangents.
-    rows : what all agents gathered of `rows_to_gather`, if they did.
+    rows, parts : what all agents gathered of `rows_to_gather`, and of `parts_of_rows`, if they did.
     """
     n_agents = problem.n_agents
-    w_bar, smooth, slope, total = _totals(problem, s, rows)
+    w_bar, smooth, slope, total = _totals(problem, s, rows, parts)
     response = problem.prox((w_bar - slope)[None].astype(problem.dtype), np.ones(1, problem.dtype))[0]
     disagreement, tracking_error, tau, mean_step, _ = total / n_agents
     row = {

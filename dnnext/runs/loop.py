@@ -5,8 +5,9 @@
 # vote on alarm, clock and Ctrl-C; then, without an alarm, measures and callbacks, whose wish to end is voted on too. A
 # snapshot taken by a callback holds all that the next iteration depends on; callbacks that take one come last.
 # `Run.once` is one iteration with its vote; `partial_fit` of the estimators calls it, too.
-# Between sites, where a message takes longer than a step, the votes of iteration t travel while iteration t + 1 is
-# computed (see `ahead`); they are read with the numbers of iteration t in place, so nothing else changes.
+# Between ranks an iteration sends one message beside its rounds: its measures and the wish of callbacks travel with the
+# votes of the next ones, which are computed meanwhile (see `ahead`). Between sites, where a message takes longer than a
+# step, the votes themselves do so, too. All is read with the numbers of its own iteration in place.
 # A callback may have three more methods: `begin(run)` before the first iteration, `end(run, status)` after the last,
 # and `measures(run)`, numbers by name that join each row of the history, the same names in each.
 """
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +23,8 @@ import numpy as np
 from dnnext._checks import short
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
-from dnnext.runs.ahead import Ahead
-from dnnext.runs.history import Measures, mean_over_agents, measure, rows_to_gather
+from dnnext.runs.ahead import Stage, Waiting, left_to_send, only_looking
+from dnnext.runs.history import Measures, mean_over_agents, measure, parts_of_rows, rows_to_gather
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.result import Result, wish
 from dnnext.runs.snapshot import Snapshot
@@ -90,11 +92,11 @@ class Run(Standing):
     def iterate_until_end(self, interruption: Interruption) -> str:
         """Iterations until there is a reason to end."""
         try:
-            while self.posted is not None or self.s.t < self.limits.max_iter:
+            while self.waiting or self.s.t < self.limits.max_iter:
                 try:
                     status = self.iterate(interruption)
                 except AgentsLost as loss:
-                    self.posted = None
+                    self.waiting.clear()
                     self.drop_agents(loss)
                     continue
                 if status:
@@ -116,50 +118,93 @@ class Run(Standing):
     def iterate(self, interruption: Interruption) -> str:
         """One iteration and what follows it; the reason to end, or ''.
 
-        Where messages take long, the next step is taken while the votes travel, and thrown away if there is a reason
-        not to go on.
+        Where that saves the time of a message, the next step is taken while it travels or before all is known, and
+        thrown away if there is a reason not to go on.
         """
-        if self.posted is None:
+        is_far = self.network.runtime.comm.is_far
+        if not self.waiting:
             self.step(interruption)
-            self.posted = self.post(interruption)
-        posted, self.posted, ahead = self.posted, None, None
-        if self.may_go_ahead and not posted.is_here and self.s.t < self.limits.max_iter:
-            ahead = Ahead(self, posted)
+            self.waiting.append(Waiting(self.post(interruption)))
+        last = self.waiting[-1]
+        goes_ahead = self.may_go_ahead and not last.posted.is_here and self.s.t < self.limits.max_iter
+        if goes_ahead and is_far:
+            last.put_aside(self)
             self.step(interruption)
-            ahead.trade()
-        status, goes_on = self.finish(posted)
-        if ahead is not None and goes_on:
-            ahead.trade()
-            self.posted = self.post(interruption)
-        elif ahead is not None:
+        is_quiet = self.receive(last, goes_ahead)
+        status, goes_on = self.settle(now=not (goes_ahead and is_quiet))
+        if not goes_on:
+            self.waiting.clear()
             self.network.refused = None
-        return status
+            return status
+        if self.waiting and not is_far:
+            last.put_aside(self)
+            self.step(interruption)
+        if goes_ahead and (self.waiting or is_far):
+            self.waiting.append(Waiting(self.post(interruption)))
+        return ""
 
     @property
     def may_go_ahead(self) -> bool:
-        """Whether a step is worth less than the time that the votes take, and can be taken back."""
-        runtime = self.network.runtime
-        return runtime.comm.is_far and runtime.inner.size == 1 and "memoryless" in self.network.offers
+        """Whether a step is worth less than the time that a message takes, and can be taken back."""
+        runtime, network = self.network.runtime, self.network
+        if runtime.inner.size > 1 or not runtime.is_distributed or "memoryless" not in network.offers:
+            return False
+        return runtime.comm.is_far or all(getattr(callback, "only_looks", False) for callback in self.callbacks)
 
-    def finish(self, posted: Posted) -> tuple[str, bool]:
-        """The vote on an iteration, its measures and callbacks: the reason to end or '', and whether to go on."""
-        vote = self.read(posted)
-        if vote.agent is not None:
-            self.measure()
-            status = "diverged" if len(self.alarm.raised) >= self.alarm.most else ""
-            return "interrupted" if vote.is_asked else status, False
-        if posted.is_due:
-            self.measure()
-        status = self.wishes()
-        if vote.is_asked:
+    def settle(self, now: bool) -> tuple[str, bool]:
+        """Finish what can be, oldest first: the reason to end or '', and whether to go on.
+
+        now : ask the other ranks for what is missing, instead of waiting for the next message.
+        """
+        while self.waiting:
+            first = self.waiting[0]
+            first.trade(self)
+            is_done, status, goes_on = self.finish(first, now)
+            if not goes_on:
+                return status, False
+            first.trade(self)
+            if not is_done:
+                break
+            self.waiting.pop(0)
+        return "", True
+
+    def finish(self, first: Waiting, now: bool) -> tuple[bool, str, bool]:
+        """Votes, measures, callbacks of an iteration: whether that is all, the reason to end, and whether to go on."""
+        posted = first.posted
+        if first.stage == Stage.VOTES:
+            vote = self.count(first)
+            if vote.agent is not None:
+                self.measure()
+                status = "diverged" if len(self.alarm.raised) >= self.alarm.most else ""
+                return True, "interrupted" if vote.is_asked else status, False
+            first.stage = Stage.MEASURE
+        self.is_whole = True  # whatever is under way beyond it
+        if first.stage == Stage.MEASURE:
+            if posted.is_due:
+                if first.own_parts is not None and first.parts is None and not now:
+                    return False, "", True
+                self.measure(first.rows, first.parts)
+            first.stage = Stage.CALLBACKS
+        if first.stage == Stage.CALLBACKS:
+            self.call_callbacks(first)
+            first.stage = Stage.WISH
+        if any(getattr(callback, "can_end", True) for callback in self.callbacks) and first.any_wants_end is None:
+            if not now:
+                return False, "", True
+            wishes = np.full(self.problem.n_local, first.wants_end)
+            first.any_wants_end = bool(self.network.runtime.max_agents(wishes))
+        status = "callback" if first.any_wants_end else ("converged" if first.converged else "")
+        if first.is_asked:
             status = "interrupted"
-        status = status or ("max_time" if vote.is_late else "")
-        return status, not status
+        status = status or ("max_time" if first.is_late else "")
+        return True, status, not status
 
     def once(self) -> Vote:
         """One iteration and the vote on it; after an alarm the state is back at a saved iteration."""
         self.step()
-        return self.read(self.post())
+        one = Waiting(self.post())
+        self.receive(one, False)
+        return self.count(one)
 
     def step(self, interruption: Interruption | None = None) -> None:
         """One iteration of the recipe, which may send the votes on it along with numbers of its own."""
@@ -169,7 +214,7 @@ class Run(Standing):
         self.is_whole, s.size, s.squares, s.measured, s.is_tested = False, None, None, None, False
         s.is_due, s.votes, s.all_votes = self.is_due(s.t + 1, interruption), None, None
         if runtime.is_distributed and runtime.inner.size == 1:
-            s.votes = lambda: self.votes(None, self.seconds + time.perf_counter() - begin, interruption)
+            s.votes = lambda: self.votes(None, self.seconds + time.perf_counter() - begin, is_asked(interruption))
         if not recipe.fast_step(self.problem, self.network, s):
             shape = s.w.shape
             recipe.step(self.problem, self.network, s)
@@ -186,7 +231,7 @@ class Run(Standing):
         """Whether the run is to end after so many seconds."""
         return self.limits.max_time is not None and seconds > self.limits.max_time
 
-    def votes(self, raised: Array | None, seconds: float, interruption: Interruption | None) -> Array:
+    def votes(self, raised: Array | None, seconds: float, asked: bool) -> Array:
         """Of the local agents, (n_local, N_VOTES): alarm, clock, Ctrl-C, a message that was refused (3), and bytes."""
         network = self.network
         agents, refused, network.refused = network.runtime.agents, network.refused, None
@@ -194,7 +239,7 @@ class Run(Standing):
         if raised is not None:
             votes[:, 0] = np.where(raised, network.n_agents - np.asarray(agents), 0)
         votes[:, 1] = self.is_late(seconds)
-        votes[:, 2] = interruption is not None and interruption.is_asked
+        votes[:, 2] = asked
         if refused is not None:
             votes[0, 3:6] = refused.agent + 1, refused.round, refused.wild
         votes[0, 6] = network.runtime.bytes_wire
@@ -207,38 +252,54 @@ class Run(Standing):
         """
         s, network, refused = self.s, self.network, self.network.refused
         raised, is_due = self.alarm.check(s), self.is_due(s.t, interruption)
-        asked = interruption is not None and interruption.is_asked
-        posted = Posted(raised, refused is not None, self.is_late(self.seconds), asked, is_due, self.before, None, 0)
+        asked = is_asked(interruption)
+        posted = Posted(raised, refused is not None, self.is_late(self.seconds), asked, is_due, self.before, None)
         if self.before is None:  # one rank: no vote, no message to refuse
             return posted
         every = s.all_votes
         if every is not None:
             return posted._replace(every=lambda: every, is_here=True)
-        votes = self.votes(raised, self.seconds, interruption)
+        votes = self.votes(raised, self.seconds, asked)
         if network.runtime.inner.size > 1:
             network.runtime.inner.allreduce(votes, "max")
-        mine = rows_to_gather(self.problem, s) if is_due else None
-        votes = votes if mine is None else np.hstack([votes, mine])
-        wait = network.runtime.start_all_agents(votes)
-        return posted._replace(every=wait, n_rows=0 if mine is None else mine.shape[1])
+        blocks, mine = [votes], rows_to_gather(self.problem, s) if is_due else None
+        if mine is not None:
+            blocks.append(mine)
+        riders, parts_of, wish_of = left_to_send(self.waiting, len(votes))
+        wait = network.runtime.start_all_agents(np.hstack([*blocks, *riders]))
+        n_rows = 0 if mine is None else mine.shape[1]
+        return posted._replace(every=wait, n_rows=n_rows, parts_of=parts_of, wish_of=wish_of)
 
-    def read(self, posted: Posted) -> Vote:
+    def receive(self, last: Waiting, goes_ahead: bool) -> bool:
+        """Read what came with the votes on the newest iteration; whether it is a reason neither to end nor to go back.
+
+        goes_ahead : what is left to measure may travel with the next votes.
+        """
+        posted = last.posted
+        if posted.every is None:
+            return not (posted.raised.any() or posted.is_late or posted.is_asked)
+        n_parts = 0 if posted.parts_of is None else 1 + self.problem.n_params
+        votes = last.take(*np.split(posted.every(), np.cumsum([N_VOTES, posted.n_rows, n_parts]), axis=1))
+        is_quiet = not votes[:, :4].any()
+        if last.rows is not None and goes_ahead and is_quiet and last.state(self).measured is None:
+            last.own_parts = parts_of_rows(self.problem, last.rows)
+        return is_quiet
+
+    def count(self, one: Waiting) -> Vote:
         """What happened to any agent, the same answer on every rank; an alarm takes the state back."""
-        if posted.every is None or posted.before is None:
+        posted, votes = one.posted, one.votes
+        if votes is None or posted.before is None:
             raised = posted.raised
             vote = Vote(int(raised.argmax()) if raised.any() else None, posted.is_late, posted.is_asked)
         else:
-            every = posted.every()
-            self.rows = every[:, N_VOTES:] if posted.n_rows else None
-            self.refuse(every, posted.before)
-            alarm, is_late, is_asked = np.maximum.reduce(every[:, :3], axis=0)
+            self.refuse(votes, posted.before)
+            alarm, is_late, is_asked = np.maximum.reduce(votes[:, :3], axis=0)
             vote = Vote(self.network.n_agents - int(alarm) if alarm else None, bool(is_late), bool(is_asked))
         if vote.agent is None:
             self.alarm.save(self.s)
         else:
             self.go_back(vote.agent)
-            self.rows = None
-        self.is_whole = True
+        self.is_whole, one.is_late, one.is_asked = True, vote.is_late, vote.is_asked
         return vote
 
     def refuse(self, votes: Array, before: Snapshot) -> None:
@@ -249,13 +310,11 @@ class Run(Standing):
                 self.s.undo(before)
                 raise BadMessage(f"{refusal.sentence(int(receiver))}.", refusal.agent, refusal.round)
 
-    def wishes(self) -> str:
-        """The callbacks and the stopping rules: the reason to end, or ''."""
-        self.ended_by = [name for name, callback in self.named if wish(name, callback(self.s, self.history.last))]
-        wants_end, converged = bool(self.ended_by), has_converged(self)  # the second from what all ranks have
-        if any(getattr(callback, "can_end", True) for callback in self.callbacks):
-            wants_end = bool(self.network.runtime.max_agents(np.full(self.problem.n_local, wants_end)))
-        return "callback" if wants_end else ("converged" if converged else "")
+    def call_callbacks(self, one: Waiting) -> None:
+        """The callbacks and the stopping rules look at an iteration."""
+        with only_looking(self.s) if self.may_go_ahead else nullcontext():
+            self.ended_by = [name for name, callback in self.named if wish(name, callback(self.s, self.history.last))]
+        one.wants_end, one.converged = bool(self.ended_by), has_converged(self)  # the second from what all ranks have
 
     def go_back(self, agent: int) -> None:
         """After an alarm: to the saved iteration, more carefully; after the third with a safer recipe, if any."""
@@ -310,10 +369,9 @@ class Run(Standing):
             if hasattr(callback, "resume"):
                 callback.resume(saved.below(name))
 
-    def measure(self) -> None:
+    def measure(self, rows: Array | None = None, parts: Array | None = None) -> None:
         """One row of the history; its cost is not part of `seconds`."""
-        row, w_bar = measure(self.problem, self.network, self.s, self.rows)
-        self.rows = None
+        row, w_bar = measure(self.problem, self.network, self.s, rows, parts)
         row |= {"seconds": self.seconds, **self.recipe.columns}
         for _, callback in self.named:
             row |= getattr(callback, "measures", lambda _: {})(self)
@@ -334,3 +392,8 @@ class Run(Standing):
             converged=status == "converged", status=status, warning=warning(self, status) or None, state=s,
             problem=problem, network=self.network, agents=self.agents, retreats=self.retreats,
         )  # fmt: skip
+
+
+def is_asked(interruption: Interruption | None) -> bool:
+    """Whether Ctrl-C asks a run to end."""
+    return interruption is not None and interruption.is_asked

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dnnext.runs.ahead import Waiting
 from dnnext.runs.alarm import Alarm
 from dnnext.runs.history import Measures
 from dnnext.runs.result import Callback, Limits
@@ -40,7 +41,9 @@ class Posted(NamedTuple):
     is_due: bool  # to be measured
     before: Snapshot | None  # the iteration before; None where there is one rank only
     every: Callable[[], Array] | None  # (n_agents, 7 or more), on all ranks the same
-    n_rows: int  # columns of `every` that are rows to be measured
+    n_rows: int = 0  # columns of `every` behind the votes that are rows to be measured
+    parts_of: Waiting | None = None  # the iteration whose parts of G come behind them
+    wish_of: Waiting | None = None  # and the one whose callbacks' wish comes last
     is_here: bool = False  # whether the votes of all agents have arrived
 
 
@@ -68,8 +71,7 @@ class Standing:
         self.ended_by: list[str] = []  # names of the callbacks that wished to end
         self.agents = np.arange(problem.n_agents)  # those that are left, by their first numbers
         self.losses: list[str] = []
-        self.posted: Posted | None = None  # the vote on an iteration that is done
-        self.rows: Array | None = None  # of all agents, gathered with the votes to be measured
+        self.waiting: list[Waiting] = []  # iterations that are done and not yet known to count, oldest first
 
 
 def name_callbacks(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:

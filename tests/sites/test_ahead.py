@@ -11,22 +11,23 @@ from dnnext.problem import L2, MLP, Logistic, Problem, SquaredError
 from dnnext.runs import checkpoint, loop
 from dnnext.runs.alarm import Alarm
 from dnnext.runs.callbacks import Checkpoint
-from dnnext.runtime import BadMessage, InProcess, Runtime
+from dnnext.runtime import BadMessage, InProcess, Runtime, threads
 from dnnext.sites.links import memory_links
 from dnnext.sites.over_sites import run_sites
 
 COLUMNS = ("iteration", "round", "bytes", "objective", "stationarity", "disagreement", "tracking_error", "tau", "step")
 
 
-def run_here_and_there(program, n=3):
-    """program(runtime) in one process and at n sites: the results are equal to the bit; that of one process."""
+def run_here_and_there(program, n=3, ranks=None):
+    """program(runtime) in one process and at n sites, or by ranks(n, ...): the same bits; the result of one process."""
     alone = program(InProcess(n))
 
     def at_site(comm):
         runtime = Runtime(n, comm)
         return runtime.agents, program(runtime)
 
-    for agents, result in run_sites(memory_links(n), at_site, late=0.05, timeout=30.0):
+    found = ranks(n, at_site) if ranks else run_sites(memory_links(n), at_site, late=0.05, timeout=30.0)
+    for agents, result in found:
         for name in ("w", "y"):
             np.testing.assert_array_equal(getattr(result, name), getattr(alone, name)[agents.start : agents.stop])
         np.testing.assert_array_equal(result.w_bar, alone.w_bar)
@@ -52,16 +53,43 @@ def test_a_run_that_converges(recipe):
     assert result.status == "converged"
 
 
-def test_a_callback_ends_the_run():
+@pytest.mark.parametrize("ranks", [None, threads.run], ids=["sites", "ranks"])
+def test_a_callback_ends_the_run(ranks):
     class At:
+        only_looks = True
+
         def __init__(self, runtime):
             self.is_here = runtime.agents[0] == 0
 
         def __call__(self, state, metrics):
             return self.is_here and state.t == 7
 
-    result = run_here_and_there(lambda runtime: solve(runtime, NEXT(), callbacks=[At(runtime)], monitor_every=3))
+    result = run_here_and_there(
+        lambda runtime: solve(runtime, NEXT(), callbacks=[At(runtime)], monitor_every=1), ranks=ranks
+    )
     assert (result.status, result.n_iter) == ("callback", 7)
+
+
+@pytest.mark.parametrize("ranks", [None, threads.run], ids=["sites", "ranks"])
+def test_ranks_converge_as_one_process(ranks):
+    result = run_here_and_there(lambda runtime: solve(runtime, NEXT(), tol=0.05, n_iter_no_change=3), ranks=ranks)
+    assert result.status == "converged"
+
+
+def test_a_callback_must_not_change_the_state_between_sites():
+    def write(state, metrics):
+        state.w[0] = 0.0
+
+    def replace(state, metrics):
+        state.tau = 2 * state.tau
+
+    for change, what in ((write, "writes to an array"), (replace, "replaces tau")):
+
+        def program(comm, change=change, what=what):
+            with pytest.raises(ValueError, match=f"a callback must not change the state .* Got a callback that {what}"):
+                train(Runtime(3, comm), Topology.ring(3), np.float64, max_iter=20, callbacks=[change])
+
+        run_sites(memory_links(3), program, late=0.05, timeout=30.0)
 
 
 def test_callbacks_look_at_every_iteration():
@@ -73,17 +101,18 @@ def test_callbacks_look_at_every_iteration():
         def look(state, metrics):
             rows.append((state.t, metrics["iteration"], state.w[0].tolist(), state.tau[0], state.values[0]))
 
-        return solve(runtime, NEXT(), callbacks=[look], max_iter=9, monitor_every=4)
+        return solve(runtime, NEXT(), callbacks=[look], max_iter=9, monitor_every=2)
 
     run_here_and_there(program)
     assert len(seen[False, 0]) == 9
     assert seen[True, 0] == seen[False, 0]
 
 
+@pytest.mark.parametrize("ranks", [None, threads.run], ids=["sites", "ranks"])
 @pytest.mark.parametrize("most", [1, 3])
-def test_alarms_take_all_back(most):
+def test_alarms_take_all_back(most, ranks):
     recipe = GradientTracking(step=20.0 if most == 1 else 1e6)
-    result = run_here_and_there(lambda runtime: solve(runtime, recipe, max_iter=25, monitor_every=5))
+    result = run_here_and_there(lambda runtime: solve(runtime, recipe, max_iter=25, monitor_every=1), ranks=ranks)
     assert "began to diverge" in result.warning
     assert (result.status == "diverged") == (most == 3)
 
@@ -114,7 +143,7 @@ def test_a_resumed_run(tmp_path):
 
     def program(comm):
         runtime = Runtime(3, comm)
-        solve(runtime, NEXT(), max_iter=8, monitor_every=5, callbacks=[Checkpoint(tmp_path, every=7)])
+        solve(runtime, NEXT(), max_iter=8, monitor_every=1, callbacks=[Checkpoint(tmp_path, every=7)])
         saved = checkpoint.read(tmp_path, runtime)
         return runtime.agents, solve(runtime, NEXT(), max_iter=12, monitor_every=5, resume=saved)
 
