@@ -15,17 +15,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dnnext.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from dnnext.runs.standing import Posted, Standing
     from dnnext.runs.state import State
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,6 +37,22 @@ class Stage(IntEnum):
     MEASURE = 1  # the parts of G
     CALLBACKS = 2
     WISH = 3  # whether callbacks of any rank wish to end
+
+
+class Posted(NamedTuple):
+    """A vote that is on its way: what the local agents say themselves, and a function that waits for all of them."""
+
+    raised: Array  # (n_local,), alarms
+    is_refused: bool  # whether a message was refused here
+    is_late: bool
+    is_asked: bool
+    is_due: bool  # to be measured
+    before: Snapshot | None  # the iteration before; None where there is one rank only
+    every: Callable[[], Array] | None  # (n_agents, 7 or more), on all ranks the same
+    n_rows: int = 0  # columns of `every` behind the votes that are rows to be measured
+    parts_of: Waiting | None = None  # the iteration whose parts of G come behind them
+    wish_of: Waiting | None = None  # and the one whose callbacks' wish comes last
+    is_here: bool = False  # whether the votes of all agents have arrived
 
 
 class Waiting:
@@ -54,8 +69,8 @@ class Waiting:
         self.any_wants_end: bool | None = None  # on any rank
         self.is_late = self.is_asked = False  # on any rank
 
-    def put_aside(self, run: Standing) -> None:
-        """Copy the numbers that are in place, before the next step; `trade` changes them for those in place."""
+    def put_aside(self, run: Any) -> None:
+        """Copy the numbers of a run, before its next step; `trade` changes them for those in place."""
         self.kept, self._network, self._seconds = run.s.copy(), run.network.snapshot(), run.seconds
         self._alarm = run.alarm.counts()
         posted = self.posted
@@ -66,7 +81,7 @@ class Waiting:
             run.s.undo(Snapshot(agents, {}, {"t": run.s.t}))
             run.s.scratch.update(scratch)  # sums that the others have and do not form again: equally many calls
 
-    def trade(self, run: Standing) -> None:
+    def trade(self, run: Any) -> None:
         """Change its numbers for those in place; nothing if they are in place."""
         if self.kept is None:
             return
@@ -88,7 +103,7 @@ class Waiting:
             self.posted.wish_of.any_wants_end = bool(wishes.any())
         return votes
 
-    def state(self, run: Standing) -> State:
+    def state(self, run: Any) -> State:
         """Its numbers, wherever they are."""
         return run.s if self.kept is None else self.kept
 

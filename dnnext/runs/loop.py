@@ -23,12 +23,12 @@ import numpy as np
 from dnnext._checks import short
 from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
-from dnnext.runs.ahead import Stage, Waiting, left_to_send, only_looking
+from dnnext.runs.ahead import Posted, Stage, Waiting, left_to_send, only_looking
 from dnnext.runs.history import Measures, mean_over_agents, measure, parts_of_rows, rows_to_gather
 from dnnext.runs.interruption import Interruption
 from dnnext.runs.result import Result, wish
 from dnnext.runs.snapshot import Snapshot
-from dnnext.runs.standing import Best, Posted, Standing
+from dnnext.runs.standing import Best, Standing
 from dnnext.runs.stopping import has_converged, is_above, warning
 from dnnext.runs.survival import go_on_without
 from dnnext.runtime import AgentsLost, BadMessage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ from dnnext.runs.ahead import Waiting
 from dnnext.runs.alarm import Alarm
 from dnnext.runs.history import Measures
 from dnnext.runs.result import Callback, Limits
-from dnnext.runs.snapshot import Snapshot
 from dnnext.runs.state import State
 
 if TYPE_CHECKING:
@@ -29,22 +28,6 @@ class Best(NamedTuple):
     w_bar: Array
     w: Array
     y: Array
-
-
-class Posted(NamedTuple):
-    """A vote that is on its way: what the local agents say themselves, and a function that waits for all of them."""
-
-    raised: Array  # (n_local,), alarms
-    is_refused: bool  # whether a message was refused here
-    is_late: bool
-    is_asked: bool
-    is_due: bool  # to be measured
-    before: Snapshot | None  # the iteration before; None where there is one rank only
-    every: Callable[[], Array] | None  # (n_agents, 7 or more), on all ranks the same
-    n_rows: int = 0  # columns of `every` behind the votes that are rows to be measured
-    parts_of: Waiting | None = None  # the iteration whose parts of G come behind them
-    wish_of: Waiting | None = None  # and the one whose callbacks' wish comes last
-    is_here: bool = False  # whether the votes of all agents have arrived
 
 
 class Standing:

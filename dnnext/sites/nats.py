@@ -12,12 +12,14 @@ Design
 """
 
 import asyncio
+import json
 import logging
 import queue
 import ssl
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -53,9 +55,9 @@ class Trouble:
         """It stores messages, or the connection is down, which is another matter."""
         self.since, self.last = 0.0, "no answer"
 
-    def note(self, error: Exception) -> None:
+    def note(self, refusal: str) -> None:
         """It has refused a message."""
-        self.last = str(getattr(error, "description", None) or error)
+        self.last = refusal
 
     def sentence(self, n_messages: int) -> str:
         """What to raise, or '' while there is hope."""
@@ -67,6 +69,15 @@ class Trouble:
             f"the relay has stored none of {n_messages} messages for {now - self.since:.0f} s ({self.last}): its disk "
             "or its streams may be full. Make room there and start the site again"
         )
+
+
+def _refusal(message: Any) -> str:
+    """Why the relay has not stored a message; '' if it has."""
+    try:
+        answer = json.loads(message.data)
+        return "" if "error" not in answer else str(answer["error"].get("description", "refused"))
+    except (ValueError, TypeError, AttributeError):
+        return "no stream takes it"
 
 
 class NatsLink(Link):
@@ -119,8 +130,11 @@ class NatsLink(Link):
         self._box: queue.Queue[tuple[int, bytes] | Exception] = queue.Queue()
         self._hand: Callable[[int, bytes], None] = lambda *message: self._box.put(message)
         self._is_full: Callable[[], bool] = lambda: self._box.qsize() > WAITING
-        self._unconfirmed: dict[str, bytes] = {}
-        self._answers: dict[str, Any] = {}  # what the relay has yet to say of them
+        self._outbox: deque[tuple[str, bytes, bool]] = deque()  # subject, data, whether it is stored
+        self._is_sending = False
+        self._unconfirmed: dict[str, bytes] = {}  # by subject
+        self._numbers: dict[str, str] = {}  # subjects, by the number under which the relay confirms them
+        self._inbox = f"_IN.{site}.{uuid.uuid4().hex}"
         self._trouble = Trouble()
         self._reader: Any = None
         self._guard: Any = None  # sends again what is not confirmed
@@ -144,7 +158,10 @@ class NatsLink(Link):
     def send(self, to: int, name: str, data: bytes, stored: bool = True) -> None:
         """Publish the message; one to be kept is published until the relay has confirmed it."""
         ends = f"{self.run}.{self.names[to]}.{self.names[self.rank]}"
-        self._start(self._publish(f"dn.{ends}.{name}", data) if stored else self._ask(f"dnc.{ends}", data))
+        self._outbox.append((f"dn.{ends}.{name}", data, True) if stored else (f"dnc.{ends}", data, False))
+        if not self._is_sending:  # else those to several sites leave together
+            self._is_sending = True
+            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._send()))
 
     def receive(self, seconds: float) -> tuple[int, bytes] | None:
         """The next message, from the stream or a question."""
@@ -243,7 +260,8 @@ class NatsLink(Link):
             reconnect_time_wait=PAUSE, ping_interval=5, max_outstanding_pings=2, error_cb=failed, disconnected_cb=down,
             reconnected_cb=up, pending_size=64 << 20,
         )  # fmt: skip
-        self._stream = self._client.jetstream(publish_async_max_pending=4096)
+        self._stream = self._client.jetstream()
+        await self._client.subscribe(f"{self._inbox}.>", cb=self._confirmed)
         await self._client.subscribe(f"dnc.{self.run}.{me}.>", cb=self._asked)
         try:
             await self._read()
@@ -301,41 +319,45 @@ class NatsLink(Link):
         finally:
             self._is_reading = False
 
-    async def _ask(self, subject: str, data: bytes) -> None:
-        try:
-            await self._client.publish(subject, data)
-        except Exception as error:
-            log.info("a question was not sent: %r", error)
+    async def _send(self) -> None:
+        self._is_sending = False  # first: what is put into the box from now on starts this again
+        while self._outbox:
+            subject, data, is_stored = self._outbox.popleft()
+            if is_stored:
+                await self._publish(subject, data)
+                continue
+            try:
+                await self._client.publish(subject, data)
+            except Exception as error:
+                log.info("a question was not sent: %r", error)
 
     async def _publish(self, subject: str, data: bytes) -> None:
+        """Publish a message; the next one need not wait for the relay to confirm it."""
+        number = subject.rsplit(".", 3)[1:]  # receiver, sender, number
         self._unconfirmed[subject] = data
-        mark = {"Nats-Msg-Id": self._keys.mark(subject)}
-        before = self._answers.pop(subject, None)
-        if before is not None:
-            before.cancel()
-        try:
-            answer = await self._stream.publish_async(subject, data, headers=mark, wait_stall=5)
-        except nats.errors.MaxPayloadError:
-            self._box.put(ValueError(f"the relay takes no message of {len(data)} bytes: raise its max_payload"))
-            return
-        except Exception as error:
-            log.info("a message will be sent again: %r", error)
-            return
-        self._answers[subject] = answer
+        self._numbers[".".join(number)] = subject
         if self._guard is None:
             self._guard = asyncio.ensure_future(self._watch())
+        mark = {"Nats-Msg-Id": self._keys.mark(subject)}
+        try:
+            await self._client.publish(subject, data, reply=f"{self._inbox}.{'.'.join(number)}", headers=mark)
+        except nats.errors.MaxPayloadError:
+            self._box.put(ValueError(f"the relay takes no message of {len(data)} bytes: raise its max_payload"))
+        except Exception as error:
+            log.info("a message will be sent again: %r", error)
 
-        def note(answer: Any) -> None:
-            if answer.cancelled():
-                return
-            self._answers.pop(subject, None)
-            if answer.exception() is None:
-                self._unconfirmed.pop(subject, None)
-                self._trouble.is_over()
-            else:
-                self._trouble.note(answer.exception())
-
-        answer.add_done_callback(note)
+    async def _confirmed(self, message: Any) -> None:
+        """What the relay says to a message that it should store."""
+        number = message.subject[len(self._inbox) + 1 :]
+        subject = self._numbers.get(number)
+        if subject is None:  # confirmed before
+            return
+        refusal = _refusal(message)
+        if refusal:
+            self._trouble.note(refusal)
+            return
+        del self._numbers[number], self._unconfirmed[subject]
+        self._trouble.is_over()
 
     async def _watch(self) -> None:
         """Send again what the relay refused or did not answer; after `STORING` seconds of that, give up."""

@@ -8,6 +8,7 @@ random. The head travels in the open and is authenticated. A site that is starte
 read what the relay has stored; for the same reason there is no forward secrecy: keep the keys of certificates secret.
 """
 
+import hmac
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -146,7 +147,8 @@ class Keyring:
             raise ValueError(f"key must belong to the certificate, got {os.fspath(key)!r} for {os.fspath(cert)!r}.")
         check_certificate(self.certificate, self.ca, names[rank])
         parts = serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        self._own = self._key.private_bytes(*parts)
+        info = f"dnnext 1|{run}|marks".encode()
+        self._marks = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self._key.private_bytes(*parts))
         self._out: dict[int, Any] = {}
         self._into: dict[int, Any] = {}
 
@@ -192,9 +194,7 @@ class Keyring:
 
     def mark(self, subject: str) -> str:
         """What names a message to the relay: the same after a new start, and no other site can find it beforehand."""
-        return (
-            HKDF(hashes.SHA256(), 16, salt=None, info=f"dnnext 1|{self.run}|{subject}".encode()).derive(self._own).hex()
-        )
+        return hmac.digest(self._marks, subject.encode(), "sha256").hex()[:32]
 
     def seal(self, to: int, head: bytes, body: bytes) -> bytes:
         """Nonce and ciphertext; the head is authenticated."""

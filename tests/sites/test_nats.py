@@ -343,12 +343,12 @@ def test_a_relay_that_stores_nothing_ends_the_run_with_a_sentence(hub, monkeypat
     comms = on_both(sites)
     for link in sites:
 
-        async def refuse(*args, **options):
-            answer = asyncio.get_running_loop().create_future()
-            answer.set_exception(RuntimeError("maximum bytes exceeded"))
-            return answer
+        async def refuse(subject, data, reply="", link=link, **options):
+            if reply:
+                error = {"error": {"code": 503, "description": "maximum bytes exceeded"}}
+                await link._confirmed(client.aio.msg.Msg(link._client, reply, data=json.dumps(error).encode()))
 
-        link._stream.publish_async = refuse
+        link._client.publish = refuse
     with pytest.raises(RanksLost, match=r"stored none of 1 messages for .* \(maximum bytes exceeded\)"):
         comms[0].allreduce(np.ones(3))
     for link, comm in zip(sites, comms, strict=True):
