@@ -38,6 +38,7 @@ class _Part:
 
     cube: Cube
     layout: Layout
+    offers = frozenset[str]()  # none: a part has no coefs_ of its own
 
     @property
     def n_outputs(self) -> int:

@@ -32,12 +32,13 @@ TRAVELS = {
     "dnnext.problem.objective.smooth_value_grad": "g_i and its gradient at w_bar, for the history",
     "dnnext.runs.alarm.__init__": "mean loss at the start",
     "dnnext.runs.loop.loop": "number of callbacks, max_iter, tol, n_iter_no_change, monitor_every",
-    "dnnext.runs.loop.post": "alarm, clock, Ctrl-C; where it is measured also w_i, y_i, tau, step, bytes",
-    "dnnext.runs.loop.wishes": "wish to end, convergence",
+    "dnnext.runs.loop.post": "alarm, clock, Ctrl-C, wish to end; where it is measured w_i, y_i, tau, step, bytes, g_i",
+    "dnnext.runs.loop.finish": "wish to end",
     "dnnext.runs.history.mean_over_agents": "w_i, for the mean",
     "dnnext.runs.history.measure": "what an oracle measures, the tangent term",
     "dnnext.runs.history._totals": "w_i, y_i, or disagreement and tracking error, tau, step, bytes; at the start g_i",
     "dnnext.local.surrogates.scale": "curvature at the common start",
+    "dnnext.local.full.scale": "curvature at the common start",
     "dnnext.local.unit.mean_curvature": "curvature at the common start, and where that is flat",
 }
 TRAVELS_BEFORE = {  # beside these, from the estimators
