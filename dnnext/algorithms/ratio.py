@@ -21,6 +21,7 @@ from dnnext.algorithms.damping import Damping
 from dnnext.algorithms.order import LOST
 from dnnext.algorithms.signed import SignedRule
 from dnnext.kernels.sums import row_dots, row_norms
+from dnnext.local.common import KEEPS
 from dnnext.runs.history import deviations
 from dnnext.runs.state import Measured
 
@@ -36,6 +37,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ACCEPT = 1e-4
 FLOOR, CAP = 1e-32, 1e8  # times b; a tau of zero could not rise again
 APART = 0.1  # of the mean step
+RIGHT, SHORT = 0.25, 0.01  # how far rho may be from 1, and how much of U may be gained, where a matrix is kept
 ROOM = 8  # numbers that votes may take
 EQUAL = 450  # roundings within which two objectives count as equal
 
@@ -50,6 +52,9 @@ class GainTest(Damping):
 
     and the iteration is accepted if rho > 1e-4. Else every agent goes back to w_i, y_i and grad_i. Differences of U
     within rounding count as none. A rule says what tau follows.
+
+    Where the step was short, U fell by 1 % at most, and the model right, |rho - 1| <= 1/4, exact curvature is kept for
+    another iteration: no matrix is sent then.
 
     Agents that disagree may refuse for ever, whatever tau: the sum of their gradients belongs to no common point. So
     after a refusal in which the z_i were apart, ``mean_i |z_i - (C z)_i| > mean_i |D_i| / 10``, an iteration only
@@ -86,7 +91,9 @@ class GainTest(Damping):
             _take_back(s, problem)
             following, nu, after = self.refused(tau, mean.wanted, nu), 2 * nu, before
         else:
-            following, nu = self.accepted(tau, mean.wanted, gain_ratio(gain, mean.predicted, slack)), 2.0
+            rho = gain_ratio(gain, mean.predicted, slack)
+            following, nu = self.accepted(tau, mean.wanted, rho), 2.0
+            s.memory[KEEPS] = np.full(len(s.w), abs(rho - 1) <= RIGHT and gain <= SHORT * abs(before), dtype=float)
             s.measured = s.scratch["ratio.measured"] = mean.measured
             s.memory["rows.values"] = s.values.copy()
         kept = float(s.memory["ratio.kept"][0]) if "ratio.kept" in s.memory else tau
@@ -269,4 +276,6 @@ def _predicted(s: State, model: LocalModel) -> Array:
     decrease = -problem.n_agents * row_dots(step, s.y_old)
     if curved is not None:
         decrease -= 0.5 * row_dots(step, np.asarray(curved))
+    if r.quadratic is not None:
+        return np.asarray(decrease - row_dots(np.asarray(r.quadratic) * step, s.w_old + s.z.astype(np.float64)) / 2)
     return np.asarray(decrease + [r.value(old) - r.value(new) for old, new in zip(s.w_old, s.z, strict=True)])

@@ -3,8 +3,9 @@
 # Design
 # After the sum every agent has the same bits, so a process factors the matrix once for all its agents, and the model of
 # every agent differs from the others' by its weights and its tracker alone. The matrix belongs to the weights it was
-# formed at: an iteration that was taken back leaves it as it is, and nothing is sent anew. It is not saved; a resumed
-# run forms it again, and counts no round for that.
+# formed at, its anchor: an iteration that was taken back leaves it as it is, and nothing is sent anew. A rule that
+# tests its iterations may also keep it where it predicted a short step well (`KEEPS`). It is not saved; a resumed run
+# forms it again at its anchor, and counts no round for that.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MATRIX = "common.matrix"  # in the scratch of a state, (P, P) float64
 TILE = 128  # rows of a matrix that are copied at a time
-SENT = "rows.matrix_sent"  # in its memory, where the matrix is the same everywhere
+ANCHOR = "rows.anchor"  # in its memory (n_local, P): the weights at which the matrix was formed
+OLDER = "rows.anchor_is_older"  # in its memory (n_local,): whether the iteration began at other weights
+KEEPS = "rows.keeps_matrix"  # in its memory (n_local,): whether the next iteration may do with the matrix at hand
 
 
 class CommonModel(LocalModel):
@@ -107,7 +110,7 @@ class _Common(Subproblem):
 
 
 def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = None) -> None:
-    """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still is that.
+    """Form the sum of all agents' Gauss-Newton matrices at s.w, unless the one at hand still will do.
 
     (P^2 + P) / 2 numbers per agent and way, in single precision and in units near b, whose range they might leave else:
     the model of the next step is a little other, and the step is tested by what it does. Squared error on a model
@@ -118,17 +121,27 @@ def gather(problem: Problem, network: Network, s: At, inner_iter: int | None = N
             "inner_iter must be None with curvature='exact' and a quadratic penalty: the system is factored, which "
             f"takes no inner iterations, got {short(inner_iter)}."
         )
-    same = is_constant(problem)
-    if MATRIX in s.scratch and (s.is_refused or same):
+    is_sent, counts = _is_sent(problem, s), (network.round, network.bytes)
+    if not is_sent:
+        s.memory[ANCHOR], s.memory[OLDER] = s.w.copy(), np.zeros(len(s.w))
+    elif not s.is_refused:
+        s.memory[OLDER] = np.ones(len(s.w))
+    if is_sent and MATRIX in s.scratch:
         return
-    was_sent, counts = s.is_refused or (same and SENT in s.memory), (network.round, network.bytes)
     unit = float(np.ldexp(1.0, np.frexp(s.unit)[1]))  # a power of two: no bit changes
-    total = network.sum(packed(problem, s.w, np.float32, unit))
+    total = network.sum(packed(problem, s.memory[ANCHOR], np.float32, unit))
     s.scratch[MATRIX] = unpacked(unit * total.astype(np.float64), problem.n_params)
-    if was_sent:  # before a break: a run that was resumed
+    if is_sent:  # before a break: a run that was resumed
         network.round, network.bytes = counts
-    if same:
-        s.memory[SENT] = np.ones(len(s.w))
+
+
+def _is_sent(problem: Problem, s: At) -> bool:
+    """Whether the matrix that the agents have sent each other will do: it is that of s.w, or was right enough."""
+    if ANCHOR not in s.memory:
+        return False
+    if is_constant(problem):
+        return True
+    return not np.any(s.memory[OLDER]) if s.is_refused else bool(np.any(s.memory.get(KEEPS, 0)))
 
 
 def is_constant(problem: Problem) -> bool:

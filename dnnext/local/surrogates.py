@@ -122,7 +122,7 @@ class PartialLinearization(Surrogate):
         What stands for ``kappa_i A_i``. "own": the agent's own matrix. "shared": that of synthetic inputs with the mean
         and covariance of all inputs, the same at every agent (`dnnext.problem.synthetic`); every agent learns this mean
         and covariance. Not for losses whose curvature depends on the targets. "exact": the sum of all agents' matrices,
-        added up along a spanning tree of the graph in every iteration that was not taken back
+        added up along a spanning tree of the graph in every iteration at new weights, unless the rule for tau keeps it
         (`dnnext.network.Network.sum`): ``(P^2 + P) / 2`` numbers per link and way and twice the radius of the graph in
         rounds; on a way every agent learns the sum over the agents below it, and then all learn the whole sum. It needs
         a fixed graph and a model that forms such matrices (`MLP`). A run mixes to 0.01 with "shared" and "exact",
