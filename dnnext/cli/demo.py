@@ -50,7 +50,7 @@ def demo(args):
     pooled, alone = _pooled(X, y, X_test, y_test, args.seed), _alone(X, y, agent, X_test, y_test, args)
     views = [view.score(X_test, y_test) for view in together.agents_]
     print("\ntest accuracy")
-    print(f"  {together.score(X_test, y_test):.4f}  {args.agents} agents: no row is sent, only weights (dnnext)")
+    print(f"  {together.score(X_test, y_test):.4f}  {args.agents} agents: no row is sent (dnnext)")
     print(f"  {min(views):.4f}  the same, the worst agent's own copy")
     print(f"  {pooled:.4f}  all rows in one place, scikit-learn's MLPClassifier")
     print(f"  {alone:.4f}  one agent alone, on its own {np.sum(agent == 0)} rows\n")

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from dnnext.cli.report import notes_on_stderr
 from dnnext.sites import audit, flare_jobs, permission
 
 FAR_OFF = 60.0  # seconds between two clocks
@@ -147,7 +148,8 @@ def run(args):
 def _train(args, estimator):
     """The file of the model."""
     run = estimator.engine_options["run"]
-    estimator.fit_sites()
+    with notes_on_stderr():
+        estimator.fit_sites()
     out = Path(args.out or Path(args.folder) / f"{run}.npz")
     estimator.set_params(engine="local", engine_options=None).save(out)
     print(f"{estimator.n_iter_} iterations, {estimator.status_}; the model: {out}")

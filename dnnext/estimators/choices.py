@@ -77,12 +77,16 @@ def _nothing(v):
     return v is None
 
 
+def _several(v):
+    return isinstance(v, (list, tuple)) or (isinstance(v, np.ndarray) and v.ndim > 0)
+
+
 def _sizes(v):
-    return _whole(1)(v) or (isinstance(v, (list, tuple, np.ndarray)) and all(_whole(1)(n) for n in v))
+    return _whole(1)(v) or (_several(v) and all(_whole(1)(n) for n in v))
 
 
 def _strengths(v):
-    return isinstance(v, (list, tuple, np.ndarray)) and len(v) > 0 and all(_zero_or_more(a) for a in v)
+    return _several(v) and len(v) > 0 and all(_zero_or_more(a) for a in v)
 
 
 def _runs(v):

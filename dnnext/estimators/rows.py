@@ -216,7 +216,7 @@ def check_pairs(agents):
     ValueError
         If it is something else.
     """
-    if isinstance(agents, dict) or not hasattr(agents, "__iter__"):
+    if isinstance(agents, dict) or not np.iterable(agents):
         hint = ": pass list(agents.values())" if isinstance(agents, dict) else ""
         raise ValueError(f"agents must be a sequence of pairs (X, y), got a {type(agents).__name__}{hint}.")
     agents = list(agents)

@@ -190,6 +190,9 @@ class Kronecker(InnerProduct):
     """
 
     def __init__(self, factors: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
+        pairs = list(factors.values()) if isinstance(factors, Mapping) else [None]
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            raise ValueError(f"factors must be a dict {{name of a part: (A, B)}}, got {short(factors)}.")
         self.factors = {name: tuple(np.asarray(f, dtype=np.float64) for f in pair) for name, pair in factors.items()}
         self._roots = {
             name: tuple(_cholesky(f"the factor of {name}", f) for f in pair) for name, pair in self.factors.items()

@@ -205,7 +205,7 @@ class Affine(Layer):
 
 def check_layers(layers: Iterable[Layer]) -> list[Layer]:
     """The layers as a list, one at least."""
-    found = list(layers) if isinstance(layers, Iterable) else [layers]
+    found = list(layers) if np.iterable(layers) else [layers]
     if not found or not all(isinstance(layer, Layer) for layer in found):
         raise ValueError(f"layers must be layers of dnnext.models, one at least, got {short(layers)}.")
     return found

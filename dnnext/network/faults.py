@@ -72,6 +72,10 @@ class Faults:
         self.loss = _checks.check_between("loss", loss, 0, 1, open_high=True)
         self.delay = _checks.check_count("delay", delay, minimum=0)
         self.duplicate = _checks.check_between("duplicate", duplicate, 0, 1, open_high=True)
+        if away is not None and not isinstance(away, Mapping):
+            raise ValueError(
+                f"away must be None or a dict {{agent: (first, end)}} of rounds, got {_checks.short(away)}."
+            )
         self.away = dict(away or {})
         for agent, span in self.away.items():
             if not isinstance(span, tuple | list) or len(span) != 2:

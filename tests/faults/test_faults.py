@@ -73,6 +73,7 @@ def test_faults_are_a_function_of_seed_and_round():
         ({"duplicate": np.nan}, "duplicate must be"),
         ({"away": {0: (5, 5)}}, "the end of away for agent 0"),
         ({"away": {-1: (5, 6)}}, "the agents of away"),
+        ({"away": 3}, "away must be None or a dict"),
         ({"away": {3: 5}}, "away must hold a pair"),
         ({"random_state": "x"}, "random_state must be"),
     ],

@@ -169,6 +169,8 @@ def test_the_rule_for_tau_works_in_the_metric():
         (lambda: Dense([[1.0]]).bind(CHAIN.layout), "matrix must have 26 rows"),
         (lambda: Kronecker({"layer1.weight": (np.eye(3), np.eye(3))}).bind(CHAIN.layout), "factors must fit the parts"),
         (lambda: Kronecker({"layer9": (np.eye(3), np.eye(3))}).bind(CHAIN.layout), "factors must fit the parts"),
+        (lambda: Kronecker([np.eye(3)]), "factors must be a dict"),
+        (lambda: Kronecker({"layer1.weight": 1.0}), "factors must be a dict"),
         (lambda: Kronecker({}).riesz(np.ones((1, 2))), "bind"),
         (
             lambda: NEXT(FullLinearization(metric=Euclidean())).run(

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from hub import issue
 from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import ConvergenceWarning
 
 import dnnext
 from dnnext.algorithms import NEXT
 from dnnext.cli import main
+from dnnext.cli.site import _train
 from dnnext.estimators.sites import check_same, job_of
 from dnnext.local import PartialLinearization
 from dnnext.sites.audit import Audit, summary
@@ -120,6 +123,23 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys, monke
     for name in NAMES:  # handed in, so not to be taken again
         assert (hospitals / name / "jobs" / "trial-1.done").exists()
     check_clocks(hospitals / "site-a", capsys, monkeypatch)
+
+
+def test_warnings_of_a_job_are_notes(tmp_path, capsys):
+    class Job:
+        engine_options, n_iter_, status_ = {"run": "x"}, 5, "max_iter"
+
+        def fit_sites(self):
+            warnings.warn("Increase max_iter.", ConvergenceWarning, stacklevel=1)
+
+        def set_params(self, **params):
+            return self
+
+        def save(self, path):
+            assert path == tmp_path / "x.npz"
+
+    _train(SimpleNamespace(out=None, folder=tmp_path), Job())
+    assert capsys.readouterr().err == "dnnext: note: Increase max_iter.\n"
 
 
 def test_a_changed_audit_is_noticed(tmp_path, capsys):
