@@ -20,7 +20,7 @@ from dnnext.estimators.engine import open_runtime
 from dnnext.estimators.fitted import as_before_if_it_fails
 from dnnext.estimators.inputs import checked, prepare_agents, takes_images
 from dnnext.estimators.renamed import refuse_old_names, refuse_parts_of_words
-from dnnext.estimators.rows import Matrix, check_pairs, join_agents
+from dnnext.estimators.rows import Matrix, check_pairs, join_agents, own_rows
 from dnnext.estimators.tasks import CallbackSupportMixin, fit_task, with_callbacks
 from dnnext.models import MLP
 
@@ -110,7 +110,10 @@ class Decentralized(CallbackSupportMixin, BaseEstimator):
         if self.preprocess is not None:
             pairs, joined = prepare_agents(self.preprocess, pairs)
         X, y, sample_weight, agent = join_agents(pairs, self._kind == "classifier", takes_images(self))
-        return self.fit(X if joined is None else joined, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set)
+        with own_rows(self, X):
+            return self.fit(
+                X if joined is None else joined, y, sample_weight=sample_weight, agent=agent, eval_set=eval_set
+            )
 
     @with_callbacks
     def fit_local(

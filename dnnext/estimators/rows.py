@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -266,6 +267,16 @@ def join_agents(agents, are_labels, allow_nd=False):
     every = [f"agents[{i}]" for i in range(len(agents))]
     y = joined_labels(targets, every) if are_labels else np.concatenate(targets)
     return (X if names is None else Named(X, names)), y, np.concatenate(weights), agent
+
+
+@contextlib.contextmanager
+def own_rows(estimator, X):
+    """While the block runs, a fit on X may write into it in place of a copy: nobody else holds it."""
+    estimator._own_rows = X.x if isinstance(X, Named) else X
+    try:
+        yield
+    finally:
+        estimator.__dict__.pop("_own_rows", None)
 
 
 class Named(NamedTuple):

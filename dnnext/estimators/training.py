@@ -101,7 +101,9 @@ def _prepare(
             f"the rows to score by are too few for R2, which needs at least two, got {len(evaluation[0])}: hold "
             "out more (validation_fraction), or pass a longer eval_set."
         )
-    return Stack.of_owner(x, codes, weight, owner, graph.n_agents, dtype=e._precision, keep=keep), graph, evaluation
+    own = x is e.__dict__.get("_own_rows") and not hasattr(e, "_fit_task")  # callbacks of scikit-learn are shown X
+    rows = Stack.of_owner(x, codes, weight, owner, graph.n_agents, dtype=e._precision, keep=keep, own=own)
+    return rows, graph, evaluation
 
 
 def train(

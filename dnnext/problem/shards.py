@@ -44,14 +44,19 @@ class Stack:
     @classmethod
     def of_owner(
         cls, x: Array, target: Array, weight: Array | None, owner: Array, n_agents: int, first: int = 0,
-        dtype: Any = None, keep: Array | None = None,
+        dtype: Any = None, keep: Array | None = None, own: bool = False,
     ) -> "Stack":  # fmt: skip
-        """Copies of the rows, by owner (n,) in 0 : n_agents; x in `dtype` (None: its own), only the rows in `keep`."""
+        """Copies of the rows, by owner (n,) in 0 : n_agents; x in `dtype` (None: its own), only the rows in `keep`.
+
+        own: x itself where it lies in order and is to be kept whole.
+        """
         order = np.argsort(owner, kind="stable")
         order = order if keep is None else order[keep[order]]
         counts = np.bincount(owner[order], minlength=n_agents)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(_gathered(x, order, dtype), target[order], None if weight is None else weight[order], offsets, first)
+        as_is = own and dtype in (None, x.dtype) and np.array_equal(order, np.arange(len(x)))
+        rows = x if as_is else _gathered(x, order, dtype)
+        return cls(rows, target[order], None if weight is None else weight[order], offsets, first)
 
     def __len__(self) -> int:
         """How many agents hold rows here, relays among them."""

@@ -229,6 +229,34 @@ def test_a_fit_takes_at_most_two_and_a_half_times_the_rows_and_keeps_none(kind, 
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("images", [False, True])
+def test_rows_of_agents_are_joined_and_not_copied_again(images):
+    x, y = (IMAGES, DIGIT) if images else (X, Y)
+    before = x.copy()
+    net = Chain([Flatten(), Dense()])
+    parts, owner = [(x[i::3], y[i::3]) for i in range(3)], np.arange(len(x)) % 3
+    weighted = [*parts[:2], (*parts[2], np.arange(len(parts[2][0])))]  # a row of weight zero is left out
+    found = []
+
+    class Look:
+        def begin(self, run):
+            found.append(np.shares_memory(run.problem.x, clf._own_rows))
+
+        def __call__(self, state, metrics):
+            return False
+
+    held_out = {"early_stopping": True, "n_iter_no_change": np.inf}
+    for rows, options in ((parts, {}), (weighted, {}), (parts, held_out)):
+        clf = DecentralizedClassifier(net, callbacks=[Look()], **{**QUICK, **options})
+        clf.fit_agents(rows)
+        assert not hasattr(clf, "_own_rows")
+        if not options and rows is parts:
+            whole = DecentralizedClassifier(net, **QUICK).fit(x, y, agent=owner)
+            np.testing.assert_array_equal(clf._agent_rows, whole._agent_rows)
+    assert found == [True, False, False]
+    np.testing.assert_array_equal(x, before)
+
+
 def test_pickles_of_the_general_estimators_predict():
     reg = DecentralizedRegressor(**QUICK).fit(*load_diabetes(return_X_y=True))
     x = load_diabetes().data

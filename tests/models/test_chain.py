@@ -7,6 +7,7 @@ import pytest
 
 from dnnext.models import MLP, AvgPool2d, Chain, Conv2d, Dense, Flatten, MaxPool2d, Residual
 from dnnext.models.model import Rows
+from dnnext.problem import GroupLasso, Problem, SquaredError
 
 NETS = {
     "mlp": ([Dense(5, "tanh"), Dense(4, "softplus"), Dense()], 7),
@@ -121,6 +122,18 @@ def test_groups_are_filters():
     layout = Chain(NETS["conv"][0]).sized((8, 7), 2).layout
     assert layout.groups[:4].tolist() == [[0, 9], [9, 18], [18, 27], [30, 35]]
     assert [part.name for part in layout.parts[:3]] == ["layer1.weight", "layer1.bias", "layer4.weight"]
+
+
+def test_a_group_penalty_switches_filters_off():
+    """Its prox leaves a filter whole, or makes all of its weights exactly zero; biases are not penalised."""
+    chain = Chain(NETS["conv"][0]).sized((8, 7), 2)
+    problem = Problem(chain, SquaredError(), GroupLasso(0.05), [(np.ones((2, 8, 7)), np.ones((2, 2)))])
+    w = chain.init(0)[None] * np.where(np.arange(chain.n_params) < 9, 0.1, 1.0)
+    found, before = (chain.layout.unpack(row[0]) for row in (problem.prox(w, np.ones(1)), w))
+    filters = found["layer1.weight"].reshape(3, 9)
+    assert not filters[0].any()
+    assert filters[1:].all()
+    np.testing.assert_array_equal(found["layer1.bias"], before["layer1.bias"])
 
 
 def test_files_parameters_and_fingerprints():

@@ -117,6 +117,8 @@ def test_directions():
     stripe = np.tile(np.arange(9.0), (9, 1))[None]
     np.testing.assert_allclose(ImageRotations()(stripe)[0, 0, :, 3], -(np.arange(9) - 4) * np.pi / 180)
     assert FeatureDirections([0, 2], 3.0)(np.zeros((2, 3)))[1].tolist() == [[0, 0, 3.0]] * 2
+    plain = Tangents(0.1, lambda x: ImageShifts()(x))
+    np.testing.assert_array_equal(plain.at(x), shifts)
     assert ImageShifts().times(0.1).fingerprint() == Tangents(0.1, ImageShifts()).fingerprint()
     assert Tangents(0.1, ImageShifts((2, 3))).fingerprint() != Tangents(0.1, ImageShifts((3, 2))).fingerprint()
 
