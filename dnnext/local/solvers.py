@@ -17,7 +17,6 @@ from dnnext import kernels
 from dnnext.local.choice import choose
 from dnnext.local.dual import dual
 from dnnext.local.subproblem import (
-    CG_STEPS,
     DESCENT_SWEEPS,
     FISTA_STEPS,
     TOLERANCE,
@@ -103,7 +102,7 @@ def cg(sub: Subproblem, out: Array) -> None:
     curve, after = np.empty((2, len(residual)))
     energy = row_parts.dots(problem, residual, residual)
     goal = sub.tol**2 * energy
-    for _ in range(sub.inner_iter or (CG_STEPS if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
+    for _ in range(sub.inner_iter or (sub.cg_steps if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
         active = energy > goal
         if not active.any():
             break

@@ -30,7 +30,7 @@ TOLERANCE = 1e-6
 DESCENT_SWEEPS = 50
 TAU_DOUBLINGS = 60  # from rounding of B up to B itself
 FISTA_STEPS = 50
-CG_STEPS = 10
+CG_STEPS, SAMPLED_CG_STEPS = 10, 5  # of all rows, and of some: a model known roughly is not worth more
 
 
 @dataclass
@@ -39,7 +39,8 @@ class Subproblem:
 
     w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R), or a `RowCurvature`, for products alone; slope (n, P);
     tau (n,); blocks (n_blocks + 1,); start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it
-    is None; correction: what `dual` does not add to B, or None.
+    is None; correction: what `dual` does not add to B, or None; cg_steps: of conjugate gradients where inner_iter is
+    None.
     """
 
     problem: Problem
@@ -53,6 +54,7 @@ class Subproblem:
     tol: float = TOLERANCE
     centre: Array | None = None
     correction: Correction | None = None
+    cg_steps: int = CG_STEPS
 
     def __post_init__(self) -> None:
         if self.centre is None:

@@ -25,6 +25,7 @@ from dnnext.local.full import FullLinearization, LinearModel
 from dnnext.local.local_model import At, LocalModel, OneFactor, Surrogate
 from dnnext.local.one_factor import one_factor
 from dnnext.local.sharing import PAIRS, SHARES, Choice, check_allowed, choose_curvature
+from dnnext.local.subproblem import CG_STEPS, SAMPLED_CG_STEPS
 from dnnext.local.unit import mean_curvature, some_rows
 from dnnext.problem import samples, synthetic
 from dnnext.problem.curvature import RowCurvature, curvature_at
@@ -112,7 +113,8 @@ class PartialLinearization(Surrogate):
     exact : bool
         Solve the convex subproblem with the true loss to rounding (1e-12 in float64) instead (research; dearer).
     inner_iter : int or None
-        Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps, 10 steps of conjugate gradients.
+        Most inner iterations of iterative solvers; None is 50 sweeps or FISTA steps, 10 steps of conjugate gradients, 5
+        where the curvature is that of some rows.
     n_blocks : int
         The weights are cut into this many blocks, each solved with the others fixed at w_i (Jacobi), on its own core;
         only diagonal blocks of A_i are formed ([1]_, section 4).
@@ -293,6 +295,7 @@ class PartialLinearization(Surrogate):
             start=s.w_hat,
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
+            cg_steps=CG_STEPS if self.is_shared or rows is problem else SAMPLED_CG_STEPS,
         )
 
     def blocks(self, problem: Problem) -> Array:
