@@ -47,7 +47,7 @@ static void feedback_panel(
     for (int keep = 0; first < stop; first += j->chunk_rows, keep = 1) {
         int64_t n = min_index(stop - first, j->chunk_rows);
         const real *x = inputs_of(mlp, first);
-        forward_tiles(s, mlp, w, x, n);
+        forward_tiles(s, mlp, w, x, n, mlp->n_layers);
         loss_tiles(j, s, first, n, s->delta[0], value);
         feedback_tiles(s, mlp, keep, x, n);
     }

@@ -30,20 +30,44 @@ INLINE int by_lanes(int64_t d, int64_t h)
 
 INLINE int64_t sum_size(int64_t d, int64_t h) { return by_lanes(d, h) ? d * h * LANES : h * whole_vectors(d); }
 
+/* Numbers from row to row of a chunk of n samples; odd: rows at even distances would share the sets of a cache. */
+INLINE int64_t chunk_ld(int64_t n) { return (ceil_div(n, LANES) | 1) * LANES; }
+
+/* Rows of the activations of the hidden layers, before them, too, where these are kept. */
+static int64_t hidden_rows(const dnn_mlp *mlp)
+{
+    int64_t rows = 0;
+    for (int64_t k = 1; k < mlp->n_layers; k++) rows += mlp->layers[k];
+    return keeps_z(mlp->activation) ? 2 * rows : rows;
+}
+
+/* The activations of the hidden layers stand at `place`, in rows of length ld. */
+static void place_hidden(tile_space *s, const dnn_mlp *mlp, real *place, int64_t ld)
+{
+    s->ld = ld;
+    for (int64_t k = 1; k < mlp->n_layers; k++) {
+        int64_t numbers = mlp->layers[k] * ld;
+        s->a[k] = s->z[k] = place, place += numbers;
+        if (keeps_z(mlp->activation)) s->z[k] = place, place += numbers;
+    }
+}
+
 static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most)
 {
     int64_t rows = min_index(gradient_rows(mlp), most), widest = 1;
     space->packed = space->sent = NULL;
-    space->ld = (ceil_div(rows, LANES) | 1) * LANES; /* odd: rows at even distances would share the sets of a cache */
+    space->ld = chunk_ld(rows);
+    space->hidden = carve(next, hidden_rows(mlp) * space->ld, sizeof(real));
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         widest = max_index(widest, k ? max_index(d, h) : h);
-        space->a[k] = space->z[k] = carve(next, (k ? d : min_index(d, TILE_DEPTH)) * space->ld, sizeof(real));
-        if (k && keeps_z(mlp->activation)) space->z[k] = carve(next, d * space->ld, sizeof(real));
         space->left[k] = carve(next, d * h, sizeof(real));
+        space->move[k] = carve(next, d * h, sizeof(real));
         space->back[k] = carve(next, k ? d * max_index(h, outputs_of(mlp)) : 0, sizeof(real)); /* W_k, or B_k */
         space->sum[k] = carve(next, sum_size(d, h) + h * LANES, sizeof(real));
     }
+    place_hidden(space, mlp, space->hidden, space->ld);
+    space->a[0] = space->z[0] = carve(next, min_index(mlp->layers[0], TILE_DEPTH) * space->ld, sizeof(real));
     space->a[mlp->n_layers] = space->z[mlp->n_layers] = carve(next, outputs_of(mlp) * space->ld, sizeof(real));
     space->value = carve(next, rows, sizeof(double));
     for (int j = 0; j < 2; j++) {
@@ -67,20 +91,30 @@ static void slope_rows(
     for (int64_t j = 0; j < rows; j++) times_slope(delta + j * ld, z + j * ld, a + j * ld, columns, activation);
 }
 
-/* a'[1 .. L] of n samples, and a'[0] if it has no more than TILE_DEPTH rows. Shapes: w (P), x (n, d). Serial. */
-static void forward_tiles(const tile_space *s, const dnn_mlp *mlp, const real *w, const real *x, int64_t n)
+/* z (h, ld) = W' x' + b 1' of n samples, W' (h, d) packed; x' is left in a[0] if it has no more than TILE_DEPTH rows.
+ * Shapes: x (n, d). Serial. */
+static void input_product(
+    const tile_space *s, const dnn_mlp *mlp, real *z, const real *packed, const real *bias, const real *x, int64_t n)
+{
+    int64_t d = mlp->layers[0], h = mlp->layers[1], columns = whole_vectors(n);
+    for (int64_t i = 0; i < d; i += TILE_DEPTH) {
+        int64_t depth = min_index(TILE_DEPTH, d - i);
+        turn(s->a[0], s->ld, x + i, d, n, depth, columns);
+        packed_product(z, i ? NULL : bias, i > 0, packed + i * h, s->a[0], h, depth, columns, s->ld);
+    }
+}
+
+/* a'[1 .. layers] of n samples, and a'[0] if it has no more than TILE_DEPTH rows. Shapes: w (P), x (n, d). Serial. */
+static void forward_tiles(
+    const tile_space *s, const dnn_mlp *mlp, const real *w, const real *x, int64_t n, int64_t layers)
 {
     int64_t columns = whole_vectors(n);
-    for (int64_t k = 0; k < mlp->n_layers; k++) {
+    for (int64_t k = 0; k < layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         const real *bias = w + d * h;
         real *z = s->z[k + 1];
         if (k == 0)
-            for (int64_t i = 0; i < d; i += TILE_DEPTH) {
-                int64_t depth = min_index(TILE_DEPTH, d - i);
-                turn(s->a[0], s->ld, x + i, d, n, depth, columns);
-                packed_product(z, i ? NULL : bias, i > 0, s->left[0] + i * h, s->a[0], h, depth, columns, s->ld);
-            }
+            input_product(s, mlp, z, s->left[0], bias, x, n);
         else
             packed_product(z, bias, 0, s->left[k], s->a[k], h, d, columns, s->ld);
         if (k + 1 < mlp->n_layers) activate_rows(s->a[k + 1], z, h, columns, s->ld, mlp->activation);
@@ -211,7 +245,7 @@ static void gradient_panel(
     for (int keep = 0; first < stop; first += j->chunk_rows, keep = 1) {
         int64_t n = min_index(stop - first, j->chunk_rows);
         const real *x = inputs_of(mlp, first);
-        forward_tiles(s, mlp, w, x, n);
+        forward_tiles(s, mlp, w, x, n, mlp->n_layers);
         loss_tiles(j, s, first, n, s->delta[0], value);
         if (j->out) backward_tiles(s, mlp, keep, x, n);
     }

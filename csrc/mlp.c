@@ -40,6 +40,14 @@ static double guess_work(const dnn_mlp *mlp)
     return (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]) * row_work(mlp) * 1e-3;
 }
 
+/* Microseconds of the outputs of all rows: 2 P flops at 50 per ns, and 1 ns per unit. */
+static double guess_forward(const dnn_mlp *mlp)
+{
+    double hidden = 0;
+    for (int64_t k = 1; k < mlp->n_layers; k++) hidden += (double)mlp->layers[k];
+    return (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]) * ((double)mlp->params * 0.04 + hidden) * 1e-3;
+}
+
 /* Features of a chunk of pair_samples() samples: see pairs.c. */
 typedef struct {
     real *input[DNN_MAX_LAYERS]; /* input[u]: (samples, layers[u] + 1), what layer u takes, then a one */
@@ -55,6 +63,8 @@ typedef struct {
     int64_t ld; /* numbers between rows: samples of a chunk, padded */
     const real *packed, *sent; /* the weights, and the feedback, that stand in tiles: */
     real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
+    real *move[DNN_MAX_LAYERS]; /* V_k' of a direction */
+    real *hidden; /* (hidden_rows(), ld): a[1 .. L - 1] and z[1 .. L - 1] */
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2]; /* (widest layer, ld) each */

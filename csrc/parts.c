@@ -170,6 +170,8 @@ typedef struct job {
     int64_t n_blocks;
     double param, scale;
     int loss;
+    int in_tiles; /* whether panels of a product are made of tiles, without J */
+    const struct kept *kept; /* or NULL: see product.c */
 } job;
 
 /* A part chunk by chunk. Serial. */
@@ -203,13 +205,15 @@ static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
     summing s = {.numbers = mlp->params};
     char *next = NULL;
     cut_places(&s, &next, most_parts(mlp), threads);
-    return h.bytes * (size_t)threads + (size_t)(uintptr_t)next;
+    size_t bytes = h.bytes;
+    if (root) h = open_workspaces(mlp, NULL, NULL); /* of products with one block */
+    return (bytes > h.bytes ? bytes : h.bytes) * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
 /* The sums of one kernel. Shapes: out (A, P), value (A) of the job. Aliasing: none. Parallel as sum_parts. */
 static void sum_job(const job *j, double microseconds, int threads, void *work)
 {
-    workspaces h = open_workspaces(j->mlp, j->root, work);
+    workspaces h = open_workspaces(j->mlp, j->in_tiles ? NULL : j->root, work);
     summing s = {.h = &h,
         .call = j,
         .parts = job_parts,

@@ -37,7 +37,7 @@ static void map_values(const map *p, workspace *r, int64_t agent, int64_t first,
     pack_weights(s, mlp, w, 0);
     for (; first < stop; first += step) {
         int64_t n = min_index(step, stop - first);
-        forward_tiles(s, mlp, w, inputs_of(mlp, first), n);
+        forward_tiles(s, mlp, w, inputs_of(mlp, first), n, mlp->n_layers);
         turn(p->out + first * outputs, outputs, s->a[mlp->n_layers], s->ld, outputs, n, outputs);
     }
 }
@@ -103,7 +103,7 @@ static void map_agents(const map *p, double microseconds, int threads)
 static void mlp_forward(void *out, const dnn_mlp *mlp, int threads, void *work)
 {
     map p = {open_workspaces(mlp, NULL, work), out, NULL};
-    map_agents(&p, guess_work(mlp) * 0.4, threads);
+    map_agents(&p, guess_forward(mlp), threads);
 }
 
 /* out_m = J_m(w_i) v_i. Shapes: out (M, Q), v (A, P). Aliasing: none. Agents are parallel, or parts. */

@@ -19,17 +19,103 @@ static void times_root(
         }
 }
 
-/* One block: J is never made. */
-static void product_chunk(
-    const job *j, const workspace *r, int64_t agent, int64_t first, int64_t stop, real keep, real *out)
+/* Activations of the hidden layers that stay from product to product with the same weights: those of the first chunks
+ * that fit. */
+typedef struct kept {
+    real *place;
+    int64_t numbers;
+    const int64_t *start; /* (A): where those of an agent begin */
+    int is_filled;
+} kept_chunks;
+
+/* Numbers of the chunks of so many rows. */
+INLINE int64_t chunk_numbers(const dnn_mlp *mlp, int64_t rows)
+{
+    int64_t step = gradient_rows(mlp), left = rows % step;
+    return hidden_rows(mlp) * (rows / step * chunk_ld(step) + (left ? chunk_ld(left) : 0));
+}
+
+/* Those of an agent of so many rows, part by part. */
+static int64_t agent_numbers(const dnn_mlp *mlp, int64_t rows)
+{
+    if (rows == 0) return 0;
+    int64_t part = part_rows(mlp, rows), left = rows % part;
+    return rows / part * chunk_numbers(mlp, part) + (left ? chunk_numbers(mlp, left) : 0);
+}
+
+/* The hidden activations of n samples from row `first` on: where they are kept if they fit, else in the workspace; made
+ * unless they stand there. `first` begins a chunk. Serial. */
+static void activations(
+    const job *j, tile_space *s, const real *w, int64_t agent, int64_t first, int64_t n, const real *x)
 {
     const dnn_mlp *mlp = j->mlp;
-    int64_t n = stop - first;
-    const real *w = weights_of(mlp, agent), *x = inputs_of(mlp, first);
-    forward_chunk(r, mlp, w, x, n);
-    const real *t = tangent_chunk(r, mlp, w, j->direction + agent * mlp->params, x, n);
-    times_root(r->delta[0], t, j->root, first, n, outputs_of(mlp));
-    backward_chunk(r, mlp, w, x, n, keep, out);
+    const kept_chunks *kept = j->kept;
+    int64_t ld = chunk_ld(n), at = first - mlp->offsets[agent], part = part_rows(mlp, rows_of(mlp, agent));
+    real *place = s->hidden;
+    if (kept) {
+        int64_t start = kept->start[agent] + at / part * chunk_numbers(mlp, part) + chunk_numbers(mlp, at % part);
+        if (start + hidden_rows(mlp) * ld <= kept->numbers) place = kept->place + start;
+    }
+    place_hidden(s, mlp, place, ld);
+    if (place == s->hidden || !kept->is_filled) forward_tiles(s, mlp, w, x, n, mlp->n_layers - 1);
+}
+
+/* t_k' = (V_k' a_k-1' + W_k' t_k-1' + v_k 1') phi'(z_k'), t_0 = 0: J v in the direction (V, v), packed in s->move;
+ * returns t_L' (Q, ld), in one of the deltas. Shapes: v (P), x (n, d). Hidden activations stand. Serial. */
+static const real *tangent_tiles(const tile_space *s, const dnn_mlp *mlp, const real *v, const real *x, int64_t n)
+{
+    int64_t columns = whole_vectors(n);
+    int side = 0;
+    for (int64_t k = 0; k < mlp->n_layers; k++, side = !side) {
+        int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
+        const real *bias = v + d * h;
+        real *t = s->delta[side];
+        if (k == 0)
+            input_product(s, mlp, t, s->move[0], bias, x, n);
+        else {
+            packed_product(t, bias, 0, s->move[k], s->a[k], h, d, columns, s->ld);
+            packed_product(t, NULL, 1, s->left[k], s->delta[!side], h, d, columns, s->ld);
+        }
+        if (k + 1 < mlp->n_layers) slope_rows(t, s->z[k + 1], s->a[k + 1], h, columns, s->ld, mlp->activation);
+        v = bias + h;
+    }
+    return s->delta[!side];
+}
+
+/* delta[0]' = S S' t' of n samples, zeros in the columns that pad it. Shapes: t (Q, ld). Aliasing: t may be delta[0].
+ * Serial. */
+static void root_tiles(const tile_space *s, const job *j, const real *t, int64_t first, int64_t n)
+{
+    int64_t outputs = outputs_of(j->mlp), columns = whole_vectors(n);
+    if (outputs > 1) turn(s->rows[0], outputs, t, s->ld, outputs, n, outputs);
+    times_root(s->rows[1], outputs > 1 ? s->rows[0] : t, j->root, first, n, outputs);
+    turn(s->delta[0], s->ld, s->rows[1], outputs, n, outputs, n);
+    for (int64_t q = 0; q < outputs; q++)
+        for (int64_t m = n; m < columns; m++) s->delta[0][q * s->ld + m] = 0;
+}
+
+/* One block: J is never made. */
+static void product_panel(
+    const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *out, double *value)
+{
+    const dnn_mlp *mlp = j->mlp;
+    tile_space *s = &r->tiles;
+    const real *w = weights_of(mlp, agent), *v = j->direction + agent * mlp->params, *move = v;
+    (void)value;
+    pack_weights(s, mlp, w, 1);
+    for (int64_t k = 0; k < mlp->n_layers; k++) {
+        int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
+        pack_tiles(s->move[k], move, h, d, 1, h);
+        move += (d + 1) * h;
+    }
+    for (int keep = 0; first < stop; first += j->chunk_rows, keep = 1) {
+        int64_t n = min_index(stop - first, j->chunk_rows);
+        const real *x = inputs_of(mlp, first);
+        activations(j, s, w, agent, first, n, x);
+        root_tiles(s, j, tangent_tiles(s, mlp, v, x, n), first, n);
+        backward_tiles(s, mlp, keep, x, n);
+    }
+    unpack_sums(s, mlp, out);
 }
 
 /* out_b += j_b (j_b' v_b) for one row j of J. Shapes: (P) each. Aliasing: none. Serial. */
@@ -110,11 +196,12 @@ static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_ro
         .direction = v,
         .blocks = blocks,
         .n_blocks = n_blocks,
-        .chunk_rows = chunk_rows(mlp),
-        .panel = sum_chunks,
-        .chunk = product_chunk};
-    double each = row_work(mlp) * 1.7, by_rows = rows_cost(mlp, root), by_pieces;
+        .chunk_rows = gradient_rows(mlp),
+        .panel = product_panel,
+        .in_tiles = n_blocks <= 1};
+    double each = row_work(mlp) * 1.2, by_rows = rows_cost(mlp, root), by_pieces;
     if (n_blocks > 1) {
+        j.chunk_rows = chunk_rows(mlp), j.panel = sum_chunks;
         by_pieces = pieces_cost(&j);
         j.chunk = by_pieces < by_rows ? piece_product_chunk : block_product_chunk;
         each = by_pieces < by_rows ? by_pieces : by_rows;
