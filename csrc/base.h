@@ -173,11 +173,14 @@ static void product_tn(
     gemm(blas, 'N', 'T', m, n, k, b, m, a, n, keep, c, m);
 }
 
+enum { WITHIN = 0 }; /* a team that is at work already: the call is made by all threads of a parallel region */
+
 /* Threads worth waking for so much work: each must get 100 microseconds, and waking it takes about 10: work / n + 10 n
  * is least at n^2 = work / 10. */
 INLINE int team_size(int threads, double microseconds)
 {
 #ifdef _OPENMP
+    if (threads == WITHIN) return WITHIN;
     double worth = microseconds < 1000 ? microseconds / 100 : sqrt(microseconds / 10);
     return worth < 2 ? 1 : worth < threads ? (int)worth : threads;
 #else
@@ -206,10 +209,19 @@ INLINE int team_present(void)
 }
 
 /* A statement or a block for i = 0 .. n - 1, shared out over `team` threads; `thread` is the number of the one at it.
- * A team of one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. */
+ * A team of one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. WITHIN a
+ * region all its threads take part, and leave together. */
 #define FOR_EACH(i, n, ...)                                                                                            \
-    if (team > 1) {                                                                                                    \
-        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(team)") for (int64_t i = 0; i < (n); i++)           \
+    if (team == WITHIN) {                                                                                              \
+        _Pragma("omp for schedule(dynamic, 1)") for (int64_t i = 0; i < (n); i++)                                      \
+        {                                                                                                              \
+            const int thread = thread_number();                                                                        \
+            (void)thread;                                                                                              \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } else if (team > 1) {                                                                                             \
+        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(team > 1 ? team : 1)") for (int64_t i = 0; i < (n); \
+            i++)                                                                                                       \
         {                                                                                                              \
             const int thread = thread_number();                                                                        \
             (void)thread;                                                                                              \

@@ -6,31 +6,31 @@
 /* One call; what a kernel does not need is NULL. */
 typedef struct {
     real *image, *step, *residual, *direction;
-    const real *diag;
+    const real *diag, *rhs;
     const double *factor; /* (A): length or ratio */
     int64_t params;
     /* what one strip of a row brings to its sum */
-    double (*strip)(const void *call, int64_t i, int64_t at, int64_t n);
+    double (*strip)(const void *call, int64_t at, int64_t n, double factor);
 } conjugate;
 
-static double curve_strip(const void *call, int64_t i, int64_t at, int64_t n)
+static double curve_strip(const void *call, int64_t at, int64_t n, double factor)
 {
     const conjugate *c = call;
     real *restrict image = c->image + at;
     const real *restrict diag = c->diag + at, *restrict direction = c->direction + at;
     doubles sum[2] = {{0}, {0}};
-    (void)i;
+    (void)factor;
     for (int64_t p = 0; p < n; p++) image[p] += diag[p] * direction[p];
     for (int64_t p = 0, odd = 0; p < n; p += DOUBLES, odd = 1 - odd)
         sum[odd] += widen_at(direction + p, n - p) * widen_at(image + p, n - p);
     return sum_doubles(sum[0] + sum[1]);
 }
 
-static double step_strip(const void *call, int64_t i, int64_t at, int64_t n)
+static double step_strip(const void *call, int64_t at, int64_t n, double factor)
 {
     const conjugate *c = call;
     real *restrict step = c->step + at, *restrict residual = c->residual + at;
-    const real *restrict direction = c->direction + at, *restrict image = c->image + at, length = (real)c->factor[i];
+    const real *restrict direction = c->direction + at, *restrict image = c->image + at, length = (real)factor;
     doubles sum[2] = {{0}, {0}};
     for (int64_t p = 0; p < n; p++) {
         step[p] += length * direction[p];
@@ -43,25 +43,26 @@ static double step_strip(const void *call, int64_t i, int64_t at, int64_t n)
     return sum_doubles(sum[0] + sum[1]);
 }
 
-static double turn_strip(const void *call, int64_t i, int64_t at, int64_t n)
+static double turn_strip(const void *call, int64_t at, int64_t n, double factor)
 {
     const conjugate *c = call;
     real *restrict direction = c->direction + at;
-    const real *restrict residual = c->residual + at, ratio = (real)c->factor[i];
+    const real *restrict residual = c->residual + at, ratio = (real)factor;
     for (int64_t p = 0; p < n; p++) direction[p] = residual[p] + ratio * direction[p];
     return 0;
 }
 
-static double conjugate_strip(const conjugate *c, int64_t i, int64_t strip)
+/* Strip number `strip` of row i. */
+static double conjugate_strip(const conjugate *c, int64_t i, int64_t strip, double factor)
 {
     int64_t start = strip * strip_numbers(c->params), n = min_index(strip_numbers(c->params), c->params - start);
-    return c->strip(c, i, i * c->params + start, n);
+    return c->strip(c, i * c->params + start, n, factor);
 }
 
-static double conjugate_row(const conjugate *c, int64_t i)
+static double conjugate_row(const conjugate *c, int64_t i, double factor)
 {
     double sum = 0;
-    for (int64_t k = 0; k < strips_of(c->params); k++) sum += conjugate_strip(c, i, k);
+    for (int64_t k = 0; k < strips_of(c->params); k++) sum += conjugate_strip(c, i, k, factor);
     return sum;
 }
 
@@ -73,14 +74,14 @@ static void run_conjugate(double *out, const conjugate *c, int64_t rows, int thr
     int team = team_size(threads, (double)(rows * c->params) * 0.5e-3);
     if (rows >= team || strips == 1) {
         FOR_EACH(i, rows, {
-            double sum = conjugate_row(c, i);
+            double sum = conjugate_row(c, i, c->factor ? c->factor[i] : 0);
             if (out) out[i] = sum;
         })
         return;
     }
     for (int64_t i = 0; i < rows; i++) {
         double *sum = out ? out + i : &unused;
-        FOR_EACH(k, strips, part[k] = conjugate_strip(c, i, k))
+        FOR_EACH(k, strips, part[k] = conjugate_strip(c, i, k, c->factor ? c->factor[i] : 0))
         *sum = 0;
         for (int64_t k = 0; k < strips; k++) *sum += part[k];
     }

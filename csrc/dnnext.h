@@ -180,6 +180,9 @@ typedef struct {
     void (*mlp_gauss_newton_product)(/* those blocks times v_i                       product.c */
         void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v, const int64_t *blocks, int64_t n_blocks,
         int threads, void *work);
+    void (*mlp_cg_solve)(/*    (A_i + diag_i) out_i = rhs_i by conjugate gradients   cg_solve.c */
+        void *out, int64_t *n_done, const dnn_mlp *mlp, const dnn_root *root, const void *diag, const void *rhs,
+        int64_t n_iter, double tol, int threads, void *work);
     void (*block_product)(/*   B_i v_i, B_i block-diagonal                           solve.c */
         void *out, const void *b, const void *v, int64_t agents, const int64_t *blocks, int64_t n_blocks, int threads);
     void (*spd_solve)(/*       (B_i + diag) out_i = rhs_i by Cholesky                solve.c */
@@ -257,6 +260,7 @@ typedef struct {
     size_t (*mlp_work)(const dnn_mlp *mlp, const dnn_root *root, int threads); /* bytes; root NULL without S */
     size_t (*mlp_curvature_work)(/* of mlp_gauss_newton */
         const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks, int threads);
+    size_t (*mlp_cg_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads);
     size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads);
     size_t (*residual_work)(const dnn_chains *chains, int threads);

@@ -45,7 +45,7 @@ static size_t mlp_dual_work(const dnn_mlp *mlp, const dnn_root *root, int thread
 {
     workspace r;
     dual_space s;
-    size_t each = cut_workspace(&r, NULL, mlp, NULL, most_rows(mlp)) + cut_dual(&s, NULL, mlp, root, most_rows(mlp));
+    size_t each = cut_workspace(&r, NULL, mlp, NULL, most_rows(mlp), 0) + cut_dual(&s, NULL, mlp, root, most_rows(mlp));
     return lines(mlp->agents, sizeof(int64_t)) + each * (size_t)threads;
 }
 
@@ -253,7 +253,7 @@ static void mlp_dual_solve(void *out, int64_t *status, const dnn_mlp *mlp, const
         at += square(rows_of(mlp, i));
         work_ns += (rows * rows * (rows / 3 + (double)mlp->layers[1] + 10) / 30 + n * (double)mlp->params / 5);
     }
-    d.spaces = next + cut_workspace(&r, NULL, mlp, NULL, d.h.most) * (size_t)threads;
+    d.spaces = next + cut_workspace(&r, NULL, mlp, NULL, d.h.most, 0) * (size_t)threads;
     d.space_bytes = cut_dual(&s, NULL, mlp, root, d.h.most);
     if (out != rhs) memcpy(out, rhs, (size_t)(mlp->agents * mlp->params) * sizeof(real));
     int team = team_size(threads, work_ns * (double)max_index(1, n_blocks) * 1e-3);

@@ -52,12 +52,12 @@ static void place_hidden(tile_space *s, const dnn_mlp *mlp, real *place, int64_t
     }
 }
 
-static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most)
+static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most, int64_t root_rows)
 {
     int64_t rows = min_index(gradient_rows(mlp), most), widest = 1;
     space->packed = space->sent = NULL;
     space->ld = chunk_ld(rows);
-    space->hidden = carve(next, hidden_rows(mlp) * space->ld, sizeof(real));
+    space->hidden = carve(next, (hidden_rows(mlp) + root_rows) * space->ld, sizeof(real));
     for (int64_t k = 0; k < mlp->n_layers; k++) {
         int64_t d = mlp->layers[k], h = mlp->layers[k + 1];
         widest = max_index(widest, k ? max_index(d, h) : h);

@@ -43,6 +43,8 @@
 #include "chain_sweeps.c"
 #include "chain.c"
 
+#include "strips.c"
+
 #include "jacobian.c"
 
 #include "pairs.c"
@@ -67,9 +69,9 @@
 #include "descent.c"
 #include "mix.c"
 #include "rounds.c"
-#include "step.c"
-
 #include "conjugate.c"
+#include "cg_solve.c"
+#include "step.c"
 
 #include "table.h"
 

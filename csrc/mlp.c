@@ -64,7 +64,7 @@ typedef struct {
     const real *packed, *sent; /* the weights, and the feedback, that stand in tiles: */
     real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
     real *move[DNN_MAX_LAYERS]; /* V_k' of a direction */
-    real *hidden; /* (hidden_rows(), ld): a[1 .. L - 1] and z[1 .. L - 1] */
+    real *hidden; /* (hidden_rows() + root_rows(), ld): a[1 .. L - 1] and z[1 .. L - 1], S' of products */
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2]; /* (widest layer, ld) each */
@@ -73,7 +73,7 @@ typedef struct {
     double *value; /* (samples) */
 } tile_space;
 
-static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most);
+static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_t most, int64_t root_rows);
 
 /* The workspace of one thread for one chunk of `rows` rows. */
 typedef struct {
@@ -93,8 +93,10 @@ static int64_t jacobian_samples(const dnn_mlp *mlp, const dnn_root *root);
 static int64_t jacobian_group(const dnn_mlp *mlp, const dnn_root *root);
 static int64_t stacked_samples(const dnn_mlp *mlp, const dnn_root *root);
 
-/* Bytes of one thread's workspace, which is cut from `start` unless that is NULL. Without root no J is kept. */
-static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t most)
+/* Bytes of one thread's workspace, which is cut from `start` unless that is NULL. Without root no J is kept; root_rows:
+ * of the tiles of products, else 0. */
+static size_t cut_workspace(
+    workspace *r, char *start, const dnn_mlp *mlp, const dnn_root *root, int64_t most, int64_t root_rows)
 {
     char *next = start;
     int64_t rows = min_index(chunk_rows(mlp), most), widest = 1, stacked = 0, held = 0;
@@ -118,7 +120,7 @@ static size_t cut_workspace(workspace *r, char *start, const dnn_mlp *mlp, const
     if (root)
         cut_pairs(&r->pairs, &next, mlp, root, most);
     else
-        cut_tiles(&r->tiles, &next, mlp, most);
+        cut_tiles(&r->tiles, &next, mlp, most, root_rows);
     return (size_t)((uintptr_t)next - (uintptr_t)start);
 }
 
@@ -127,7 +129,7 @@ typedef struct {
     const dnn_mlp *mlp;
     const dnn_root *root;
     char *work;
-    int64_t most;
+    int64_t most, root_rows;
     size_t bytes; /* of each */
 } workspaces;
 
@@ -135,13 +137,30 @@ INLINE workspaces open_workspaces(const dnn_mlp *mlp, const dnn_root *root, void
 {
     workspace r;
     int64_t most = most_rows(mlp);
-    return (workspaces){mlp, root, work, most, cut_workspace(&r, NULL, mlp, root, most)};
+    return (workspaces){mlp, root, work, most, 0, cut_workspace(&r, NULL, mlp, root, most, 0)};
+}
+
+enum { ROOT_MOST = 256 }; /* numbers of one S_m that stands in tiles */
+
+/* Rows that S' takes in the tiles of a product: none of a diagonal one, nor of one so large that it is applied as it is. */
+INLINE int64_t root_rows(const dnn_mlp *mlp, const dnn_root *root)
+{
+    int64_t outputs = outputs_of(mlp);
+    return root->diagonal || outputs > ROOT_MOST / max_index(1, root->columns) ? 0 : outputs * root->columns;
+}
+
+/* The same for products with one block, in tiles. */
+INLINE workspaces open_products(const dnn_mlp *mlp, const dnn_root *root, void *work)
+{
+    workspace r;
+    int64_t most = most_rows(mlp), rows = root_rows(mlp, root);
+    return (workspaces){mlp, NULL, work, most, rows, cut_workspace(&r, NULL, mlp, NULL, most, rows)};
 }
 
 static workspace workspace_of(const workspaces *h, int thread)
 {
     workspace r;
-    cut_workspace(&r, h->work + h->bytes * (size_t)thread, h->mlp, h->root, h->most);
+    cut_workspace(&r, h->work + h->bytes * (size_t)thread, h->mlp, h->root, h->most, h->root_rows);
     return r;
 }
 

@@ -23,6 +23,7 @@ typedef struct {
     void (*part)(const void *call, workspace *r, int64_t agent, int64_t part, real *out, double *value);
     real *out; /* (A, numbers) or NULL */
     double *value; /* (A) or NULL */
+    double scale; /* of the values */
     int64_t numbers;
     int64_t n_places;
     real *places; /* (n_places, numbers), each from a cache line on */
@@ -41,16 +42,26 @@ static void cut_places(summing *s, char **work, int64_t most, int threads)
 
 INLINE real *result_of(const summing *s, int64_t agent) { return s->out ? s->out + agent * s->numbers : NULL; }
 
+/* What an agent without parts has. */
+static void sum_nothing(const summing *s, int64_t agent)
+{
+    if (s->value) s->value[agent] = 0;
+    if (s->out) memset(result_of(s, agent), 0, (size_t)s->numbers * sizeof(real));
+}
+
 /* One agent, its further parts in the place given. Serial. */
 static void sum_agent(const summing *s, workspace *r, int64_t agent, real *place)
 {
     int64_t parts = s->parts(s->call, agent);
+    double sum = 0;
+    if (parts == 0) sum_nothing(s, agent);
     for (int64_t p = 0; p < parts; p++) {
         double value = 0;
         s->part(s->call, r, agent, p, p && s->out ? place : result_of(s, agent), &value);
-        if (s->value) s->value[agent] += value;
+        sum += value;
         if (s->out && p) axpy(result_of(s, agent), 1, place, s->numbers);
     }
+    if (s->value) s->value[agent] = s->scale * sum;
 }
 
 /* One agent by the thread of that number. */
@@ -97,24 +108,25 @@ static void add_places(const summing *s, int64_t first, int64_t stop, int64_t st
             if (s->out) axpy(result_of(s, agent) + start, 1, more, n);
             if (s->value && start == 0) s->value[agent] += s->values[place];
         }
+    for (int64_t agent = first; agent < stop && s->value && start == 0; agent++) s->value[agent] *= s->scale;
 }
 
-/* Any free thread takes the next part of any agent of a wave, then the next strip of its results. */
-static void sum_waves(const summing *s, int team)
+/* Within a parallel region any free thread takes the next part of any agent of a wave, then the next strip of its
+ * results. */
+static void sum_waves(const summing *s)
 {
     const int64_t agents = s->h->mlp->agents;
-    (void)team; /* without OpenMP */
-#pragma omp parallel num_threads(team)
-    {
-        workspace r = workspace_of(s->h, thread_number());
-        for (int64_t first = 0, stop, units; first < agents; first = stop) {
-            stop = wave_of(s, first, &units);
-            if (units == 0) continue;
+    workspace r = workspace_of(s->h, thread_number());
+    for (int64_t first = 0, stop, units; first < agents; first = stop) {
+        stop = wave_of(s, first, &units);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t i = first; i < stop; i++)
+            if (s->parts(s->call, i) == 0) sum_nothing(s, i);
+        if (units == 0) continue;
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t u = 0; u < units; u++) sum_unit(s, &r, first, u);
+        for (int64_t u = 0; u < units; u++) sum_unit(s, &r, first, u);
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t start = 0; start < s->numbers; start += ADD_STRIP) add_places(s, first, stop, start);
-        }
+        for (int64_t start = 0; start < s->numbers; start += ADD_STRIP) add_places(s, first, stop, start);
     }
 }
 
@@ -123,17 +135,17 @@ static void sum_parts(const summing *s, double microseconds, int threads)
 {
     const int64_t agents = s->h->mlp->agents;
     int team = team_size(threads, microseconds);
-    for (int64_t i = 0; i < agents; i++) {
-        if (s->value) s->value[i] = 0;
-        if (s->out && s->parts(s->call, i) == 0) memset(result_of(s, i), 0, (size_t)s->numbers * sizeof(real));
-    }
     if (team == 1) {
         workspace r = workspace_of(s->h, 0);
         for (int64_t i = 0; i < agents; i++) sum_agent(s, &r, i, s->places);
-    } else if (by_agents(s->h, team)) {
+    } else if (by_agents(s->h, team == WITHIN ? team_present() : team)) {
         FOR_EACH(i, agents, sum_agent_in(s, i, thread))
-    } else
-        sum_waves(s, team);
+    } else if (team == WITHIN)
+        sum_waves(s);
+    else {
+#pragma omp parallel num_threads(team)
+        sum_waves(s);
+    }
 }
 
 /* The parts that an agent of so many rows is worth; it has fewer where their rows are rounded up, so that an agent of
@@ -171,6 +183,7 @@ typedef struct job {
     double param, scale;
     int loss;
     int in_tiles; /* whether panels of a product are made of tiles, without J */
+    int64_t held_rows; /* of a chunk: hidden activations and S' */
     const struct kept *kept; /* or NULL: see product.c */
 } job;
 
@@ -206,23 +219,23 @@ static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
     char *next = NULL;
     cut_places(&s, &next, most_parts(mlp), threads);
     size_t bytes = h.bytes;
-    if (root) h = open_workspaces(mlp, NULL, NULL); /* of products with one block */
+    if (root) h = open_products(mlp, root, NULL);
     return (bytes > h.bytes ? bytes : h.bytes) * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
 /* The sums of one kernel. Shapes: out (A, P), value (A) of the job. Aliasing: none. Parallel as sum_parts. */
 static void sum_job(const job *j, double microseconds, int threads, void *work)
 {
-    workspaces h = open_workspaces(j->mlp, j->in_tiles ? NULL : j->root, work);
+    workspaces h = j->in_tiles ? open_products(j->mlp, j->root, work) : open_workspaces(j->mlp, j->root, work);
     summing s = {.h = &h,
         .call = j,
         .parts = job_parts,
         .part = job_part,
         .out = j->out,
         .value = j->value,
+        .scale = j->scale,
         .numbers = j->mlp->params};
     char *next = h.work + h.bytes * (size_t)threads;
     cut_places(&s, &next, most_parts(j->mlp), threads);
     sum_parts(&s, microseconds, threads);
-    for (int64_t i = 0; i < j->mlp->agents && j->value; i++) j->value[i] *= j->scale;
 }

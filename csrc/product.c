@@ -19,8 +19,8 @@ static void times_root(
         }
 }
 
-/* Activations of the hidden layers that stay from product to product with the same weights: those of the first chunks
- * that fit. */
+/* What stays from product to product with the same weights and root: hidden activations and S' of the first chunks that
+ * fit. */
 typedef struct kept {
     real *place;
     int64_t numbers;
@@ -29,35 +29,41 @@ typedef struct kept {
 } kept_chunks;
 
 /* Numbers of the chunks of so many rows. */
-INLINE int64_t chunk_numbers(const dnn_mlp *mlp, int64_t rows)
+INLINE int64_t chunk_numbers(const job *j, int64_t rows)
 {
-    int64_t step = gradient_rows(mlp), left = rows % step;
-    return hidden_rows(mlp) * (rows / step * chunk_ld(step) + (left ? chunk_ld(left) : 0));
+    int64_t step = j->chunk_rows, left = rows % step;
+    return j->held_rows * (rows / step * chunk_ld(step) + (left ? chunk_ld(left) : 0));
 }
 
 /* Those of an agent of so many rows, part by part. */
-static int64_t agent_numbers(const dnn_mlp *mlp, int64_t rows)
+static int64_t agent_numbers(const job *j, int64_t rows)
 {
     if (rows == 0) return 0;
-    int64_t part = part_rows(mlp, rows), left = rows % part;
-    return rows / part * chunk_numbers(mlp, part) + (left ? chunk_numbers(mlp, left) : 0);
+    int64_t part = part_rows(j->mlp, rows), left = rows % part;
+    return rows / part * chunk_numbers(j, part) + (left ? chunk_numbers(j, left) : 0);
 }
 
-/* The hidden activations of n samples from row `first` on: where they are kept if they fit, else in the workspace; made
- * unless they stand there. `first` begins a chunk. Serial. */
-static void activations(
+/* The hidden activations of n samples from row `first` on, and S' in the rows behind them, which are returned: where they
+ * are kept if they fit, else in the workspace; made unless they stand there. `first` begins a chunk. Serial. */
+static const real *hold_chunk(
     const job *j, tile_space *s, const real *w, int64_t agent, int64_t first, int64_t n, const real *x)
 {
     const dnn_mlp *mlp = j->mlp;
     const kept_chunks *kept = j->kept;
     int64_t ld = chunk_ld(n), at = first - mlp->offsets[agent], part = part_rows(mlp, rows_of(mlp, agent));
+    int64_t wide = outputs_of(mlp) * j->root->columns, hidden = hidden_rows(mlp) * ld;
     real *place = s->hidden;
     if (kept) {
-        int64_t start = kept->start[agent] + at / part * chunk_numbers(mlp, part) + chunk_numbers(mlp, at % part);
-        if (start + hidden_rows(mlp) * ld <= kept->numbers) place = kept->place + start;
+        int64_t start = kept->start[agent] + at / part * chunk_numbers(j, part) + chunk_numbers(j, at % part);
+        if (start + j->held_rows * ld <= kept->numbers) place = kept->place + start;
     }
     place_hidden(s, mlp, place, ld);
-    if (place == s->hidden || !kept->is_filled) forward_tiles(s, mlp, w, x, n, mlp->n_layers - 1);
+    if (place == s->hidden || !kept->is_filled) {
+        forward_tiles(s, mlp, w, x, n, mlp->n_layers - 1);
+        if (root_rows(mlp, j->root))
+            turn(place + hidden, ld, (const real *)j->root->root + first * wide, wide, n, wide, whole_vectors(n));
+    }
+    return place + hidden;
 }
 
 /* t_k' = (V_k' a_k-1' + W_k' t_k-1' + v_k 1') phi'(z_k'), t_0 = 0: J v in the direction (V, v), packed in s->move;
@@ -82,14 +88,36 @@ static const real *tangent_tiles(const tile_space *s, const dnn_mlp *mlp, const 
     return s->delta[!side];
 }
 
-/* delta[0]' = S S' t' of n samples, zeros in the columns that pad it. Shapes: t (Q, ld). Aliasing: t may be delta[0].
- * Serial. */
-static void root_tiles(const tile_space *s, const job *j, const real *t, int64_t first, int64_t n)
+/* u' = S (S' t'), column by column. Shapes: u, t (Q, ld), root (Q R, ld), columns in whole vectors, Q R <= ROOT_MOST.
+ * Aliasing: u may be t. Serial. */
+static void times_turned_root(
+    real *u, const real *t, const real *root, int64_t outputs, int64_t roots, int64_t columns, int64_t ld)
+{
+    vector from[ROOT_MOST], sum[ROOT_MOST];
+    for (int64_t m = 0; m < columns; m += LANES) {
+        for (int64_t q = 0; q < outputs; q++) from[q] = load(t + q * ld + m), sum[q] = (vector){0};
+        for (int64_t r = 0; r < roots; r++) {
+            const real *column = root + r * ld + m;
+            vector along = {0};
+            for (int64_t q = 0; q < outputs; q++) along += load(column + q * roots * ld) * from[q];
+            for (int64_t q = 0; q < outputs; q++) sum[q] += load(column + q * roots * ld) * along;
+        }
+        for (int64_t q = 0; q < outputs; q++) store(u + q * ld + m, sum[q]);
+    }
+}
+
+/* delta[0]' = S S' t' of n samples, zeros in the columns that pad it. Shapes: t (Q, ld), root (Q R, ld) where S' stands
+ * in tiles. Aliasing: t may be delta[0]. Serial. */
+static void root_tiles(const tile_space *s, const job *j, const real *t, const real *root, int64_t first, int64_t n)
 {
     int64_t outputs = outputs_of(j->mlp), columns = whole_vectors(n);
-    if (outputs > 1) turn(s->rows[0], outputs, t, s->ld, outputs, n, outputs);
-    times_root(s->rows[1], outputs > 1 ? s->rows[0] : t, j->root, first, n, outputs);
-    turn(s->delta[0], s->ld, s->rows[1], outputs, n, outputs, n);
+    if (root_rows(j->mlp, j->root))
+        times_turned_root(s->delta[0], t, root, outputs, j->root->columns, columns, s->ld);
+    else {
+        if (outputs > 1) turn(s->rows[0], outputs, t, s->ld, outputs, n, outputs);
+        times_root(s->rows[1], outputs > 1 ? s->rows[0] : t, j->root, first, n, outputs);
+        turn(s->delta[0], s->ld, s->rows[1], outputs, n, outputs, n);
+    }
     for (int64_t q = 0; q < outputs; q++)
         for (int64_t m = n; m < columns; m++) s->delta[0][q * s->ld + m] = 0;
 }
@@ -111,8 +139,8 @@ static void product_panel(
     for (int keep = 0; first < stop; first += j->chunk_rows, keep = 1) {
         int64_t n = min_index(stop - first, j->chunk_rows);
         const real *x = inputs_of(mlp, first);
-        activations(j, s, w, agent, first, n, x);
-        root_tiles(s, j, tangent_tiles(s, mlp, v, x, n), first, n);
+        const real *root = hold_chunk(j, s, w, agent, first, n, x);
+        root_tiles(s, j, tangent_tiles(s, mlp, v, x, n), root, first, n);
         backward_tiles(s, mlp, keep, x, n);
     }
     unpack_sums(s, mlp, out);
@@ -198,7 +226,8 @@ static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_ro
         .n_blocks = n_blocks,
         .chunk_rows = gradient_rows(mlp),
         .panel = product_panel,
-        .in_tiles = n_blocks <= 1};
+        .in_tiles = n_blocks <= 1,
+        .held_rows = hidden_rows(mlp) + root_rows(mlp, root)};
     double each = row_work(mlp) * 1.2, by_rows = rows_cost(mlp, root), by_pieces;
     if (n_blocks > 1) {
         j.chunk_rows = chunk_rows(mlp), j.panel = sum_chunks;

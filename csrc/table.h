@@ -11,6 +11,7 @@
     .mlp_jacobian = mlp_jacobian, \
     .mlp_gauss_newton = mlp_gauss_newton, \
     .mlp_gauss_newton_product = mlp_gauss_newton_product, \
+    .mlp_cg_solve = mlp_cg_solve, \
     .block_product = block_product, \
     .spd_solve = spd_solve, \
     .mlp_dual_solve = mlp_dual_solve, \
@@ -42,6 +43,7 @@
     .chain_work = chain_work, \
     .mlp_work = mlp_work, \
     .mlp_curvature_work = mlp_curvature_work, \
+    .mlp_cg_work = mlp_cg_work, \
     .mlp_dual_work = mlp_dual_work, \
     .mlp_tangent_work = mlp_tangent_work, \
     .residual_work = residual_work, \

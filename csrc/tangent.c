@@ -52,7 +52,7 @@ static size_t mlp_tangent_work(const dnn_mlp *mlp, int64_t n_y, int threads)
     char *next = NULL;
     cut_tangent_rows(&t, &next, mlp, NULL, rows_of(mlp, 0));
     cut_tangent_rows(&t, &next, mlp, NULL, n_y);
-    size_t each = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP) + tangent_tile_bytes(mlp);
+    size_t each = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP, 0) + tangent_tile_bytes(mlp);
     return (size_t)(uintptr_t)next + each * (size_t)threads;
 }
 
@@ -160,12 +160,12 @@ static void mlp_tangent_kernel(void *out, const dnn_mlp *mlp, const void *y, int
     char *next = work;
     int64_t n = rows_of(mlp, 0), columns = y ? n_y : n;
     tangent t = {
-        .h = {mlp, NULL, NULL, TANGENT_GROUP, 0}, .out = out, .samples = tangent_samples(mlp), .symmetric = !y};
+        .h = {mlp, NULL, NULL, TANGENT_GROUP, 0, 0}, .out = out, .samples = tangent_samples(mlp), .symmetric = !y};
     cut_tangent_rows(&t.rows[0], &next, mlp, mlp->x, n);
     cut_tangent_rows(&t.rows[1], &next, mlp, y, y ? n_y : 0);
     workspace r;
     t.h.work = next;
-    t.h.bytes = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP);
+    t.h.bytes = cut_workspace(&r, NULL, mlp, NULL, TANGENT_GROUP, 0);
     t.tiles = next + t.h.bytes * (size_t)threads;
     int64_t side = ceil_div(n, t.samples), across = ceil_div(columns, t.samples);
     double numbers = (double)(n * columns) * (double)square(outputs_of(mlp)), widths = 0;

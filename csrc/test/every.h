@@ -168,6 +168,12 @@ static uint64_t NAME(run_curvature)(const dnn_table *t, const NAME(inputs) * in,
     sum = NAME(digest)(sum, out, params);
     real *b = malloc(blocks + 1), *diag = malloc(params + 1);
     free(work);
+    for (int64_t k = 0; k < a * p; k++) diag[k] = in->tau[k / p];
+    int64_t *steps = calloc((size_t)a, sizeof *steps);
+    work = aligned_alloc(64, (t->mlp_cg_work(mlp, &in->root, threads) + 127) / 64 * 64), out = malloc(params + 1);
+    t->mlp_cg_solve(out, steps, mlp, &in->root, diag, in->net->v, 3, 1e-6, threads, work);
+    sum = NAME(digest)(NAME(digest)(sum, out, params), steps, (size_t)a * sizeof *steps);
+    free(work);
     work = aligned_alloc(64, (t->mlp_curvature_work(mlp, &in->root, in->cuts, 3, threads) + 127) / 64 * 64);
     t->mlp_gauss_newton(b, mlp, &in->root, in->cuts, 3, threads, work);
     t->block_product(out = malloc(params + 1), b, in->net->v, a, in->cuts, 3, threads);

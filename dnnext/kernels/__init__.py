@@ -30,6 +30,7 @@ try:
     with _patient_threads():
         from dnnext.kernels._call import info
         from dnnext.kernels._curvature import (
+            mlp_cg_solve,
             mlp_dual_solve,
             mlp_gauss_newton,
             mlp_gauss_newton_product,
@@ -100,6 +101,7 @@ __all__ = [
     "descent_solve",
     "info",
     "loss_value_grad",
+    "mlp_cg_solve",
     "mlp_dual_solve",
     "mlp_feedback",
     "mlp_forward",

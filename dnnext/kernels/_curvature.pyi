@@ -27,6 +27,21 @@ def mlp_gauss_newton_product(
     blocks: Index,
     n_threads: int = 1,
 ) -> None: ...
+def mlp_cg_solve(
+    out: Array,
+    n_done: Index,
+    w: Array,
+    x: Array,
+    root: Array,
+    diag: Array,
+    rhs: Array,
+    offsets: Index,
+    layers: Layers,
+    activation: int,
+    n_iter: int,
+    tol: float,
+    n_threads: int = 1,
+) -> None: ...
 def mlp_dual_solve(
     out: Array,
     status: Index,

@@ -1,4 +1,4 @@
-"""Calls of csrc/jacobian.c, gauss_newton.c, product.c, dual.c and tangent.c.
+"""Calls of csrc/jacobian.c, gauss_newton.c, product.c, cg_solve.c, dual.c and tangent.c.
 
 reference.py and its neighbours say what each kernel computes.
 """
@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, blas_of, end, gram_numbers, allocate_work, table_of, take_blocks, take_mlp, take_offsets, take_root,
+    Call, begin, blas_of, end, gram_numbers, integer, allocate_work, table_of, take_blocks, take_mlp, take_offsets,
+    take_root,
 )
 
 
@@ -97,6 +98,41 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
         with nogil:
             table_of(&c).mlp_gauss_newton_product(
                 out_.buf, &c.mlp, &c.root, v_.buf, c.blocks, c.n_blocks, c.threads, c.work)
+    finally:
+        end(&c)
+
+
+def mlp_cg_solve(out, n_done, w, x, root, diag, rhs, offsets, layers, activation, n_iter, tol, n_threads=1):
+    """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
+
+    out, diag, rhs (A, P); n_done (A,) int64: steps taken, n_iter at most, until |residual_i| <= tol |rhs_i|; w, x,
+    root, offsets as in mlp_gauss_newton.
+
+    >>> import numpy as np
+    >>> from dnnext import kernels
+    >>> out, n_done, x = np.empty((1, 2)), np.empty(1, np.int64), np.array([[1.0], [3.0]])  # J has the rows (x, 1)
+    >>> call = np.zeros((1, 2)), x, np.ones((2, 1)), np.ones((1, 2)), np.array([[15.0, 7.0]])
+    >>> kernels.mlp_cg_solve(out, n_done, *call, np.array([0, 2]), (1, 1), 0, 10, 1e-12)
+    >>> out.round(9), n_done
+    (array([[1., 1.]]), array([2]))
+    """
+    cdef Call c
+    cdef int64_t steps = integer("n_iter", n_iter, 0, 2**62)
+    cdef double tol_ = tol
+    begin(&c, n_threads)
+    try:
+        take_mlp(&c, w, x, offsets, layers, activation)
+        take_root(&c, root)
+        out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
+        done_ = take(&c.arrays, n_done, "n_done", INT64, True, 1, c.mlp.agents)
+        diag_ = take(&c.arrays, diag, "diag", REAL, False, 2, c.mlp.agents, c.mlp.params)
+        rhs_ = take(&c.arrays, rhs, "rhs", REAL, False, 2, c.mlp.agents, c.mlp.params)
+        if overlap(out_, diag_) or overlap(out_, rhs_):
+            raise ValueError("out must not share memory with diag or rhs: give it an array of its own.")
+        allocate_work(&c, table_of(&c).mlp_cg_work(&c.mlp, &c.root, c.threads))
+        with nogil:
+            table_of(&c).mlp_cg_solve(
+                out_.buf, <int64_t *> done_.buf, &c.mlp, &c.root, diag_.buf, rhs_.buf, steps, tol_, c.threads, c.work)
     finally:
         end(&c)
 

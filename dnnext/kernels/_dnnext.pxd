@@ -195,6 +195,9 @@ cdef extern from "dnnext.h" nogil:
         void (*mlp_gauss_newton_product)(
             void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v, const int64_t *blocks, int64_t n_blocks,
             int threads, void *work) noexcept nogil
+        void (*mlp_cg_solve)(
+            void *out, int64_t *n_done, const dnn_mlp *mlp, const dnn_root *root, const void *diag, const void *rhs,
+            int64_t n_iter, double tol, int threads, void *work) noexcept nogil
         void (*block_product)(
             void *out, const void *b, const void *v, int64_t agents, const int64_t *blocks, int64_t n_blocks,
             int threads) noexcept nogil
@@ -273,6 +276,7 @@ cdef extern from "dnnext.h" nogil:
         size_t (*mlp_curvature_work)(
             const dnn_mlp *mlp, const dnn_root *root, const int64_t *blocks, int64_t n_blocks,
             int threads) noexcept nogil
+        size_t (*mlp_cg_work)(const dnn_mlp *mlp, const dnn_root *root, int threads) noexcept nogil
         size_t (*mlp_dual_work)(const dnn_mlp *mlp, const dnn_root *root, int threads) noexcept nogil
         size_t (*mlp_tangent_work)(const dnn_mlp *mlp, int64_t n_y, int threads) noexcept nogil
         size_t (*residual_work)(const dnn_chains *chains, int threads) noexcept nogil

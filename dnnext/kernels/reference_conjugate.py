@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from dnnext.kernels.reference import Array, Values
+from dnnext.kernels.reference import Array, Index, Layers, Values, mlp_gauss_newton_product
 
-__all__ = ["cg_curve", "cg_step", "cg_turn", "curvature_root"]
+__all__ = ["cg_curve", "cg_step", "cg_turn", "curvature_root", "mlp_cg_solve"]
 
 
 def curvature_root(
@@ -47,3 +47,28 @@ def cg_step(
 def cg_turn(direction: Array, residual: Array, ratio: Values, n_threads: int = 1) -> None:
     """direction_i <- residual_i + ratio_i direction_i; direction, residual (A, P), ratio (A,)."""
     direction[...] = residual + ratio[:, None] * direction
+
+
+def mlp_cg_solve(
+    out: Array, n_done: Index, w: Array, x: Array, root: Array, diag: Array, rhs: Array, offsets: Index,
+    layers: Layers, activation: int, n_iter: int, tol: float, n_threads: int = 1,
+) -> None:  # fmt: skip
+    """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
+
+    An agent ends after n_done_i steps, n_iter at most, when |residual_i| <= tol |rhs_i|. out, diag, rhs (A, P).
+    """
+    residual, image = rhs.copy(), np.empty_like(rhs)
+    direction, curve, after = rhs.copy(), np.empty(len(rhs)), np.empty(len(rhs))
+    energy = np.einsum("ip,ip->i", rhs, rhs, dtype=np.float64)
+    goal, blocks = tol**2 * energy, np.array([0, rhs.shape[1]], dtype=np.int64)
+    out[...], n_done[...] = 0, 0
+    for _ in range(n_iter):
+        active = energy > goal
+        if not active.any():
+            break
+        mlp_gauss_newton_product(image, w, x, root, direction, offsets, layers, activation, blocks)
+        cg_curve(curve, image, diag, direction)
+        cg_step(after, out, residual, direction, image, np.where(active, energy / np.where(active, curve, 1), 0))
+        cg_turn(direction, residual, np.where(active, after / np.where(active, energy, 1), 0))
+        energy = np.where(active, after, energy)
+        n_done += active

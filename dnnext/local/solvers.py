@@ -26,6 +26,7 @@ from dnnext.local.subproblem import (
     quadratic,
 )
 from dnnext.problem import row_parts
+from dnnext.problem.curvature import RowCurvature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,11 +99,15 @@ def cg(sub: Subproblem, out: Array) -> None:
     problem, l2 = sub.problem, quadratic(sub, "cg")
     residual = np.ascontiguousarray(-(sub.slope + l2 * sub.centre), dtype=sub.w.dtype)
     diag = (sub.tau[:, None] + l2).astype(residual.dtype)
+    n_iter = sub.inner_iter or (sub.cg_steps if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])
+    if _in_one_call(sub):
+        out[...] = sub.centre + problem.cg_solve(sub.w, sub.root, diag, residual, n_iter, sub.tol, np.empty_like(diag))
+        return
     step, direction = np.zeros_like(residual), residual.copy()
     curve, after = np.empty((2, len(residual)))
     energy = row_parts.dots(problem, residual, residual)
     goal = sub.tol**2 * energy
-    for _ in range(sub.inner_iter or (sub.cg_steps if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])):
+    for _ in range(n_iter):
         active = energy > goal
         if not active.any():
             break
@@ -116,6 +121,12 @@ def cg(sub: Subproblem, out: Array) -> None:
         kernels.cg_turn(direction, residual, ratio, problem.n_threads)
         energy = np.where(active, after, energy)
     out[...] = sub.centre + step
+
+
+def _in_one_call(sub: Subproblem) -> bool:
+    """Whether the model has a kernel for all steps together: one block, nothing added to B."""
+    plain = sub.correction is None and len(sub.blocks) == 2 and not isinstance(sub.root, RowCurvature)
+    return plain and "cg" in sub.problem.model.offers
 
 
 def fista(sub: Subproblem, out: Array) -> None:

@@ -75,10 +75,10 @@ class Model(Protocol):
     n_outputs : int
         ``Q``.
     offers : frozenset of str
-        What the model can do besides: ``"gauss_newton"`` and ``"dual"``, the methods of `Curved`; ``"loss_grad"``, that
-        of `Fused`; ``"next_step"``, a whole iteration in one kernel call (`dnnext.algorithms.one_call`); ``"coefs"``:
-        rows of x are tables (n, d), and ``unpack`` gives a matrix of weights and biases per layer, as that of `MLP`.
-        Models without "coefs" may take images.
+        What the model can do besides: ``"gauss_newton"``, ``"cg"`` and ``"dual"``, the methods of `Curved`;
+        ``"loss_grad"``, that of `Fused`; ``"next_step"``, a whole iteration in one kernel call
+        (`dnnext.algorithms.one_call`); ``"coefs"``: rows of x are tables (n, d), and ``unpack`` gives a matrix of
+        weights and biases per layer, as that of `MLP`. Models without "coefs" may take images.
     """
 
     @property
@@ -124,7 +124,7 @@ class Curved(Model, Protocol):
     """A model with kernels for its Gauss-Newton matrix; all others get CG and FISTA from `jvp` and `vjp` alone.
 
     ``A_i = sum_m J_m' root_m root_m' J_m`` with root (M, Q), diagonals, or (M, Q, R); blocks (n_blocks + 1,) cut
-    ``0 : P``. "gauss_newton" in `offers` promises the first three methods, "dual" the others.
+    ``0 : P``. "gauss_newton" in `offers` promises the first three methods, "cg" and "dual" the others.
     """
 
     def gauss_newton(self, w: Array, rows: Rows, root: Array, blocks: Array, out: Array) -> Array:
@@ -137,6 +137,14 @@ class Curved(Model, Protocol):
         self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
     ) -> tuple[Array, Array, Array]:
         """Nanoseconds of one core for agents with so many rows: ``J v`` and ``J'u``, `gauss_newton`, `dual_solve`."""
+
+    def cg_solve(
+        self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array
+    ) -> Array:
+        """``(A_i + diag(diag_i)) out_i = rhs_i`` by conjugate gradients from 0, n_iter steps at most: (n, P).
+
+        An agent ends when ``|residual_i| <= tol |rhs_i|``.
+        """
 
     def gram(self, rows: Rows) -> Array:
         """What `dual_solve` needs of the inputs alone, ``X_i X_i'``, one after another: (sum_i rows_i^2,)."""

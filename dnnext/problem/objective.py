@@ -284,6 +284,11 @@ class Problem(Passes):
         """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
         return self._curved("the matrix X X'", "dual").gram(self.rows) if self.keeps_gram else None
 
+    def cg_solve(self, w: Array, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array) -> Array:
+        """``(A_i + diag(diag_i)) out_i = rhs_i`` in one call: see `dnnext.models.Curved.cg_solve`."""
+        model = self._curved("all steps of conjugate gradients at once", "cg")
+        return model.cg_solve(self._weights(w), self.rows, root, diag, rhs, n_iter, tol, out)
+
     def dual_solve(self, w: Array, root: Array, tau: Array, l2: Array, rhs: Array, blocks: Array, out: Array) -> Array:
         """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` in the space of rows: see `dnnext.models.Curved.dual_solve`."""
         model = self._curved("solver 'dual'", "dual")

@@ -111,6 +111,10 @@ def good(network):
             "length": np.ones(3),
         },
         "cg_turn": {"direction": rows, "residual": p.v, "ratio": np.ones(3)},
+        "mlp_cg_solve": {
+            "out": rows, "n_done": status, **mlp, "root": p.u, "diag": p.v**2, "rhs": p.v.copy(), **net, "n_iter": 2,
+            "tol": 0.0,
+        },
         "mlp_dual_solve": {
             "out": rows, "status": status, **mlp, "root": p.u, "gram": np.ones(29), "tau": np.ones(3),
             "l2": np.ones(2), "rhs": p.v.copy(), **net, "blocks": blocks,

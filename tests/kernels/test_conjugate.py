@@ -124,3 +124,50 @@ def test_rows_of_one_agent_by_threads(dtype):
         for other in found[1:]:
             for mine, its in zip(found[0], other, strict=True):
                 np.testing.assert_array_equal(mine, its)
+
+
+def solved(module, p, root, diag, rhs, n_iter, tol, **more):
+    out, n_done = np.full_like(p.v, 7), np.full(p.agents, 7)
+    tail = (p.offsets, p.layers, p.activation, n_iter, tol)
+    module.mlp_cg_solve(out, n_done, p.w, p.x, root, diag, rhs, *tail, **more)
+    return out, n_done
+
+
+@pytest.mark.parametrize("layers", [(3, 2), (5, 7, 1), (300, 4, 3), (2, 5, 4, 20)])
+@pytest.mark.parametrize("columns", [0, 2, 20])
+@pytest.mark.parametrize("activation", ["tanh", "square"])
+def test_solve_against_its_twin(network, layers, columns, activation):
+    p = network(0, layers, (40, 0, 1), activation=activation)
+    root = 0.03 * p.real(p.n, p.outputs, *([columns] if columns else []))  # or rounding grows from step to step
+    diag, n_iter = 1 + p.v**2, 5
+    for ours, its in zip(
+        solved(kernels, p, root, diag, p.v, n_iter, 0.1), solved(reference, p, root, diag, p.v, n_iter, 0.1),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(ours, its, rtol=1e-9, atol=1e-12)
+    out, n_done = solved(kernels, p, root, diag, p.v, 1000, 1e-13)
+    image = np.empty_like(p.v)
+    whole = np.array([0, p.params])
+    kernels.mlp_gauss_newton_product(image, p.w, p.x, root, out, p.offsets, p.layers, p.activation, whole)
+    np.testing.assert_allclose(
+        image + diag * out, p.v, rtol=0, atol=1e-9 * np.abs(p.v).max()
+    )  # updated residuals drift
+    assert (n_done < 1000).all()
+    np.testing.assert_array_equal(solved(kernels, p, root, diag, 0 * p.v, 400, 1e-13)[0], 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("rows", [(3000,), (1500, 0, 40), (900,) * 5])
+@pytest.mark.parametrize("layers", [(9, 30, 2), (4, 900, 1)])
+def test_no_bit_of_a_solve_depends_on_threads_or_other_agents(network, layers, rows, dtype):
+    p = network(0, layers, rows, dtype)
+    root, diag = p.real(p.n, p.outputs, 2), np.ones_like(p.v)
+    first = solved(kernels, p, root, diag, p.v, 4, 1e-6)
+    for n_threads in (2, 3, 5):
+        for mine, its in zip(first, solved(kernels, p, root, diag, p.v, 4, 1e-6, n_threads=n_threads), strict=True):
+            np.testing.assert_array_equal(mine, its)
+    alone, last = np.empty_like(p.v[-1:]), rows[-1]
+    tail = (np.array([0, last]), p.layers, p.activation, 4, 1e-6)
+    own = (p.w[-1:], p.x[-last:], root[-last:], diag[-1:], p.v[-1:])
+    kernels.mlp_cg_solve(alone, np.empty(1, np.int64), *own, *tail)
+    np.testing.assert_array_equal(alone, first[0][-1:])
