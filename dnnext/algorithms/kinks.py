@@ -5,7 +5,7 @@
 # is, and the secant rule takes that for curvature without bound. tau grows with each step that it makes shorter, until
 # nothing moves. So tau is kept at the largest eigenvalue of the curvature that there is beside the jumps, which a few
 # products with Gauss-Newton matrices find: one in 20 iterations after the first ten. Steps of this length decrease the
-# smooth pieces, and go along the jumps.
+# smooth pieces, and go along the jumps. A rule that tests its iterations has the gain ratio to go by instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnnext.problem import Problem
     from dnnext.runs.state import State
 
-__all__ = ["has_kinks", "limit_by_curvature"]
+__all__ = ["has_jumps", "has_kinks", "limit_by_curvature"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,6 +31,14 @@ FIRST, EVERY = 10, 20  # products one after another at the start, then one in so
 def has_kinks(model: LocalModel) -> bool:
     """Whether derivatives of the problem's model jump, and tau is in units of the weights as they are."""
     return getattr(model.problem.model, "has_kinks", False) and getattr(model.surrogate, "metric", None) is None
+
+
+def has_jumps(problem: Problem) -> bool:
+    """Whether derivatives of the objective jump on the way: units like relu, pools by maxima, a penalty like l1."""
+    model, r = problem.model, problem.penalty
+    if getattr(model, "activation", None) == "relu" or getattr(model, "has_kinks", False):
+        return True
+    return bool(np.any(r.l1)) if "terms" in r.offers else r.quadratic is None
 
 
 def limit_by_curvature(s: State, model: LocalModel, tau: Array, beta: Array) -> None:

@@ -106,7 +106,7 @@ class Newton(Algorithm):
         if s.is_refused:
             tau, nu = self.rule.refused(tau, tau, nu), 2 * nu
         else:
-            tau, nu = self.rule.accepted(tau, tau, gain_ratio(gain, predicted, slack)), 2.0
+            tau, nu = self.rule.accepted(tau, tau, gain_ratio(gain, predicted, slack), problem), 2.0
             s.grad, s.spare = s.spare, s.grad
             s.values, s.w = values, np.tile(z, (len(s.w), 1))
             s.y = np.tile((there.slope / problem.n_agents).astype(w.dtype), (len(s.w), 1))

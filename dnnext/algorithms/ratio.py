@@ -5,9 +5,9 @@
 # decision, from numbers that `sum_agents` returned: the objective at the mean of the weights before and after, and the
 # mean of the decreases that the models predicted. The loop would gather the weights for its history and for the votes
 # on the iteration, and then add up the values at their mean: here both is done before the decision, with what the
-# models predicted beside the weights, and left for the loop in `State.measured` and `State.all_votes`. So the test
-# needs no collective call of its own. A trial that is refused costs its message; what it measured of the curvature is
-# kept.
+# models predicted beside the weights, and left for the loop in `State.measured` and `State.all_votes`. So an iteration
+# takes two collective calls, all included. A trial that is refused costs its message; what it measured of the curvature
+# is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dnnext.algorithms.damping import Damping
+from dnnext.algorithms.kinks import has_jumps
 from dnnext.algorithms.order import LOST
 from dnnext.algorithms.signed import SignedRule
 from dnnext.kernels.sums import row_dots, row_norms
@@ -65,7 +66,7 @@ class GainTest(Damping):
     needs = frozenset({"memoryless", "alike", "whole_rows"})
 
     @abstractmethod
-    def accepted(self, tau: float, wanted: float, rho: float) -> float:
+    def accepted(self, tau: float, wanted: float, rho: float, problem: Problem) -> float:
         """The tau that follows an accepted iteration with tau, where the agents wanted the mean `wanted`."""
 
     @abstractmethod
@@ -92,7 +93,7 @@ class GainTest(Damping):
             following, nu, after = self.refused(tau, mean.wanted, nu), 2 * nu, before
         else:
             rho = gain_ratio(gain, mean.predicted, slack)
-            following, nu = self.accepted(tau, mean.wanted, rho), 2.0
+            following, nu = self.accepted(tau, mean.wanted, rho, problem), 2.0
             s.memory[KEEPS] = np.full(len(s.w), abs(rho - 1) <= RIGHT and gain <= SHORT * abs(before), dtype=float)
             s.measured = s.scratch["ratio.measured"] = mean.measured
             s.memory["rows.values"] = s.values.copy()
@@ -125,6 +126,10 @@ class RatioRule(GainTest, SignedRule):
         rho > 1e-4:  tau = mean_i t_i,  nu = 2
         else:        every agent back to w_i, y_i, grad_i;  tau = max(mean_i t_i, 2 nu tau),  nu = 2 nu
 
+    Where derivatives jump (relu units, l1), the gradient changes by as much however short a step is. t_i takes that for
+    curvature, and tau would grow with each step that it makes shorter, until nothing moves. There the gain ratio limits
+    it: tau = min(mean_i t_i, what `NielsenRule` would choose).
+
     The first tau and the safeguard of the signed rule are the surrogate's (`Surrogate.first_tau`, `safeguard`): 3 b and
     0.15 with synthetic inputs, b and 0.1 with exact curvature. The pairs of the quasi-Newton correction are learnt from
     refused trials, too; the alarm does not see them. Every iteration then ends with an objective that is no higher. It
@@ -145,9 +150,9 @@ class RatioRule(GainTest, SignedRule):
         """The signed rule, then the test."""
         self.test(s, model, self.wanted(s, model, model.surrogate.safeguard))
 
-    def accepted(self, tau: float, wanted: float, rho: float) -> float:
-        """What the agents want."""
-        return wanted
+    def accepted(self, tau: float, wanted: float, rho: float, problem: Problem) -> float:
+        """What the agents want, or less where derivatives jump."""
+        return min(wanted, nielsen(tau, rho)) if has_jumps(problem) else wanted
 
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """Four times tau, then 8, 16, ..."""
@@ -184,13 +189,18 @@ class NielsenRule(GainTest):
         """The test; no agent wants a tau of its own."""
         self.test(s, model, s.tau)
 
-    def accepted(self, tau: float, wanted: float, rho: float) -> float:
+    def accepted(self, tau: float, wanted: float, rho: float, problem: Problem) -> float:
         """Less where the model predicted well: by 3 at most, and at most twice as much where only rounding is left."""
-        return tau * max(1 / 3, 1 - (2 * min(max(rho, 0.0), 1.0) - 1) ** 3)
+        return nielsen(tau, rho)
 
     def refused(self, tau: float, wanted: float, nu: float) -> float:
         """Twice tau, then 4, 8, ..."""
         return nu * tau
+
+
+def nielsen(tau: float, rho: float) -> float:
+    """tau after an accepted iteration with gain ratio rho, by `NielsenRule`."""
+    return tau * max(1 / 3, 1 - (2 * min(max(rho, 0.0), 1.0) - 1) ** 3)
 
 
 def bounded(tau: float, unit: float) -> float:

@@ -143,6 +143,17 @@ def test_agents_that_are_apart_are_brought_together_without_an_alarm(curvature, 
     assert result.warning is None
 
 
+@pytest.mark.parametrize(("activation", "penalty", "jumps"), [
+    ("relu", L2(alpha=1e-3), True), ("tanh", L1(alpha=1e-3), True), ("tanh", SparseGroup(alpha=1e-3), True),
+    ("tanh", GroupLasso(alpha=1e-3), False), ("tanh", L2(alpha=1e-3), False),
+])  # fmt: skip
+def test_where_derivatives_jump_the_gain_ratio_limits_tau(activation, penalty, jumps):
+    problem = Problem(MLP([1, 2, 1], activation=activation), SquaredError(), penalty, [(np.ones((2, 1)), np.ones(2))])
+    for rho, limit in ((1.0, 1 / 3), (0.5, 1.0), (0.25, 1.125)):
+        assert RatioRule().accepted(2.0, 1e6, rho, problem) == pytest.approx(2 * limit if jumps else 1e6)
+        assert RatioRule().accepted(2.0, 0.1, rho, problem) == 0.1
+
+
 def test_all_agents_have_one_tau():
     def look(s, _):
         assert len(set(s.tau)) == 1
@@ -205,12 +216,12 @@ def test_central_lm_is_the_method_written_out():
     assert (np.diff(wanted[:, 1]) > 0).any()  # a trial was refused
     np.testing.assert_allclose(history["objective"][1:], wanted[:, 0], rtol=1e-8)
     np.testing.assert_allclose(history["tau"][1:], wanted[:, 1], rtol=1e-4)
-    assert algorithm.damping.accepted(1.0, 1.0, -1e9) == 2  # a gain and a prediction within rounding
+    assert algorithm.damping.accepted(1.0, 1.0, -1e9, problem) == 2  # a gain and a prediction within rounding
     assert bounded(0.0, 2.0) == 2e-32  # after hundreds of steps that each divide tau by 3
     assert bounded(np.inf, 2.0) == 2e8
 
 
-def test_the_test_needs_no_collective_call_of_its_own(lockstep):
+def test_the_test_takes_two_collective_calls_with_votes_and_measures(lockstep):
     def calls(tau):
         def run(runtime):
             recipe(tau).run(make_problem(runtime=runtime), tight(runtime=runtime), max_iter=3, warn=False)
@@ -220,7 +231,9 @@ def test_the_test_needs_no_collective_call_of_its_own(lockstep):
 
         return lockstep(6, 2, run)[0]
 
-    assert calls("ratio") == calls("auto")  # votes, weights and what the models predicted are one message
+    # Votes, weights and what the models predicted are one message; the values at the mean of the weights are another,
+    # for which the decision waits. Without a decision they travel with the next votes.
+    assert calls("ratio") == calls("auto") + 6
 
 
 def test_what_does_not_fit_is_a_sentence():
