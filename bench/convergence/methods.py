@@ -131,7 +131,7 @@ def study(quick: bool, fresh: bool) -> list[Claim]:
     for n_agents, (fig, axes) in figures.items():
         for ax in axes.flat:
             ax.set_visible(bool(ax.lines))
-        axes[0][0].legend(fontsize=6, loc="lower left")
+        axes[-1][3].legend(*axes[-1][2].get_legend_handles_labels(), fontsize=6, loc="lower left", ncols=2)
         title = "Objective and test error, method by method"
         if n_agents == agents[0]:
             publish("a_methods", title, header, rows, facts, fig, quick, notes)
