@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _checks
+from dnnext._checks import short
 
 __all__ = ["ExchangePlan", "check_bounds", "split_agents"]
 
@@ -60,7 +61,7 @@ def check_bounds(bounds: Any, n_agents: int, n_ranks: int) -> NDArray[np.int64]:
     if edges.shape != (n_ranks + 1,) or edges[[0, -1]].tolist() != [0, n_agents] or np.any(np.diff(edges) < 1):
         raise ValueError(
             f"bounds must rise from 0 to {n_agents} with at least one agent on each of {n_ranks} ranks, "
-            f"got {edges.tolist()}."
+            f"got {short(edges.tolist())}."
         )
     return edges
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnext import _params
+from dnnext._checks import short
 
 __all__ = ["Checks"]
 
@@ -209,15 +210,21 @@ def _compare(every: list[dict[str, Any]]) -> None:
             if first != here:
                 place = 0 if first[0] != here[0] else 1  # what is shown may hide the difference
                 raise ValueError(
-                    f"{name} must be equal on all ranks, got {here[place]} on rank {rank} and {first[place]} on rank 0."
+                    f"{name} must be equal on all ranks, got {_cut(here[place])} on rank {rank} and "
+                    f"{_cut(first[place])} on rank 0."
                 )
 
 
 def _shown(value: Any) -> list[str]:
     """A short text for the eye, and one that is equal for equal values only."""
     mark = _params.fingerprint(value)
-    short = mark if len(mark) <= SHOWN else repr(value)
-    return [short if len(short) <= SHOWN else f"{short[: SHOWN - 3]}...", mark if len(mark) <= SHOWN else _hash(mark)]
+    text = mark if len(mark) <= SHOWN else short(value)  # never a whole array
+    return [text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}...", mark if len(mark) <= SHOWN else _hash(mark)]
+
+
+def _cut(text: Any) -> str:
+    """What another rank shows, at most as long as it should be."""
+    return str(text)[:SHOWN]
 
 
 def _hash(mark: str) -> str:

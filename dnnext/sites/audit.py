@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dnnext._checks import short
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system
@@ -110,7 +112,7 @@ def summary(path: str | os.PathLike[str]) -> str:
             follows = entry["before"] == before
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f"line {number} of {os.fspath(path)!r} must be a line of an audit, got {line!r}."
+                f"line {number} of {os.fspath(path)!r} must be a line of an audit, got {short(line)}."
             ) from None
         if not follows:
             raise ValueError(

@@ -37,6 +37,7 @@ PATIENCE = 5.0  # seconds for the link to leave after an error
 LINGER = 10.0  # seconds to wait at the end for a site that has not confirmed the last message
 CHECK = 2.0  # the state "here" ends after so many seconds by default
 AWAY = 30.0
+UNREADABLE = b"for a reason that this site cannot read yet"
 
 
 class Delivery:
@@ -238,11 +239,11 @@ class Delivery:
                 sentence = f"a message of {self._name(source)} {error}"
                 raise WrongMessage(sentence, source, head.operation) from error
             self.peers[source].has_sealed = True
+        with self.changed:
+            self.peers[source].confirm(head.received)
         if len(body) != head.size:
-            raise WrongMessage(
-                f"a message of {self._name(source)} holds {len(body)} bytes where its head says {head.size}", source,
-                head.operation,
-            )  # fmt: skip
+            sentence = f"a message of {self._name(source)} holds {len(body)} bytes where its head says {head.size}"
+            raise WrongMessage(sentence, source, head.operation)
         return head, body
 
     def end(self, sentence: str, record: Callable[[int, bytes], Any] | None = None) -> None:
@@ -324,11 +325,15 @@ class Delivery:
                 peer.wrong = str(error)
                 self.changed.notify_all()
                 return
+            if head.kind == DATA:
+                peer.put(head, data)
+            elif (body := self._authentic(source, peer, head, data)) is not None:
+                peer.confirm(head.received)
+                self._note(source, peer, head, body)
+            else:
+                self.changed.notify_all()
+                return
             peer.last_sign = time.monotonic()
-            peer.confirmed = max(peer.confirmed, min(head.received, peer.sent))
-            for number in [n for n in peer.kept if n <= peer.confirmed]:
-                del peer.kept[number]
-            peer.put(head, data) if head.kind == DATA else self._note(source, peer, head, data[HEAD_BYTES:])
             again = sorted(peer.kept.items()) if head.kind == AGAIN else []
             self.changed.notify_all()
         for number, message in again:
@@ -338,28 +343,32 @@ class Delivery:
         if head.kind == LOST and head.operation < len(self.agreed):
             self._tell_lost(source, head.operation, self.agreed[head.operation])
 
+    def _authentic(self, source: int, peer: Peer, head: Head, data: bytes) -> bytes | None:
+        """The body of a message without numbers, sealed once keys are known; None if that site did not send it."""
+        body = data[HEAD_BYTES:]
+        if not (peer.has_sealed or len(body) != head.size):
+            return body
+        if not self.has_met:  # LOST comes again
+            return {ENDED: UNREADABLE, LOST: None}.get(head.kind, b"")
+        try:
+            return self.link.unseal(source, data[:HEAD_BYTES], body)
+        except ValueError as error:
+            if head.kind in (ENDED, LOST):
+                peer.wrong = str(error)
+            else:  # of before the keys, or of somebody else
+                log.info("a question or answer in the name of %s was dropped: it %s", self._name(source), error)
+            return None
+
     def _note(self, source: int, peer: Peer, head: Head, body: bytes) -> None:
         """What a site says beside its numbers."""
         if head.kind in (ALIVE, AGAIN):
             peer.waits_for = head.operation - 1 if 0 < head.operation <= self.link.size else None
         elif head.kind == LEAVING:
             peer.has_left = True
+        elif head.kind == ENDED:
+            is_other = head.operation in self.peers and head.operation not in {source, *self._gone()}
+            peer.end(body, head.operation if is_other else None)
         else:
-            is_sealed = peer.has_sealed or len(body) != head.size
-            if is_sealed and not self.has_met:
-                if head.kind == LOST:  # it comes again
-                    return
-                body = b"for a reason that this site cannot read yet"
-            elif is_sealed:
-                try:
-                    body = self.link.unseal(source, pack_head(head), body)
-                except ValueError as error:
-                    peer.wrong = str(error)
-                    return
-            if head.kind == ENDED:
-                is_other = head.operation in self.peers and head.operation not in {source, *self._gone()}
-                peer.end(body, head.operation if is_other else None)
-                return
             try:
                 peer.view = head.operation, read_lost(body, self.link.size)
             except ValueError as error:
@@ -374,7 +383,7 @@ class Delivery:
         if operation is None:
             operation = 0 if self.waiting_for is None else self.waiting_for + 1
         head = pack_head(Head(kind, "|u1", 0, operation, 0, self.peers[to].received, len(body)))
-        body = self.link.seal(to, head, body) if self.has_met and body else body
+        body = self.link.seal(to, head, body) if self.has_met else body
         self.link.send(to, "", head + body, stored=False)
 
     def _become(self, rank: int, state: str, sentence: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from dnnext._checks import short
 from dnnext.sites.flare_link import FlareLink
 from dnnext.sites.signed_keys import SignedKeys
 
@@ -150,7 +151,9 @@ class Cells:
         for name in names:
             client = self.engine.get_client_from_name(name)
             if client is None:
-                raise ValueError(f"sites of a job must be connected to FLARE's server, got {name!r}, which is not.")
+                raise ValueError(
+                    f"sites of a job must be connected to FLARE's server, got {short(name)}, which is not."
+                )
             place = FQCN.join([client.get_fqcn(), self.job_id])
             self._places[name], self._names[place] = place, name
 
@@ -219,7 +222,7 @@ def check_certificates(certificates: list[Any], name: str, authority: Any) -> No
     first = certificates[0]
     held = [attribute.value for attribute in first.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if held != [name]:
-        raise ValueError(f"the certificate of {name} must have the common name {name!r}, got {held}.")
+        raise ValueError(f"the certificate of {name} must have the common name {name!r}, got {short(held)}.")
     try:
         verify_cert_chain(first, certificates[1:], authority)
     except (ValueError, VerificationError) as error:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dnnext._checks import short
+
 __all__ = [
     "CONTROLLER", "EXECUTOR", "allow_class", "connected", "escaped", "fetch", "is_allowed", "is_kit", "session",
     "site_folder", "status", "submit", "wait", "write_folder",
@@ -128,7 +130,7 @@ def session(kit: Any) -> Iterator[Any]:
         name = json.loads((place / PERSON).read_text(encoding="utf-8"))["admin"]["username"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"kit must be the folder of a person's startup kit of FLARE, got {str(kit)!r}: {error}."
+            f"kit must be the folder of a person's startup kit of FLARE, got {short(str(kit))}: {error}."
         ) from None
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it connects
@@ -160,11 +162,13 @@ def submit(kit: Any, run: str, text: str, sites: Sequence[str], limits: Mapping[
     """
     with session(kit) as opened, tempfile.TemporaryDirectory() as folder:
         if run in [str(job.get("job_name")) for job in opened.list_jobs(detailed=False)]:
-            raise ValueError(f"run must be a new name, got {run!r}, which was submitted before.")
+            raise ValueError(f"run must be a new name, got {short(run)}, which was submitted before.")
         here = connected(opened)
         missing = [site for site in sites if site not in here]
         if missing or not here:
-            raise ValueError(f"sites must be connected to FLARE's server, got {missing or 'none'}; connected: {here}.")
+            raise ValueError(
+                f"sites must be connected to FLARE's server, got {short(missing or 'none')}; connected: {short(here)}."
+            )
         return str(opened.submit_job(str(write_folder(folder, run, text, list(sites) or here, limits))))
 
 
@@ -192,7 +196,7 @@ def fetch(kit: Any, job: str) -> dict[str, bytes]:
     """
     found = [each for each, name, _ in status(kit) if job in (each, name)]
     if not found:
-        raise ValueError(f"run must be the name or id of a job of FLARE, got {job!r}.")
+        raise ValueError(f"run must be the name or id of a job of FLARE, got {short(job)}.")
     with session(kit) as opened, tempfile.TemporaryDirectory() as folder:
         place = opened.download_job_result(found[-1], folder)
         return {path.stem: path.read_bytes() for path in sorted(Path(place).glob("**/models/*.npz"))}

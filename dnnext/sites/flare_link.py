@@ -5,6 +5,7 @@ import queue
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dnnext._checks import short
 from dnnext.sites.links import Link
 
 __all__ = ["FlareLink", "link_of", "use"]
@@ -47,7 +48,7 @@ class FlareLink(Link):
 
     def __init__(self, names: Sequence[str], site: str, post: Callable[[str, bytes], Any], keys: Any = None) -> None:
         if len(set(names)) != len(names) or site not in names:
-            raise ValueError(f"sites must have different names and {site!r} among them, got {list(names)}.")
+            raise ValueError(f"sites must have different names and {site!r} among them, got {short(list(names))}.")
         self.names, self.size, self.rank = tuple(names), len(names), list(names).index(site)
         self._post, self._keys = post, keys
         self._ranks = {name: rank for rank, name in enumerate(names)}

@@ -18,6 +18,7 @@ from nats.errors import ConnectionClosedError, FlushTimeoutError, NoRespondersEr
 from nats.js.api import ConsumerConfig, Header
 from nats.js.errors import BadRequestError
 
+from dnnext._checks import short
 from dnnext.sites.connection import connect, tls_context
 from dnnext.sites.relay import JOBS, check_token
 
@@ -93,7 +94,7 @@ def submit(options: dict[str, Any], run: str, text: str) -> None:
     except BadRequestError as error:
         if error.err_code != NOT_NEW:
             raise
-        raise ValueError(f"run must be a new name, got {run!r}, which was submitted before.") from None
+        raise ValueError(f"run must be a new name, got {short(run)}, which was submitted before.") from None
 
 
 def jobs(options: dict[str, Any]) -> list[str]:

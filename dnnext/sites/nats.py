@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
+from dnnext._checks import short
 from dnnext.sites.connection import PAUSE, connect, tls_context
 from dnnext.sites.links import Link
 from dnnext.sites.relay import STREAM, check_token
@@ -116,11 +117,13 @@ class NatsLink(Link):
     ) -> None:  # fmt: skip
         self.names = tuple(check_token("a site", name) for name in sites)
         if len(set(self.names)) != len(self.names) or site not in self.names:
-            raise ValueError(f"sites must have different names and {site!r} among them, got {list(self.names)}.")
+            raise ValueError(
+                f"sites must have different names and {short(site)} among them, got {short(list(self.names))}."
+            )
         self.rank, self.size = self.names.index(site), len(self.names)
         address = urlsplit(relay)
         if address.scheme != "tls" or not address.hostname:
-            raise ValueError(f"relay must be an address like 'tls://host:4222', got {relay!r}.")
+            raise ValueError(f"relay must be an address like 'tls://host:4222', got {short(relay)}.")
         place = (relay, site, check_token("run", run))
         sessions[place] = sessions.get(place, 0) + 1
         self.run = f"{run}.{sessions[place]}"

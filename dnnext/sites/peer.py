@@ -51,6 +51,12 @@ class Peer:
             self.labels.setdefault((group, operation), deque()).append(message)
             self.newest[group] = max(self.newest.get(group, 0), operation)
 
+    def confirm(self, number: int) -> None:
+        """It has received all messages up to this number, which need not be kept any more."""
+        self.confirmed = max(self.confirmed, min(number, self.sent))
+        for each in [n for n in self.kept if n <= self.confirmed]:
+            del self.kept[each]
+
     def next(self, label: Label) -> Message | None:
         """The next message under this label, if there is one."""
         queue = self.labels.get(label)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from dnnext import _checks
+from dnnext._checks import short
 
 __all__ = ["AUDIT", "PERMISSION", "Permission", "read_permission", "write_permission"]
 
@@ -51,11 +52,11 @@ class Permission:
     def __post_init__(self) -> None:
         for name in ("data", "target"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} must be a text, got {getattr(self, name)!r}.")
+                raise ValueError(f"{name} must be a text, got {short(getattr(self, name))}.")
         for name in ("min_rows", "max_weights", "max_iter"):
             _checks.check_count(name, getattr(self, name))
         if not isinstance(self.allow, tuple) or not all(isinstance(name, str) for name in self.allow):
-            raise ValueError(f"allow must be a list of class names, got {self.allow!r}.")
+            raise ValueError(f"allow must be a list of class names, got {short(self.allow)}.")
 
     @property
     def max_numbers(self) -> int:
@@ -81,7 +82,7 @@ def read_permission(folder: str | os.PathLike[str]) -> Permission | None:
     known = {field.name for field in fields(Permission)}
     wrong = set(found) - known
     if wrong or not {"data", "target"} <= set(found):
-        raise ValueError(f"{PERMISSION} must have data, target and only {sorted(known)}, got {sorted(found)}.")
+        raise ValueError(f"{PERMISSION} must have data, target and only {sorted(known)}, got {short(sorted(found))}.")
     if isinstance(found.get("allow"), list):
         found["allow"] = tuple(found["allow"])
     return Permission(**found)

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dnnext._checks import short
+
 __all__ = ["JOBS", "STREAM", "check_token", "relay_conf"]
 
 STREAM, JOBS = "RUN", "JOBS"
@@ -54,7 +56,7 @@ def check_token(name: str, value: str) -> str:
     'trial-1'
     """
     if not isinstance(value, str) or not TOKEN.fullmatch(value):
-        raise ValueError(f"{name} must consist of letters, digits, '-' and '_', got {value!r}.")
+        raise ValueError(f"{name} must consist of letters, digits, '-' and '_', got {short(value)}.")
     return value
 
 
@@ -99,7 +101,7 @@ def relay_conf(
     """
     names = [check_token("a site", name) for name in sites]
     if len({*names, hub}) != len(names) + 1:
-        raise ValueError(f"sites must have different names, other than {hub!r}, got {names}.")
+        raise ValueError(f"sites must have different names, other than {hub!r}, got {short(names)}.")
     place = Path(folder).resolve()
     users = "\n".join(USER.format(name=name, stream=STREAM) for name in names)
     return CONF.format(

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dnnext._checks import short
+
 try:
     from cryptography import x509
     from cryptography.exceptions import InvalidTag
@@ -33,6 +35,17 @@ __all__ = ["Keyring", "certificate_of", "check_certificate"]
 NONCE = 12  # bytes
 
 
+def _read(name: str, path: Any) -> bytes:
+    """The bytes of a file; a message never shows a key that was given in place of the file that holds it."""
+    shown = os.fsdecode(path)
+    if "-----BEGIN" in shown:
+        raise ValueError(f"{name} must be the path of a PEM file, got the text of one.")
+    try:
+        return Path(shown).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name} must be the path of a PEM file, got {short(shown)}: {error.strerror}.") from None
+
+
 def certificate_of(path: str | os.PathLike[str]) -> Any:
     """The certificate in a PEM file.
 
@@ -41,9 +54,10 @@ def certificate_of(path: str | os.PathLike[str]) -> Any:
     ValueError
         If there is none.
     """
+    data = _read("cert", path)
     try:
-        return x509.load_pem_x509_certificate(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        return x509.load_pem_x509_certificate(data)
+    except ValueError as error:
         raise ValueError(f"cert must be a PEM file with a certificate, got {os.fspath(path)!r}: {error}") from None
 
 
@@ -55,9 +69,10 @@ def revocation_list(path: Any, ca: Sequence[Any]) -> Any:
     ValueError
         If there is none, or another authority has signed it.
     """
+    data = _read("revoked", path)
     try:
-        found = x509.load_pem_x509_crl(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        found = x509.load_pem_x509_crl(data)
+    except ValueError as error:
         raise ValueError(f"revoked must be a PEM file with a list, got {os.fspath(path)!r}: {error}") from None
     if not any(found.is_signature_valid(issuer.public_key()) for issuer in ca):
         raise ValueError(f"revoked must be signed by the authority in ca, got {os.fspath(path)!r} of another one.")
@@ -89,7 +104,7 @@ def check_certificate(certificate: Any, ca: Sequence[Any], name: str, at: dateti
     except x509.ExtensionNotFound:
         held = []
     if name not in held:
-        raise ValueError(f"the certificate of {name} must have the DNS name {name!r}, got {held}.")
+        raise ValueError(f"the certificate of {name} must have the DNS name {name!r}, got {short(held)}.")
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now <= end:
         raise ValueError(
@@ -133,15 +148,17 @@ class Keyring:
         self, cert: Any, key: Any, ca: Any, names: Sequence[str], rank: int, run: str, revoked: Any = None
     ) -> None:
         self.names, self.rank, self.run = tuple(names), rank, run
+        data = _read("ca", ca)
         try:
-            self.ca = x509.load_pem_x509_certificates(Path(ca).read_bytes())
-        except (OSError, ValueError) as error:
+            self.ca = x509.load_pem_x509_certificates(data)
+        except ValueError as error:
             raise ValueError(f"ca must be a PEM file with certificates, got {os.fspath(ca)!r}: {error}") from None
         self.revoked = None if revoked is None else revocation_list(revoked, self.ca)
         self.certificate = certificate_of(cert)
+        data = _read("key", key)
         try:
-            self._key: Any = serialization.load_pem_private_key(Path(key).read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
+            self._key: Any = serialization.load_pem_private_key(data, None)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"key must be a PEM file with a private key, got {os.fspath(key)!r}: {error}") from None
         if self._key.public_key() != self.certificate.public_key():
             raise ValueError(f"key must belong to the certificate, got {os.fspath(key)!r} for {os.fspath(cert)!r}.")

@@ -127,6 +127,18 @@ def test_small_arrays_ride_with_checks():
         assert total == 3 * communicator.SMALL
 
 
+def test_no_message_shows_a_whole_array():
+    def program(comm):
+        with pytest.raises(ValueError, match="w must be equal on all ranks") as caught:
+            comm.agree_on({"w": np.arange(400.0) + comm.rank})
+        return str(caught.value)
+
+    for sentence in run_sites(memory_links(2), program, timeout=30.0):
+        assert "399" not in sentence
+        assert "4.0" not in sentence
+        assert len(sentence) < 300
+
+
 def test_checks_that_travel_together_name_rank_and_field():
     def compare(comm):
         with comm.gathering():

@@ -23,6 +23,7 @@ from dnnext.sites import nats
 from dnnext.sites.connection import tls_context
 from dnnext.sites.over_sites import OverSites, run_sites
 from dnnext.sites.sealing import Keyring, certificate_of, check_certificate
+from dnnext.sites.wire import AGAIN, ALIVE, LEAVING, Head, pack_head
 
 QUICK = {"late": 0.5, "away": 5.0, "timeout": 60.0}
 
@@ -125,6 +126,10 @@ def test_a_refused_site_reads_why(hub):
         hub.link(0, "x", **hub.files("site-b"))
     with pytest.raises(ValueError, match="key must belong to the certificate"):
         hub.link(0, "x", key=pki / "site-b.key")
+    secret = hub.files("site-a")["key"].read_text()  # in place of the file's name
+    with pytest.raises(ValueError, match="key must be the path of a PEM file, got the text of one") as caught:
+        hub.link(0, "x", key=secret)
+    assert secret.splitlines()[1] not in str(caught.value)
     with pytest.raises(ConnectionError, match=r"the relay tls://127\.0\.0\.1:1 cannot be reached as site-a"):
         hub.link(0, "x", relay="tls://127.0.0.1:1")
     with pytest.raises(ValueError, match="run must consist of letters"):
@@ -293,6 +298,34 @@ def test_what_was_changed_on_the_way_is_refused(hub):
     other.meet([ring.introduction() for ring in rings])
     with pytest.raises(ValueError, match="was not sealed"):
         rings[1].unseal(0, head, other.seal(1, head, body))
+
+
+def test_a_relay_cannot_ask_or_answer_in_the_name_of_a_site(hub):
+    sites = on_both(two(hub, "forged"))
+
+    def program(comm):
+        total = np.ones(2)
+        comm.allreduce(total)
+
+    threads = [threading.Thread(target=program, args=(comm,), daemon=True) for comm in sites]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    a, b = (comm._delivery for comm in sites)
+    other = a.peers[1]
+    before = other.last_sign, other.confirmed
+    for kind in (AGAIN, ALIVE, LEAVING):
+        for body in (b"", bytes(28)):
+            a._sort(1, pack_head(Head(kind, "|u1", 0, 1, 0, 1 << 40, 0)) + body)
+    assert (other.last_sign, other.confirmed, other.has_left) == (*before, False)
+    b._control(0, LEAVING)  # the site itself
+    until = time.monotonic() + 20
+    while not other.has_left and time.monotonic() < until:
+        time.sleep(0.01)
+    assert other.has_left
+    for comm in sites:
+        comm._delivery.close(is_whole=False)
 
 
 def test_certificates_of_others_are_checked(hub):
