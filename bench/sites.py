@@ -2,16 +2,20 @@
 
     python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats mpi flare] [--cut]
 
-Four sites, or four ranks of Open MPI, without a delay, beside them. Over NATS they are threads of this process, each
-with a link of its own to one `nats-server`; over FLARE, which needs nvflare, they are processes of a provisioned
-project with its server. A pass-through between sites and relay or server delays each direction by half of the delay;
-with --cut one site loses its connection for three seconds. Certificates, relay and project are those of the tests.
+Four sites, or four ranks of Open MPI, without a delay, beside them. Every site is a process: over NATS each with a link
+of its own to one `nats-server`, over FLARE, which needs nvflare, those of a provisioned project. A pass-through, a
+process too, between sites and relay or server delays each direction by half of the delay; the first line says how late
+it is itself, which is part of the figures below it. With --cut one site loses its connection for three seconds.
+Certificates, relay and project are those of the tests.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,23 +26,67 @@ from pathlib import Path
 import numpy as np
 
 from dnnext.runtime import Runtime
-from dnnext.sites.over_sites import run_sites
+
+SITES = 4
+ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def child(*words):
+    """This file as another process."""
+    command = [sys.executable, "-m", "bench.sites", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE})
+
+
+@contextlib.contextmanager
+def delayed(port, milliseconds):
+    """The port of a pass-through to this port; the port itself where there is no delay."""
+    if not milliseconds:
+        yield port
+        return
+    process = child("--pass-to", port, milliseconds / 2e3)
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+def bare(milliseconds, rounds, size=8 * 2000):
+    """Median seconds in which so many bytes go through the pass-through to a listener and back."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def whole(end):
+        left = size
+        while left:
+            left -= len(end.recv(left))
+
+    def echo():
+        end = listener.accept()[0]
+        for _ in range(rounds):
+            whole(end)
+            end.sendall(bytes(size))
+
+    threading.Thread(target=echo, daemon=True).start()
+    with delayed(listener.getsockname()[1], milliseconds) as port, socket.create_connection(("127.0.0.1", port)) as end:
+        times = []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            end.sendall(bytes(size))
+            whole(end)
+            times.append(time.perf_counter() - begin)
+    return float(np.median(times))
 
 
 class Delay:
     """A TCP pass-through to a port of this machine that delays each direction."""
 
     def __init__(self, port, seconds):
-        self.port, self.seconds, ready = port, seconds, threading.Event()
+        self.port, self.seconds = port, seconds
 
-        async def serve():
-            server = await asyncio.start_server(self.join, "127.0.0.1", 0)
-            self.listens = server.sockets[0].getsockname()[1]
-            ready.set()
-            await server.serve_forever()
-
-        threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
-        ready.wait()
+    async def serve(self):
+        server = await asyncio.start_server(self.join, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
 
     async def join(self, reader, writer):
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
@@ -100,37 +148,55 @@ def over_nats(args):
     with tempfile.TemporaryDirectory() as folder:
         hub = Hub(folder)
         for k, delay in enumerate(args.delay):
-            port = Delay(hub.port, delay / 2e3).listens if delay else hub.port
-
-            def links(run, port=port):
-                return [hub.link(r, run, relay=f"tls://127.0.0.1:{port}") for r in range(4)]
-
-            rounds = run_sites(links(f"ring-{k}"), ring(args.rounds, args.width))
-            say("nats", delay, args.width, rounds, run_sites(links(f"next-{k}"), next_run)[0])
+            with delayed(hub.port, delay) as port:
+                found = at_sites(hub, f"delay-{k}", args, [port] * SITES)
+            say("nats", delay, args.width, [each["round"] for each in found], found[0]["run"])
         if args.cut:
-            cut_off(hub, args.cut)
+            cut_off(hub, args)
         hub.stop()
 
 
-def cut_off(hub, seconds):
+def at_sites(hub, run, args, ports, at_5=None):
+    """What every site, a process that reaches the relay at its port, has found; at_5: called in iteration 5 of one."""
+    sites = []
+    for rank, port in enumerate(ports):
+        options = {**hub.options(rank, run), "relay": f"tls://127.0.0.1:{port}"}
+        text = json.dumps(options, default=str)
+        sites.append(child("--site", text, "--rounds", args.rounds, "--width", args.width))
+    found = []
+    for rank, site in enumerate(sites):
+        for line in site.stdout:
+            if line.startswith("{"):
+                found.append(json.loads(line))
+            elif rank == 0 and at_5 is not None:
+                at_5()
+        site.wait(20)
+    return found
+
+
+def as_site(args):
+    """A site's part: rounds, then a run, in the fifth iteration of which it writes a line."""
+    from dnnext.sites import open_communicator
+
+    def look(state, metrics):
+        if state.t == 5:
+            print("iteration 5", flush=True)
+
+    with open_communicator("nats", {**json.loads(args.site), "timeout": 120.0}) as comm:
+        found = {"round": ring(args.rounds, args.width)(comm), "run": next_run(comm, [look])}
+    print(json.dumps(found), flush=True)
+
+
+def cut_off(hub, args):
     """Print how much longer a run takes in which one of the sites is cut off in iteration 5."""
     from cut import Cuttable
 
     way = Cuttable(hub.port)
-
-    def run(name, cut):
-        def program(comm):
-            def at_5(state, metrics):
-                if cut and comm.rank == 2 and state.t == 5:
-                    way.cut(seconds)
-
-            return next_run(comm, [at_5])[0]
-
-        there = {2: {"relay": f"tls://127.0.0.1:{way.listens}"}}
-        return max(run_sites([hub.link(r, name, **there.get(r, {})) for r in range(4)], program))
-
-    plain, longer = run("whole", False), run("cut", True)
-    print(f"nats  a cut of {seconds:g} s at one site costs {longer - plain - seconds:.2f} s beyond it", flush=True)
+    ports = [way.listens] + [hub.port] * (SITES - 1)
+    plain = max(each["run"][0] for each in at_sites(hub, "whole", args, ports))
+    longer = max(each["run"][0] for each in at_sites(hub, "cut", args, ports, lambda: way.cut(args.cut)))
+    lost = longer - plain - args.cut
+    print(f"nats  a cut of {args.cut:g} s at one site costs {lost:.2f} s beyond it", flush=True)
     way.stop()
 
 
@@ -164,13 +230,13 @@ def over_flare(args):
     flare_jobs.EXECUTOR = "bench.flare_site.RoundsExecutor"
     limits = {"start": 120, "dead": 120, "answer": 120}
     for delay in args.delay:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             project = Project(folder, [f"site-{k}" for k in range(4)], args.scheme)
             flare_jobs.allow_class(project.kits / "localhost" / "local", flare_jobs.CONTROLLER)
             for name in project.names:
                 flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
                 if delay:
-                    project.retarget(name, Delay(project.port, delay / 2e3).listens)
+                    project.retarget(name, stack.enter_context(delayed(project.port, delay)))
             try:
                 project.start_all()
                 text = json.dumps({"rounds": args.rounds, "width": args.width})
@@ -194,13 +260,21 @@ def main():
         "--cut", type=float, metavar="SECONDS", nargs="?", const=3.0, help="over NATS, one site is cut off"
     )
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--site", help=argparse.SUPPRESS)
+    parser.add_argument("--pass-to", nargs=2, type=float, help=argparse.SUPPRESS)
     parser.add_argument("--scheme", default="grpc", help="FLARE's: grpc, tcp or http")
     args = parser.parse_args()
     sys.path += [str(Path(__file__).parents[1] / "tests" / name) for name in ("sites", "flare")]
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # no notes on how connections close
-    if args.rank:
-        as_rank(args)
+    if args.pass_to:
+        asyncio.run(Delay(int(args.pass_to[0]), args.pass_to[1]).serve())
         return
+    if args.rank or args.site:
+        (as_rank if args.rank else as_site)(args)
+        return
+    for delay in filter(None, args.delay):
+        late = 1e3 * bare(delay, args.rounds) - delay
+        print(f"the pass-through of {delay:g} ms there and back is {late:.1f} ms late itself", flush=True)
     for engine in args.engine:
         {"nats": over_nats, "mpi": over_mpi, "flare": over_flare}[engine](args)
 

@@ -1,20 +1,29 @@
-"""engine="flare" on NVIDIA FLARE itself: three sites of a provisioned project; .ci/full makes the environment."""
+"""engine="flare" on NVIDIA FLARE itself: sites of provisioned projects; .ci/full makes the environment."""
 
+import io
+import json
+import socket
+import ssl
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from project import ROOT, Cut, Project
+from project import ROOT, Cut, Project, certificates
 from sklearn.datasets import load_breast_cancer
 
 import dnnext
 from dnnext.algorithms import NEXT
 from dnnext.cli import main
 from dnnext.local import PartialLinearization
+from dnnext.runtime import InProcess
 from dnnext.sites import flare_jobs
 
+sys.path.append(str(ROOT / "tests" / "sites"))
+from site_job import GRAPHS, train
+
+pytestmark = pytest.mark.timeout(900)
 NAMES = ("site-a", "site-b", "site-c")
 FRAME = load_breast_cancer(as_frame=True).frame
 JOB = """run = "{run}"
@@ -61,7 +70,9 @@ def project(tmp_path_factory):
     project.cut = Cut(project.port)
     project.retarget("site-a", project.cut.port)
     try:
-        project.start_all(PYTHONPATH=f"{ROOT / 'tests' / 'flare' / 'spy'}:{ROOT}", DNNEXT_SPY=str(folder / "spy.txt"))
+        spy = ROOT / "tests" / "flare" / "spy"
+        project.spied = {"PYTHONPATH": f"{spy}:{ROOT}", "DNNEXT_SPY": str(folder / "spy.txt")}
+        project.start_all(**project.spied)
         yield project
     finally:
         project.stop()
@@ -142,6 +153,73 @@ def test_a_site_whose_connection_is_cut_for_seconds_goes_on_with_the_same_bits(p
     assert state == "FINISHED:COMPLETED"
     (project.folder / "cut.npz").write_bytes(models["site-a"])
     assert_same(dnnext.load(project.folder / "cut.npz"), in_process(200))
+
+
+def test_the_server_is_killed_and_comes_back_and_a_new_job_goes_on_with_the_same_bits(project):
+    submit(project, "served", 1000)
+    kept = project.kits / "site-b" / "local" / "checkpoints" / "served"
+    project.until(lambda: list(kept.glob("000004*")), 120, "no checkpoint")
+    project.kill("localhost")  # and with it the server's part of the job
+    begin = time.monotonic()
+    project.start(**project.spied)
+    project.until_connected()
+    project.until(lambda: not any(project.worker(name) for name in NAMES), 300, "the job goes on without its server")
+    print(f"the sites were connected, and without a job, {time.monotonic() - begin:.1f} s after the server was killed")
+    reached = max(int(path.name[:6]) for path in kept.glob("*.npz"))
+    state, models = finish(project, submit(project, "served-again", 10 * reached + 20, 'resume = "served"'))
+    assert state == "FINISHED:COMPLETED"
+    (project.folder / "served.npz").write_bytes(models["site-c"])
+    assert_same(dnnext.load(project.folder / "served.npz"), in_process(10 * reached + 20))
+
+
+def test_only_certificates_of_the_project_that_are_valid_open_a_connection(project):
+    wrong = certificates(project, "site-a")
+    kit = project.kits / "site-a" / "startup"
+    assert answer(project, kit / "client.crt", kit / "client.key")
+    for name, (cert, key) in {"none": (None, None), **wrong}.items():
+        assert not answer(project, cert, key), name
+    assert sorted(wrong) == ["another authority", "expired"]
+
+
+def answer(project, cert, key):
+    """What the server says first to who shows this certificate; nothing if it refuses."""
+    context = ssl.create_default_context(cafile=project.kits / "site-a" / "startup" / "rootCA.pem")
+    context.set_alpn_protocols(["h2"])
+    if cert is not None:
+        context.load_cert_chain(cert, key)
+    try:
+        bare = socket.create_connection(("localhost", project.port), 20)
+        with context.wrap_socket(bare, server_hostname="localhost") as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            return connection.recv(100)
+    except (ssl.SSLError, ConnectionError):
+        return b""
+
+
+CASES = [["star", 8, "f8"], ["schedule", 8, "f4"], ["ring", 11, "f4"]]  # graph, agents, which may be uneven, precision
+
+
+def test_eight_sites_with_other_graphs_schedules_float32_and_uneven_agents(tmp_path, monkeypatch):
+    monkeypatch.setattr(flare_jobs, "EXECUTOR", "runs.RunsExecutor")
+    project = Project(tmp_path, [f"site-{letter}" for letter in "abcdefgh"])
+    flare_jobs.allow_class(project.kits / "localhost" / "local", flare_jobs.CONTROLLER)
+    for name in project.names:
+        flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
+    try:
+        places = ":".join(str(ROOT / "tests" / name) for name in ("flare", "sites"))
+        project.start_all(PYTHONPATH=f"{places}:{ROOT}")
+        limits = {"start": 300, "dead": 300, "answer": 300}
+        state, found = finish(
+            project, flare_jobs.submit(project.kit, "eight", json.dumps(CASES), project.names, limits)
+        )
+        assert state == "FINISHED:COMPLETED", project.errors()
+        results = [np.load(io.BytesIO(found[name])) for name in project.names]
+    finally:
+        project.stop()
+    for k, (graph, n_agents, dtype) in enumerate(CASES):
+        alone = train(InProcess(n_agents), GRAPHS[graph](n_agents), np.dtype(dtype).type)
+        np.testing.assert_array_equal(np.concatenate([result[f"w{k}"] for result in results]), alone.w)
+        assert results[0][f"w{k}"].dtype == dtype
 
 
 def test_fit_sites_with_the_kit_of_a_person_returns_the_model(project):

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-collect_ignore = ["project.py", "spy"]
+collect_ignore = ["project.py", "runs.py", "spy"]
 
 
 def pytest_configure(config):

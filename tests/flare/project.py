@@ -1,6 +1,7 @@
 """A project of NVIDIA FLARE on this machine: provisioned kits with mutual TLS, a server, and sites as processes."""
 
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -10,6 +11,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 ROOT = Path(__file__).parents[2]
 PERSON = "alice@hub.org"
@@ -124,11 +128,15 @@ class Project:
 
     def start_all(self, **environment):
         """Start all, and wait until the sites are connected."""
-        from dnnext.sites import flare_jobs
-
         self.start(**environment)
         for name in self.names:
             self.start(name)
+
+        self.until_connected()
+
+    def until_connected(self):
+        """Wait until the server sees all sites."""
+        from dnnext.sites import flare_jobs
 
         def are_here():
             try:
@@ -137,7 +145,7 @@ class Project:
             except ConnectionError:
                 return False
 
-        self.until(are_here, 90, "the sites do not connect")
+        self.until(are_here, 300, "the sites do not connect")
 
     def until(self, is_so, seconds, sentence):
         """Wait for something."""
@@ -168,16 +176,20 @@ class Project:
                 return process
         return None
 
-    def stop(self):
-        """End every process that was started here, and theirs."""
+    def kill(self, name):
+        """End the process of the server or of a site, and those that it has started."""
         import psutil
 
-        for process in self.running.values():
-            for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-                child.send_signal(signal.SIGKILL)
-            process.kill()
-            process.wait(30)
-        self.running = {}
+        process = self.running.pop(name)
+        for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
+            child.send_signal(signal.SIGKILL)
+        process.kill()
+        process.wait(30)
+
+    def stop(self):
+        """End every process that was started here, and theirs."""
+        for name in list(self.running):
+            self.kill(name)
 
 
 def _listens(port):
@@ -186,3 +198,25 @@ def _listens(port):
     except OSError:
         return False
     return True
+
+
+def certificates(project, site):
+    """Certificates and keys in a site's name that are no good: of another project, and one that has expired."""
+    place = project.folder / "wrong"
+    place.mkdir()
+    other = Project(place, project.names).kits / site / "startup"
+    kit = project.kits / site / "startup"
+    state = json.loads(next(project.folder.glob("made/**/cert.json")).read_text())
+    root = x509.load_pem_x509_certificate((kit / "rootCA.pem").read_bytes())
+    key = serialization.load_pem_private_key(state["root_pri_key"].encode(), None)
+    real, day = x509.load_pem_x509_certificate((kit / "client.crt").read_bytes()), dt.timedelta(days=1)
+    now = dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(root.subject, real.subject, real.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - 3 * day).not_valid_after(now - day)
+    for extension in real.extensions:
+        made = made.add_extension(extension.value, extension.critical)
+    (place / "expired.crt").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return {
+        "another authority": (other / "client.crt", other / "client.key"),
+        "expired": (place / "expired.crt", kit / "client.key"),
+    }
