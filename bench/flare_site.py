@@ -17,5 +17,8 @@ class RoundsExecutor(SiteExecutor):
         sys.path.append(str(Path(__file__).parents[1] / "tests" / "sites"))
         wanted = json.loads(text)
         with open_communicator("flare", {"folder": str(folder), "timeout": 120.0}) as comm:
-            found = {"round": ring(wanted["rounds"], wanted["width"])(comm), "run": next_run(comm)}
+            found = {
+                "round": ring(wanted["rounds"], wanted["width"])(comm),
+                "run": next_run(comm, wanted["iterations"]),
+            }
         return json.dumps(found).encode()

@@ -1,8 +1,8 @@
 """Milliseconds per round between sites, and seconds of a run, over a relay on the loopback interface with a delay.
 
-    python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats mpi flare] [--cut]
+    python -m bench.sites [--rounds 60] [--delay 0 50] [--engine nats mpi flare] [--cut] [--sites 4] [--iterations 20]
 
-Four sites, or four ranks of Open MPI, without a delay, beside them. Every site is a process: over NATS each with a link
+Sites, or ranks of Open MPI, without a delay, beside them. Every site is a process: over NATS each with a link
 of its own to one `nats-server`, over FLARE, which needs nvflare, those of a provisioned project. A pass-through, a
 process too, between sites and relay or server delays each direction by half of the delay; the first line says how late
 it is itself, which is part of the figures below it. With --cut one site loses its connection for three seconds.
@@ -27,7 +27,6 @@ import numpy as np
 
 from dnnext.runtime import Runtime
 
-SITES = 4
 ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -123,34 +122,41 @@ def ring(rounds, width):
     return program
 
 
-def next_run(comm, callbacks=()):
-    """Seconds of 20 iterations of NEXT, and the collective calls they took."""
+def next_run(comm, iterations=20, callbacks=()):
+    """Seconds of a run of NEXT on a ring, and the collective calls it took."""
     from site_job import GRAPHS, train
 
-    runtime, before, begin = Runtime(4, comm), sum(comm.tally.calls.values()), time.perf_counter()
-    train(runtime, GRAPHS["ring"](4), np.float64, max_iter=20, monitor_every=10, callbacks=list(callbacks))
+    runtime, before, begin = Runtime(comm.size, comm), sum(comm.tally.calls.values()), time.perf_counter()
+    graph = GRAPHS["ring"](comm.size)
+    train(runtime, graph, np.float64, max_iter=iterations, monitor_every=10, callbacks=list(callbacks))
     return time.perf_counter() - begin, sum(comm.tally.calls.values()) - before
 
 
-def say(engine, delay, width, rounds, run):
+def say(engine, delay, args, rounds, run):
     """Print one line; rounds: seconds of a round at every site; run: seconds of a run, and its calls."""
-    round_, (seconds, calls) = max(rounds), run
+    round_, width, (seconds, calls) = max(rounds), args.width, run
     print(
         f"{engine:5s} {delay:5.0f} ms there and back: a round of {width} numbers {1e3 * round_:6.1f} ms, "
-        f"{1e3 * round_ - delay:5.1f} beyond the wire; 20 iterations {seconds:5.2f} s in {calls} calls",
+        f"{1e3 * round_ - delay:5.1f} beyond the wire; {args.iterations} iterations {seconds:5.2f} s in {calls} calls",
         flush=True,
     )
+
+
+def same(args):
+    """What the processes of a measurement are started with."""
+    names = ("rounds", "width", "iterations", "sites")
+    return [word for name in names for word in (f"--{name}", str(getattr(args, name)))]
 
 
 def over_nats(args):
     from hub import Hub
 
     with tempfile.TemporaryDirectory() as folder:
-        hub = Hub(folder)
+        hub = Hub(folder, [f"site-{k}" for k in range(args.sites)])
         for k, delay in enumerate(args.delay):
             with delayed(hub.port, delay) as port:
-                found = at_sites(hub, f"delay-{k}", args, [port] * SITES)
-            say("nats", delay, args.width, [each["round"] for each in found], found[0]["run"])
+                found = at_sites(hub, f"delay-{k}", args, [port] * args.sites)
+            say("nats", delay, args, [each["round"] for each in found], found[0]["run"])
         if args.cut:
             cut_off(hub, args)
         hub.stop()
@@ -162,7 +168,7 @@ def at_sites(hub, run, args, ports, at_5=None):
     for rank, port in enumerate(ports):
         options = {**hub.options(rank, run), "relay": f"tls://127.0.0.1:{port}"}
         text = json.dumps(options, default=str)
-        sites.append(child("--site", text, "--rounds", args.rounds, "--width", args.width))
+        sites.append(child("--site", text, *same(args)))
     found = []
     for rank, site in enumerate(sites):
         for line in site.stdout:
@@ -183,7 +189,7 @@ def as_site(args):
             print("iteration 5", flush=True)
 
     with open_communicator("nats", {**json.loads(args.site), "timeout": 120.0}) as comm:
-        found = {"round": ring(args.rounds, args.width)(comm), "run": next_run(comm, [look])}
+        found = {"round": ring(args.rounds, args.width)(comm), "run": next_run(comm, args.iterations, [look])}
     print(json.dumps(found), flush=True)
 
 
@@ -192,7 +198,7 @@ def cut_off(hub, args):
     from cut import Cuttable
 
     way = Cuttable(hub.port)
-    ports = [way.listens] + [hub.port] * (SITES - 1)
+    ports = [way.listens] + [hub.port] * (args.sites - 1)
     plain = max(each["run"][0] for each in at_sites(hub, "whole", args, ports))
     longer = max(each["run"][0] for each in at_sites(hub, "cut", args, ports, lambda: way.cut(args.cut)))
     lost = longer - plain - args.cut
@@ -201,22 +207,22 @@ def cut_off(hub, args):
 
 
 def over_mpi(args):
-    words = ["-m", "bench.sites", "--rank", "--rounds", str(args.rounds), "--width", str(args.width)]
-    command = ["mpiexec", "-n", "4", "--oversubscribe", sys.executable, "-m", "mpi4py", *words]
+    words = ["-m", "bench.sites", "--rank", *same(args)]
+    command = ["mpiexec", "-n", str(args.sites), "--oversubscribe", sys.executable, "-m", "mpi4py", *words]
     command.insert(1, "--allow-run-as-root")
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    say("mpi", 0.0, args.width, found["rounds"], found["run"])
+    say("mpi", 0.0, args, found["rounds"], found["run"])
 
 
 def as_rank(args):
     """The same as a site does, at a rank; the first prints."""
     from dnnext.runtime.mpi import OverMPI
 
-    with OverMPI(4) as runtime:
+    with OverMPI(args.sites) as runtime:
         comm = runtime.comm
         rows = [float(text) for text in comm.texts(repr(ring(args.rounds, args.width)(comm)))]
-        run = next_run(comm)
+        run = next_run(comm, args.iterations)
         if comm.rank == 0:
             print(json.dumps({"rounds": rows, "run": run}))
 
@@ -231,7 +237,7 @@ def over_flare(args):
     limits = {"start": 120, "dead": 120, "answer": 120}
     for delay in args.delay:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-            project = Project(folder, [f"site-{k}" for k in range(4)], args.scheme)
+            project = Project(folder, [f"site-{k}" for k in range(args.sites)], args.scheme)
             flare_jobs.allow_class(project.kits / "localhost" / "local", flare_jobs.CONTROLLER)
             for name in project.names:
                 flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
@@ -239,7 +245,7 @@ def over_flare(args):
                     project.retarget(name, stack.enter_context(delayed(project.port, delay)))
             try:
                 project.start_all()
-                text = json.dumps({"rounds": args.rounds, "width": args.width})
+                text = json.dumps({"rounds": args.rounds, "width": args.width, "iterations": args.iterations})
                 job = flare_jobs.submit(project.kit, "rounds", text, project.names, limits)
                 state = flare_jobs.wait(project.kit, job)
                 found = [json.loads(data) for data in flare_jobs.fetch(project.kit, job).values()]
@@ -247,7 +253,7 @@ def over_flare(args):
                     raise RuntimeError(f"the job of FLARE ended: {state}\n{project.errors()}")
             finally:
                 project.stop()
-        say("flare", delay, args.width, [each["round"] for each in found], found[0]["run"])
+        say("flare", delay, args, [each["round"] for each in found], found[0]["run"])
 
 
 def main():
@@ -255,6 +261,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--delay", type=float, nargs="*", default=[0.0, 50.0], help="milliseconds, there and back")
     parser.add_argument("--width", type=int, default=2000)
+    parser.add_argument("--sites", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--engine", nargs="*", choices=("nats", "mpi", "flare"), default=["nats", "mpi"])
     parser.add_argument(
         "--cut", type=float, metavar="SECONDS", nargs="?", const=3.0, help="over NATS, one site is cut off"

@@ -207,7 +207,7 @@ def test_eight_sites_with_other_graphs_schedules_float32_and_uneven_agents(tmp_p
         flare_jobs.allow_class(project.kits / name / "local", flare_jobs.EXECUTOR)
     try:
         places = ":".join(str(ROOT / "tests" / name) for name in ("flare", "sites"))
-        project.start_all(PYTHONPATH=f"{places}:{ROOT}")
+        project.start_all({"PYTHONPATH": f"{places}:{ROOT}"})
         limits = {"start": 300, "dead": 300, "answer": 300}
         state, found = finish(
             project, flare_jobs.submit(project.kit, "eight", json.dumps(CASES), project.names, limits)

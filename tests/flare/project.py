@@ -126,11 +126,11 @@ class Project:
         if kind == "server":
             self.until(lambda: _listens(self.port), 60, "the server does not listen")
 
-    def start_all(self, **environment):
-        """Start all, and wait until the sites are connected."""
+    def start_all(self, at_sites=None, **environment):
+        """Start all, and wait until the sites are connected; the environment is the server's."""
         self.start(**environment)
         for name in self.names:
-            self.start(name)
+            self.start(name, **(at_sites or {}))
 
         self.until_connected()
 
