@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from dnnext._checks import short
+from dnnext._version import __version__
 from dnnext.estimators.files import load
 from dnnext.estimators.job_file import FIELDS, LIMITS, OF_SITES, read_job, write_job
 from dnnext.estimators.resuming import resume
 from dnnext.runs import checkpoint
 from dnnext.runs.callbacks import Checkpoint
 from dnnext.runtime import AgentsLost
+from dnnext.runtime.machine import machine
 from dnnext.sites import check_engine, decline, flare_jobs
 from dnnext.sites.audit import Audit
 from dnnext.sites.permission import AUDIT, Permission, read_permission
@@ -54,6 +56,7 @@ def fit_sites(estimator: Any, fit: Any = None) -> Any:
         raise
     Audit(Path(options["folder"]) / AUDIT).note(
         job=options.get("run"), estimator=type(estimator).__name__, rows=len(X), data=permission.data,
+        versions={"dnnext": __version__, **machine()},
         parameters={k: repr(v) for k, v in estimator.get_params(deep=False).items()},
     )  # fmt: skip
     return (fit or estimator.fit_local)(X, y)

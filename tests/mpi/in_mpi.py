@@ -72,6 +72,19 @@ def test_the_job_has_the_ranks_it_should(over_mpi):
     np.testing.assert_array_equal(over_mpi.bounds, split_agents(N_AGENTS, SIZE))
 
 
+def test_an_iteration_takes_its_rounds_and_one_more_call_whatever_is_measured(over_mpi):
+    def calls(max_iter):
+        before = dict(over_mpi.comm.tally.calls)
+        options = {"max_iter": max_iter, "monitor_every": 1, "tol": 0, "callbacks": [EarlyStopping(patience=100)]}
+        result = run(over_mpi, run=options)
+        counts = {kind: n - before.get(kind, 0) for kind, n in over_mpi.comm.tally.calls.items()}
+        return counts, result.history["round"][-1]
+
+    (few, rounds), (many, more_rounds) = calls(4), calls(9)
+    more = {kind: n - few[kind] for kind, n in many.items() if n != few[kind]}
+    assert more == ({"exchange": more_rounds - rounds, "allgather": 5} if SIZE > 1 else {})
+
+
 @pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)

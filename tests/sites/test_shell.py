@@ -1,6 +1,7 @@
 """What people type: three hospitals on this machine, from the request for a certificate to the audit."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def test_three_hospitals_train_one_model(hub, hospitals, tmp_path, capsys, monke
     assert "weights and trackers to neighbours: 10 messages" in words  # five iterations, two neighbours
     assert "the lines are whole" in words
     first = (hospitals / "site-a" / "audit.jsonl").read_text().splitlines()[0]
-    assert '"job": "trial-1"' in first
+    assert json.loads(first).items() >= {"job": "trial-1", "rows": len(frames[0])}.items()
+    assert {"parameters", "versions"} <= set(json.loads(first))
     for name in NAMES:  # handed in, so not to be taken again
         assert (hospitals / name / "jobs" / "trial-1.done").exists()
     check_clocks(hospitals / "site-a", capsys, monkeypatch)
