@@ -172,11 +172,7 @@ static void add_chain_panel(const chain_job *j, const chain_space *s, int64_t t,
 /* A guess of the microseconds of one forward sweep, at 30 flops per ns. */
 static double guess_chain(const plan *p)
 {
-    double flops = 0, rows = (double)(p->chain->offsets[p->chain->agents]);
-    for (int64_t k = 0; k < p->chain->n_layers; k++)
-        flops += 2.0 * (double)((terms_of(p->chain->layers + k) + 10) * p->d[k + 1].channels)
-                 * (double)(p->a[k + 1].height * p->a[k + 1].width);
-    return rows * (double)p->groups * flops / 30e3;
+    return (double)p->chain->offsets[p->chain->agents] * (double)p->groups * chain_flops(p) / 30e3;
 }
 
 /* All panels of all agents. Panels are parallel, their sums are added in order. */

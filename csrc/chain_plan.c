@@ -2,7 +2,7 @@
  * weights in tiles.
  */
 
-enum { CHAIN_BYTES = 1 << 20, CHAIN_PANEL = 64 }; /* of a chunk with images; rows of a panel, if chunks are short */
+enum { CHAIN_BYTES = 1 << 20 }; /* of a chunk with images */
 enum { PANEL_CHUNKS = 8 };
 
 typedef struct { /* what follows from the chain, the same for all threads */
@@ -37,6 +37,25 @@ static void shape_behind(const dnn_layer *l, int64_t shape[2])
                        : (before[i] + 2 * l->padding[i] - l->dilation[i] * (l->size[i] - 1) - 1) / l->stride[i] + 1;
 }
 
+/* Flops of one sample, forward, each group of columns. */
+static double chain_flops(const plan *p)
+{
+    double flops = 0;
+    for (int64_t k = 0; k < p->chain->n_layers; k++)
+        flops += 2.0 * (double)((terms_of(p->chain->layers + k) + 10) * p->d[k + 1].channels)
+                 * (double)(p->a[k + 1].height * p->a[k + 1].width);
+    return flops;
+}
+
+/* Chunks of a panel with images: as few as are worth the sum of their gradients, see PART_NS, at 30 flops per ns. */
+static int64_t panel_chunks(const plan *p, int64_t rows)
+{
+    double chunk = 3 * chain_flops(p) * (double)(rows * p->groups) / 30;
+    double least = PART_NUMBER_NS * (double)p->chain->params;
+    double wanted = (least > PART_NS ? least : PART_NS) / chunk;
+    return wanted < PANEL_CHUNKS ? (int64_t)wanted + 1 : PANEL_CHUNKS;
+}
+
 /* Fields and sizes; `groups` columns for every sample. */
 static void lay_out(plan *p, const dnn_chain *chain, int64_t groups)
 {
@@ -69,7 +88,7 @@ static void lay_out(plan *p, const dnn_chain *chain, int64_t groups)
         p->panel_rows = p->chunk_rows * PANEL_CHUNKS;
     } else {
         p->chunk_rows = min_index(GRADIENT_MOST, max_index(LANES, CHAIN_BYTES / bytes / LANES * LANES));
-        p->panel_rows = p->chunk_rows * min_index(PANEL_CHUNKS, ceil_div(CHAIN_PANEL, p->chunk_rows));
+        p->panel_rows = p->chunk_rows * panel_chunks(p, p->chunk_rows);
     }
     p->most = 0;
     for (int64_t i = 0; i < chain->agents; i++) p->most = max_index(p->most, chain->offsets[i + 1] - chain->offsets[i]);
