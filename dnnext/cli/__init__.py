@@ -224,10 +224,10 @@ def _add_ranks(p):
         help="one process, or ranks of mpiexec (a model too large for one: dnnext.models.Cube)",
     )
     p.add_argument("--local-data", metavar="PATTERN", help="a file per rank, such as part-{rank}.csv, that stays there")
-    p.add_argument("--timeout", type=float, default=600.0, help="seconds a rank may be silent (default: %(default)s)")
-    p.add_argument("--on-failure", choices=("stop", "shrink"), default="stop", help="after a rank died (default: stop)")
+    p.add_argument("--timeout", type=float, help="seconds a rank may be silent (default: 600)")
+    p.add_argument("--on-failure", choices=("stop", "shrink"), help="after a rank died (default: stop)")
     p.add_argument("--checkpoint", metavar="DIR", help="save the run there, see dnnext.resume")
-    p.add_argument("--checkpoint-every", type=int, default=20, metavar="N", help="iterations (default: %(default)s)")
+    p.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations (default: 20)")
 
 
 def _add_predict(commands, shared):

@@ -28,6 +28,8 @@ def train(args):
         raise ValueError("--target is missing: name the column to predict.")
     split_seed(args.seed)
     _settle_agents(args)
+    if args.checkpoint_every is not None and not args.checkpoint:
+        raise ValueError(f"--checkpoint-every {args.checkpoint_every} needs --checkpoint and the folder to write to.")
     with _ranks(args) as ranks:
         with ranks.together():
             notes = check_places(args) if ranks.rank == 0 else []
@@ -90,8 +92,12 @@ def _ranks(args):
 
 
 def _engine_options(args):
-    """Those that the engine takes."""
-    return {name: getattr(args, name) for name in ("timeout", "on_failure") if name in ENGINES[args.engine].options}
+    """What was given for the engine, and fits it."""
+    given = {name: getattr(args, name) for name in ("timeout", "on_failure") if getattr(args, name) is not None}
+    for name in given:
+        if name not in ENGINES[args.engine].options:
+            raise ValueError(f"--{name.replace('_', '-')} needs --engine mpi, got --engine {args.engine}.")
+    return given
 
 
 def _study(args, rank):
@@ -203,6 +209,7 @@ def make_estimator(task, args):
     from dnnext.runs.callbacks import Checkpoint
 
     kind = DecentralizedMLPClassifier if task == "classification" else DecentralizedMLPRegressor
+    every = 20 if args.checkpoint_every is None else args.checkpoint_every
     return kind(
         _hidden(args.hidden),
         args.activation,
@@ -227,7 +234,7 @@ def make_estimator(task, args):
         engine=args.engine,
         engine_options=_engine_options(args) or None,
         **({"class_weight": args.class_weight} if task == "classification" else {}),
-        callbacks=[Checkpoint(args.checkpoint, every=args.checkpoint_every)] if args.checkpoint else None,
+        callbacks=[Checkpoint(args.checkpoint, every=every)] if args.checkpoint else None,
     )
 
 
@@ -261,6 +268,8 @@ def _split(y, fraction, task, seed, local):
     if len(y) < 4:
         raise ValueError(f"{len(y)} rows are too few to keep some for testing; use --test-fraction 0.")
     n_test, alone = int(np.ceil(fraction * len(y))), rows[:0]
+    if n_test == len(y):
+        raise ValueError(f"--test-fraction must leave rows to train on, got {fraction} of {len(y)} rows.")
     strata = None
     if task == "classification" and y.ndim == 1:
         _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)

@@ -104,7 +104,6 @@ def _infinite(v):
 WORDS: dict[str, Collection[Any]] = {  # what a misspelt word of a parameter may have meant
     "activation": ACTIVATIONS, "penalty": PENALTIES, "algorithm": ALGORITHMS, "regime": REGIMES, "alpha": ("auto",),
     "partition": PARTITIONS, "preprocess": ("auto",), "mixing_rounds": ("auto",), "class_weight": ("balanced",),
-    "loss": (*LOSSES["classifier"], *LOSSES["regressor"]),
 }  # fmt: skip
 RULES = {
     "hidden_layer_sizes": ("an integer >= 1 or a sequence of them (empty for a linear model)", _sizes),
@@ -180,7 +179,9 @@ def check_parameters(estimator, kind):
         )
     for name, (words, test) in rules.items():
         if name in p and not test(p[name]):
-            near = _checks.nearest(p[name], WORDS.get(name, ()))
+            near = _checks.nearest(p[name], allowed if name == "loss" else WORDS.get(name, ()))
+            others = [other for other, losses in LOSSES.items() if name == "loss" and p[name] in losses]
+            near = f" {p[name]!r} is a loss of a {others[0]}." if others else near
             raise ValueError(f"{name} must be {words}, got {short(p[name])}.{near}")
     if p.get("model") is not None and (isinstance(p["model"], type) or not hasattr(p["model"], "sized")):
         raise ValueError(

@@ -122,6 +122,10 @@ def folder_options(folder: Any) -> dict[str, Any]:
     place = Path(folder)
     try:
         found = tomllib.loads((place / "site.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"folder must hold site.toml as `dnnext site join` writes it, got {str(folder)!r} without it."
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"folder must hold site.toml as `dnnext site join` writes it, got {error}.") from None
     options: dict[str, Any] = {name: found[name] for name in ("relay", "site", "sites", "relay_name") if name in found}

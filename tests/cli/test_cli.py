@@ -104,6 +104,21 @@ def test_options_from_a_file(here, capsys):
     assert "not valid TOML" in refused(capsys, "train", "iris.csv", "--config", "run.toml")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--timeout", "5"], "--timeout needs --engine mpi"),
+        (["--on-failure", "shrink"], "--on-failure needs --engine mpi"),
+        (["--checkpoint-every", "5"], "--checkpoint-every 5 needs --checkpoint"),
+        (["--test-fraction", "0.999"], "--test-fraction must leave rows to train on, got 0.999 of 150 rows"),
+        (["--loss", "poisson"], "'poisson' is a loss of a regressor"),
+    ],
+)
+def test_options_that_have_no_effect_or_do_not_fit_are_refused(here, capsys, words, sentence):
+    iris_file()
+    assert sentence in refused(capsys, "train", "iris.csv", "--target", "kind", *words)
+
+
 BAD_FILES = {
     "missing value": ("a,b,y\n1,2,0\n3,,1\n5,6,0\n7,8,1\n", "column 'b' has a missing value (in line 3)"),
     "missing values": (
