@@ -79,7 +79,8 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
         X = dense_frame(X)
         check_shape(estimator, tuple(getattr(X, "shape", ())), reset)
         check_numbers(X, ", of which preprocess='auto' makes some")
-        with precise(X, getattr(estimator, "feature_names_in_", None), " preprocess='auto' fills gaps."):
+        fills = " preprocess='auto' fills gaps." if getattr(X, "ndim", 2) == 2 else ""
+        with precise(X, getattr(estimator, "feature_names_in_", None), fills):
             found = validate_data(estimator, X, y, reset=reset, **options)
         remember_labels(estimator, X, reset)
         x, y = found if has_y else (found, y)

@@ -118,8 +118,10 @@ class ResNet(Parameters):
         Raises
         ------
         ValueError
-            If an end was closed before, with another size.
+            If an end was closed before, with another size, or inputs are images.
         """
+        if not isinstance(n_inputs, int | np.integer):
+            raise ValueError(f"X must be a table (n, d) for {self!r}, got rows of shape {n_inputs}: reshape it.")
         for name, own, wanted in (("n_inputs", self.n_inputs, n_inputs), ("n_outputs", self.n_outputs, n_outputs)):
             if own is not None and own != wanted:
                 raise ValueError(f"{name} must be {own}, as {self!r} has it, got {wanted} from the data.")

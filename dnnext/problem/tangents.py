@@ -73,18 +73,18 @@ class Tangents(Parameters):
         ValueError
             If they do not have the shape of the inputs, or are not finite.
         """
-        if callable(self.directions):
-            v = np.asarray(self.directions(x))
-        else:
-            v = np.asarray(self.directions)
+        v = _numbers("directions", self.directions(x) if callable(self.directions) else self.directions)
+        if not callable(self.directions):
             if v.ndim != x.ndim or v.shape[1:] != x.shape[1:]:
                 raise ValueError(
                     f"directions must have shape (K, {', '.join(map(str, x.shape[1:]))}), as an input has it, "
                     f"got {v.shape}."
                 )
             v = np.broadcast_to(v[:, None], (len(v), *x.shape))
-        if v.ndim != x.ndim + 1 or v.shape[1:] != x.shape or not np.all(np.isfinite(v)):
-            raise ValueError(f"directions must return finite numbers of shape (K, *{x.shape}), got {v.shape}.")
+        if v.ndim != x.ndim + 1 or v.shape[1:] != x.shape:
+            raise ValueError(f"directions must return an array of shape (K, *{x.shape}), got {v.shape}.")
+        if not np.all(np.isfinite(v)):
+            raise ValueError("directions must be finite, got NaN or infinite numbers.")
         return np.ascontiguousarray(v, dtype=x.dtype)
 
     def beta(self, x: Array, shape: tuple[int, int, int]) -> Array | None:
@@ -95,16 +95,29 @@ class Tangents(Parameters):
         ValueError
             If they have another shape, or are not finite.
         """
-        if not callable(self.targets) and not np.any(self.targets):
+        beta = _numbers("targets", self.targets(x) if callable(self.targets) else self.targets).astype(x.dtype)
+        if not callable(self.targets) and not np.any(beta):
             return None
-        beta = np.asarray(self.targets(x) if callable(self.targets) else self.targets, dtype=x.dtype)
         wide = beta[:, None] if beta.ndim == 2 and beta.shape == (shape[0], shape[2]) else beta
-        if (wide.ndim and wide.shape not in (shape, (shape[0], 1, shape[2]))) or not np.all(np.isfinite(wide)):
+        if wide.ndim and wide.shape not in (shape, (shape[0], 1, shape[2])):
             raise ValueError(
-                f"targets must be a number, (K, Q) = {(shape[0], shape[2])}, or return (K, rows, Q) = {shape}, finite "
-                f"numbers, got {beta.shape}."
+                f"targets must be a number, (K, Q) = {(shape[0], shape[2])}, or return (K, rows, Q) = {shape}, got "
+                f"{beta.shape}."
             )
+        if not np.all(np.isfinite(wide)):
+            raise ValueError("targets must be finite, got NaN or infinite numbers.")
         return np.ascontiguousarray(np.broadcast_to(wide, shape))
+
+
+def _numbers(name: str, value: Any) -> Array:
+    """The value as an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # of uneven lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, in lists of one length, got {short(value)}.")
+    return array
 
 
 class _Directions(Parameters, ABC):

@@ -98,6 +98,24 @@ def test_a_perceptron_of_every_activation_has_the_tangents_of_its_chain(activati
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"directions": "x"}, "directions must hold real numbers"),
+        ({"directions": [[1.0, 0], [1.0]]}, "directions must hold real numbers, in lists of one length"),
+        ({"directions": [[np.nan, 0]]}, "directions must be finite"),
+        ({"directions": lambda x: x}, r"directions must return an array of shape \(K, \*\(3, 2\)\), got \(3, 2\)"),
+        ({"targets": "x"}, "targets must hold real numbers"),
+        ({"targets": np.inf}, "targets must be finite"),
+    ],
+)
+def test_what_is_no_direction_or_target_is_refused(given, sentence):
+    tangents = Tangents(**{"mu": 1.0, "directions": [[1.0, 0.0]], "targets": 0} | given)
+    x = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=sentence):
+        tangents.beta(x, (len(tangents.at(x)), 3, 1))
+
+
 def test_shapes_of_images_are_refused_by_name():
     for shape in (8, (8,), (1, 8), "88", (8.0, 8)):
         with pytest.raises(ValueError, match=r"shape must be None or \(height, width\)"):
