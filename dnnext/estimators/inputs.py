@@ -77,7 +77,9 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
     else:
         options = {"accept_sparse": SPARSE, "dtype": FLOATS, "allow_nd": takes_images(estimator), **targets}
         X = dense_frame(X)
-        check_shape(estimator, tuple(getattr(X, "shape", ())), reset)
+        shape = getattr(X, "shape", None)
+        if shape is not None:
+            check_shape(estimator, tuple(shape), reset)
         check_numbers(X, ", of which preprocess='auto' makes some")
         fills = " preprocess='auto' fills gaps." if getattr(X, "ndim", 2) == 2 else ""
         with precise(X, getattr(estimator, "feature_names_in_", None), fills):
@@ -85,6 +87,8 @@ def checked(estimator: Any, X: Any, y: Any = "no_validation", reset: bool = Fals
         remember_labels(estimator, X, reset)
         x, y = found if has_y else (found, y)
         x = dense(x)
+        if shape is None:  # lists
+            check_shape(estimator, x.shape, reset)
     if reset:
         estimator._row_shape = x.shape[1:]
     return (x, y) if has_y else x

@@ -52,6 +52,14 @@ def test_an_end_that_was_closed_stays_as_it_is(shape):
 
 
 @pytest.mark.parametrize("x", [IMAGES, COLOURS])
+def test_images_may_be_lists(x):
+    clf = DecentralizedClassifier(Chain(NET), **QUICK).fit(x.tolist(), Y)
+    np.testing.assert_array_equal(clf.predict_proba(x.tolist()), clf.predict_proba(x))
+    with pytest.raises(ValueError, match="X has rows of shape"):
+        clf.predict(x[..., :7].tolist())
+
+
+@pytest.mark.parametrize("x", [IMAGES, COLOURS])
 def test_a_perceptron_takes_tables(x):
     sentence = rf"X must be a table \(n, d\) for MLP\(.* reshape it to \(20, {x[0].size}\), or give .* a Chain"
     for clf in (DecentralizedMLPClassifier(**QUICK), DecentralizedClassifier(MLP([None, 3, None]), **QUICK)):
@@ -84,7 +92,7 @@ def test_later_rows_have_the_shape_of_the_first():
         (NET, IMAGES, FeatureDirections([0]), 0, r"columns must be columns of inputs"),
         (NET, IMAGES, ImageShifts(), np.ones((3, 1)), r"targets must be a number, \(K, Q\) = \(2, 1\)"),
         ([Dense()], TABLE, ImageShifts(), 0, r"inputs must be images .* name the shape"),
-        ([Dense()], TABLE, ImageShifts((7, 7)), 0, r"shape must be that of images in rows of \(64,\) numbers, got"),
+        ([Dense()], TABLE, ImageShifts((7, 7)), 0, r"shape must be that of images in rows of 64 numbers, got"),
     ],
 )
 def test_directions_that_do_not_fit(layers, x, directions, targets, sentence):
