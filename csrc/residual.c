@@ -8,13 +8,14 @@
  * cache; a unit of work is one tile of one chain, and no number depends on another unit.
  */
 
-enum { RESIDUAL_NUMBERS = 12288 };
+enum { RESIDUAL_NUMBERS = 12288, RESIDUAL_MOST = 192 };
 
-/* Columns of a tile: what a thread holds of it in a second-level cache, pieces of rows long enough to be. */
+/* Columns of a tile: what a thread holds of it in its caches, pieces of rows long enough to be; narrow layers gain
+ * nothing from more than RESIDUAL_MOST. */
 INLINE int64_t residual_columns(int64_t width)
 {
     int64_t tile = TILE_VECTORS * LANES;
-    return max_index(1, RESIDUAL_NUMBERS / max_index(1, width) / tile) * tile;
+    return max_index(1, min_index(RESIDUAL_MOST, RESIDUAL_NUMBERS / max_index(1, width)) / tile) * tile;
 }
 
 typedef struct {

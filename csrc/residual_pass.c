@@ -10,12 +10,28 @@
  * Layer 0 is the opening, layers 1 .. N are residual, layer N + 1 is the output.
  */
 
+/* pack_tiles and packed_product for panels, PASS_DEPTH terms at a time, so that a panel's rows of them stay in the first
+ * cache. Serial. */
+static void pack_slices(real *out, const real *w, int64_t rows, int64_t n, int64_t across, int64_t step)
+{
+    for (int64_t k = 0; k < n; k += PASS_DEPTH)
+        pack_tiles(out + k * rows, w + k * step, rows, min_index(PASS_DEPTH, n - k), across, step);
+}
+
+static void panel_product(
+    real *c, const real *bias, int keep, const real *a, const real *b, int64_t rows, int64_t n, int64_t columns)
+{
+    for (int64_t k = 0; k < n; k += PASS_DEPTH, bias = NULL, keep = 1)
+        packed_product(
+            c, bias, keep, a + k * rows, b + k * columns, rows, min_index(PASS_DEPTH, n - k), columns, columns);
+}
+
 static void pack_residual_layer(const residual_pass *j, int64_t k)
 {
     residual_layer q = residual_layer_at(j, k);
     if (q.w == NULL) return;
-    pack_tiles(q.left, q.w, q.h, q.d, 1, q.h);
-    if (k && j->grad) pack_tiles(q.back, q.w, q.d, q.h, q.h, 1);
+    pack_slices(q.left, q.w, q.h, q.d, 1, q.h);
+    if (k && j->grad) pack_slices(q.back, q.w, q.d, q.h, q.h, 1);
 }
 
 /* Rows and columns of panel p of the block: the last one has as many whole vectors as it needs. */
@@ -34,7 +50,7 @@ static void residual_open(const residual_pass *j, const residual_layer *q, int64
     real *x = j->x + p * PASS_COLUMNS * net->inputs, *u = j->u + p * PASS_COLUMNS * d;
     turn(x, columns, rows, net->inputs, panel_rows(j, p), net->inputs, columns);
     if (q->w) {
-        packed_product(u, q->bias, 0, q->left, x, d, net->inputs, columns, columns);
+        panel_product(u, q->bias, 0, q->left, x, d, net->inputs, columns);
         residual_activate(u, d, columns, columns, net->activation);
     } else {
         memcpy(u, x, (size_t)(net->inputs * columns) * sizeof(real));
@@ -48,7 +64,7 @@ static void residual_layer_forward(const residual_pass *j, const residual_layer 
 {
     int64_t columns = panel_columns(j, p), numbers = q->d * columns, at = p * PASS_COLUMNS * q->d;
     real *restrict u = j->u + at, *restrict a = j->a + (k - 1) * j->state + at, h = (real)j->net->h;
-    packed_product(a, q->bias, 0, q->left, u, q->h, q->d, columns, columns);
+    panel_product(a, q->bias, 0, q->left, u, q->h, q->d, columns);
     for (int64_t i = 0, n; i < numbers; i += n) { /* a strip at a time stays in the first cache */
         n = min_index(PASS_STRIP, numbers - i);
         residual_activate(a + i, 1, n, n, j->net->activation);
@@ -63,7 +79,7 @@ static void residual_close(const residual_pass *j, const residual_layer *q, int6
     const real *u = j->u + p * PASS_COLUMNS * q->d;
     const real *weight = j->weight ? j->weight + row : NULL, *target = j->target + row * outputs;
     real *f = j->f + p * PASS_COLUMNS * outputs, *rows = scratch, *slope = scratch + PASS_COLUMNS * outputs;
-    packed_product(f, q->bias, 0, q->left, u, outputs, q->d, columns, columns);
+    panel_product(f, q->bias, 0, q->left, u, outputs, q->d, columns);
     turn(j->out ? j->out + row * outputs : rows, outputs, f, columns, outputs, n, outputs);
     if (j->out) return;
     double value[PASS_COLUMNS];
@@ -80,12 +96,15 @@ static void residual_close(const residual_pass *j, const residual_layer *q, int6
         for (int64_t m = n; m < columns; m++) f[o * columns + m] = 0;
 }
 
-/* pushed = h phi'(z) adjoint, u <- u - h a. Shapes: (numbers) each. Aliasing: none. Serial. */
+/* pushed = h phi'(z) adjoint, u <- u - h a, a strip at a time. Shapes: (numbers) each. Aliasing: none. Serial. */
 static void residual_push(real *restrict pushed, real *restrict u, const real *restrict adjoint, const real *restrict a,
     real h, int64_t numbers, int activation)
 {
-    for (int64_t i = 0; i < numbers; i++) u[i] -= h * a[i], pushed[i] = h * adjoint[i];
-    residual_slope(pushed, a, 1, numbers, numbers, activation);
+    for (int64_t i = 0, n; i < numbers; i += n) {
+        n = min_index(PASS_STRIP, numbers - i);
+        for (int64_t m = i; m < i + n; m++) u[m] -= h * a[m], pushed[m] = h * adjoint[m];
+        residual_slope(pushed + i, a + i, 1, n, n, activation);
+    }
 }
 
 /* c[r, v] += sum_p sum_m pushed_p[r, m] rows_p[m, v] over `count` whole panels. */
@@ -108,8 +127,9 @@ INLINE void tile_panels(const int R, const int V, real *c, int64_t ldc, const re
 }
 
 /* sum (h, padded) += pushed a' over `count` whole panels. Shapes: pushed (count, h, PASS_COLUMNS), rows
- * (count PASS_COLUMNS, padded): a transposed. Aliasing: none. Serial. */
-static void panels_product(real *sum, const real *pushed, const real *rows, int64_t count, int64_t h, int64_t padded)
+ * (count PASS_COLUMNS, padded) with row length ld: a transposed. Aliasing: none. Serial. */
+static void panels_product(
+    real *sum, const real *pushed, const real *rows, int64_t ld, int64_t count, int64_t h, int64_t padded)
 {
     int64_t vectors, number;
     for (int64_t s = 0; s < padded / LANES; s += vectors) {
@@ -118,7 +138,7 @@ static void panels_product(real *sum, const real *pushed, const real *rows, int6
             number = tile_rows(h - r);
             real *place = sum + r * padded + s * LANES;
             const real *left = pushed + r * PASS_COLUMNS, *right = rows + s * LANES;
-            TILE_OF(tile_panels, number, vectors, place, padded, left, h * PASS_COLUMNS, right, padded, count)
+            TILE_OF(tile_panels, number, vectors, place, padded, left, h * PASS_COLUMNS, right, ld, count)
         }
     }
 }
@@ -127,7 +147,7 @@ static void panels_product(real *sum, const real *pushed, const real *rows, int6
 static void residual_layer_sum(const residual_pass *j, const residual_layer *q, int64_t p, int64_t count, const real *a,
     const real *pushed, real *restrict rows)
 {
-    int64_t d = q->d, h = q->h, padded = whole_vectors(d), whole = 0;
+    int64_t d = q->d, h = q->h, padded = whole_vectors(d), ld = odd_vectors(d), whole = 0;
     if (p == 0 && j->first == 0) memset(q->sum, 0, (size_t)(sum_size(d, h) + h * LANES) * sizeof(real));
     for (int64_t i = 0; i < count; i++) {
         int64_t columns = panel_columns(j, p + i);
@@ -136,14 +156,14 @@ static void residual_layer_sum(const residual_pass *j, const residual_layer *q, 
         if (by_lanes(d, h))
             lane_dots(q->sum, 1, own, push, d, h, columns / LANES, columns);
         else
-            turn(rows + i * PASS_COLUMNS * padded, padded, own, columns, d, columns, padded);
+            turn(rows + i * PASS_COLUMNS * ld, ld, own, columns, d, columns, padded);
         whole += columns == PASS_COLUMNS;
     }
     if (by_lanes(d, h)) return;
-    panels_product(q->sum, pushed, rows, whole, h, padded);
+    panels_product(q->sum, pushed, rows, ld, whole, h, padded);
     if (whole == count) return;
     int64_t columns = panel_columns(j, p + whole), at = whole * PASS_COLUMNS;
-    outer_product(q->sum, padded, 1, pushed + at * h, columns, rows + at * padded, padded, h, columns, padded);
+    outer_product(q->sum, padded, 1, pushed + at * h, columns, rows + at * ld, ld, h, columns, padded);
 }
 
 /* Whether |u_k| of panel p may exceed |u_0| by more than a factor that leaves three digits of a float, or twelve of a
@@ -185,7 +205,7 @@ static void residual_layer_backward(
         residual_push(
             push, j->u + at + from, adjoint, j->a + kept + from, (real)j->net->h, d * columns, j->net->activation);
         if (j->grew[p + i]) residual_again(j, k, p + i);
-        packed_product(adjoint, NULL, 1, q->back, push, d, d, columns, columns);
+        panel_product(adjoint, NULL, 1, q->back, push, d, d, columns);
         numbers = from + d * columns;
     }
     if (j->pushed == NULL) {
@@ -214,7 +234,7 @@ static void residual_output_backward(const residual_pass *j, const residual_laye
 {
     int64_t columns = panel_columns(j, p), at = p * PASS_COLUMNS * q->d;
     const real *u = j->u + at, *f = j->f + p * PASS_COLUMNS * q->h;
-    packed_product(j->adjoint + at, NULL, 0, q->back, f, q->d, q->h, columns, columns);
+    panel_product(j->adjoint + at, NULL, 0, q->back, f, q->d, q->h, columns);
     if (j->pushed)
         memcpy(j->inputs + j->net->n_layers * j->state + at, u, (size_t)(q->d * columns) * sizeof(real));
     else

@@ -2,12 +2,15 @@
 
 enum {
     PASS_COLUMNS = TILE_VECTORS * LANES,
-    PASS_NUMBERS = 1 << 23,
+    PASS_NUMBERS = 1 << 23, /* of the states of a block, */
+    PASS_NEAR = 1 << 20, /* their bytes on one thread where weights and sums have at most */
+    PASS_CACHE = 1 << 21, /* so many: then all stay in a second cache */
     PASS_ROWS = 1024,
     PASS_LEAST = 4,
     PASS_STRIP = 512,
+    PASS_DEPTH = 128,
     PASS_GROUP = 4, /* panels whose sums are made together, */
-    PASS_WIDE = 128 /* of networks so wide that their sums leave the first cache */
+    PASS_WIDE = 64 /* of networks so wide that their sums leave the first cache */
 };
 
 typedef struct {
@@ -58,17 +61,21 @@ static residual_layer residual_layer_at(const residual_pass *j, int64_t k)
     return q;
 }
 
+/* Row length of a panel turned: odd in vectors, for rows at even distances would share the sets of a cache. */
+INLINE int64_t odd_vectors(int64_t n) { return (ceil_div(n, LANES) | 1) * LANES; }
+
 INLINE int64_t residual_scratch(const dnn_residual *net)
 {
     int64_t widest = max_index(net->width, net->inputs);
-    return place_stride(PASS_COLUMNS * (PASS_GROUP * (whole_vectors(widest) + net->width) + 2 * net->outputs));
+    return place_stride(PASS_COLUMNS * (PASS_GROUP * (odd_vectors(widest) + net->width) + 2 * net->outputs));
 }
 
 static size_t cut_residual_pass(residual_pass *j, char *work, const dnn_residual *net, int keeps, int threads)
 {
     char *next = work;
-    int64_t d = net->width, layers = keeps ? net->n_layers : 1,
-            most = PASS_NUMBERS / ((2 * layers + 1) * d) / PASS_COLUMNS;
+    int64_t d = net->width, layers = keeps ? net->n_layers : 1, bytes = (int64_t)sizeof(real);
+    int is_near = threads == 1 && residual_parts(net) <= PASS_CACHE / bytes;
+    int64_t most = (is_near ? PASS_NEAR / bytes : PASS_NUMBERS) / ((2 * layers + 1) * d) / PASS_COLUMNS;
     j->net = net;
     j->panels = min_index(max_index(PASS_LEAST, most), PASS_ROWS / PASS_COLUMNS);
     j->panels = max_index(1, min_index(j->panels, ceil_div(net->rows, PASS_COLUMNS)));

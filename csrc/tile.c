@@ -97,18 +97,20 @@ INLINE void tile_dots(
 static void pack_tiles(
     real *restrict out, const real *restrict w, int64_t rows, int64_t n, int64_t across, int64_t step)
 {
-    int64_t count;
-    for (int64_t start = 0; start < n; start += TILE_DEPTH)
-        for (int64_t j = 0; j < rows; j += count) {
+    int64_t count, depth;
+    for (int64_t start = 0; start < n; start += depth) {
+        depth = min_index(n - start, TILE_DEPTH);
+        for (int64_t j = 0; j < rows; j += count, out += count * depth) {
+            const real *corner = w + j * across + start * step;
             count = tile_rows(rows - j);
-            for (int64_t k = start; k < min_index(n, start + TILE_DEPTH); k++, out += count) {
-                const real *column = w + j * across + k * step;
-                if (count == TILE_ROWS && across == 1)
-                    memcpy(out, column, TILE_ROWS * sizeof(real));
-                else
-                    for (int64_t r = 0; r < count; r++) out[r] = column[r * across];
-            }
+            if (count == TILE_ROWS && across == 1)
+                for (int64_t k = 0; k < depth; k++)
+                    memcpy(out + k * TILE_ROWS, corner + k * step, TILE_ROWS * sizeof(real));
+            else
+                for (int64_t r = 0; r < count; r++)
+                    for (int64_t k = 0; k < depth; k++) out[k * count + r] = corner[r * across + k * step];
         }
+    }
 }
 
 /* C (rows, columns) = bias 1' or C or 0, + A (rows, n) B (n, columns), A packed; columns in whole vectors.

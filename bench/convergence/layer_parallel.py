@@ -1,17 +1,19 @@
 """One-shot training in depth against layer after layer: peaks, SciPy's L-BFGS on all rows, and NEXT on four agents.
 
-``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png; ``--quick`` runs one
-seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster; what is
-counted is the longest chain of layers that one rank computes one after another.
+``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png. Finished runs are kept
+in bench/results/cache, so that an interrupted study goes on where it stopped; ``--fresh`` runs them anew, ``--quick``
+runs one seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster;
+what is counted is the longest chain of layers that one rank computes one after another.
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize
 
 from bench.machine import software
-from bench.study import RESULTS, markdown, plots, save_figure
+from bench.study import RESULTS, kept, markdown, plots, save_figure
 from dnnext.algorithms import NEXT
 from dnnext.datasets import make_peaks
 from dnnext.display.frame import MUTED, OURS
@@ -29,6 +31,8 @@ KINDS = {
     "one cycle, switch='auto'": LayerParallel(1, 1),
 }
 SEEDS, LONG, RING_SEEDS = 10, 1000, 3  # of the table; updates of the figure; of the ring
+NEAR, NEAR_STARTS = 0.01, 6  # relative change of a start, and how many such starts show what chance does
+EXPERIMENT = "layer_parallel"
 
 
 def start(model, seed):
@@ -94,13 +98,16 @@ def one_shot(n_layers, updates, seed, oracle, callback=None):
     return exact(w)[0], float(np.mean(guess == labels_new)), train.n_layers, train.n_calls, begun
 
 
-def decentralised(oracle, max_iter, n_layers=64, seed=0):
-    """(last objective, validation accuracy) of NEXT on a ring of four agents."""
+def decentralised(oracle, max_iter, n_layers=64, seed=0, near=0):
+    """(last objective, validation accuracy) of NEXT on a ring of four agents; near > 0: from another start near by."""
     (x, labels), (x_new, labels_new) = make_peaks(200, seed), make_peaks(200, 1000 + seed)
     shards = [(x[i::4], np.eye(5)[labels[i::4]]) for i in range(4)]
     model = ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5)
+    w0 = start(model, seed)
+    if near:
+        w0 *= 1 + NEAR * np.random.default_rng(near).standard_normal(len(w0))
     problem = Problem(model, Softmax(), DepthPenalty(TIKHONOV, SMOOTHNESS, h=model.h), shards)
-    options = {"max_iter": max_iter, "w0": start(model, seed), "monitor_every": 10, "warn": False}
+    options = {"max_iter": max_iter, "w0": w0, "monitor_every": 10, "warn": False}
     result = NEXT(FullLinearization(), oracle=oracle).run(problem, Network(Topology.ring(4)), **options)
     guess = model.forward(result.w_bar[None], Rows.of(x_new)).argmax(axis=1)
     return result.history["objective"][-1], float(np.mean(guess == labels_new))
@@ -110,14 +117,25 @@ HEADER = (
     "layers, updates", "propagation", "objective", "ratio to serial", "standard error", "accuracy on new points",
     "layers one after another", "starts", "objective of each seed",
 )  # fmt: skip
-RING_HEADER = ("propagation", "objective", "accuracy on new points", "objective of each seed")
+RING_HEADER = ("propagation", "objective", "accuracy on new points", "objective of each run")
 
 
-def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle")):
+def finished(settings, run, fresh):
+    """What a run returned, from the kept ones if it was done before."""
+    return kept(EXPERIMENT, settings, lambda: {"numbers": run()}, fresh)["numbers"]
+
+
+def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"), fresh=False):
     """Rows of the table: one for each kind, means over seeds and ratios to the first kind."""
     rows, first = [], None
     for name in kinds:
-        runs = np.array([one_shot(n_layers, updates, seed, KINDS[name]) for seed in seeds])
+        settings = {"method": "L-BFGS", "layers": n_layers, "updates": updates, "propagation": name}
+        runs = np.array(
+            [
+                finished(settings | {"seed": seed}, partial(one_shot, n_layers, updates, seed, KINDS[name]), fresh)
+                for seed in seeds
+            ]
+        )
         first = runs if first is None else first
         each = " ".join(f"{v:.3f}" for v in runs[:, 0])
         objective, accuracy, layers, _, begun = runs.mean(axis=0)
@@ -130,24 +148,38 @@ def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"))
     return rows
 
 
-def networks(max_iter):
-    """Rows of the table of NEXT on four agents."""
+def networks(max_iter, fresh=False):
+    """Rows of the table of NEXT on four agents: every kind over seeds, then serial from starts near the first."""
     rows = []
-    for name, oracle in KINDS.items():
-        ends = np.array([decentralised(oracle, max_iter, seed=seed) for seed in range(RING_SEEDS)])
-        objective, accuracy = ends.mean(axis=0)
-        rows.append([name, f"{objective:.4f}", f"{accuracy:.3f}", " ".join(f"{value:.4f}" for value in ends[:, 0])])
+    runs = [(name, [(seed, 0) for seed in range(RING_SEEDS)]) for name in KINDS]
+    runs.append(("serial, starts near that of the first seed", [(0, near) for near in range(1, NEAR_STARTS + 1)]))
+    for name, starts in runs:
+        oracle, ends = KINDS[name.split(", starts")[0]], []
+        for seed, near in starts:
+            settings = {"method": "NEXT", "iterations": max_iter, "propagation": repr(oracle)}
+            run = partial(decentralised, oracle, max_iter, seed=seed, near=near)
+            ends.append(finished(settings | {"seed": seed, "near": near}, run, fresh))
+        objective, accuracy = np.mean(ends, axis=0)
+        each = " ".join(f"{value:.4f}" for value, _ in ends)
+        rows.append([name, f"{objective:.4f}", f"{accuracy:.3f}", each])
         print(rows[-1], flush=True)
     return rows
 
 
-def figure(updates):
+def curve(name, updates):
+    """Objective and estimated error along L-BFGS, and the objective at its end."""
+    rows = []
+    end = one_shot(64, updates, 0, KINDS[name], lambda value, error: rows.append((value, error)))[0]
+    return [[float(value), float(error)] for value, error in rows], end
+
+
+def figure(updates, fresh=False):
     """Objective and estimated error along L-BFGS, with and without the switch; the objectives at the end."""
     fig, ((left, right),) = plots(1, 2)
     ends, names = {}, ("serial", "one cycle", "one cycle, switch='auto'")
     for name, colour in zip(names, (MUTED[4], MUTED[0], OURS["color"]), strict=True):
-        rows = []
-        ends[name] = one_shot(64, updates, 0, KINDS[name], lambda value, error, rows=rows: rows.append((value, error)))
+        settings = {"method": "L-BFGS, curve", "updates": updates, "propagation": repr(KINDS[name])}
+        rows, ends[name] = finished(settings, partial(curve, name, updates), fresh)
         values, errors = np.array(rows).T
         left.semilogy(values, color=colour, label=name)
         left.plot(len(values) - 1, values[-1], "o", color=colour)
@@ -159,18 +191,21 @@ def figure(updates):
     left.legend(frameon=False)
     right.legend(frameon=False)
     save_figure(fig, "layer_parallel", f"Peaks, 64 layers of width 8, {updates} updates of L-BFGS, one seed")
-    return {name: end[0] for name, end in ends.items()}
+    return ends
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed of fewer updates; nothing is written")
-    if parser.parse_args().quick:
-        table(64, 40, [0])
+    parser.add_argument("--fresh", action="store_true", help="no run of before is used")
+    asked = parser.parse_args()
+    if asked.quick:
+        table(64, 40, [0], fresh=True)
         return
-    rows = table(64, 300, range(SEEDS)) + table(128, 100, range(3)) + table(256, 60, range(3), ("serial", "two cycles"))
-    ends = figure(LONG)
-    over_ring = networks(400)
+    fresh = asked.fresh
+    ends, over_ring = figure(LONG, fresh), networks(400, fresh)
+    rows = table(64, 300, range(SEEDS), fresh=fresh) + table(128, 100, range(3), fresh=fresh)
+    rows += table(256, 60, range(3), ("serial", "two cycles"), fresh)
     lines = [
         f"Training residual networks by multigrid in depth, peaks, width 8, T = 5. {software()}.",
         "",
@@ -188,7 +223,8 @@ def main():
         "",
         "![objective and error of the gradient](layer_parallel.png)",
         "",
-        f"NEXT on a ring of four agents, 64 layers, 400 iterations without a line search, means of {RING_SEEDS} seeds:",
+        f"NEXT on a ring of four agents, 64 layers, 400 iterations without a line search, means of {RING_SEEDS} seeds;",
+        f"the last row: of {NEAR_STARTS} starts whose weights differ from the first seed's by {NEAR:.0%}.",
         "",
         markdown(RING_HEADER, over_ring),
     ]

@@ -64,7 +64,7 @@ static void NAME(test_roots)(const dnn_table *t, int64_t rows, int64_t outputs, 
     for (int k = 0; k < 5; k++) free(all[k]);
 }
 
-/* A residual network in panels of rows: outputs, loss and gradient. */
+/* A residual network in panels of rows: outputs, loss and gradient; h 0: 1 / 4. */
 static void NAME(test_pass)(const dnn_table *t, dnn_residual net, int loss, int threads)
 {
     int64_t d = net.width, params = net.n_layers * d * (d + 1) + (d + 1) * net.outputs, n = net.rows * net.outputs;
@@ -72,7 +72,8 @@ static void NAME(test_pass)(const dnn_table *t, dnn_residual net, int loss, int 
     real *w = NAME(numbers)(params), *fixed = NAME(numbers)(net.inputs * d), *x = NAME(numbers)(net.rows * net.inputs);
     real *target = NAME(numbers)(n), *weight = NAME(numbers)(net.rows), *grad[2], *out[2];
     double value[3];
-    net.w = w, net.fixed = net.opening == DNN_FIXED ? fixed : NULL, net.x = x, net.h = 0.25;
+    net.w = w, net.fixed = net.opening == DNN_FIXED ? fixed : NULL, net.x = x;
+    if (net.h == 0) net.h = 0.25;
     for (int many = 0; many < 2; many++) {
         int team = many ? threads : 1;
         grad[many] = malloc((size_t)params * sizeof(real)), out[many] = malloc((size_t)n * sizeof(real) + 1);
@@ -104,6 +105,10 @@ static void NAME(test_wide)(const dnn_table *t, int threads)
         NAME(test_pass)(t, (dnn_residual){0, 3, 5, 2, 2, opening, DNN_TANH, 0, 0, 0, 0}, DNN_HUBER, threads);
         NAME(test_pass)(t, (dnn_residual){1, 1, 1, 1, 1, opening, DNN_TANH, 0, 0, 0, 0}, -1, threads);
         NAME(test_pass)(t, (dnn_residual){1103, 3, 19, 7, 2, opening, DNN_TANH, 0, 0, 0, 0}, DNN_SOFTMAX, threads);
+    }
+    for (int activation = DNN_TANH; activation <= DNN_RELU; activation++) { /* states that grow: added up again */
+        double h = activation == DNN_RELU ? 1 : 1e5;
+        NAME(test_pass)(t, (dnn_residual){211, 3, 67, 12, 2, DNN_TRAINED, activation, h, 0, 0, 0}, DNN_HUBER, threads);
     }
     NAME(test_pass)(t, (dnn_residual){221, 141, 141, 2, 17, DNN_TRAINED, DNN_RELU, 0, 0, 0, 0}, DNN_HUBER, threads);
 }

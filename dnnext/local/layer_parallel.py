@@ -34,8 +34,8 @@ class LayerParallel(Parameters):
     its norm, and kept in the history as ``gradient_error``.
 
     Where an agent is a group of ranks (`dnnext.runtime.Grid`), each rank holds the states and adjoints of a contiguous
-    part of the layers; every rank has all weights and rows of the agent, and gradients are gathered. The numbers are
-    those of one process, bit for bit.
+    part of the layers; every rank has all weights and rows of the agent, and one gradient of P numbers is gathered in a
+    call. The numbers are those of one process, bit for bit.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ class LayerParallel(Parameters):
         if is_new and cycles[1] is not None:
             adjoint[...] = net.first_adjoint(u, delta)
         earlier, _ = _all_but_the_last(lambda a, n: net.adjoints(a, u, delta, n), adjoint, cycles[1])
-        _gradient(net, u, adjoint, delta, out)
+        net.gradient(u, adjoint, delta, out)
         error, rough = 0.0, np.empty_like(out)
         if cycles[0] is not None:
-            _gradient(net, before, earlier, delta, rough)
-            error = _relative(out, rough)
+            net.gradient(before, earlier, delta, rough)
+            error = net.relative_change(out, rough)
         while self.switch == "auto" and not error <= SHARE:  # more cycles at once: no gradient known as bad leaves
             most = max(self.forward_cycles, self.adjoint_cycles) + extra
             extra = extra + 1 if most < MOST_CYCLES else -1
@@ -157,24 +157,13 @@ class LayerParallel(Parameters):
             value, delta = loss_and_delta(problem, net.outputs(u), rows)
             net.adjoints(adjoint, u, delta, more)
             rough[...] = out
-            _gradient(net, u, adjoint, delta, out)
-            error = _relative(out, rough) if extra > 0 else 0.0
+            net.gradient(u, adjoint, delta, out)
+            error = net.relative_change(out, rough) if extra > 0 else 0.0
+        net.gather(out)
         memory["layers.extra"][i] = extra
         memory["measure.gradient_error"][i] = error
         kept[0][...], kept[1][...] = u, adjoint
         return value
-
-
-def _gradient(net: Propagation, u: Array, adjoint: Array, delta: Array, out: Array) -> None:
-    """The gradient of these states and adjoints, whole on every rank."""
-    net.gradient(u, adjoint, delta, out)
-    net.gather(out)
-
-
-def _relative(new: Array, old: Array) -> float:
-    """``|new - old| / |new|``, 0 for a gradient that is zero."""
-    size = float(np.linalg.norm(new))
-    return float(np.linalg.norm(new - old)) / size if size > 0 else 0.0
 
 
 def _group(inner: Communicator) -> Communicator | None:

@@ -127,6 +127,22 @@ class Propagation:
             _, slope = self.model.open(self.opening, self.x)
             opening[:] = self.model.pull_opening(self.x, slope, adjoint[-1])
 
+    def relative_change(self, new: Array, old: Array) -> float:
+        """``|new - old| / |new|`` of two gradients, each rank with its own columns; 0 for a gradient that is zero.
+
+        Layers are added up one by one, so that no bit depends on the ranks; N + 2 numbers travel for each of the two.
+        """
+        squares = np.stack([self._squares(new), self._squares(new - old)])
+        if self.comm is not None:
+            self.comm.allreduce(squares)
+        size, change = np.sqrt(squares.sum(axis=1))
+        return float(change / size) if size > 0 else 0.0
+
+    def _squares(self, row: Array) -> NDArray[np.float64]:
+        """Sums of squares of the opening's columns, of every layer's and of the output's."""
+        opening, layers, output = (np.square(part, dtype=np.float64) for part in self.model.split(row))
+        return np.concatenate([[opening.sum()], layers.sum(axis=1), [output.sum()]])
+
     def gather(self, out: Array) -> None:
         """What every rank wrote by `gradient`, on all ranks: columns of others are zero, so that sums are exact."""
         if self.comm is not None:

@@ -30,6 +30,9 @@ def rows(quick: bool) -> Iterator[Row]:
     for width in (8, 64):
         if not quick:
             yield product_row(width, 16, 500, np.float64)
+    for width in (8, 64, 256):
+        if not quick:
+            yield sweeps_row(width, *SHAPES[width][:2], np.float64)
 
 
 def case(width: int, layers: int, n: int, dtype: Any) -> tuple[ResNet, np.ndarray, Rows, np.ndarray]:
@@ -68,6 +71,29 @@ def product_row(width: int, layers: int, n: int, dtype: Any) -> Row:
         "residual J'(J v)", f"{layers} layers of width {width}, {n} rows", dtype, ours, {},
         {"kind": "residual_product", "h": T / layers}, arrays_of(model, w[0], data, target), lambda r: total(*r),
         None, "", ("ratio", 2.0),
+    )  # fmt: skip
+
+
+def sweeps_row(width: int, layers: int, n: int, dtype: Any) -> Row:
+    """The kernels of multigrid, layer after layer as one chain with all states kept, beside the pass over panels."""
+    model, w, data, target = case(width, layers, n, dtype)
+    value, grad = np.empty(1), np.empty_like(w)
+    u, adjoint = np.random.default_rng(1).standard_normal((2, layers + 1, width, n + -n % 16)).astype(dtype)
+    middle, chain = model.split(w[0])[1], (np.arange(layers)[None], np.full((1, layers), T / layers))
+    back, pushed, slope = np.arange(layers)[None, ::-1].copy(), np.empty_like(u[:-1]), np.empty_like(middle)
+
+    def ours() -> Any:
+        kernels.residual_forward(u, middle, *chain, layers + 1, model.code)
+        kernels.residual_backward(adjoint, pushed, u, middle, back, chain[1], back, layers + 1, model.code)
+        kernels.residual_gradient(slope, u, pushed, back.T)
+        return (slope,)
+
+    def whole() -> None:
+        model.loss_grad(w, data, target, None, kernels.LOSSES["softmax"], 0.0, 1 / n, value, grad)
+
+    return Row(
+        "residual sweeps of multigrid", f"{layers} layers of width {width}, {n} rows", dtype, ours, {}, {}, {}, None,
+        lambda s: s["part: pass"], "the pass over panels", None, {"pass": whole},
     )  # fmt: skip
 
 
