@@ -1,9 +1,10 @@
 """One-shot training in depth against layer after layer: peaks, SciPy's L-BFGS on all rows, and NEXT on four agents.
 
-``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png. Finished runs are kept
-in bench/results/cache, so that an interrupted study goes on where it stopped; ``--fresh`` runs them anew, ``--quick``
-runs one seed of fewer updates and writes nothing. Nothing is timed: on a few cores multigrid in depth cannot be faster;
-what is counted is the longest chain of layers that one rank computes one after another.
+``python -m bench.convergence.layer_parallel`` writes bench/results/layer_parallel.md and .png, and ends with exit code
+1 if a claim is missed. Finished runs are kept in bench/results/cache, so that an interrupted study goes on where it
+stopped; ``--fresh`` runs them anew, ``--quick`` runs one seed of fewer updates and writes nothing. Nothing is timed: on
+a few cores multigrid in depth cannot be faster; what is counted is the longest chain of layers that one rank computes
+one after another.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bench.machine import software
-from bench.study import RESULTS, kept, markdown, plots, save_figure
+from bench.study import RESULTS, Claim, kept, markdown, plots, save_figure
 from dnnext.algorithms import NEXT
 from dnnext.datasets import make_peaks
 from dnnext.display.frame import MUTED, OURS
@@ -32,6 +33,7 @@ KINDS = {
 }
 SEEDS, LONG, RING_SEEDS = 10, 1000, 3  # of the table; updates of the figure; of the ring
 NEAR, NEAR_STARTS = 0.01, 6  # relative change of a start, and how many such starts show what chance does
+EXACT_FROM = 5, 10, 190  # iterations after which a run that began with cycles goes on with exact gradients
 EXPERIMENT = "layer_parallel"
 
 
@@ -98,8 +100,11 @@ def one_shot(n_layers, updates, seed, oracle, callback=None):
     return exact(w)[0], float(np.mean(guess == labels_new)), train.n_layers, train.n_calls, begun
 
 
-def decentralised(oracle, max_iter, n_layers=64, seed=0, near=0):
-    """(last objective, validation accuracy) of NEXT on a ring of four agents; near > 0: from another start near by."""
+def decentralised(oracle, max_iter, n_layers=64, seed=0, near=0, exact_from=None):
+    """(last objective, validation accuracy) of NEXT on a ring of four agents.
+
+    near > 0: from another start near by; exact_from: the iteration after which gradients are exact.
+    """
     (x, labels), (x_new, labels_new) = make_peaks(200, seed), make_peaks(200, 1000 + seed)
     shards = [(x[i::4], np.eye(5)[labels[i::4]]) for i in range(4)]
     model = ResNet(n_layers, 8, 5.0, n_inputs=2, n_outputs=5)
@@ -107,7 +112,12 @@ def decentralised(oracle, max_iter, n_layers=64, seed=0, near=0):
     if near:
         w0 *= 1 + NEAR * np.random.default_rng(near).standard_normal(len(w0))
     problem = Problem(model, Softmax(), DepthPenalty(TIKHONOV, SMOOTHNESS, h=model.h), shards)
-    options = {"max_iter": max_iter, "w0": w0, "monitor_every": 10, "warn": False}
+
+    def go_serial(state, measures):
+        if state.t == exact_from:
+            state.memory["layers.extra"][:] = -1
+
+    options = {"max_iter": max_iter, "w0": w0, "monitor_every": 10, "warn": False, "callbacks": [go_serial]}
     result = NEXT(FullLinearization(), oracle=oracle).run(problem, Network(Topology.ring(4)), **options)
     guess = model.forward(result.w_bar[None], Rows.of(x_new)).argmax(axis=1)
     return result.history["objective"][-1], float(np.mean(guess == labels_new))
@@ -125,8 +135,8 @@ def finished(settings, run, fresh):
     return kept(EXPERIMENT, settings, lambda: {"numbers": run()}, fresh)["numbers"]
 
 
-def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"), fresh=False):
-    """Rows of the table: one for each kind, means over seeds and ratios to the first kind."""
+def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"), fresh=False, means=None):
+    """Rows of the table: one for each kind, means over seeds (into `means`, too) and ratios to the first kind."""
     rows, first = [], None
     for name in kinds:
         settings = {"method": "L-BFGS", "layers": n_layers, "updates": updates, "propagation": name}
@@ -139,6 +149,8 @@ def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"),
         first = runs if first is None else first
         each = " ".join(f"{v:.3f}" for v in runs[:, 0])
         objective, accuracy, layers, _, begun = runs.mean(axis=0)
+        if means is not None:
+            means[n_layers, name] = objective, accuracy, layers
         ratio, spread = objective / first[:, 0].mean(), np.std(np.log(runs[:, 0] / first[:, 0])) / len(runs) ** 0.5
         few = runs[:3, 0].mean() / first[:3, 0].mean()
         numbers = f"{objective:.4f}", f"{ratio:.2f} ({few:.2f})", f"{spread:.2f}", f"{accuracy:.3f}"
@@ -148,17 +160,35 @@ def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"),
     return rows
 
 
+def claims(means, ends):
+    """What layer-parallel training must reach: with few cycles, and with the switch."""
+    serial, two, one = (means[64, name] for name in ("serial", "two cycles", "one cycle"))
+    ratio, worse, apart = two[0] / serial[0], one[0] / serial[0], abs(two[1] - serial[1])
+    chains = [means[n, "two cycles"][2] / means[n, "serial"][2] for n in (128, 256)]
+    stalled, mended = (ends[name] / ends["serial"] for name in ("one cycle", "one cycle, switch='auto'"))
+    return [
+        Claim("64 layers: accuracy with two cycles within .02 of serial", f"{apart:.3f}", apart <= 0.02),
+        Claim("64 layers: objective with two cycles at most 1.15 times serial", f"{ratio:.2f}", ratio <= 1.15),
+        Claim("64 layers: objective with one cycle at least 1.3 times serial", f"{worse:.2f}", worse >= 1.3),
+        Claim(
+            "128 and 256 layers: a chain at most half as long", f"{chains[0]:.2f} {chains[1]:.2f}", max(chains) <= 0.5
+        ),
+        Claim("without the switch one cycle stalls, at least 1.3 times serial", f"{stalled:.2f}", stalled >= 1.3),
+        Claim("with the switch it comes as low as serial, or lower", f"{mended:.2f}", mended <= 1.05),
+    ]
+
+
 def networks(max_iter, fresh=False):
-    """Rows of the table of NEXT on four agents: every kind over seeds, then serial from starts near the first."""
-    rows = []
-    runs = [(name, [(seed, 0) for seed in range(RING_SEEDS)]) for name in KINDS]
-    runs.append(("serial, starts near that of the first seed", [(0, near) for near in range(1, NEAR_STARTS + 1)]))
-    for name, starts in runs:
-        oracle, ends = KINDS[name.split(", starts")[0]], []
-        for seed, near in starts:
-            settings = {"method": "NEXT", "iterations": max_iter, "propagation": repr(oracle)}
-            run = partial(decentralised, oracle, max_iter, seed=seed, near=near)
-            ends.append(finished(settings | {"seed": seed, "near": near}, run, fresh))
+    """Rows of the table of NEXT on four agents: every kind over seeds, then what becomes of the first seed."""
+    rows, last = [], "one cycle, switch='auto'"
+    runs = [(name, KINDS[name], [{"seed": seed, "near": 0} for seed in range(RING_SEEDS)]) for name in KINDS]
+    near = [{"seed": 0, "near": near} for near in range(1, NEAR_STARTS + 1)]
+    runs.append(("serial, starts near that of the first seed", KINDS["serial"], near))
+    exact = [{"seed": 0, "near": 0, "exact_from": t} for t in EXACT_FROM]
+    runs.append((f"{last}, first seed, exact after {EXACT_FROM} iterations", KINDS[last], exact))
+    for name, oracle, how in runs:
+        settings = {"method": "NEXT", "iterations": max_iter, "propagation": repr(oracle)}
+        ends = [finished(settings | own, partial(decentralised, oracle, max_iter, **own), fresh) for own in how]
         objective, accuracy = np.mean(ends, axis=0)
         each = " ".join(f"{value:.4f}" for value, _ in ends)
         rows.append([name, f"{objective:.4f}", f"{accuracy:.3f}", each])
@@ -203,9 +233,10 @@ def main():
         table(64, 40, [0], fresh=True)
         return
     fresh = asked.fresh
-    ends, over_ring = figure(LONG, fresh), networks(400, fresh)
-    rows = table(64, 300, range(SEEDS), fresh=fresh) + table(128, 100, range(3), fresh=fresh)
-    rows += table(256, 60, range(3), ("serial", "two cycles"), fresh)
+    ends, over_ring, means = figure(LONG, fresh), networks(400, fresh), {}
+    rows = table(64, 300, range(SEEDS), fresh=fresh, means=means) + table(128, 100, range(3), fresh=fresh, means=means)
+    rows += table(256, 60, range(3), ("serial", "two cycles"), fresh, means)
+    found = claims(means, ends)
     lines = [
         f"Training residual networks by multigrid in depth, peaks, width 8, T = 5. {software()}.",
         "",
@@ -224,11 +255,16 @@ def main():
         "![objective and error of the gradient](layer_parallel.png)",
         "",
         f"NEXT on a ring of four agents, 64 layers, 400 iterations without a line search, means of {RING_SEEDS} seeds;",
-        f"the last row: of {NEAR_STARTS} starts whose weights differ from the first seed's by {NEAR:.0%}.",
+        f"below: {NEAR_STARTS} starts whose weights differ from the first seed's by {NEAR:.0%}, and runs that",
+        "begin with cycles and go on with exact gradients.",
         "",
         markdown(RING_HEADER, over_ring),
+        "",
+        *(f"- {claim}" for claim in found),
     ]
     (RESULTS / "layer_parallel.md").write_text("\n".join(lines) + "\n")
+    print(*found, sep="\n")
+    raise SystemExit(not all(claim.holds for claim in found))
 
 
 if __name__ == "__main__":
