@@ -19,6 +19,7 @@ from dnnext.algorithms import NEXT
 from dnnext.datasets import make_peaks
 from dnnext.display.frame import MUTED, OURS
 from dnnext.local import FullLinearization, LayerParallel
+from dnnext.local.layer_parallel import SHARE
 from dnnext.models import MGRIT, ResNet, Rows
 from dnnext.network import Network, Topology
 from dnnext.problem import Problem, Softmax
@@ -135,6 +136,11 @@ def finished(settings, run, fresh):
     return kept(EXPERIMENT, settings, lambda: {"numbers": run()}, fresh)["numbers"]
 
 
+def of_switch(oracle):
+    """The oracle by name, and what its switch accepts, if it has one."""
+    return repr(oracle) + (f", share {SHARE}" if oracle.switch == "auto" else "")
+
+
 def table(n_layers, updates, seeds, kinds=("serial", "two cycles", "one cycle"), fresh=False, means=None):
     """Rows of the table: one for each kind, means over seeds (into `means`, too) and ratios to the first kind."""
     rows, first = [], None
@@ -187,7 +193,7 @@ def networks(max_iter, fresh=False):
     exact = [{"seed": 0, "near": 0, "exact_from": t} for t in EXACT_FROM]
     runs.append((f"{last}, first seed, exact after {EXACT_FROM} iterations", KINDS[last], exact))
     for name, oracle, how in runs:
-        settings = {"method": "NEXT", "iterations": max_iter, "propagation": repr(oracle)}
+        settings = {"method": "NEXT", "iterations": max_iter, "propagation": of_switch(oracle)}
         ends = [finished(settings | own, partial(decentralised, oracle, max_iter, **own), fresh) for own in how]
         objective, accuracy = np.mean(ends, axis=0)
         each = " ".join(f"{value:.4f}" for value, _ in ends)
@@ -208,7 +214,7 @@ def figure(updates, fresh=False):
     fig, ((left, right),) = plots(1, 2)
     ends, names = {}, ("serial", "one cycle", "one cycle, switch='auto'")
     for name, colour in zip(names, (MUTED[4], MUTED[0], OURS["color"]), strict=True):
-        settings = {"method": "L-BFGS, curve", "updates": updates, "propagation": repr(KINDS[name])}
+        settings = {"method": "L-BFGS, curve", "updates": updates, "propagation": of_switch(KINDS[name])}
         rows, ends[name] = finished(settings, partial(curve, name, updates), fresh)
         values, errors = np.array(rows).T
         left.semilogy(values, color=colour, label=name)
@@ -216,7 +222,7 @@ def figure(updates, fresh=False):
         if name != "serial":
             right.semilogy(np.maximum(errors, 1e-6), color=colour, label=name)
     left.set(xlabel="update", ylabel="objective (exact propagation)", title="L-BFGS, 64 layers")
-    right.axhline(0.1, color="0.8", linewidth=1)
+    right.axhline(SHARE, color="0.8", linewidth=1)
     right.set(xlabel="update", ylabel="estimated relative error", title="error of the gradient")
     left.legend(frameon=False)
     right.legend(frameon=False)

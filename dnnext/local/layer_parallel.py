@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_CYCLES = 4  # of either kind, before switch="auto" goes serial
 STATES = "rows.layers.u", "rows.layers.adjoint"  # in memory, forgotten on other rows
-SHARE = 0.1  # of the gradient's norm: the largest error that switch="auto" accepts
+SHARE = 0.02  # of the gradient's norm: the largest error that switch="auto" accepts
 
 
 class LayerParallel(Parameters):
@@ -44,8 +44,8 @@ class LayerParallel(Parameters):
     cf, nrelax0, nrelax, max_levels, min_coarse : int
         How the depth is coarsened: see `dnnext.models.MGRIT`.
     switch : {"auto", "never", "serial"}
-        "auto": an agent whose estimate exceeds a tenth makes one cycle more of each kind at once and in later calls, up
-        to four, and propagates exactly after that; "never" keeps the cycles; "serial" propagates exactly throughout.
+        "auto": an agent whose estimate exceeds a fiftieth makes one cycle more of each kind at once and in later calls,
+        up to four, and propagates exactly after that; "never" keeps the cycles; "serial" propagates exactly throughout.
 
     Raises
     ------

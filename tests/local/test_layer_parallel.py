@@ -191,11 +191,25 @@ def test_the_switch_goes_from_cycles_to_exact_propagation():
         w = np.repeat(problem.model.init(call)[None], 3, axis=0) * 100
         oracle(problem, w, ours, memory)
         extra.append(int(memory["layers.extra"][0]))
-        assert np.all(memory["measure.gradient_error"] <= 0.1)  # of the gradient that leaves: bad ones were mended
+        assert np.all(memory["measure.gradient_error"] <= 0.02)  # of the gradient that leaves: bad ones were mended
         problem.loss_grad(w, exact)
     assert extra[0] != 0
     assert extra[-1] == -1
     np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
+def test_first_gradients_of_some_percent_error_are_mended():
+    problem, errors = make_problem(64), []  # after such a start a run on a ring ended 6 % higher
+    w = np.repeat(problem.model.init(1)[None], 3, axis=0) * 10
+    exact, ours = np.empty_like(w), np.empty_like(w)
+    problem.loss_grad(w, exact)
+    for switch, extra in (("never", 0), ("auto", 1)):
+        memory = {}
+        LayerParallel(1, 1, switch=switch)(problem, w, ours, memory)
+        assert np.all(memory["layers.extra"] == extra)
+        assert np.all((memory["measure.gradient_error"] > 0.02) == (extra == 0))
+        errors.append(np.linalg.norm(ours - exact, axis=1))
+    assert np.all(errors[1] < 0.5 * errors[0])
 
 
 def test_relays_and_weights():
