@@ -90,7 +90,8 @@ def dnnext(table: dict, settings: dict, trace: Trace) -> None:
     owner = np.random.default_rng(settings["seed"]).permutation(len(x)) % agents
     shards = [(x[owner == i], targets[owner == i]) for i in range(agents)]
     model = MLP([x.shape[1], settings["hidden"], targets.shape[1]])
-    problem = Problem(model, loss, L2(alpha=5 / len(x)), shards, n_threads=settings["threads"], dtype=settings["dtype"])
+    penalty, options = L2(alpha=settings["alpha"] / len(x)), {"n_threads": settings["threads"]}
+    problem = Problem(model, loss, penalty, shards, dtype=settings["dtype"], **options)
     network = Network(Topology.erdos_renyi(agents, random_state=settings["seed"]), n_threads=settings["threads"])
     full = settings["surrogate"] == "FL"
     surrogate = FullLinearization() if full else PartialLinearization(curvature_rows=settings["rows"])

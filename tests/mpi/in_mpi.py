@@ -134,6 +134,8 @@ def test_penalties(over_mpi, penalty):
     {"algorithm": NEXT(FullLinearization(), tau=1e-3), "run": {"max_iter": 60}},
     {"algorithm": SHARED, "relays": (0, 4, 8), "loss": Softmax()},
     {"algorithm": SHARED, "dtype": "float32"},
+    {"algorithm": NEXT(PartialLinearization(curvature_rows=6, curvature_slices="fresh")), "relays": (0, 4)},
+    {"algorithm": NEXT(FullLinearization(growth=2.0)), "uneven": True},
 ], ids=str)  # fmt: skip
 def test_other_choices(over_mpi, options):
     assert_same(run(over_mpi, **options), run(InProcess(N_AGENTS), **options), over_mpi)
