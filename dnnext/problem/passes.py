@@ -95,9 +95,9 @@ class Passes:
     def has_wide_root(self) -> bool:
         """Whether curvature is applied row by row instead of by roots: more than 20 outputs, and 1 MB of roots.
 
-        With 26 outputs an iteration by conjugate gradients then takes 0.6 of the time, with 40 a quarter to a third;
-        with 16 it would take 1.2 to 1.3 times as long. Counted over the whole network, so that every process decides
-        alike. What is chosen changes the last bits of a result, so it must not depend on processes or threads.
+        Conjugate gradients with 26 outputs then take 0.6 to 1 of the time, with 40 a third to a half; with 16 they
+        would take twice as long. Counted over the whole network, so that every process decides alike. What is chosen
+        changes the last bits of a result, so it must not depend on processes or threads.
         """
         n_outputs = self.target.shape[1]
         if n_outputs <= FEW_OUTPUTS:
