@@ -32,9 +32,9 @@ VIEWS: Kept[str, Problem] = Kept()
 ROOT_FLOOR = 1e-10  # eigenvalues of a covariance below this share of the largest count as zero
 
 
-def synthetic_rows(n_params: int, n_outputs: int) -> int:
-    """``M = max(150, P / min(Q, 3))``: rows whose curvature has full rank; four times as many were hardly better."""
-    return max(LEAST_ROWS, -(-n_params // min(n_outputs, 3)))
+def synthetic_rows(n_params: int, n_inputs: int) -> int:
+    """``M = max(150, 2 d, P / 4)``: of one output, four times as many, which give full rank, are no better in runs."""
+    return max(LEAST_ROWS, 2 * n_inputs, -(-n_params // 4))
 
 
 def input_moments(problem: Problem) -> tuple[Array, Array]:
@@ -119,7 +119,7 @@ def synthetic_problem(problem: Problem) -> Problem:
 
 def _with_synthetic_rows(problem: Problem) -> Problem:
     mean, covariance = input_moments(problem)
-    m = synthetic_rows(problem.n_params, problem.model.n_outputs)
+    m = _n_rows(problem)
     what = f"{m} synthetic inputs at {problem.n_local} agents"
     n_bytes = m * problem.n_local * (problem.model.n_inputs + problem.model.n_outputs) * 8
     every = float(problem.runtime.sum_agents(problem.agent_weight))
@@ -130,10 +130,13 @@ def _with_synthetic_rows(problem: Problem) -> Problem:
     return problem.with_shards([(x, target)] * problem.n_local, n_total=m * problem.n_total / every)
 
 
+def _n_rows(problem: Problem) -> int:
+    return synthetic_rows(problem.n_params, problem.model.n_inputs)
+
+
 def _zeta(problem: Problem) -> Array:
     """(M, d) standard normal numbers whose mean is exactly 0 and whose covariance is exactly I."""
-    shape = synthetic_rows(problem.n_params, problem.model.n_outputs), problem.model.n_inputs
-    zeta = np.random.default_rng(0).standard_normal(shape)
+    zeta = np.random.default_rng(0).standard_normal((_n_rows(problem), problem.model.n_inputs))
     zeta -= zeta.mean(axis=0)
     return np.asarray(zeta @ _power(zeta.T @ zeta / len(zeta), -0.5))
 

@@ -45,7 +45,7 @@ def test_moments_copy_a_few_rows_at_a_time(sums):
 def test_shared_rows_are_equal_at_every_agent_and_have_the_moments_exactly():
     problem = Problem(MLP([3, 4, 1]), SquaredError(), L2(alpha=0.1), shards(relay=1))
     view = synthetic_problem(problem)
-    m = synthetic_rows(problem.n_params, 1)
+    m = synthetic_rows(problem.n_params, problem.model.n_inputs)
     assert np.diff(view.offsets).tolist() == [m] * 4  # the relay too
     rows = view.x.reshape(4, m, 3)
     for i in range(1, 4):
