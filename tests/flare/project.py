@@ -55,7 +55,11 @@ class Cut:
             if self.is_cut:
                 here.close()
                 continue
-            there = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                there = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # the server is down
+                here.close()
+                continue
             self.pairs.append((here, there))
             for ends in ((here, there), (there, here)):
                 threading.Thread(target=self._pump, args=ends, daemon=True).start()
