@@ -100,7 +100,7 @@ class Project:
         )
         tool = Path(sys.executable).parent / "nvflare"
         words = [tool, "provision", "-p", "project.yml", "-w", "made", "--force"]
-        subprocess.run(words, cwd=self.folder, check=True, capture_output=True, timeout=60, env=self.environment())
+        subprocess.run(words, cwd=self.folder, check=True, capture_output=True, timeout=300, env=self.environment())
         self.kits = self.folder / "made" / "sites" / "prod_00"
         self.kit = self.kits / PERSON
         local = self.kits / "localhost" / "local" / "resources.json.default"  # jobs are kept below this folder
