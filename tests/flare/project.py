@@ -176,8 +176,9 @@ class Project:
         import psutil
 
         for process in psutil.Process(self.running[name].pid).children(recursive=True):
-            if any("worker_process" in word for word in process.cmdline()):
-                return process
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if any("worker_process" in word for word in process.cmdline()):
+                    return process
         return None
 
     def kill(self, name):
