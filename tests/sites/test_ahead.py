@@ -224,4 +224,4 @@ def test_an_alarm_at_one_site_is_that_of_one_process_where_sums_are_kept(monkeyp
         return recipe.run(problem, network, random_state=0, warn=False, max_iter=8, monitor_every=3)
 
     result = run_here_and_there(program)
-    assert "last at agent 1 in iteration 4" in result.warning
+    assert "at agent 1 in iteration 4" in result.warning
