@@ -149,7 +149,8 @@ class Run(Standing):
         runtime, network = self.network.runtime, self.network
         if runtime.inner.size > 1 or not runtime.is_distributed or "memoryless" not in network.offers:
             return False
-        return runtime.comm.is_far or all(getattr(callback, "only_looks", False) for callback in self.callbacks)
+        looks = all(getattr(callback, "only_looks", False) for callback in self.callbacks)
+        return runtime.comm.is_far or (looks and runtime.gathers(2 * self.problem.n_params))  # a copy is quick
 
     def settle(self, now: bool) -> tuple[str, bool]:
         """Finish what can be, oldest first: the reason to end or '', and whether to go on.
