@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import ssl
 import time
 import uuid
@@ -44,9 +45,15 @@ def tls_context(cert: Any, key: Any, ca: Any) -> ssl.SSLContext:
     return context
 
 
+def _not_of_eof(record: logging.LogRecord) -> bool:
+    """False for asyncio's remark on how nats-py ends a connection by TLS, which no user can do anything about."""
+    return "eof_received() has no effect" not in str(record.msg)
+
+
 async def connect(relay: str, context: ssl.SSLContext, name: str, **options: Any) -> Any:
     """A connection, or a sentence that says why not."""
     errors: list[str] = []
+    logging.getLogger("asyncio").addFilter(_not_of_eof)  # once, however often it is asked for
 
     async def note(error: Exception) -> None:
         errors.append(f"{type(error).__name__}: {error}".strip(": "))

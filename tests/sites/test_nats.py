@@ -230,6 +230,7 @@ def test_a_site_leaves_once_the_relay_has_what_it_sent(hub, caplog):
     assert not closing.is_alive()
     sites[1].close()
     assert "has not confirmed" not in caplog.text
+    assert "eof_received" not in caplog.text
 
 
 def test_the_relay_sees_no_plain_rows(hub):
