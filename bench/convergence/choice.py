@@ -1,4 +1,4 @@
-"""``python -m bench.convergence.choice [--quick] [--for SECONDS]``: curvature="auto" beside own curvature, held out.
+"""``python -m bench.convergence.choice [--quick] [--seed N] [--kinks]``: curvature="auto" beside own, held out.
 
 A seeded list of runs on sets that took no part in the design of exact curvature, of the acceptance test or of the
 choice. Finished runs are kept in bench/results/cache/auto_2028. Every beginning of the list is balanced, so it may end
@@ -74,13 +74,18 @@ class Cell:
         return Case(found, Problem(model, old.loss, PENALTIES[self.penalty](alpha=alpha), shards), case.x, case.y)
 
 
-def cells() -> list[Cell]:
+def cells(seed: int = SEED) -> list[Cell]:
     """`PER_SET` of every set, each factor as even as can be; the k-th of all sets before the next of any."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     penalties = ("l2", "l2", "l2", "l1", "group")
     factors = (AGENTS, PARTS, GRAPHS, (0, 0, 1, 2), penalties, (3, 4, 5))
     columns = [[_evenly(levels, rng) for levels in factors] for _ in SETS]
     return [Cell(name, *(f[k] for f in columns[i])) for k in range(PER_SET) for i, name in enumerate(SETS)]
+
+
+def has_kinks(cell: Cell) -> bool:
+    """Whether a run has relu units or l1, at most 25 agents and a fixed graph."""
+    return (cell.penalty == "l1" or cell.net == 1) and cell.n_agents <= 25 and cell.graph != "failing links"
 
 
 def _evenly(levels: tuple[Any, ...], rng: np.random.Generator) -> list[Any]:
@@ -152,8 +157,8 @@ def row(words: str, done: list[tuple[Cell, dict[str, Any]]]) -> list[Any]:
     return found
 
 
-def report(done: list[tuple[Cell, dict[str, Any]]], n_wanted: int, quick: bool) -> None:
-    """bench/results/auto.md and .csv."""
+def report(done: list[tuple[Cell, dict[str, Any]]], n_wanted: int, quick: bool, name: str) -> None:
+    """bench/results/NAME.md and .csv."""
     parts = {"all": done}
     parts |= {f"chosen: {name}": [d for d in done if d[1]["auto"]["curvature"][0] == k]
               for k, name in enumerate(("own", "shared", "exact"))}  # fmt: skip
@@ -181,25 +186,26 @@ def report(done: list[tuple[Cell, dict[str, Any]]], n_wanted: int, quick: bool) 
         "back counts as an iteration with its rounds and bytes."
     )
     rows = [row(words, some) for words, some in parts.items() if some]
-    publish(
-        f"auto_{SEED}", f'curvature="auto" on held-out data ({len(done)} runs)', header, rows, facts, None, quick, notes
-    )
+    publish(name, f'curvature="auto" on held-out data ({len(done)} runs)', header, rows, facts, None, quick, notes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.convergence.choice", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the first four runs")
     parser.add_argument("--for", dest="seconds", type=float, default=float("inf"), help="start nothing after so long")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the list")
+    parser.add_argument("--kinks", action="store_true", help="relu and l1 alone, at most 25 agents, fixed graphs")
     given = parser.parse_args()
     Keeping.until = time.monotonic() + given.seconds
-    done, wanted = [], cells()[:4] if given.quick else cells()
+    done, wanted = [], [cell for cell in cells(given.seed) if has_kinks(cell) or not given.kinks]
+    wanted = wanted[:4] if given.quick else wanted
     for cell in wanted:
         try:
-            done.append((cell, kept(f"auto_{SEED}", asdict(cell), lambda cell=cell: run_cell(cell))))
+            done.append((cell, kept(f"auto_{given.seed}", asdict(cell), lambda cell=cell: run_cell(cell))))
         except NotRun:
             continue
     if done:
-        report(done, len(wanted), given.quick)
+        report(done, len(wanted), given.quick, f"auto_{given.seed}" + "_kinks" * given.kinks)
 
 
 if __name__ == "__main__":
