@@ -120,6 +120,8 @@ def decentralised(oracle, max_iter, n_layers=64, seed=0, near=0, exact_from=None
 
     options = {"max_iter": max_iter, "w0": w0, "monitor_every": 10, "warn": False, "callbacks": [go_serial]}
     result = NEXT(FullLinearization(), oracle=oracle).run(problem, Network(Topology.ring(4)), **options)
+    if result.status == "interrupted":  # half a run is not kept
+        raise KeyboardInterrupt
     guess = model.forward(result.w_bar[None], Rows.of(x_new)).argmax(axis=1)
     return result.history["objective"][-1], float(np.mean(guess == labels_new))
 
