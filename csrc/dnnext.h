@@ -93,6 +93,8 @@ typedef struct { /* the curvature B of a partially linearised model, taken at w_
     dnn_root root;
     int64_t group; /* agents whose B are held at a time */
     int64_t *status; /* out: (A), as in spd_solve */
+    int64_t steps; /* of conjugate gradients at most; 0: Cholesky */
+    double tol; /* of conjugate gradients */
 } dnn_model;
 
 typedef struct { /* what all agents minimise together */

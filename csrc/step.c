@@ -215,6 +215,21 @@ static void system_row(real *restrict diag, real *restrict rhs, const real *rest
     }
 }
 
+/* w_hat += w_old, which makes the minimiser of the step to it, and z = w_old + step (w_hat - w_old). Pieces are parallel.
+ */
+static void move_from_step(const dnn_iteration *it, int threads)
+{
+    const int64_t numbers = it->problem.mlp.agents * it->problem.mlp.params;
+    const real *w = it->state.w_old;
+    real *w_hat = it->state.w_hat, *z = it->state.z;
+    int team = team_size(threads, (double)numbers * 0.5e-3);
+    FOR_EACH(c, ceil_div(numbers, PIECE), {
+        int64_t at = c * PIECE, n = min_index(PIECE, numbers - at);
+        for (int64_t p = at; p < at + n; p++) w_hat[p] += w[p];
+        move_piece(z + at, w + at, w_hat + at, (real)it->recipe.step, n);
+    })
+}
+
 /* w_hat_i = w_i - (B_i + tau_i + l2)^-1 (agents y_i + l2 w_i), the partially linearised best response with the penalty
  * l2, by Cholesky, and z_i = w_i + step (w_hat_i - w_i); returns whether one failed: z is then not made, and w_hat is
  * unfinished. Agents are parallel within a group. */
@@ -223,7 +238,7 @@ static int cholesky_step(const dnn_iteration *it, int threads, void *work)
     const dnn_model *model = it->recipe.model;
     const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params, blocks[] = {0, params};
     const real *w = it->state.w_old, *y = it->state.y_old;
-    real *w_hat = it->state.w_hat, *z = it->state.z;
+    real *w_hat = it->state.w_hat;
     char *next = work;
     real *b = carve(&next, model->group * params, (size_t)params * sizeof(real));
     real *diag = carve(&next, model->group * params, sizeof(real));
@@ -240,14 +255,28 @@ static int cholesky_step(const dnn_iteration *it, int threads, void *work)
         spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->problem.mlp.blas, threads);
         for (int64_t i = first; i < first + n; i++) failed |= model->status[i] != 0;
     }
-    if (failed) return 1;
-    int team = team_size(threads, (double)(agents * params) * 0.5e-3);
-    FOR_EACH(c, ceil_div(agents * params, PIECE), {
-        int64_t at = c * PIECE, n = min_index(PIECE, agents * params - at);
-        for (int64_t p = at; p < at + n; p++) w_hat[p] += w[p];
-        move_piece(z + at, w + at, w_hat + at, (real)it->recipe.step, n);
-    })
-    return 0;
+    if (!failed) move_from_step(it, threads);
+    return failed;
+}
+
+/* The same by conjugate gradients, which do not fail. Parallel as mlp_cg_solve. */
+static void conjugate_step(const dnn_iteration *it, int threads, void *work)
+{
+    const dnn_model *model = it->recipe.model;
+    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
+    const real *w = it->state.w_old, *y = it->state.y_old;
+    char *next = work;
+    int64_t *n_done = carve(&next, agents, sizeof(int64_t));
+    real *diag = carve(&next, agents * params, sizeof(real)), *rhs = carve(&next, agents * params, sizeof(real));
+    dnn_mlp mlp = it->problem.mlp;
+    mlp.w = w;
+    int team = team_size(threads, (double)(agents * params) * 0.8e-3);
+    FOR_EACH(i, agents,
+        system_row(diag + i * params, rhs + i * params, w + i * params, y + i * params, it->problem.penalty.l2,
+            (real)it->state.tau[i], (real)it->recipe.agents, params))
+    mlp_cg_solve(it->state.w_hat, n_done, &mlp, &model->root, diag, rhs, model->steps, model->tol, threads, next);
+    for (int64_t i = 0; i < agents; i++) model->status[i] = 0;
+    move_from_step(it, threads);
 }
 
 /* B_i (w_i - w_old_i), what the model predicts for the step, in `work`; NULL where it is not needed. Parallel as the product. */
@@ -276,6 +305,9 @@ static size_t step_work(const dnn_iteration *it, int threads)
         const dnn_root *root = &it->recipe.model->root;
         size_t solving = b + lines(it->recipe.model->group * params, sizeof(real))
                          + mlp_curvature_work(&it->problem.mlp, root, blocks, 1, threads);
+        if (it->recipe.model->steps)
+            solving = lines(agents, sizeof(int64_t)) + 2 * lines(agents * params, sizeof(real))
+                      + mlp_cg_work(&it->problem.mlp, root, threads);
         size_t predicting = 2 * lines(agents * params, sizeof(real)) + mlp_work(&it->problem.mlp, root, threads);
         most = solving > most ? solving : most;
         most = predicting > most ? predicting : most;
@@ -283,9 +315,9 @@ static size_t step_work(const dnn_iteration *it, int threads)
     return most + 2 * lines(agents, sizeof(real));
 }
 
-/* One iteration of NEXT on a fixed graph: proximal_step or, with a model, cholesky_step; network_mix of z and y with
- * the betas as scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does
- * alone, bit by bit; where Cholesky fails, nothing follows. Shapes and aliasing: as there. Parallel as they are. */
+/* One iteration of NEXT on a fixed graph: proximal_step, cholesky_step or conjugate_step; network_mix of z and y with the
+ * betas as scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does alone,
+ * bit by bit; where Cholesky fails, nothing follows. Shapes and aliasing: as there. Parallel as they are. */
 static void next_step(const dnn_iteration *it, int threads, void *work)
 {
     const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
@@ -294,6 +326,8 @@ static void next_step(const dnn_iteration *it, int threads, void *work)
     if (!it->recipe.model)
         proximal_step(it->state.z, it->state.w_hat, it->state.w_old, it->state.y_old, it->state.tau, it->recipe.step,
             it->recipe.agents, &it->problem.penalty, agents, params, threads);
+    else if (it->recipe.model->steps)
+        conjugate_step(it, threads, next);
     else if (cholesky_step(it, threads, next))
         return;
     network_mix((void *)it->problem.mlp.w, it->state.disagreement, it->state.size, it->state.z, &it->mixing.csr,

@@ -251,7 +251,7 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
     int64_t a = mlp->agents, p = mlp->params, size = a * p;
     real *parts[3];
     double *scalars[3];
-    const dnn_model model = {in->root, a > 1 ? a - 1 : 1, calloc((size_t)a + 1, sizeof(int64_t))};
+    const dnn_model model = {in->root, a > 1 ? a - 1 : 1, calloc((size_t)a + 1, sizeof(int64_t)), 0, 0};
     for (int whole = 0; whole < 3; whole++) { /* w_hat z w y grad; value squares disagreement size received tau beta */
         real *r = parts[whole] = calloc((size_t)(5 * size), sizeof(real));
         double *d = scalars[whole] = calloc((size_t)(7 * a), sizeof(double));

@@ -81,6 +81,8 @@ class OneCall:
         problem, network, root = self.problem, self.network, self.factor.root
         dtype, s.step = problem.dtype, step
         w_old, y_old = np.ascontiguousarray(s.w, dtype), np.ascontiguousarray(s.y, dtype)
+        if self.factor.root_at is not None:
+            root = self.factor.root_at(w_old)
         grad_old = np.ascontiguousarray(s.grad, dtype)
         status = None if root is None else np.zeros(len(w_old), np.int64)
         (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
@@ -95,7 +97,7 @@ class OneCall:
             kernels.StepMixing(*csr, rounds),
             kernels.StepRecipe(
                 float(step), problem.n_agents, *self.growth_decay, 1e-4 * s.unit, 1e4 * s.unit, root, status,
-                self.factor.group,
+                self.factor.group, self.factor.steps, self.factor.tol,
             ),
             problem.n_threads,
         )  # fmt: skip

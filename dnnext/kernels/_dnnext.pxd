@@ -110,6 +110,8 @@ cdef extern from "dnnext.h" nogil:
         dnn_root root
         int64_t group
         int64_t *status
+        int64_t steps
+        double tol
     ctypedef struct dnn_problem:
         dnn_mlp mlp
         const void *target

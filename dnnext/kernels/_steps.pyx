@@ -245,7 +245,7 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
 
     With a root in the recipe, instead of proximal_step: mlp_gauss_newton at w_old, spd_solve of (B_i + tau_i + l2)
     (w_hat_i - w_i) = -(agents y_i + l2 w_i), `group` agents at a time; other terms of r play no part. Where status (A,)
-    int64 is not 0, nothing but w_hat and status was written
+    int64 is not 0, nothing but w_hat and status was written. With steps > 0 mlp_cg_solve instead, with tol
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -266,7 +266,7 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
     w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
     x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
     indptr, indices, data, rounds = mixing
-    step, agents, growth, decay, low, high, root, status, group = recipe
+    step, agents, growth, decay, low, high, root, status, group, steps, tol = recipe
     rule.agents, rule.growth, rule.decay, rule.low, rule.high = agents, growth, decay, low, high
     it.recipe.step, it.recipe.agents, it.problem.param, it.problem.scale = step, agents, param, scale
     it.recipe.rule = &rule if rule.growth > 0 else NULL
@@ -293,6 +293,7 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
         if root is not None:
             take_root(&c, root)
             model.root, model.group = c.root, integer("group", group, 1, max(1, rows))
+            model.steps, model.tol = integer("steps", steps, 0, 2**62), tol
             model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
             it.recipe.model = &model
         allocate_work(&c, table_of(&c).step_work(&it, c.threads))

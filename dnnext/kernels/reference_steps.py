@@ -15,6 +15,7 @@ from dnnext.kernels.reference import (
     penalty_prox,
     spd_solve,
 )
+from dnnext.kernels.reference_conjugate import mlp_cg_solve
 
 __all__ = [
     "StepMixing",
@@ -222,7 +223,8 @@ class StepMixing(NamedTuple):
 
 
 class StepRecipe(NamedTuple):
-    """How an agent steps: arguments of proximal_step and secant_rule; with a root, those of the solution by Cholesky.
+    """How an agent steps: arguments of proximal_step and secant_rule; with a root, those of the solution by
+    Cholesky, or with steps those of mlp_cg_solve.
 
     Examples
     --------
@@ -239,6 +241,8 @@ class StepRecipe(NamedTuple):
     root: Array | None = None
     status: Index | None = None
     group: int = 1
+    steps: int = 0
+    tol: float = 0.0
 
 
 def next_step(
@@ -248,20 +252,26 @@ def next_step(
 
     The other twins one after another, arguments as there; received is 0 where there are no rounds, and the rule is left
     out where growth is 0. Without root fully linearised, otherwise by Cholesky: w_hat_i = w_i - (B_i + tau_i + l2)^-1
-    (agents y_i + l2 w_i), B of mlp_gauss_newton at w_old; where status is not 0 nothing else is written.
+    (agents y_i + l2 w_i), B of mlp_gauss_newton at w_old; where status is not 0 nothing else is written. With steps > 0
+    by mlp_cg_solve instead.
     """
     w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
     x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
-    step, agents, growth, decay, low, high, root, status, _ = recipe
+    step, agents, growth, decay, low, high, root, status, _, steps, tol = recipe
     csr, rounds = mixing[:3], mixing.rounds
     network = (offsets, layers, activation, np.array([0, w.shape[1]]))
     model = None
     if root is None or status is None:
         proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
     else:
-        b = np.empty((len(w), w.shape[1] ** 2), w.dtype)
-        mlp_gauss_newton(b, w_old, x, root, *network)
-        spd_solve(w_hat, status, b, tau[:, None] + l2, -(agents * y_old + l2 * w_old), network[-1])
+        diag, rhs = (tau[:, None] + l2).astype(w.dtype), (-(agents * y_old + l2 * w_old)).astype(w.dtype)
+        b = np.empty((len(w), 0 if steps else w.shape[1] ** 2), w.dtype)
+        if steps:
+            mlp_cg_solve(w_hat, status, w_old, x, root, diag, rhs, *network[:-1], steps, tol)
+            status[:] = 0
+        else:
+            mlp_gauss_newton(b, w_old, x, root, *network)
+            spd_solve(w_hat, status, b, diag, rhs, network[-1])
         if status.any():
             return
         w_hat += w_old

@@ -10,6 +10,8 @@ import numpy as np
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dnnext.local.oracles import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
@@ -52,10 +54,17 @@ class OneFactor(NamedTuple):
         Of the curvature, for one Cholesky factor per agent; None is one proximal step.
     group : int
         How many agents' matrices are formed together.
+    root_at : callable or None
+        root_at(w) in place of the root, where it is another at other weights w.
+    steps, tol : int, float
+        Of conjugate gradients, in place of the factor; no steps: the factor.
     """
 
     root: Array | None = None
     group: int = 1
+    root_at: Callable[[Array], Any] | None = None
+    steps: int = 0
+    tol: float = 0.0
 
 
 class LocalModel(ABC):

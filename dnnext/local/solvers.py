@@ -99,8 +99,8 @@ def cg(sub: Subproblem, out: Array) -> None:
     problem, l2 = sub.problem, quadratic(sub, "cg")
     residual = np.ascontiguousarray(-(sub.slope + l2 * sub.centre), dtype=sub.w.dtype)
     diag = (sub.tau[:, None] + l2).astype(residual.dtype)
-    n_iter = sub.inner_iter or (sub.cg_steps if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])
-    if _in_one_call(sub):
+    n_iter = most_steps(sub)
+    if in_one_call(sub):
         out[...] = sub.centre + problem.cg_solve(sub.w, sub.root, diag, residual, n_iter, sub.tol, np.empty_like(diag))
         return
     step, direction = np.zeros_like(residual), residual.copy()
@@ -123,7 +123,12 @@ def cg(sub: Subproblem, out: Array) -> None:
     out[...] = sub.centre + step
 
 
-def _in_one_call(sub: Subproblem) -> bool:
+def most_steps(sub: Subproblem) -> int:
+    """Steps of conjugate gradients at most."""
+    return sub.inner_iter or (sub.cg_steps if sub.tol >= TOLERANCE else 10 * sub.w.shape[1])
+
+
+def in_one_call(sub: Subproblem) -> bool:
     """Whether the model has a kernel for all steps together: one block, nothing added to B."""
     plain = sub.correction is None and len(sub.blocks) == 2 and not isinstance(sub.root, RowCurvature)
     return plain and "cg" in sub.problem.model.offers

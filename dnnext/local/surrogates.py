@@ -280,7 +280,9 @@ class PartialLinearization(Surrogate):
         """One Cholesky factor per agent of its own curvature, where that is how the model is solved."""
         if self.is_shared or self.exact or self.n_blocks > 1 or self.rows(problem) is not problem:
             return None
-        return one_factor(problem, self.solver, lambda: self.subproblem(problem, s))
+        return one_factor(
+            problem, self.solver, lambda: self.subproblem(problem, s), lambda w: self.scaled_root(problem, w)
+        )
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:
         """What the solver is asked at s, not yet corrected."""

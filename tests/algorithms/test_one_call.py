@@ -132,11 +132,23 @@ def test_partial_linearisation_by_cholesky(monkeypatch, dtype, n_threads, penalt
     assert_same(one, runs(monkeypatch, problem, lambda: Network(graph, n_threads=n_threads), surrogate, **options)[0])
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("loss", [kind() for kind in LOSSES], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"tau": 0.5, "step": 0.8}], ids=str)
+def test_partial_linearisation_by_conjugate_gradients(monkeypatch, loss, n_threads, options):
+    """With roots that are the same everywhere, and with others at every iteration."""
+    dtype, penalty = ("float32", None) if options else ("float64", L2(1e-2))
+    problem = make(loss, penalty, dtype=dtype, weighted=penalty is not None, n_threads=n_threads)
+    for surrogate in (PartialLinearization(solver="cg"), PartialLinearization(solver="cg", inner_iter=3)):
+        graph = Topology.ring(AGENTS)
+        assert_same(*runs(monkeypatch, problem, lambda g=graph: Network(g, n_threads=n_threads), surrogate, **options))
+
+
 def test_cholesky_is_the_choice_of_auto(monkeypatch):
     problem = make(SquaredError(), L2(1e-2))
     monkeypatch.setattr(solvers, "choose", lambda sub: "primal")
     assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS)), PartialLinearization()))
-    monkeypatch.setattr(solvers, "choose", lambda sub: "cg")
+    monkeypatch.setattr(solvers, "choose", lambda sub: "dual")
     problem = make(SquaredError(), L2(1e-2))
     assert not is_one_call(problem, Network(Topology.ring(AGENTS)), PartialLinearization(), FixedTau(1.0))
 

@@ -209,7 +209,8 @@ def steps(p, penalty, net):
         "next_step": {
             **rows, **sums, **step, **penalty, **csr, **rounds, "x": p.x, "target": p.target, "weight": p.weight, **net,
             "loss": 0, "param": 1.0, "scale": 1.0, **rule,
-            "n_threads": 1, "root": p.u, "status": np.zeros(3, np.int64), "group": 2,
+            "n_threads": 1, "root": p.u, "status": np.zeros(3, np.int64), "group": 2, "steps": 0,
+            "tol": 0.0,
         },
     }  # fmt: skip
 
