@@ -36,9 +36,10 @@ WORDS = {
     "scalars": Word("network", "pass scalars on to the neighbours", NETWORK),
     "static": Word("network", "have the same matrix in every round", NETWORK),
     "memoryless": Word("network", "keep no numbers from call to call, so that an iteration can be taken back", NETWORK),
-    "tree": Word("network", "add rows up along a spanning tree, for which the graph must be fixed", NETWORK),
-    "shrinks": Word("network", "go on without lost agents, for which the graph must be fixed", NETWORK),
+    "tree": Word("network", "add rows up along a spanning tree of a fixed graph", NETWORK),
+    "shrinks": Word("network", "go on without lost agents, on a fixed graph", NETWORK),
     "gauss_newton": Word("model", "form Gauss-Newton matrices, as MLP does", SOLVER),
+    "cg": Word("model", "do all steps of conjugate gradients in one kernel call"),
     "dual": Word("model", "solve in the space of rows, as MLP does", SOLVER),
     "loss_grad": Word("model", "evaluate losses and their gradient in one pass"),
     "next_step": Word("model", "do a whole iteration in one kernel call"),
@@ -87,10 +88,10 @@ def check_needs(who: str, needs: Iterable[str], offers: Iterable[str], parts: Ma
     --------
     >>> check_needs("DGD()", {"any_arrays"}, {"scalars"}, {"network": "a network"})
     Traceback (most recent call last):
-    ValueError: network must mix any number of arrays ..., for DGD() needs that, got 'a network': ...
+    ValueError: network must mix any number of arrays ..., because DGD() needs that, got 'a network': ...
     """
     for need in sorted(set(needs) - set(offers)):
         word = WORDS.get(need, Word("network", f"offer {need!r}", NETWORK))
         raise ValueError(
-            f"{word.of} must {word.does}, for {who} needs that, got {short(parts[word.of])}: {word.instead}."
+            f"{word.of} must {word.does}, because {who} needs that, got {short(parts[word.of])}: {word.instead}."
         )

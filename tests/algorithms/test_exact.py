@@ -164,7 +164,7 @@ def test_ranks_and_threads_change_no_bit(make_problem, lockstep):
 def test_what_does_not_fit_is_a_sentence(make_problem):
     problem, faults = make_problem(6), Faults(loss=0.1, random_state=0)
     for network in (Network(Schedule.alternating(NET, 2)), KnownLoss(NET, faults), RunningSums(NET, faults)):
-        with pytest.raises(ValueError, match=r"network must .* for (tau|surrogate)=.* needs that"):
+        with pytest.raises(ValueError, match=r"network must .* because (tau|surrogate)=.* needs that"):
             recipe().run(problem, network, max_iter=2)
     for options in ({"n_blocks": 2}, {"solver": "cg"}):
         with pytest.raises(ValueError, match="curvature='exact' forms one whole matrix"):

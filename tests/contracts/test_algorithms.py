@@ -138,7 +138,7 @@ def test_an_oracle_is_asked_in_place_of_the_gradient_and_keeps_its_memory(kind, 
 
 def test_what_needs_a_gradient_refuses_another_oracle():
     with pytest.raises(
-        ValueError, match=r"the true gradient, for surrogate=PartialLinearization\(\) needs that, got Signs"
+        ValueError, match=r"the true gradient, because surrogate=PartialLinearization\(\) needs that, got Signs"
     ):
         NEXT(oracle=Signs())
     with pytest.raises(ValueError, match="oracle must be None or an Oracle object"):

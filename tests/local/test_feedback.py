@@ -158,10 +158,10 @@ def test_recipes_train_by_feedback(algorithm, penalty):
 
 def test_where_a_gradient_is_needed_feedback_is_refused():
     with pytest.raises(
-        ValueError, match=r"give the true gradient, for surrogate=PartialLinearization\(\) needs that, got Feedb"
+        ValueError, match=r"give the true gradient, because surrogate=PartialLinearization\(\) needs that, got Feedb"
     ):
         NEXT(PartialLinearization(), oracle=Feedback(0))
-    with pytest.raises(ValueError, match=r"model must be made of layers, .* for oracle=Feedback"):
+    with pytest.raises(ValueError, match=r"model must be made of layers, .*, because oracle=Feedback"):
         Feedback().matrices(object())
 
 
@@ -169,7 +169,7 @@ def test_where_a_gradient_is_needed_feedback_is_refused():
 def test_feedback_and_tangents_are_refused_together(model):
     shards = shards_of(np.random.default_rng(0), (9, 8), 3, 1)
     problem = Problem(model, SquaredError(), None, shards, tangents=Tangents(0.1, [[1.0, 0.0, 0.0]]))
-    says = r"tangents must be None, for oracle=Feedback\(\) needs that, got Tangents\(mu=0\.1"
+    says = r"tangents must be None, because oracle=Feedback\(\) needs that, got Tangents\(mu=0\.1"
     for algorithm in (NEXT(FullLinearization(), oracle=Feedback()), GradientTracking(oracle=Feedback())):
         with pytest.raises(ValueError, match=says):
             algorithm.run(problem, Network(Topology.ring(2)), max_iter=1)

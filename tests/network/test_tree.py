@@ -84,5 +84,5 @@ def test_what_is_not_finite_is_refused_and_named(lockstep):
 
 def test_a_graph_that_changes_has_no_tree():
     network = Network(Schedule.alternating(Topology.complete(4), 2))
-    with pytest.raises(ValueError, match="for a sum along a tree needs that, got <Network"):
+    with pytest.raises(ValueError, match="because a sum along a tree needs that, got <Network"):
         network.sum(np.ones((4, 1)))

@@ -48,11 +48,11 @@ class Oracle(Backprop):
 @pytest.mark.parametrize(
     ("algorithm", "sentence"),
     [
-        (DGD(), r"network must mix any number of arrays .*, for DGD\(.* needs that, got <RunningSums"),
-        (Newton(), r"(network|model) must .*, for Newton\(\) needs that"),
-        (NEXT(FullLinearization(), tau=Rule()), r"penalty must be a square .*, for tau=Rule\(\) needs that, got .*L1"),
-        (NEXT(Model()), r"network must add rows up .*, for surrogate=Model\(\) needs that"),
-        (GradientTracking(oracle=Oracle()), r"model must form Gauss-Newton .*, for oracle=Oracle\(\) needs that"),
+        (DGD(), r"network must mix any number of arrays .*, because DGD\(.* needs that, got <RunningSums"),
+        (Newton(), r"(network|model) must .*, because Newton\(\) needs that"),
+        (NEXT(FullLinearization(), tau=Rule()), r"penalty must be a square .* tau=Rule\(\) needs that, got .*L1"),
+        (NEXT(Model()), r"network must add rows up .*, because surrogate=Model\(\) needs that"),
+        (GradientTracking(oracle=Oracle()), r"model must form Gauss-Newton .*, because oracle=Oracle\(\) needs that"),
     ],
     ids=lambda value: type(value).__name__,
 )
