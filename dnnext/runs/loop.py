@@ -51,10 +51,11 @@ class Run(Standing):
     def loop(self) -> Result:
         """Iterate until a limit, a stopping rule, a callback, the third alarm or Ctrl-C ends the run."""
         limits = self.limits
-        kinds = len(self.callbacks), any(getattr(c, "can_end", True) for c in self.callbacks)
+        may_end = any(getattr(c, "can_end", True) for c in self.callbacks)
         rules = limits.max_iter, limits.tol, limits.n_iter_no_change, limits.monitor_every
         self.network.runtime.agree_on(
-            {"the number of callbacks": kinds[0], "whether a callback may end the run": kinds[1],
+            {"the number of callbacks": len(self.callbacks), "whether a callback may end the run": may_end,
+             "whether all callbacks have only_looks = True": self.may_go_ahead,
              "max_iter, tol, n_iter_no_change and monitor_every": rules}
         )  # fmt: skip
         if not self.history.rows:

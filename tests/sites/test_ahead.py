@@ -10,7 +10,7 @@ from dnnext.network import Network, Topology
 from dnnext.problem import L2, MLP, Logistic, Problem, SquaredError
 from dnnext.runs import checkpoint, loop
 from dnnext.runs.alarm import Alarm
-from dnnext.runs.callbacks import Checkpoint
+from dnnext.runs.callbacks import Checkpoint, History
 from dnnext.runtime import BadMessage, InProcess, Runtime, threads
 from dnnext.sites.links import memory_links
 from dnnext.sites.over_sites import run_sites
@@ -68,6 +68,15 @@ def test_a_callback_ends_the_run(ranks):
         lambda runtime: solve(runtime, NEXT(), callbacks=[At(runtime)], monitor_every=1), ranks=ranks
     )
     assert (result.status, result.n_iter) == ("callback", 7)
+
+
+def test_ranks_agree_on_whether_callbacks_only_look():
+    def program(comm):
+        callback = History() if comm.rank == 0 else lambda state, metrics: None
+        return solve(Runtime(3, comm), NEXT(), callbacks=[callback], max_iter=3)
+
+    with pytest.raises(ValueError, match="whether all callbacks have only_looks = True"):
+        threads.run(3, program, timeout=30.0)
 
 
 @pytest.mark.parametrize("ranks", [None, threads.run], ids=["sites", "ranks"])
@@ -224,4 +233,4 @@ def test_an_alarm_at_one_site_is_that_of_one_process_where_sums_are_kept(monkeyp
         return recipe.run(problem, network, random_state=0, warn=False, max_iter=8, monitor_every=3)
 
     result = run_here_and_there(program)
-    assert "at agent 1 in iteration 4" in result.warning
+    assert "once, at agent 1 in iteration 4" in result.warning
