@@ -86,12 +86,11 @@ class GroupedAgents(Runtime):
             with self.whole.together():
                 yield
         except RanksLost as lost:
-            groups = sorted({rank // self.inner.size for rank in lost.ranks})
-            raise self.lost(groups, lost.what) from lost
+            raise self.lost(lost.ranks, lost.what) from lost
 
     def lost(self, ranks: Sequence[int], what: str) -> AgentsLost:
-        """As of `Runtime`; a run cannot go on without a rank of a group."""
-        found = super().lost(ranks, what)
+        """As of `Runtime`, of ranks among all; a run cannot go on without a rank of a group."""
+        found = super().lost(sorted({rank // self.inner.size for rank in ranks}), what)
         self.has_survivors = False
         return found
 

@@ -7,6 +7,10 @@ Design
 * Everything waits by asking (`_finish`), so that a silent rank cannot hold the others for ever: after most of `timeout`
   a roll call finds the ranks that still answer. That holds for the first call, `Idup`, and for the last, the barrier
   before `Free`, too. Only `Shrink`, after a death, blocks: the library itself ends it.
+* A rank that ends with an error sends all others the reason (`end`). They look for it where a wait gets long, and give
+  what they wait for a moment more: where all ranks end with one error, each still raises its own.
+* What is given up goes on in MPI: its arrays are kept, and a duplication that was begun is taken up by the next one, so
+  that later communicators are made of calls that belong together.
 * Groups made by `split` are lists of ranks and a tag: nothing is created in MPI, so nothing can hang or leak.
 * Buffers only, never pickles.
 * After ranks were lost, the end of MPI at the end of the program may wait for them: it is given `timeout` seconds.
@@ -26,7 +30,7 @@ from dnnext import _checks
 from dnnext.runtime.agents import Runtime
 from dnnext.runtime.blocks import check_bounds
 from dnnext.runtime.communicator import Communicator, Messages, RanksLost, Tally
-from dnnext.runtime.failures import lost_agents
+from dnnext.runtime.failures import AgentsLost, lost_agents
 from dnnext.runtime.machine import compare_machines
 from dnnext.runtime.waiting import wait_until
 
@@ -42,7 +46,12 @@ __all__ = ["MPICommunicator", "OverMPI"]
 
 Array = NDArray[Any]
 
-ROLL_CALL, FIRST_TAG = 1, 2  # tags; each group has two: one for collective calls, one for send and receive
+ENDED, ROLL_CALL, FIRST_TAG = 0, 1, 2  # tags; each group has two: one for collective calls, one for send and receive
+REASON = 1024  # most bytes of the reason why a rank ended
+MOMENT = 1.0  # seconds that a wait still has after a rank has ended, at most
+
+begun: list[tuple[Any, Any, Any]] = []  # duplications under way: the communicator, its copy, the request
+given_up: list[Any] = []  # requests and their arrays, which MPI may still read or fill
 
 
 def no_longer_than(seconds: float) -> None:
@@ -60,42 +69,79 @@ class Job:
         self.next_tag = FIRST_TAG
         self.posted: list[tuple[Any, Array]] = []  # messages of `send` that may still be under way
         self.rest: tuple[Any, list[int]] | None = None  # communicator of the survivors, their ranks here
+        self.ended: RanksLost | None = None  # the first rank that sent its end, and why
+        self.has_own = self.has_sent_end = False
 
     def duplicate(self) -> None:
         """A communicator of its own, so that other messages on the one given do no harm."""
-        copies: list[Any] = []
 
         def begin() -> Any:
-            copy, request = self.comm.Idup()
-            copies.append(copy)
-            return request
+            if all(entry[0] != self.comm for entry in begun):
+                begun.append((self.comm, *self.comm.Idup()))
+            return next(request for comm, _, request in begun if comm == self.comm)
 
         self.finish(begin)
-        self.comm = copies[0]
+        place = next(k for k, entry in enumerate(begun) if entry[0] == self.comm)
+        self.comm, self.has_own = begun.pop(place)[1], True
 
     def finish(self, begin: Callable[[], Any]) -> None:
         """Begin a transfer and wait for it, no longer than the others may be silent."""
         try:
-            self.wait(begin().Test)
+            request = begin()
+            self.wait(request.Test, request)
         except MPI.Exception as error:
             raise self.died(error) from error
 
-    def wait(self, done: Callable[[], bool]) -> None:
-        """Wait until `done` says yes."""
+    def wait(self, done: Callable[[], bool], what: Any = None) -> None:
+        """Wait until `done` says yes; `what` is kept where it does not."""
+        since = math.inf
+
+        def look() -> None:
+            nonlocal since
+            if self.has_ended():
+                since = min(since, time.monotonic())
+                if time.monotonic() > since + min(MOMENT, 0.1 * self.timeout) and self.ended is not None:
+                    raise self.ended
+
         try:
-            if not wait_until(done, 0.8 * self.timeout):
+            if not wait_until(done, 0.8 * self.timeout, look):
                 silent = self.roll_call()
                 raise (
                     RanksLost(silent, f"gave no sign of life for {self.timeout:g} s")
                     if silent
                     else Communicator._different()
                 )
+        except RanksLost:
+            given_up.append(what)
+            raise
         except MPI.Exception as error:
             raise self.died(error) from error
 
+    def has_ended(self) -> bool:
+        """Whether a rank has sent its end; received once."""
+        status = MPI.Status()
+        if self.ended is None and self.has_own and self.comm.Iprobe(MPI.ANY_SOURCE, ENDED, status):
+            body = np.empty(status.Get_count(MPI.BYTE), dtype=np.uint8)
+            self.comm.Recv(body, status.Get_source(), ENDED)
+            self.ended = RanksLost([status.Get_source()], f"ended with {body.tobytes().decode(errors='ignore')}")
+        return self.ended is not None
+
+    def send_end(self, reason: str) -> None:
+        """Let the other ranks know, once, that this one ends."""
+        if self.has_sent_end or not self.has_own:
+            return
+        self.has_sent_end = True
+        body = np.frombuffer(reason.encode()[:REASON], dtype=np.uint8)
+        try:
+            sent = [self.comm.Isend(body, r, ENDED) for r in range(self.comm.size) if r != self.comm.rank]
+            given_up.append((body, sent))
+            wait_until(lambda: bool(MPI.Request.Testall(sent)), min(MOMENT, 0.1 * self.timeout))
+        except MPI.Exception:
+            return  # it has a reason to end already
+
     def settle(self) -> None:
         """Wait until what was sent is received."""
-        self.wait(lambda: bool(MPI.Request.Testall([request for request, _ in self.posted])))
+        self.wait(lambda: bool(MPI.Request.Testall([request for request, _ in self.posted])), self.posted)
         self.posted.clear()
 
     def roll_call(self) -> list[int]:
@@ -108,7 +154,12 @@ class Job:
         while time.monotonic() < end:
             MPI.Request.Testall(sent + calls)  # also moves messages on
             time.sleep(1e-3)
-        return [r for r, call in zip(others, calls, strict=True) if not call.Test()]
+        silent = [(r, call) for r, call in zip(others, calls, strict=True) if not call.Test()]
+        for _, call in silent:
+            call.Cancel()  # else it takes the answer to a later call
+            call.Wait()
+        given_up.append((token, sent))
+        return [r for r, _ in silent]
 
     def died(self, error: Exception) -> Exception:
         """RanksLost if the library says that a rank died, else the error itself; the survivors find each other."""
@@ -201,6 +252,11 @@ class MPICommunicator(Communicator):
         rest.members = tuple(ranks)
         return rest
 
+    def end(self, error: BaseException) -> None:
+        """Let the other ranks know that this one ends, and why; not where others are the reason."""
+        if not isinstance(error, RanksLost | AgentsLost):
+            self._job.send_end(f"{type(error).__name__}: {error}")
+
     def close(self) -> None:
         """Give the communicator back, once all ranks are here."""
         self._job.settle()
@@ -215,7 +271,7 @@ class MPICommunicator(Communicator):
             requests += [job.comm.Isend(a, ids[r], tag) for r, a in out]
         except MPI.Exception as error:
             raise job.died(error) from error
-        return lambda: job.wait(lambda: bool(MPI.Request.Testall(requests)))
+        return lambda: job.wait(lambda: bool(MPI.Request.Testall(requests)), (requests, out, into))
 
     def _allgather(self, mine: Array, into: Array, edges: Array) -> None:
         if not self._is_all:

@@ -14,8 +14,8 @@ NAP, SHARE = 1e-3, 0.05  # then sleep, for a share of the time waited so far: a 
 give_way: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
-def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Ask `done` until it says yes, or no for `seconds`; the last answer."""
+def wait_until(done: Callable[[], bool], seconds: float, look: Callable[[], None] = lambda: None) -> bool:
+    """Ask `done` until it says yes, or no for `seconds`; the last answer. `look` is called before every nap."""
     for _ in range(SPINS):
         if done():
             return True
@@ -27,5 +27,6 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
         if waited < YIELDING:
             give_way()
         else:
+            look()
             time.sleep(min(NAP, SHARE * waited))
     return True

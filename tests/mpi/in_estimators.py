@@ -14,7 +14,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import AvgPool2d, Chain, Conv2d, Dense, Flatten
 from dnnext.problem import ImageShifts, Tangents
 from dnnext.runs.callbacks import Checkpoint
-from dnnext.runtime import split_agents
+from dnnext.runtime import AgentsLost, split_agents
 from dnnext.runtime.mpi import MPICommunicator
 
 COMM = MPI.COMM_WORLD
@@ -319,6 +319,24 @@ def test_a_saved_model_is_read_back(folder):
         again = dnnext.load(f"{folder}/m.npz")
         np.testing.assert_array_equal(again.predict(X), mine.predict(X))
         assert len(again.agents_) == N_AGENTS
+
+
+@pytest.mark.skipif(SIZE == 1, reason="there are no others")
+@pytest.mark.filterwarnings("ignore:.*still falling")
+def test_an_error_of_one_rank_is_raised_on_all_and_later_fits_are_as_ever():
+    def raises(state, metrics):
+        if state.t == 3 and RANK == 1:
+            raise KeyError("a callback's own trouble")
+
+    own, options = np.arange(len(X)) % SIZE == RANK, {**COMMON, **MPI_ENGINE, "topology": "complete"}
+    whole = DecentralizedMLPClassifier(**options).fit_local(X[own], Y[own])
+    for _ in range(2):
+        kind, sentence = (
+            (KeyError, "own trouble") if RANK == 1 else (AgentsLost, r"agent 1 .*KeyError.* in iteration 3,")
+        )
+        with pytest.raises(kind, match=sentence):
+            DecentralizedMLPClassifier(**options, callbacks=[raises]).fit_local(X[own], Y[own])
+        assert_same(DecentralizedMLPClassifier(**options).fit_local(X[own], Y[own]), whole)
 
 
 def test_callbacks_of_scikit_learn_see_fit_local():

@@ -95,7 +95,7 @@ class Recorder:
 
     def __getattr__(self, name):
         method = getattr(self.comm, name)
-        if name in ("rank", "size", "Irecv", "Ibarrier", "Free"):
+        if name in ("rank", "size", "Irecv", "Iprobe", "Ibarrier", "Free"):
             return method
         if name == "Idup":
             return self.duplicate

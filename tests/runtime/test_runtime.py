@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 
-from dnnext.runtime import InProcess, Runtime, machine, split_agents
+from dnnext.runtime import AgentsLost, Grid, InProcess, Runtime, machine, split_agents, threads
 
 
 @pytest.mark.parametrize(("n_agents", "n_ranks"), [(1, 1), (10, 4), (7, 7), (1000, 3)])
@@ -124,3 +124,20 @@ def test_ranks_that_share_cores_are_counted(others, mine, shared, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     assert make_threads(None, shared) * shared <= 8
+
+
+def test_a_lost_rank_of_a_group_is_named_by_its_agent():
+    sentences = []
+
+    def program(comm):
+        agents = Grid(comm, agents=2).agents
+        if comm.rank == 3:
+            raise KeyError("an error of its own")
+        try:
+            agents.all_agents(np.zeros(1))
+        except AgentsLost as lost:
+            sentences.append(str(lost))
+
+    with pytest.raises(KeyError, match="an error of its own"):
+        threads.run(4, program)
+    assert sentences == ["agent 1 (rank 1) ended with KeyError: 'an error of its own'"]
