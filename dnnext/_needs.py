@@ -56,7 +56,11 @@ WORDS = {
     "by_number": Word(
         "penalty", "act number by number, where rows are spread over ranks", "choose a built-in penalty or none"
     ),
-    "square": Word("penalty", "be a square (L2) or none", "choose that, or leave metric=None"),
+    "square": Word(
+        "penalty",
+        "be a sum of squares of single weights (L2) or none",
+        "choose that, or leave metric=None",
+    ),
     "gradient": Word("oracle", "give the true gradient", "use FullLinearization(), or leave oracle=None"),
     "alike": Word(
         "surrogate",

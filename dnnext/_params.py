@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping, Sequence, Set
 from functools import cached_property, partial
+from types import CodeType, MethodType, ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -101,7 +102,8 @@ class Parameters:
 def fingerprint(value: Any) -> str:
     """A text that is equal for equal values on every rank: numbers by value, arrays by digest, objects by their parts.
 
-    An object is asked for its `fingerprint()`; without one, its class and all its attributes count.
+    An object is asked for its `fingerprint()`; without one, its class and all its attributes count. A function is its
+    qualified name, code, defaults and what it encloses; globals that it reads count by their names alone.
 
     Examples
     --------
@@ -149,14 +151,22 @@ def _object(value: Any, above: tuple[int, ...]) -> str:
         )
         return f"{type(value).__name__}({_of(state, above)})"
     if callable(value) and hasattr(value, "__code__"):
-        code = hashlib.sha256(value.__code__.co_code + repr(value.__code__.co_consts).split(" at 0x")[0].encode())
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return f"{value.__module__}.{value.__qualname__}({code.hexdigest()[:16]}, {_of(cells, above)})"
+        held = value.__defaults__, value.__kwdefaults__, value.__self__ if isinstance(value, MethodType) else None
+        return f"{value.__module__}.{value.__qualname__}({_code(value.__code__)}, {_of((cells, held), above)})"
+    if isinstance(value, ModuleType | np.ufunc):
+        return value.__name__
     parts = _own(value)
     for kind in type(value).__mro__:
         names = kind.__dict__.get("__slots__", ())
         parts |= {n: getattr(value, n) for n in ([names] if isinstance(names, str) else names) if hasattr(value, n)}
     return f"{_name(type(value))}({_of(parts, above)})"
+
+
+def _code(code: CodeType) -> str:
+    """Instructions, names and constants, those of inner functions, too; no address, file or line."""
+    consts = [_code(const) if isinstance(const, CodeType) else _of(const, ()) for const in code.co_consts]
+    return hashlib.sha256(code.co_code + repr((code.co_names, consts)).encode()).hexdigest()[:16]
 
 
 def _own(value: Any) -> dict[str, Any]:

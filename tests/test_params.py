@@ -10,7 +10,8 @@ from dnnext._params import Parameters, fingerprint
 from dnnext.algorithms import NEXT
 from dnnext.local import PartialLinearization
 from dnnext.models import Chain, Conv2d, Dense, Flatten
-from dnnext.problem import Penalty, Softmax
+from dnnext.problem import Penalty, Softmax, Tangents
+from dnnext.runtime import threads
 
 
 class Inner(Parameters):
@@ -62,10 +63,21 @@ def test_repr_shows_what_differs_from_the_defaults():
     assert repr([Box(0.5), Box(), Softmax()]) == "[Box(bound=0.5), Box(), Softmax()]"
 
 
+def shift(by):
+    """A function that is another object in every call."""
+
+    def along(x):
+        return np.stack([x * 0 + part for part in (by, -by)])
+
+    return along
+
+
 DIFFERENT = [
     None, 0.1, 1, True, "1", b"1", (1, 2), (2, 1), {"a": 1}, {"a": 2}, np.arange(3), np.arange(3.0), np.arange(4),
     Inner(1), Inner(2), Plain(1), Plain(2), Plain(np.arange(2)), lambda x: x + 1, lambda x: x + 2, np.dtype("float32"),
-    Inner,
+    Inner, lambda x: np.sin(x), lambda x: np.cos(x), lambda x, k=1: x + k, lambda x, k=2: x + k, np.sin, np.cos,
+    lambda x: [np.sin(a) for a in x], lambda x: [np.cos(a) for a in x], Inner(1).set_params, Inner(2).set_params,
+    shift(1), shift(2), np.zeros, np.linalg.norm,
 ]  # fmt: skip
 
 
@@ -79,6 +91,15 @@ def test_equal_values_have_equal_fingerprints():
     assert fingerprint(np.bool_(True)) == fingerprint(True)
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(Plain([1, 2])) == fingerprint(Plain((1, 2)))
+
+
+def test_functions_are_compared_by_their_code_on_ranks():
+    def program(comm):
+        comm.agree_on({"tangents": Tangents(0.1, shift(1)), "again": Tangents(0.1, lambda x: [[x, x] for _ in "ab"])})
+        with pytest.raises(ValueError, match=r"tangents must be equal on all ranks, got .* on rank 1"):
+            comm.agree_on({"tangents": Tangents(0.1, shift(1 + comm.rank))})
+
+    threads.run(2, program)
 
 
 def test_a_circle_ends():

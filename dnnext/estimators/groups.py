@@ -28,6 +28,7 @@ __all__ = [
     "on_ranks",
     "one_per_group",
     "ranks_per_agent",
+    "rows_of_agents",
     "score_local",
 ]
 
@@ -107,8 +108,16 @@ def fitted_network(estimator: Any, model: Any, row: Any, moments: Any) -> Fitted
     """What a fit leaves of a model, its weights (P,) and moments."""
     if isinstance(model, SpreadModel):
         cube = estimator._open_model().sized(model.n_inputs, model.n_outputs)
+        if model.shards.size == 1:
+            return FittedNetwork(cube.model, model.whole(row), moments)
         return Parted(_Part(cube, model.layout), row, moments)
     return FittedNetwork(model, row, moments)
+
+
+def rows_of_agents(model: Any, rows: Any) -> Any:
+    """Weights (n, P) of agents as `fitted_network` keeps one row of them: whole where one rank holds all."""
+    is_whole = isinstance(model, SpreadModel) and model.shards.size == 1
+    return np.stack([model.whole(row) for row in rows]) if is_whole else rows
 
 
 def gather_weights(estimator: Any, comm: Any) -> tuple[FittedNetwork, Any]:

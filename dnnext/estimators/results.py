@@ -14,7 +14,7 @@ from dnnext._checks import short
 from dnnext.algorithms import Result, final_prox
 from dnnext.estimators.fitted import FittedNetwork, active_inputs, n_active_units
 from dnnext.estimators.graph import Graph, survivors
-from dnnext.estimators.groups import fitted_network
+from dnnext.estimators.groups import fitted_network, rows_of_agents
 from dnnext.estimators.notices import warn_user
 from dnnext.estimators.progress import progress_moved, progress_of
 from dnnext.estimators.regimes import full_rows
@@ -43,7 +43,7 @@ def expose(
     if runtime.is_distributed and graph.n_agents == n_agents:  # every rank knows all rows: it may know all views
         views, n_rows = runtime.all_agents(views), problem.agent_rows
     set_network(e, fitted_network(e, problem.model, np.array(row), moments))
-    e._agent_rows = np.array(full_rows(problem.model, views))
+    e._agent_rows = np.array(rows_of_agents(problem.model, full_rows(problem.model, views)))
     e._graph, e._agent_samples = graph, n_rows.tolist()
     e._progress = _progress(problem, result, w, seen, ceiling, data)
     e.history_ = dict(result.history)

@@ -43,8 +43,9 @@ class FullLinearization(Surrogate):
     ``w_hat_i = prox_{r / tau_i}(w_i - G_i / tau_i)`` with ``G_i = A y_i`` [1]_, eq. 13. Closed form for every penalty.
 
     With a metric M of the weights the model is ``G_i'(v - w_i) + tau_i/2 |v - w_i|_M^2`` and the step is along the
-    Riesz gradient ``M^-1 (G_i + dr)`` [2]_; the penalty must be a square (L2) or none, and is linearised, too. Agents
-    may have metrics of their own: they mix weights and gradients, which are covectors, never Riesz gradients.
+    Riesz gradient ``M^-1 (G_i + dr)`` [2]_; the penalty must be a sum of squares of single weights (L2) or none, and is
+    linearised, too. Agents may have metrics of their own: they mix weights and gradients, which are covectors, never
+    Riesz gradients.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class FullLinearization(Surrogate):
     ------
     ValueError
         If metric is no inner product, or growth not above 1; in a run, if metric does not fit the model, or the penalty
-        is not a square.
+        is no sum of squares of single weights.
 
     References
     ----------

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.model_selection import cross_val_score
 
 import dnnext
 from dnnext import DecentralizedClassifier, DecentralizedRegressor
@@ -110,6 +111,15 @@ def test_the_surrogate_is_chosen_by_the_whole_model(on_threads):
         return reg.fit(X[:, :3], X[:, 3]).gather_weights().score(X[:, :3], X[:, 3])
 
     assert len(set(on_threads(8, program))) == 1
+
+
+def test_one_rank_holds_whole_weights():
+    clf = DecentralizedClassifier(Cube(MLP([None, 5, None]), p=1), algorithm=FULL, **OPTIONS)
+    whole = DecentralizedClassifier(MLP([None, 5, None]), algorithm=FULL, **OPTIONS)
+    scores = cross_val_score(clf, X, Y, cv=2, error_score="raise")
+    np.testing.assert_allclose(scores, cross_val_score(whole, X, Y, cv=2))
+    views = zip(clf.fit(X, Y).agents_, whole.fit(X, Y).agents_, strict=True)
+    assert all(np.allclose(mine.coefs_[0], other.coefs_[0], rtol=0, atol=1e-9) for mine, other in views)
 
 
 def test_what_does_not_fit_is_refused_on_every_rank(on_threads):

@@ -176,7 +176,7 @@ def test_the_rule_for_tau_works_in_the_metric():
             lambda: NEXT(FullLinearization(metric=Euclidean())).run(
                 make(CHAIN, L1(0.1)), Network(Topology.ring(3)), max_iter=1
             ),
-            "penalty must be a square",
+            r"penalty must be a sum of squares of single weights \(L2\)",
         ),
     ],
 )

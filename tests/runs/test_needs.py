@@ -50,7 +50,7 @@ class Oracle(Backprop):
     [
         (DGD(), r"network must mix any number of arrays .*, because DGD\(.* needs that, got <RunningSums"),
         (Newton(), r"(network|model) must .*, because Newton\(\) needs that"),
-        (NEXT(FullLinearization(), tau=Rule()), r"penalty must be a square .* tau=Rule\(\) needs that, got .*L1"),
+        (NEXT(FullLinearization(), tau=Rule()), r"penalty must be a sum .* tau=Rule\(\) needs that, got .*L1"),
         (NEXT(Model()), r"network must add rows up .*, because surrogate=Model\(\) needs that"),
         (GradientTracking(oracle=Oracle()), r"model must form Gauss-Newton .*, because oracle=Oracle\(\) needs that"),
     ],
