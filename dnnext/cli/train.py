@@ -160,7 +160,7 @@ def _train(args, rows, ranks):
     print(f"{what}, {n_learn} rows to train on, {n_test} to test on")
     for sentence in _prepared(rows):
         print(sentence)
-    with notes_on_stderr(but=r"column \d+ holds .*far outside"):  # said of columns by name above
+    with notes_on_stderr(but=r"column \d+ holds .*far outside"):  # noted above, with the name
         fit = model.fit_local if local else model.fit
         fit(X[learn], y[learn], agent=None if agent is None else agent[learn])
     report(model, X, y, learn, rows.test, time.perf_counter() - begin, names, local=local, ranks=ranks)

@@ -40,7 +40,7 @@ class Stage(IntEnum):
 
 
 class Posted(NamedTuple):
-    """A vote that is on its way: what the local agents say themselves, and a function that waits for all of them."""
+    """A vote that is on its way: what happened at the local agents, and a function that waits for all of them."""
 
     raised: Array  # (n_local,), alarms
     is_refused: bool  # whether a message was refused here

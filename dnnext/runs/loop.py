@@ -267,8 +267,8 @@ class Run(Standing):
         blocks, mine = [votes], rows_to_gather(self.problem, s) if is_due else None
         if mine is not None:
             blocks.append(mine)
-        riders, parts_of, wish_of = left_to_send(self.waiting, len(votes))
-        wait = network.runtime.start_all_agents(np.hstack([*blocks, *riders]))
+        more, parts_of, wish_of = left_to_send(self.waiting, len(votes))
+        wait = network.runtime.start_all_agents(np.hstack([*blocks, *more]))
         n_rows = 0 if mine is None else mine.shape[1]
         return posted._replace(every=wait, n_rows=n_rows, parts_of=parts_of, wish_of=wish_of)
 
