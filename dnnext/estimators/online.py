@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from dnnext._checks import short
 from dnnext.algorithms import CentralizedSCA, Result, State
@@ -27,6 +28,7 @@ from dnnext.estimators.results import expose
 from dnnext.estimators.targets import of_classes
 from dnnext.estimators.training import make_moments, make_problem, start_row
 from dnnext.estimators.unusual import note_unusual
+from dnnext.local import PartialLinearization
 from dnnext.problem import Problem
 from dnnext.problem.shards import Stack
 from dnnext.runs.alarm import MEAN_LOSS, mean_losses
@@ -84,6 +86,7 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
             progress = progress_at_start(problem, e._network.row, e.n_iter_, seen)
         algorithm = choices.make_algorithm(e.algorithm, problem, choices.SHARE["partial_fit"])
         network = choices.make_network(e, graph.topology, algorithm, problem.runtime)
+        algorithm = with_own_curvature(algorithm, problem, network)
         result, data = one_iteration(algorithm, problem, network, progress, {} if first else e.history_)
         alike = progress.numbers["alike"] + 1 if answers_are_alike(problem, result.w_bar) else 0
         if alike and alike % PATIENCE == 0 and not result.warning:
@@ -96,6 +99,16 @@ def partial_fit(estimator: Any, X: Any, y: Any, sample_weight: Any, agent: Any, 
         expose(e, problem, graph, moments, result, seen=seen, ceiling=ceiling, data=data)
         e._progress.numbers["alike"] = alike
         return e
+
+
+def with_own_curvature(algorithm: Any, problem: Problem, network: Any) -> Any:
+    """What ``curvature="auto"`` is where rows change from call to call: "own", and a rule for tau that fits it."""
+    surrogate = getattr(algorithm, "surrogate", None)
+    if not isinstance(surrogate, PartialLinearization) or not surrogate.is_open:
+        return algorithm
+    chosen = clone(algorithm).set_params(surrogate__share="nothing").chosen(problem, network)
+    chosen.columns = {}
+    return chosen
 
 
 def _learn_classes(estimator: Any, classes: Any, y: Any, first: bool) -> None:

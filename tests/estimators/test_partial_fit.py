@@ -20,6 +20,22 @@ def classifier(**options):
     return DecentralizedMLPClassifier((6,), **{**QUICK, **options})
 
 
+@pytest.mark.parametrize("tau", ["ratio", "auto"])
+def test_open_curvature_is_each_agents_own(tau):
+    one, other = (
+        classifier(algorithm=NEXT(PartialLinearization(curvature=curvature), tau=rule))
+        for curvature, rule in [("auto", tau), ("own", "auto")]
+    )
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        one.partial_fit(X[rows], Y[rows], classes=[0, 1, 2])
+        other.partial_fit(X[rows], Y[rows], classes=[0, 1, 2])
+    np.testing.assert_array_equal(one._agent_rows, other._agent_rows)
+    assert list(one.history_) == list(other.history_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert one.fit(X, Y).partial_fit(X, Y).history_["objective"].size > other.n_iter_
+
+
 def test_divergence_is_warned_of_taken_back_and_answered_by_a_larger_tau():
     inputs, y = load_diabetes(return_X_y=True)
     reg = DecentralizedMLPRegressor((20,), **QUICK, algorithm=NEXT(tau=1e-9), partition="label").partial_fit(inputs, y)
