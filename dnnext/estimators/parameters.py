@@ -142,7 +142,7 @@ class SharedParameters(TypedDict, total=False):
         Given(
             "auto",
             "{'auto', 'float64', 'float32'}",
-            "Precision of data and weights; 'auto' is float32 where X is, else float64.",
+            "Precision of data and weights; 'auto' is float32 where X is, else float64; over ranks where X is on all.",
         ),
     ]
     max_iter: Annotated[int, Given(200, "int", "Most iterations.")]

@@ -59,7 +59,9 @@ def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any,
     ranks.inner.agree_on({"X": x, "y": codes, "sample_weight": weight, "agent": agent})
     get_held = ranks.later(str(len(labels)))
     found = ranks.all_ranks(e._precision.name)
-    e._precision = np.dtype("float64" if "float64" in found else "float32")
+    narrow = [rank for rank, name in enumerate(found) if name == "float32"]
+    e._precision = np.dtype("float64" if len(narrow) < len(found) else "float32")
+    note = f"dtype='auto' is 'float64' everywhere: X is float32 on rank {', '.join(map(str, narrow))} only."
     n_outputs = e._y.wanted(codes[:1]).shape[1]
     same_everywhere(e, groups.everyone(ranks), eval_set=evaluation is not None, **{"the number of outputs": n_outputs})
     seeds = get_seeds()
@@ -81,7 +83,10 @@ def _trained(e: Any, ranks: Any, X: Any, y: Any, sample_weight: Any, agent: Any,
         problem = make_problem(e, rows, moments, runtime, seeds, counts=counts)
         score = None if held is None else ScorerOfAll(problem, moments, e._y, held)
         graph = Graph(graph.topology, labels.tolist())
-        return train(e, problem, graph, moments, seeds, score, method="fit_local", resumed=resumed)
+        return train(
+            e, problem, graph, moments, seeds, score, method="fit_local", resumed=resumed,
+            note=note if 0 < len(narrow) < len(found) else "",
+        )  # fmt: skip
 
 
 def _graph_of_all(estimator: Any, ranks: Any, n_own: Any, seeds: Any) -> tuple[Graph, Any]:

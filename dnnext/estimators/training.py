@@ -108,9 +108,9 @@ def _prepare(
 
 def train(
     estimator: Any, problem: Problem, graph: Graph, moments: Moments, seeds: Seeds, score: Any, method: str = "fit",
-    resumed: Any = None,
+    resumed: Any = None, note: str = "",
 ) -> Any:  # fmt: skip
-    """Run the algorithm on the problem and leave the results on the estimator."""
+    """Run the algorithm on the problem and leave the results on the estimator; note: a sentence for verbose."""
     e, share = estimator, choices.SHARE[method]
     if resumed is not None:
         method, share = resumed.method, resumed.share
@@ -126,7 +126,7 @@ def train(
         tol=e.tol,
         total=int(e.max_iter) if e.verbose and problem.runtime.is_first else None,
         bar=False if e.verbose > 1 else None,
-        note=e._far_columns,
+        note=f"{note} {e._far_columns}".strip(),
     )
     options: dict[str, Any] = {}
     if any(isinstance(callback, Checkpoint) for callback in e.callbacks or ()):

@@ -1,5 +1,7 @@
 """float32 from the rows to the predictions: what is given in single precision stays there."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from dnnext.algorithms import NEXT, GradientTracking
 from dnnext.estimators import DecentralizedMLPClassifier, DecentralizedMLPRegressor
 from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.preprocessing import NetworkPreprocessor
+from dnnext.runtime import engines, threads
 
 ALGORITHMS = [
     "next", GradientTracking(), NEXT(FullLinearization(growth=2.0)),
@@ -24,6 +27,28 @@ def agents(n_agents=3, rows=90, dtype=np.float32, classes=False):
         y = np.sin(x[:, 0]) + x[:, 1]
         parts.append((x, (y > 0).astype(int) if classes else y))
     return parts
+
+
+def test_ranks_of_two_precisions_compute_in_the_wider(monkeypatch, capsys):
+    here = threading.local()
+    monkeypatch.setitem(engines.ENGINES, "mpi", engines.Engine(lambda **options: here.comm, ("timeout",), True))
+
+    def fit(dtypes):
+        def program(comm):
+            here.comm, (x, y) = comm, agents(2)[comm.rank]
+            options = {"max_iter": 4, "tol": 0, "topology": "path", "random_state": 0, "n_jobs": 1, "verbose": 2}
+            model = DecentralizedMLPRegressor((5,), engine="mpi", **options).fit_local(x.astype(dtypes[comm.rank]), y)
+            return model._network.row
+
+        return threads.run(2, program), capsys.readouterr()
+
+    sentence = "dtype='auto' is 'float64' everywhere: X is float32 on rank 1 only."
+    wide, without = fit(("float64", "float64"))
+    mixed, shown = fit(("float64", "float32"))
+    np.testing.assert_array_equal(mixed, wide)
+    assert mixed[1].dtype == np.float64
+    assert sentence in shown.out + shown.err
+    assert sentence not in without.out + without.err
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=repr)
