@@ -90,6 +90,13 @@ static double start_strip(const void *call, int64_t at, int64_t n, double factor
     return sum_doubles(sum[0] + sum[1]);
 }
 
+/* out_i = NaN where |rhs_i|^2 is not finite: nothing solves it. Serial. */
+static void mark_lost(const cg_call *c, int64_t i, double energy)
+{
+    real *step = c->rows.step + i * c->rows.params;
+    for (int64_t p = 0; p < c->rows.params && !(energy < (double)INFINITY); p++) step[p] = (real)NAN;
+}
+
 /* One agent, all steps. Serial. */
 static void cg_agent(const cg_call *c, int64_t i, int thread)
 {
@@ -103,6 +110,7 @@ static void cg_agent(const cg_call *c, int64_t i, int thread)
     sum.h = &c->h, sum.call = &p, sum.parts = job_parts, p.product.kept = &kept;
     rows.strip = start_strip;
     double energy = conjugate_row(&rows, i, 0), goal = c->tol * c->tol * energy;
+    mark_lost(c, i, energy);
     for (; k < c->n_iter && energy > goal; k++, kept.is_filled = 1) {
         sum_agent(&sum, &r, i, place);
         rows.strip = curve_strip;
@@ -163,6 +171,7 @@ static void cg_together(const cg_call *c)
     FOR_EACH(i, agents, {
         double energy = sum_strips(c->part[0] + i * c->strips, c->strips);
         c->energy[0][i] = energy, c->goal[i] = c->tol * c->tol * energy, c->n_done[i] = 0;
+        mark_lost(c, i, energy);
     })
     for (int64_t done = 0; done < c->n_iter; done++, kept.is_filled = 1) {
         int any = 0;
@@ -178,7 +187,7 @@ static void cg_together(const cg_call *c)
 }
 
 /* out_i = (A_i + diag(diag_i))^-1 rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0: until |residual_i|
- * <= tol |rhs_i|, n_iter steps at most; n_done_i: how many.
+ * <= tol |rhs_i|, n_iter steps at most; n_done_i: how many. Where |rhs_i|^2 is not finite, out_i is NaN.
  * Shapes: out, diag, rhs (A, P), n_done (A). Aliasing: none. Agents are parallel, or where they are few or uneven, the
  * parts of their rows and strips of their vectors. */
 static void mlp_cg_solve(void *out, int64_t *n_done, const dnn_mlp *mlp, const dnn_root *root, const void *diag,

@@ -105,8 +105,8 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
 def mlp_cg_solve(out, n_done, w, x, root, diag, rhs, offsets, layers, activation, n_iter, tol, n_threads=1):
     """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
 
-    out, diag, rhs (A, P); n_done (A,) int64: steps taken, n_iter at most, until |residual_i| <= tol |rhs_i|; w, x,
-    root, offsets as in mlp_gauss_newton.
+    out, diag, rhs (A, P); n_done (A,) int64: steps taken, n_iter at most, until |residual_i| <= tol |rhs_i|; where
+    |rhs_i|^2 is not finite, out_i is NaN; w, x, root, offsets as in mlp_gauss_newton.
 
     >>> import numpy as np
     >>> from dnnext import kernels

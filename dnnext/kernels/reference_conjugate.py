@@ -55,13 +55,14 @@ def mlp_cg_solve(
 ) -> None:  # fmt: skip
     """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
 
-    An agent ends after n_done_i steps, n_iter at most, when |residual_i| <= tol |rhs_i|. out, diag, rhs (A, P).
+    An agent ends after n_done_i steps, n_iter at most, when |residual_i| <= tol |rhs_i|. out, diag, rhs (A, P). Where
+    |rhs_i|^2 is not finite, out_i is NaN.
     """
     residual, image = rhs.copy(), np.empty_like(rhs)
     direction, curve, after = rhs.copy(), np.empty(len(rhs)), np.empty(len(rhs))
     energy = np.einsum("ip,ip->i", rhs, rhs, dtype=np.float64)
     goal, blocks = tol**2 * energy, np.array([0, rhs.shape[1]], dtype=np.int64)
-    out[...], n_done[...] = 0, 0
+    out[...], n_done[...] = np.where(np.isfinite(energy), 0, np.nan)[:, None], 0
     for _ in range(n_iter):
         active = energy > goal
         if not active.any():

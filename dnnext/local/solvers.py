@@ -107,6 +107,7 @@ def cg(sub: Subproblem, out: Array) -> None:
     curve, after = np.empty((2, len(residual)))
     energy = row_parts.dots(problem, residual, residual)
     goal = sub.tol**2 * energy
+    step[~np.isfinite(energy)] = np.nan  # diverged: the alarm of the recipe speaks next
     for _ in range(n_iter):
         active = energy > goal
         if not active.any():

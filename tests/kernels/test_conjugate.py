@@ -171,3 +171,18 @@ def test_no_bit_of_a_solve_depends_on_threads_or_other_agents(network, layers, r
     own = (p.w[-1:], p.x[-last:], root[-last:], diag[-1:], p.v[-1:])
     kernels.mlp_cg_solve(alone, np.empty(1, np.int64), *own, *tail)
     np.testing.assert_array_equal(alone, first[0][-1:])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+def test_a_right_hand_side_that_is_not_finite_is_not_solved_by_zeros(network, lost, dtype):
+    p = network(0, (30, 40, 2), (900, 0, 2500), dtype)
+    root, diag, rhs = p.real(p.n, p.outputs), np.ones_like(p.v), p.v.copy()
+    whole, _ = solved(kernels, p, root, diag, rhs, 3, 0.0)
+    rhs[0, -1] = lost
+    with np.errstate(all="ignore"):
+        theirs = solved(reference, p, root, diag, rhs, 3, 0.0)
+    for out, n_done in (theirs, *(solved(kernels, p, root, diag, rhs, 3, 0.0, n_threads=n) for n in (1, 2, 3))):
+        assert np.isnan(out[0]).all()
+        assert n_done[0] == 0
+        np.testing.assert_allclose(out[1:], whole[1:], rtol=0, atol=1e-3)
