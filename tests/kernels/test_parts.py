@@ -122,3 +122,21 @@ def test_the_dual_of_few_agents_is_solved_by_all_threads(network, rows, dtype):
         weights = np.concatenate([np.full(360, 0.25), np.zeros(40), np.full(80, 0.25), np.zeros(2)])
         back += (0.5 + weights).astype(dtype) * results[-1]
         np.testing.assert_allclose(back, p.v, rtol=0, atol=1e-10 if dtype is np.float64 else 2e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [(1, 60, 0, 90, 400), (75, 74, 3)])
+@pytest.mark.parametrize("layers", [(7, 63, 5), (300, 8, 1), (4, 3)], ids=["wide", "many inputs", "small"])
+def test_products_of_agents_with_few_rows_and_with_many(network, agree, layers, rows, dtype):
+    """Both ways of making a product, side by side in one call, and each agent as alone."""
+    p = network(0, layers, rows, dtype)
+    root, blocks, out, twin = p.real(p.n, p.outputs), np.array([0, p.params]), np.empty_like(p.v), np.empty(p.v.shape)
+    tail = (p.layers, p.activation, blocks)
+    kernels.mlp_gauss_newton_product(out, p.w, p.x, root, p.v, p.offsets, *tail)
+    reference.mlp_gauss_newton_product(twin, *(a.astype(float) for a in (p.w, p.x, root, p.v)), p.offsets, *tail)
+    for i in range(p.agents):
+        agree(out[i], twin[i])
+        own, alone = slice(*p.offsets[i : i + 2]), np.empty_like(out[:1])
+        call = (p.w[i : i + 1], p.x[own], root[own], p.v[i : i + 1], np.array([0, rows[i]]))
+        kernels.mlp_gauss_newton_product(alone, *call, *tail, 3)
+        np.testing.assert_array_equal(alone[0], out[i])
