@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_a_sentence():
         CentralizedSCA(tau=1.0, damping="lm")
     problem = make_problem()
     for surrogate in (PartialLinearization(), FullLinearization()):
-        with pytest.raises(ValueError, match=r"surrogate must agree at all agents, for tau=RatioRule"):
+        with pytest.raises(ValueError, match=r"surrogate must agree at all agents, because tau=RatioRule"):
             NEXT(surrogate, tau="ratio").run(problem, tight(), max_iter=2)
     with pytest.raises(ValueError, match=r"keep no numbers from call to call.*got <KnownLoss"):
         recipe().run(problem, KnownLoss(RING, Faults(loss=0.1, random_state=0)), max_iter=2)
