@@ -16,6 +16,7 @@ kinks, along which steps must be shorter (`dnnext.algorithms.kinks`): it was the
 import argparse
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,13 +167,10 @@ def row(name: str, kind: str, spread: str, n_iter: int) -> dict[str, Any] | None
     for seed in SHAPES[name][3]:
         settings: dict[str, Any] = {"data": name, "net": repr(NETS[name][kind]), "spread": spread, "seed": seed}
         if spread == "pooled, PyTorch":
-            one = kept("images", settings, lambda seed=seed: pooled(name, kind, seed))  # type: ignore[misc]
+            one = kept("images", settings, partial(pooled, name, kind, seed))
         else:
-            one = kept(
-                "images",
-                settings | {"iterations": n_iter},
-                lambda seed=seed: decentralised(name, kind, spread, n_iter, seed),
-            )  # type: ignore[misc]
+            run = partial(decentralised, name, kind, spread, n_iter, seed)
+            one = kept("images", settings | {"iterations": n_iter}, run)
         if isinstance(one, str):
             return None
         found.append(one)

@@ -8,6 +8,7 @@ of its three damping modes. Results: bench/results/levenberg.md and .csv.
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ def runs(name: str, seed: int, n_iter: int, fresh: bool) -> dict[str, Any]:
     settings = {"set": name, "seed": seed, "n_iter": n_iter, "hidden": HIDDEN, "rows": MOST_ROWS}
     found: dict[str, Any] = {}
     for method, algorithm in OURS.items():
-        own = lambda a=algorithm: ours(case, a, n_iter, seed)  # noqa: E731
+        own = partial(ours, case, algorithm, n_iter, seed)
         found[method] = kept("levenberg", settings | {"method": method}, own, fresh)
     for mode in MODES:
-        peer = lambda m=mode: theirs(case.problem, alpha, m, n_iter, seed)  # noqa: E731
+        peer = partial(theirs, case.problem, alpha, mode, n_iter, seed)
         found[f"package, {mode}"] = kept("levenberg", settings | {"method": mode}, peer, fresh)
     return found
 
@@ -121,7 +122,7 @@ def main() -> None:
     version = next((p for p in environments.PACKAGES["torch_lm"] if "levenberg" in p), "").replace("==", " ")
     for name in sets:
         tried = [
-            finished(f"{name}, start {s}", lambda n=name, s=s: runs(n, s, n_iter, given.fresh or given.quick), missing)
+            finished(f"{name}, start {s}", partial(runs, name, s, n_iter, given.fresh or given.quick), missing)
             for s in seeds
         ]
         found = [each for each in tried if each is not None]

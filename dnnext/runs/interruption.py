@@ -50,3 +50,8 @@ class Interruption:
         if self.is_asked and number == signal.SIGINT and now > self._last + PAUSE:
             raise KeyboardInterrupt
         self.is_asked, self._last = True, now
+
+
+def is_asked(interruption: Interruption | None) -> bool:
+    """Whether Ctrl-C asks a run to end; outside of a run nothing does."""
+    return interruption is not None and interruption.is_asked

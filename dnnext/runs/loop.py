@@ -25,7 +25,7 @@ from dnnext.network import Refusal
 from dnnext.network.mixer import MixerState
 from dnnext.runs.ahead import Posted, Stage, Waiting, left_to_send, only_looking
 from dnnext.runs.history import Measures, mean_over_agents, measure, parts_of_rows, rows_to_gather
-from dnnext.runs.interruption import Interruption
+from dnnext.runs.interruption import Interruption, is_asked
 from dnnext.runs.result import Result, wish
 from dnnext.runs.snapshot import Snapshot
 from dnnext.runs.standing import Best, Standing
@@ -394,8 +394,3 @@ class Run(Standing):
             converged=status == "converged", status=status, warning=warning(self, status) or None, state=s,
             problem=problem, network=self.network, agents=self.agents, retreats=self.retreats,
         )  # fmt: skip
-
-
-def is_asked(interruption: Interruption | None) -> bool:
-    """Whether Ctrl-C asks a run to end."""
-    return interruption is not None and interruption.is_asked

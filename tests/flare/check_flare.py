@@ -96,6 +96,16 @@ def finish(project, job):
     return state, flare_jobs.fetch(project.kit, job)
 
 
+def assert_goes_on(project, run, site):
+    """A new job goes on from the last checkpoint of `run`, and ends with the bits of one process."""
+    kept = project.kits / "site-b" / "local" / "checkpoints" / run
+    max_iter = 10 * max(int(path.name[:6]) for path in kept.glob("*.npz")) + 20
+    state, models = finish(project, submit(project, f"{run}-again", max_iter, f'resume = "{run}"'))
+    assert state == "FINISHED:COMPLETED"
+    (project.folder / f"{run}.npz").write_bytes(models[site])
+    assert_same(dnnext.load(project.folder / f"{run}.npz"), in_process(max_iter))
+
+
 def test_a_site_that_has_not_allowed_dnnext_takes_no_part(project):
     state, models = finish(project, submit(project, "early", 5))
     assert "COMPLETED" not in state
@@ -131,11 +141,7 @@ def test_a_killed_site_ends_the_job_and_a_new_job_goes_on_with_the_same_bits(pro
     state, models = finish(project, job)
     print(f"{state} {time.monotonic() - begin:.1f} s after the kill")
     assert not models
-    reached = max(int(path.name[:6]) for path in kept.glob("*.npz"))
-    state, models = finish(project, submit(project, "again", 10 * reached + 20, 'resume = "broken"'))
-    assert state == "FINISHED:COMPLETED"
-    (project.folder / "again.npz").write_bytes(models["site-b"])
-    assert_same(dnnext.load(project.folder / "again.npz"), in_process(10 * reached + 20))
+    assert_goes_on(project, "broken", "site-b")
 
 
 def test_a_site_whose_connection_is_cut_for_seconds_goes_on_with_the_same_bits(project):
@@ -165,11 +171,7 @@ def test_the_server_is_killed_and_comes_back_and_a_new_job_goes_on_with_the_same
     project.until_connected()
     project.until(lambda: not any(project.worker(name) for name in NAMES), 300, "the job goes on without its server")
     print(f"the sites were connected, and without a job, {time.monotonic() - begin:.1f} s after the server was killed")
-    reached = max(int(path.name[:6]) for path in kept.glob("*.npz"))
-    state, models = finish(project, submit(project, "served-again", 10 * reached + 20, 'resume = "served"'))
-    assert state == "FINISHED:COMPLETED"
-    (project.folder / "served.npz").write_bytes(models["site-c"])
-    assert_same(dnnext.load(project.folder / "served.npz"), in_process(10 * reached + 20))
+    assert_goes_on(project, "served", "site-c")
 
 
 def test_only_certificates_of_the_project_that_are_valid_open_a_connection(project):
