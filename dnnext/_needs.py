@@ -46,6 +46,8 @@ WORDS = {
     "tangents": Word("model", "have derivatives along directions of its inputs, as MLP and Chain do", TANGENTS),
     "coefs": Word("model", "have a weight for every input and unit, as MLP does", "choose an MLP"),
     "hidden_layers": Word("model", "be made of layers, an MLP or a Chain", ORACLE),
+    "feedback": Word("model", "find directions by feedback in one kernel call"),
+    "tangent_kernel": Word("model", "form its neural tangent kernel without a Jacobian"),
     "layers": Word("model", "be made of residual layers (ResNet)", ORACLE),
     "whole_rows": Word(
         "model",

@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext import _checks, kernels
+from dnnext import _checks
 from dnnext._checks import short
 from dnnext._needs import check_needs
 from dnnext._params import Parameters
-from dnnext.models.chain import Chain
 from dnnext.models.layer import Layer, adjoint_all, forward_all
-from dnnext.models.layers import Dense
-from dnnext.models.mlp import MLP
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
@@ -85,10 +82,8 @@ class Feedback(Parameters):
     ) -> None:
         self.seed = _checks.check_count("seed", seed, 0)
         self.scale = scale
-        if isinstance(scale, str):
-            _checks.check_choice("scale", scale, ("normalised",))
-        else:
-            _checks.check_positive("scale", scale, allow_zero=True)
+        if not _checks.is_word(scale, "normalised"):
+            _checks.check_positive("scale", scale, allow_zero=True, words=("normalised",))
         self.distribution = _checks.check_choice("distribution", distribution, ("gaussian", "orthogonal"))
         if not isinstance(shared, bool | np.bool_):
             raise ValueError(f"shared must be True or False, got {short(shared)}.")
@@ -124,7 +119,7 @@ class Feedback(Parameters):
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """``g_i(w_i)`` (n_local,) and, into out (n_local, P), the direction by feedback."""
         b, model = self._stacked(problem), _any(problem.model)
-        if not isinstance(model, MLP):
+        if "feedback" not in model.offers:
             return _feedback_of_layers(problem, w, b, out)
         loss, values = problem.loss, np.empty(problem.n_local)
         target, weight, scale = problem.target, problem.weight, problem.scale
@@ -134,10 +129,7 @@ class Feedback(Parameters):
             target = np.ascontiguousarray(loss.grad(f, target) * share[:, None], problem.dtype)
             weight, scale, code, param = None, 1.0, -1, 0.0
         rows = np.ascontiguousarray(w, problem.dtype)
-        kernels.mlp_feedback(
-            values, out, rows, problem.x, b, target, weight, problem.offsets, model.layers, model.activation_code,
-             code, param, scale, problem.n_threads,
-        )  # fmt: skip
+        model.feedback(rows, problem.rows, b, target, weight, code, param, scale, values, out)
         return problem.local_values(w) if code == -1 else values
 
     def _draw(self, n: int, outputs: int, seed: np.random.SeedSequence) -> Array:
@@ -205,7 +197,7 @@ def alignment(
     """
     matrices = feedback.matrices(model)
     layers = _layers(model)
-    owned = _owned(layers, model.layout.unpack(w) if isinstance(model, Chain) else _parts(model, w))
+    owned = _owned(layers, model.layout.unpack(w))
     keeps: list[dict[str, Any]] = [{} for _ in layers]
     f = forward_all(layers, [a for own in owned for a in own], x.reshape(len(x), *(layers[0].shape_in or ())), keeps)
     error = error(f) if callable(error) else error
@@ -229,16 +221,8 @@ def _any(model: Any) -> Any:
 
 
 def _layers(model: Any) -> list[Layer]:
-    """The layers of a chain, or those of a multilayer perceptron, which lie alike in the flat row."""
-    if isinstance(model, Chain):
-        return list(model.layers)
-    names = [model.activation] * (model.n_layers - 1) + ["identity"]
-    dense = [Dense(n, name) for n, name in zip(model.layers[1:], names, strict=True)]
-    return list(Chain(dense, model.n_inputs).layers)
-
-
-def _parts(model: MLP, w: Array) -> dict[str, Array]:
-    return {f"{k}.{i}": part for k, pair in enumerate(model.unpack(w)) for i, part in enumerate(pair)}
+    """The layers of a model that offers "hidden_layers"."""
+    return list(model.chain.layers)
 
 
 def _owned(layers: list[Layer], arrays: dict[str, Array]) -> list[list[Array]]:
@@ -260,8 +244,6 @@ def _hidden_places(layers: list[Layer]) -> list[int]:
 
 
 def _hidden_sizes(model: Any, oracle: Any) -> list[int]:
-    if isinstance(model, MLP):
-        return list(model.layers[1:-1])
     check_needs(f"oracle={short(oracle)}", {"hidden_layers"}, getattr(model, "offers", ()), {"model": model})
     layers = _layers(model)
     return [int(np.prod(layers[place].shape_out or ())) for place in _hidden_places(layers)]

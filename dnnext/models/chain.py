@@ -152,6 +152,11 @@ class Chain(Parameters):
         return frozenset({"tangents", "hidden_layers"} | ({"loss_grad"} if self.table is not None else set()))
 
     @property
+    def chain(self) -> Chain:
+        """Itself: what models made of layers have, whose arrays lie where those of this chain do."""
+        return self
+
+    @property
     def has_kinks(self) -> bool:
         """Whether a layer has, see `dnnext.models.layer.Layer`."""
         return any(layer.has_kinks for layer in self.layers)

@@ -66,7 +66,8 @@ class MLP(MLPCurvature, Parameters):
     """
 
     offers: ClassVar[frozenset[str]] = frozenset(
-        {"loss_grad", "gauss_newton", "cg", "dual", "next_step", "tangents", "hidden_layers", "coefs"}
+        {"loss_grad", "gauss_newton", "cg", "dual", "next_step", "tangents", "hidden_layers", "feedback"}
+        | {"tangent_kernel", "coefs"}
     )
 
     def __init__(self, layers: Sequence[int | None], activation: str = "tanh") -> None:
@@ -280,29 +281,49 @@ class MLP(MLPCurvature, Parameters):
             rows.n_threads,
         )  # fmt: skip
 
+    def feedback(
+        self, w: Array, rows: Rows, matrices: Array, target: Array, weight: Array | None, loss: int, param: float,
+        scale: float, value: Array, out: Array,
+    ) -> None:  # fmt: skip
+        """Value of a loss, and the direction by feedback, in one pass: `loss_grad` with ``B_k e`` in the hidden layers.
+
+        matrices: all ``B_k``, one after another, (hidden units, Q). Where loss is -1, target (M, Q) holds the errors e.
+        """
+        kernels.mlp_feedback(
+            value, out, w, rows.x, matrices, target, weight, rows.offsets, self.layers, self.activation_code, loss,
+            param, scale, rows.n_threads,
+        )  # fmt: skip
+
+    def tangent_kernel(self, w: Array, x: Array, y: Array | None, n_threads: int) -> Array:
+        """``J(x) J(y)'`` at one row of weights (1, P): (n Q, m Q), without a Jacobian; y None is x itself."""
+        shape = len(x) * self.n_outputs, len(x if y is None else y) * self.n_outputs
+        out = np.empty(shape, x.dtype)
+        kernels.mlp_tangent_kernel(out, w, x, y, self.layers, self.activation_code, n_threads)
+        return out
+
     @property
-    def _chain(self) -> Chain:
-        """The same network as a chain of layers, for derivatives along directions of the inputs."""
+    def chain(self) -> Chain:
+        """The same network as a chain of layers, whose arrays lie where those of the network do."""
         return _as_chain(self.layers, self.activation)
 
     @property
     def table(self) -> NDArray[np.int64] | None:
         """The layers as the kernels of chains take them, or None: see `Chain.table`."""
-        return self._chain.table
+        return self.chain.table
 
     def tangent(self, w: Array, rows: Rows, directions: Array, out: Array | None = None) -> Array:
         """``DF(x_m) v_km``, directions (K, M, d) -> (K, M, Q): see `Chain.tangent`."""
-        return self._chain.tangent(w, rows, directions, out)
+        return self.chain.tangent(w, rows, directions, out)
 
     def tangent_vjp(
         self, w: Array, rows: Rows, u: Array, directions: Array | None, t: Array | None, out: Array | None = None
     ) -> Array:
         """The gradient of ``sum_m <u_m, F> + sum_km <t_km, DF v_km>``: see `Chain.tangent_vjp`."""
-        return self._chain.tangent_vjp(w, rows, u, directions, t, out)
+        return self.chain.tangent_vjp(w, rows, u, directions, t, out)
 
     def tangent_loss_grad(self, *args: Any) -> Array:
         """Loss and tangent term with their gradient in one sweep: see `Chain.tangent_loss_grad`."""
-        return self._chain.tangent_loss_grad(*args)
+        return self.chain.tangent_loss_grad(*args)
 
     def fingerprint(self) -> str:
         """Class and parameters: what ranks compare."""

@@ -77,7 +77,10 @@ class Model(Protocol):
     offers : frozenset of str
         What the model can do besides: ``"gauss_newton"``, ``"cg"`` and ``"dual"``, the methods of `Curved`;
         ``"loss_grad"``, that of `Fused`; ``"next_step"``, a whole iteration in one kernel call
-        (`dnnext.algorithms.one_call`); ``"coefs"``: rows of x are tables (n, d), and ``unpack`` gives a matrix of
+        (`dnnext.algorithms.one_call`); ``"hidden_layers"``: its attribute ``chain`` is the model as a `Chain`, whose
+        arrays lie in the same places of a flat row; ``"feedback"`` and ``"tangent_kernel"``: kernels for what
+        `dnnext.local.Feedback` and `dnnext.models.NeuralTangentKernel` do with any other model in Python, in methods
+        like those of `MLP`; ``"coefs"``: rows of x are tables (n, d), and ``unpack`` gives a matrix of
         weights and biases per layer, as that of `MLP`. Models without "coefs" may take images.
     """
 

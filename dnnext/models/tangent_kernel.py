@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dnnext import _checks, kernels
+from dnnext import _checks
 from dnnext._params import Parameters
-from dnnext.models.mlp import MLP
 from dnnext.models.model import Model, Rows, check_model
 
 __all__ = ["NeuralTangentKernel"]
@@ -81,11 +80,8 @@ class NeuralTangentKernel(Parameters):
         shape = len(x) * outputs, (len(x) if y is None else len(y)) * outputs
         n_bytes = shape[0] * shape[1] * self.w0.itemsize
         _checks.check_memory(f"a kernel matrix of shape {shape}", n_bytes, "take fewer rows, or float32")
-        if isinstance(self.model, MLP):
-            out = np.empty(shape, self.w0.dtype)
-            layers, code = self.model.layers, self.model.activation_code
-            kernels.mlp_tangent_kernel(out, self.w0[None], x, y, layers, code, self.n_threads)
-            return out
+        if "tangent_kernel" in self.model.offers:
+            return np.asarray(self.model.tangent_kernel(self.w0[None], x, y, self.n_threads))
         left = self._jacobian(x)
         return np.asarray(left @ (left if y is None else self._jacobian(y)).T)
 

@@ -10,7 +10,7 @@ from dnnext.algorithms import DGD, NEXT, GradientTracking
 from dnnext.callbacks import Alignment
 from dnnext.display import AlignmentDisplay
 from dnnext.local import Feedback, FullLinearization, PartialLinearization, alignment
-from dnnext.models import Chain, Conv2d, Dense, Flatten
+from dnnext.models import Chain, Conv2d, Dense, Flatten, NeuralTangentKernel
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Huber, Problem, Softmax, SquaredError, Tangents
 from dnnext.runs import checkpoint
@@ -70,6 +70,27 @@ def test_a_loss_in_python_and_a_chain_of_layers_give_the_same(dtype):
     close = {"rtol": 1e-10 if dtype == "float64" else 1e-3, "atol": 1e-12 if dtype == "float64" else 1e-6}
     assert_allclose(g1, g2, **close)
     assert_allclose(v1, v2, **close)
+
+
+class PlainMLP(MLP):
+    offers = MLP.offers - {"feedback", "tangent_kernel"}
+
+
+def test_kernels_are_used_where_a_model_offers_them_and_layers_give_the_same(monkeypatch):
+    shards = shards_of(np.random.default_rng(2), (30, 300), 3, 2)
+    layers = [3, 8, 6, 2]
+    fast, plain = (Problem(kind(layers), SquaredError(), None, shards) for kind in (MLP, PlainMLP))
+    w, (x, y) = rows_of_weights(fast), (shard[0] for shard in shards)
+    ours, theirs = (direction(problem, Feedback(1), w) for problem in (fast, plain))
+    grams = [NeuralTangentKernel(problem.model, w[0])(x, y) for problem in (fast, plain)]
+    for name in ("feedback", "tangent_kernel"):
+        monkeypatch.setattr(MLP, name, lambda self, *args, **more: pytest.fail("not offered"))
+    again = direction(plain, Feedback(1), w)
+    for one, other, third in zip(ours, theirs, again, strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+        assert_array_equal(other, third)
+    assert_allclose(*grams, rtol=1e-10, atol=1e-12)
+    assert_array_equal(NeuralTangentKernel(plain.model, w[0])(x, y), grams[1])
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -179,8 +200,8 @@ def test_feedback_and_tangents_are_refused_together(model):
     ("arguments", "says"),
     [
         ({"seed": -1}, "seed must be a whole number of at least 0"),
-        ({"scale": "unit"}, "scale must be one of 'normalised'"),
-        ({"scale": -1.0}, "scale must be a finite number of at least 0"),
+        ({"scale": "unit"}, "scale must be 'normalised' or a finite number of at least 0"),
+        ({"scale": -1.0}, "scale must be 'normalised' or a finite number of at least 0"),
         ({"distribution": "uniform"}, "distribution must be one of 'gaussian', 'orthogonal'"),
         ({"shared": 2}, "shared must be True or False"),
     ],
