@@ -7,6 +7,7 @@ import difflib
 import math
 import os
 import reprlib
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -20,10 +21,12 @@ __all__ = [
     "check_path",
     "check_positive",
     "check_random_state",
+    "is_word",
     "nearest",
     "short",
 ]
 
+Words = Collection[str | None]
 LONGEST = 200  # characters of a value in a sentence
 
 
@@ -53,16 +56,27 @@ def short(value: Any) -> str:
     return text if len(text) <= LONGEST + 40 else f"{text[: LONGEST - 60]}...{text[-60:]}"
 
 
-def check_positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
-    """A finite number above zero (or zero itself, if allowed) as float."""
-    return check_between(name, value, 0.0, math.inf, open_low=not allow_zero, open_high=True)
+def check_positive(name: str, value: Any, *, allow_zero: bool = False, above: float = 0.0, words: Words = ()) -> float:
+    """A finite number above zero (or zero itself, if allowed), or above `above`, as float."""
+    return check_between(name, value, above, math.inf, open_low=not allow_zero, open_high=True, words=words)
 
 
 def check_between(
-    name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+    words: Words = (),
 ) -> float:
-    """A number in the interval from low to high as float; NaN and everything that is not a real number are refused."""
+    """A number in the interval from low to high as float; NaN and everything that is not a real number are refused.
+
+    words: what else the caller allows, for the sentence.
+    """
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    number = number and not (isinstance(value, int) and abs(value) > sys.float_info.max)  # no float holds it
     number = number and not math.isnan(value)
     inside = number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
     if not inside:
@@ -73,15 +87,28 @@ def check_between(
                 f"{low:g}{' (not included)' if open_low else ''} and {high:g}{' (not included)' if open_high else ''}"
             )
             allowed = f"a number between {ends}"
-        raise ValueError(f"{name} must be {allowed}, got {short(value)}.")
+        raise ValueError(f"{name} must be {_or(words)}{allowed}, got {short(value)}.{nearest(value, words)}")
     return float(value)
 
 
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """A whole number of at least `minimum` as int."""
+def check_count(name: str, value: Any, minimum: int = 1, words: Words = ()) -> int:
+    """A whole number of at least `minimum` as int; words: what else the caller allows, for the sentence."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {short(value)}.")
+        raise ValueError(
+            f"{name} must be {_or(words)}a whole number of at least {minimum}, got {short(value)}."
+            f"{nearest(value, words)}"
+        )
     return int(value)
+
+
+def _or(words: Words) -> str:
+    """What a sentence that goes on with a number begins with: words beside it, quoted; empty without any."""
+    return f"{', '.join(map(repr, words))} or " if words else ""
+
+
+def is_word(value: Any, *words: str) -> bool:
+    """Whether the value is one of these words; an array is none, and is not compared number by number."""
+    return isinstance(value, str) and value in words
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:

@@ -15,7 +15,7 @@ def test_positive_numbers_pass_as_float(value):
     assert checked == value
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1", None, True, np.True_, 1j, [1]])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 10**400, "1", None, True, np.True_, 1j, [1]])
 def test_what_is_not_a_positive_number(value):
     with pytest.raises(ValueError, match="tau must be a finite number above 0, got"):
         _checks.check_positive("tau", value)
@@ -40,6 +40,15 @@ def test_counts(value):
     assert _checks.check_count("n", np.int32(4)) == 4
     with pytest.raises(ValueError, match="n must be a whole number of at least 1, got"):
         _checks.check_count("n", value)
+
+
+def test_words_beside_numbers():
+    with pytest.raises(ValueError, match=r"n must be 'all', 'auto' or a whole number of at least 2, got 'al'. Did you"):
+        _checks.check_count("n", "al", 2, words=("all", "auto"))
+    with pytest.raises(ValueError, match=r"f must be None or a finite number above 1, got 1.0\.$"):
+        _checks.check_positive("f", 1.0, above=1, words=(None,))
+    assert _checks.is_word("auto", "all", "auto")
+    assert not _checks.is_word(np.array(["auto", "all"]), "auto")
 
 
 def test_choice_names_all_and_suggests():

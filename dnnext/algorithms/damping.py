@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,9 @@ class SecantRule(Damping):
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""
+        who = type(surrogate).__name__
+        _checks.check_positive(f"{who}.growth", getattr(surrogate, "growth", None))
+        _checks.check_between(f"{who}.decay", getattr(surrogate, "decay", None), 1, math.inf, open_high=True)
         s.unit = surrogate.scale(problem, s.w)
         s.tau[:] = 10 * s.unit
 

@@ -54,10 +54,8 @@ class GradientTracking(Algorithm):
 
     def __init__(self, step: str | float = "auto", form: str = "atc", oracle: Oracle | None = None) -> None:
         _checks.check_choice("form", form, ("atc", "diging"))
-        if isinstance(step, str):
-            _checks.check_choice("step", step, ("auto",))
-        else:
-            _checks.check_positive("step", step)
+        if not _checks.is_word(step, "auto"):
+            _checks.check_positive("step", step, words=("auto",))
         self.first_step, self.form = step, form
         self.oracle_given, self.oracle = oracle, check_oracle(oracle)
         self.surrogate = FullLinearization()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from dnnext import kernels
+from dnnext import _checks, kernels
 from dnnext._checks import short
 from dnnext.local.growing import Growing
 from dnnext.local.local_model import At, LocalModel, OneFactor, Surrogate
@@ -89,6 +89,8 @@ class FullLinearization(Surrogate):
     def __init__(self, metric: InnerProduct | None = None, growth: float | None = None) -> None:
         if metric is not None and not isinstance(metric, InnerProduct):
             raise ValueError(f"metric must be an object of dnnext.models.inner_products or None, got {short(metric)}.")
+        if growth is not None:
+            _checks.check_positive("growth", growth, above=1, words=(None,))
         self.metric, self.row_growth = metric, growth
         self.oracle = None if growth is None else Growing(growth=growth)
         if metric is not None:

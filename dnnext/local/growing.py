@@ -69,13 +69,9 @@ class Growing(Parameters):
     needs = frozenset({"whole_rows"})
 
     def __init__(self, first: float = 1 / 16, growth: float = 2.0, every: int = 8) -> None:
-        self.first = _checks.check_positive("first", first)
-        self.growth = _checks.check_positive("growth", growth)
+        self.first = _checks.check_between("first", first, 0, 1, open_low=True)
+        self.growth = _checks.check_positive("growth", growth, above=1)
         self.every = _checks.check_count("every", every)
-        if first > 1:
-            raise ValueError(f"first must be in (0, 1], got {first}.")
-        if growth <= 1:
-            raise ValueError(f"growth must be above 1, got {growth}.")
 
     def __call__(self, problem: Problem, w: Array, out: Array, memory: dict[str, Array]) -> Array:
         """Value and gradient of every local agent over its rows of this stage; N counts these rows, too."""

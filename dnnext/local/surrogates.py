@@ -179,18 +179,16 @@ class PartialLinearization(Surrogate):
         curvature_rows: str | int = "all",
         curvature_slices: str = "fixed",
     ) -> None:
-        if isinstance(kappa, str):
-            _checks.check_choice("kappa", kappa, ("auto",))
-        else:
-            _checks.check_positive("kappa", kappa)
-        if not isinstance(exact, bool):
+        if not _checks.is_word(kappa, "auto"):
+            _checks.check_positive("kappa", kappa, words=("auto",))
+        if not isinstance(exact, bool | np.bool_):
             raise ValueError(f"exact must be True or False, got {short(exact)}.")
         if inner_iter is not None:
-            _checks.check_count("inner_iter", inner_iter)
+            _checks.check_count("inner_iter", inner_iter, words=(None,))
         _checks.check_count("n_blocks", n_blocks)
         _checks.check_choice("solver", solver, ("auto", *solvers.SOLVERS))
         self.kappa = kappa
-        self.exact, self.inner_iter = exact, inner_iter
+        self.exact, self.inner_iter = bool(exact), inner_iter
         self.n_blocks = n_blocks
         self.solver = solver
         self.curvature = _checks.check_choice("curvature", curvature, CURVATURES)

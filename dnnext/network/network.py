@@ -124,10 +124,8 @@ class Network:
     ) -> None:
         if not isinstance(topology, Topology | Schedule):
             raise ValueError(f"topology must be a Topology or a Schedule, got {type(topology).__name__}.")
-        if isinstance(mixing_rounds, str):
-            _checks.check_choice("mixing_rounds", mixing_rounds, ("auto",))
-        else:
-            mixing_rounds = _checks.check_count("mixing_rounds", mixing_rounds)
+        if not _checks.is_word(mixing_rounds, "auto"):
+            mixing_rounds = _checks.check_count("mixing_rounds", mixing_rounds, words=("auto",))
         if contract_to is not None and not 0 < _checks.check_positive("contract_to", contract_to) < 1:
             raise ValueError(f"contract_to must lie in (0, 1), got {contract_to}; 0.25 is the usual choice.")
         self.n_agents, self.mixing_rounds = topology.n_agents, mixing_rounds

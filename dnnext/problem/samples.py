@@ -26,6 +26,7 @@ __all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "fresh_problem", "most_rows"
 
 Array = NDArray[Any]
 
+ROWS = ("all", "auto")
 LEAST_ROWS, SHARE = 128, 32  # "auto": a 32nd of an agent's rows, but 128
 SEED = 7
 SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
@@ -34,9 +35,9 @@ SLICES: Kept[bytes, Slices] = Kept()
 
 def check_rows(value: Any) -> str | int:
     """A positive count of rows, "all" or "auto", named curvature_rows."""
-    if isinstance(value, str):
-        return _checks.check_choice("curvature_rows", value, ("all", "auto"))
-    return _checks.check_count("curvature_rows", value)
+    if _checks.is_word(value, *ROWS):
+        return str(value)
+    return _checks.check_count("curvature_rows", value, words=ROWS)
 
 
 def auto_rows(rows: Array) -> Array:

@@ -313,6 +313,16 @@ def test_parts_of_ones_own_that_return_something_else_are_named(make_problem):
         Flat().run(make_problem(3), network)
 
 
+@pytest.mark.parametrize(("name", "value", "allowed"), [
+    ("growth", 0, "a finite number above 0"), ("growth", "3", "a finite number above 0"),
+    ("decay", 0.5, "a finite number of at least 1"), ("decay", np.inf, "a finite number of at least 1"),
+])  # fmt: skip
+def test_constants_of_ones_own_surrogate_are_checked(make_problem, name, value, allowed):
+    surrogate = type("Mine", (FullLinearization,), {name: value})()
+    with pytest.raises(ValueError, match=f"Mine.{name} must be {allowed}, got {value!r}"):
+        NEXT(surrogate).run(make_problem(3), Network(Topology.ring(3)))
+
+
 def test_problem_and_network_must_count_the_same_agents(make_problem):
     with pytest.raises(ValueError, match=r"network must have the 3 agents .* got 4"):
         NEXT().run(make_problem(3), Network(Topology.ring(4)))
