@@ -8,7 +8,7 @@
  * and have no delta.
  */
 
-enum { GRADIENT_BYTES = 1 << 18, GRADIENT_MOST = 240, LANE_BYTES = 1 << 16 };
+enum { GRADIENT_BYTES = 1 << 18, FORWARD_BYTES = 1 << 15, GRADIENT_MOST = 240, LANE_BYTES = 1 << 16 };
 
 /* Samples of a chunk: a few whole tiles, activations and deltas together about GRADIENT_BYTES. */
 static int64_t gradient_rows(const dnn_mlp *mlp)
@@ -17,6 +17,15 @@ static int64_t gradient_rows(const dnn_mlp *mlp)
     for (int64_t k = 1; k <= mlp->n_layers; k++) width += 2 * mlp->layers[k];
     int64_t rows = GRADIENT_BYTES / (int64_t)sizeof(real) / width / tile * tile;
     return min_index(GRADIENT_MOST / tile * tile, max_index(2 * tile, rows));
+}
+
+/* The same where nothing is kept for a way back: hidden units about FORWARD_BYTES, so that the first cache holds them. */
+static int64_t forward_rows(const dnn_mlp *mlp)
+{
+    int64_t tile = TILE_VECTORS * LANES, width = 1;
+    for (int64_t k = 1; k < mlp->n_layers; k++) width += mlp->layers[k];
+    int64_t rows = FORWARD_BYTES / (int64_t)sizeof(real) / width / tile * tile;
+    return min_index(gradient_rows(mlp), max_index(2 * tile, rows));
 }
 
 INLINE int64_t whole_vectors(int64_t n) { return ceil_div(n, LANES) * LANES; }
@@ -77,13 +86,7 @@ static void cut_tiles(tile_space *space, char **next, const dnn_mlp *mlp, int64_
     }
 }
 
-/* a = phi(z), then delta <- delta phi'(z), row by row, or as one row where no gap is between them. Serial. */
-static void activate_rows(real *a, const real *z, int64_t rows, int64_t columns, int64_t ld, int activation)
-{
-    if (columns == ld) columns *= rows, rows = 1;
-    for (int64_t j = 0; j < rows; j++) activate(a + j * ld, z + j * ld, columns, activation);
-}
-
+/* delta <- delta phi'(z), row by row, or as one row where no gap is between them. Serial. */
 static void slope_rows(
     real *delta, const real *z, const real *a, int64_t rows, int64_t columns, int64_t ld, int activation)
 {

@@ -7,6 +7,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if DNN_LEVEL == 2
+#include <immintrin.h>
+#endif
 
 #include "dnnext.h"
 

@@ -332,10 +332,12 @@ static void activate_groups(real *a, int64_t pixels, int64_t n, int64_t groups, 
     case NAME:                                                                                                         \
         for (int64_t x = 0; x < pixels; x++)                                                                           \
             for (int64_t m = 0; m < n; m += LANES) {                                                                   \
-                real *values = a + x * ld + m, slope[LANES];                                                           \
+                real *values = a + x * ld + m, old[LANES], slope[LANES];                                               \
+                memcpy(old, values, sizeof old);                                                                       \
+                activate_in_place(values, 1, LANES, LANES, NAME);                                                      \
                 for (int64_t i = 0; i < LANES; i++) {                                                                  \
-                    real before = values[i], after = VALUE;                                                            \
-                    values[i] = after, slope[i] = SLOPE;                                                               \
+                    real before = old[i], after = values[i];                                                           \
+                    (void)before, (void)after, slope[i] = SLOPE;                                                       \
                 }                                                                                                      \
                 for (int64_t g = 1; g < groups; g++)                                                                   \
                     for (int64_t i = 0; i < LANES; i++) values[g * n + i] *= slope[i];                                 \

@@ -33,7 +33,7 @@ static void map_values(const map *p, workspace *r, int64_t agent, int64_t first,
     const dnn_mlp *mlp = p->h.mlp;
     tile_space *s = &r->tiles;
     const real *w = weights_of(mlp, agent);
-    int64_t outputs = outputs_of(mlp), step = gradient_rows(mlp);
+    int64_t outputs = outputs_of(mlp), step = forward_rows(mlp);
     pack_weights(s, mlp, w, 0);
     for (; first < stop; first += step) {
         int64_t n = min_index(step, stop - first);

@@ -205,6 +205,15 @@ INLINE void turn_block(vector v[LANES])
 static void turn(
     real *restrict out, int64_t ld, const real *restrict x, int64_t stride, int64_t n, int64_t d, int64_t columns)
 {
+    if (d == 1 && stride == 1) { /* one row stays as it lies */
+        memcpy(out, x, (size_t)n * sizeof(real));
+        for (int64_t m = n; m < columns; m++) out[m] = x[n - 1];
+        return;
+    }
+    if (columns == 1 && ld == 1) {
+        memcpy(out, x, (size_t)d * sizeof(real));
+        return;
+    }
     for (int64_t m = 0; m < columns; m += LANES) {
         int64_t i = 0, reach = d < LANES ? (m + LANES) * stride + LANES - d : 0; /* loads pass the end of a row */
         if (m + LANES <= columns && reach <= n * stride)
