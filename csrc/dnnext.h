@@ -66,9 +66,10 @@ typedef struct { /* layers one after another, the agents' rows, and K directions
 } dnn_chain;
 
 typedef struct { /* S_m of the generalised Gauss-Newton matrix sum_m J_m' S_m S_m' J_m */
-    const void *root; /* (M, Q): diagonals; (M, Q, columns): full */
-    int64_t columns; /* R: Q for diagonals */
+    const void *root; /* (M, Q): diagonals; (M, Q, columns): full; (M, Q): q_m where centred */
+    int64_t columns; /* R: Q for diagonals, 1 where centred */
     int diagonal;
+    int centred; /* S_m S_m' = diag(q_m) - q_m q_m' / sum(q_m): products with one block, and mlp_cg_solve alone */
 } dnn_root;
 
 typedef struct { /* r(u) = sum_p l1_p |u_p| + l2_p u_p^2 / 2 + sum_g strength_g |u_g| */

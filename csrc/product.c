@@ -1,6 +1,17 @@
 /* product.c: blocks of J' S S' J times vectors; the blocks are never formed. */
 
 enum { FEW_BYTES = 1 << 18 }; /* of weights in the first caches */
+#define TINY ((real)FLT_MIN) /* beside which a sum that is not 0 counts */
+
+/* u_m = q_m t_m - q_m (q_m't_m) / sum(q_m), and 0 where q_m is. Shapes: t, u, q (n, Q). Aliasing: none. Serial. */
+static void times_centred(real *restrict u, const real *restrict t, const real *restrict q, int64_t n, int64_t outputs)
+{
+    for (int64_t m = 0; m < n; m++, q += outputs, t += outputs, u += outputs) {
+        real along = 0, sum = TINY;
+        for (int64_t k = 0; k < outputs; k++) along += q[k] * t[k], sum += q[k];
+        for (int64_t k = 0; k < outputs; k++) u[k] = q[k] * (t[k] - along / sum);
+    }
+}
 
 /* u_m = S_m S_m' t_m. Shapes: t, u (n, Q). Aliasing: none. Serial. */
 static void times_root(
@@ -8,6 +19,10 @@ static void times_root(
 {
     int64_t columns = root->columns;
     const real *s = (const real *)root->root + first * outputs * (root->diagonal ? 1 : columns);
+    if (root->centred) {
+        times_centred(u, t, s, n, outputs);
+        return;
+    }
     if (root->diagonal) {
         for (int64_t k = 0; k < n * outputs; k++) u[k] = s[k] * s[k] * t[k];
         return;
@@ -108,12 +123,30 @@ static void times_turned_root(
     }
 }
 
+/* u' = q' t' - q' (sum q't') / sum(q'), column by column. Shapes: u, t, q (Q, ld), columns in whole vectors. Aliasing: u
+ * may be t. Serial. */
+static void times_turned_centred(real *u, const real *t, const real *q, int64_t outputs, int64_t columns, int64_t ld)
+{
+    for (int64_t m = 0; m < columns; m += LANES) {
+        vector along = {0}, sum = (vector){0} + TINY;
+        for (int64_t k = 0; k < outputs; k++) {
+            vector weight = load(q + k * ld + m);
+            along += weight * load(t + k * ld + m), sum += weight;
+        }
+        vector mean = along / sum;
+        for (int64_t k = 0; k < outputs; k++)
+            store(u + k * ld + m, load(q + k * ld + m) * (load(t + k * ld + m) - mean));
+    }
+}
+
 /* delta[0]' = S S' t' of n samples, zeros in the columns that pad it. Shapes: t (Q, ld), root (Q R, ld) where S' stands
  * in tiles. Aliasing: t may be delta[0]. Serial. */
 static void root_tiles(const tile_space *s, const job *j, const real *t, const real *root, int64_t first, int64_t n)
 {
     int64_t outputs = outputs_of(j->mlp), columns = whole_vectors(n);
-    if (root_rows(j->mlp, j->root))
+    if (root_rows(j->mlp, j->root) && j->root->centred)
+        times_turned_centred(s->delta[0], t, root, outputs, columns, s->ld);
+    else if (root_rows(j->mlp, j->root))
         times_turned_root(s->delta[0], t, root, outputs, j->root->columns, columns, s->ld);
     else {
         if (outputs > 1) turn(s->rows[0], outputs, t, s->ld, outputs, n, outputs);

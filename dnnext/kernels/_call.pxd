@@ -30,6 +30,7 @@ cdef int take_offsets(Call *c, object offsets) except -1
 cdef int64_t gram_numbers(const Call *c, int64_t columns) except -1
 cdef int64_t check_layers(const dnn_layer *layers, int64_t n, int64_t *params) noexcept
 cdef int take_root(Call *c, object root) except -1
+cdef int take_centred_root(Call *c, object root) except -1
 cdef int take_blocks(Call *c, object blocks, int64_t params) except -1
 cdef int take_penalty(
     Call *c, object l1, object l2, object groups, object strength, int64_t params, bint nested) except -1

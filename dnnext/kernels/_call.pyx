@@ -192,7 +192,14 @@ cdef int take_root(Call *c, object root) except -1:
         c.root.columns = view.shape[2]
         if c.root.columns > 2**20:  # times 2^31 parameters still is a size
             raise ValueError(f"root must have at most 2^20 columns, got {c.root.columns}.")
-    c.root.root = view.buf
+    c.root.root, c.root.centred = view.buf, 0
+    return 0
+
+
+cdef int take_centred_root(Call *c, object root) except -1:
+    """Weights q in place of a root: S S' = diag(q) - q q' / sum(q)."""
+    c.root.root = take(&c.arrays, root, "root", REAL, False, 2, c.rows, c.layers[c.mlp.n_layers]).buf
+    c.root.columns, c.root.diagonal, c.root.centred = 1, 0, 1
     return 0
 
 

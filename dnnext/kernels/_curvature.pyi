@@ -26,6 +26,7 @@ def mlp_gauss_newton_product(
     activation: int,
     blocks: Index,
     n_threads: int = 1,
+    centred: bool = False,
 ) -> None: ...
 def mlp_cg_solve(
     out: Array,
@@ -41,6 +42,7 @@ def mlp_cg_solve(
     n_iter: int,
     tol: float,
     n_threads: int = 1,
+    centred: bool = False,
 ) -> None: ...
 def mlp_dual_solve(
     out: Array,

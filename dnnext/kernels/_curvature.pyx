@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, blas_of, end, gram_numbers, integer, allocate_work, table_of, take_blocks, take_mlp, take_offsets,
-    take_root,
+    Call, begin, blas_of, end, gram_numbers, integer, allocate_work, table_of, take_blocks, take_centred_root, take_mlp,
+    take_offsets, take_root,
 )
 
 
@@ -70,10 +70,11 @@ def mlp_gauss_newton(out, w, x, root, offsets, layers, activation, blocks, n_thr
         end(&c)
 
 
-def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, blocks, n_threads=1):
+def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, blocks, n_threads=1, centred=False):
     """out_i = the blocks of sum_m J_m' S_m S_m' J_m times those of v_i.
 
-    out, v (A, P); the matrix is never formed where that is cheaper; arguments as in mlp_gauss_newton.
+    out, v (A, P); the matrix is never formed where that is cheaper; arguments as in mlp_gauss_newton. centred, with one
+    block: root holds q (M, Q) >= 0, and S_m S_m' = diag(q_m) - q_m q_m' / sum(q_m), as the curvature of softmax.
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -90,8 +91,13 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
     begin(&c, n_threads)
     try:
         take_mlp(&c, w, x, offsets, layers, activation)
-        take_root(&c, root)
         take_blocks(&c, blocks, c.mlp.params)
+        if not centred:
+            take_root(&c, root)
+        elif c.n_blocks == 1:
+            take_centred_root(&c, root)
+        else:
+            raise ValueError(f"blocks must be one with centred=True, got {c.n_blocks}.")
         v_ = take(&c.arrays, v, "v", REAL, False, 2, c.mlp.agents, c.mlp.params)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
         allocate_work(&c, table_of(&c).mlp_work(&c.mlp, &c.root, c.threads))
@@ -102,11 +108,13 @@ def mlp_gauss_newton_product(out, w, x, root, v, offsets, layers, activation, bl
         end(&c)
 
 
-def mlp_cg_solve(out, n_done, w, x, root, diag, rhs, offsets, layers, activation, n_iter, tol, n_threads=1):
+def mlp_cg_solve(
+    out, n_done, w, x, root, diag, rhs, offsets, layers, activation, n_iter, tol, n_threads=1, centred=False,
+):
     """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
 
     out, diag, rhs (A, P); n_done (A,) int64: steps taken, n_iter at most, until |residual_i| <= tol |rhs_i|; where
-    |rhs_i|^2 is not finite, out_i is NaN; w, x, root, offsets as in mlp_gauss_newton.
+    |rhs_i|^2 is not finite, out_i is NaN; w, x, root, offsets, centred as in mlp_gauss_newton_product.
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -122,7 +130,10 @@ def mlp_cg_solve(out, n_done, w, x, root, diag, rhs, offsets, layers, activation
     begin(&c, n_threads)
     try:
         take_mlp(&c, w, x, offsets, layers, activation)
-        take_root(&c, root)
+        if centred:
+            take_centred_root(&c, root)
+        else:
+            take_root(&c, root)
         out_ = take(&c.arrays, out, "out", REAL, True, 2, c.mlp.agents, c.mlp.params)
         done_ = take(&c.arrays, n_done, "n_done", INT64, True, 1, c.mlp.agents)
         diag_ = take(&c.arrays, diag, "diag", REAL, False, 2, c.mlp.agents, c.mlp.params)

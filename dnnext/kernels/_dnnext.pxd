@@ -87,6 +87,7 @@ cdef extern from "dnnext.h" nogil:
         const void *root
         int64_t columns
         int diagonal
+        int centred
     ctypedef struct dnn_penalty:
         const void *l1
         const void *l2

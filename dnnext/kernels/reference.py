@@ -223,14 +223,25 @@ def mlp_gauss_newton_product(
     activation: int,
     blocks: Index,
     n_threads: int = 1,
+    centred: bool = False,
 ) -> None:
-    """out (A, P): block b of row i = (J_b' S S' J_b) v_b; with one block this is J' S S' J v. v (A, P)."""
+    """out (A, P): block b of row i = (J_b' S S' J_b) v_b; with one block this is J' S S' J v. v (A, P).
+
+    centred: root holds q (M, Q), and S S' = diag(q) - q q' / sum(q).
+    """
+    root = _centred(root) if centred else root
     for i, row, rows in _agents(w, offsets):
         n_rows = rows.stop - rows.start
         j = np.empty((n_rows * (root.shape[2] if root.ndim == 3 else root.shape[1]), len(row)), x.dtype)
         mlp_jacobian(j, row[None], x[rows], root[rows], layers, activation)
         for _, cut in _packed(blocks):
             out[i, cut] = j[:, cut].T @ (j[:, cut] @ v[i, cut])
+
+
+def _centred(q: Array) -> Array:
+    """S = diag(sqrt q) - q sqrt(q)' / sum(q), of q (M, Q)."""
+    mean = q / np.maximum(q.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray((np.eye(q.shape[1]) - mean[:, :, None]) * np.sqrt(q)[:, None, :])
 
 
 def _packed(blocks: Index) -> Iterator[tuple[slice, slice]]:

@@ -51,12 +51,12 @@ def cg_turn(direction: Array, residual: Array, ratio: Values, n_threads: int = 1
 
 def mlp_cg_solve(
     out: Array, n_done: Index, w: Array, x: Array, root: Array, diag: Array, rhs: Array, offsets: Index,
-    layers: Layers, activation: int, n_iter: int, tol: float, n_threads: int = 1,
+    layers: Layers, activation: int, n_iter: int, tol: float, n_threads: int = 1, centred: bool = False,
 ) -> None:  # fmt: skip
     """(A_i + diag(diag_i)) out_i = rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0.
 
     An agent ends after n_done_i steps, n_iter at most, when |residual_i| <= tol |rhs_i|. out, diag, rhs (A, P). Where
-    |rhs_i|^2 is not finite, out_i is NaN.
+    |rhs_i|^2 is not finite, out_i is NaN. centred: as in mlp_gauss_newton_product.
     """
     residual, image = rhs.copy(), np.empty_like(rhs)
     direction, curve, after = rhs.copy(), np.empty(len(rhs)), np.empty(len(rhs))
@@ -67,7 +67,9 @@ def mlp_cg_solve(
         active = energy > goal
         if not active.any():
             break
-        mlp_gauss_newton_product(image, w, x, root, direction, offsets, layers, activation, blocks)
+        mlp_gauss_newton_product(
+            image, w, x, root, direction, offsets, layers, activation, blocks, centred=centred
+        )  # fmt: skip
         cg_curve(curve, image, diag, direction)
         cg_step(after, out, residual, direction, image, np.where(active, energy / np.where(active, curve, 1), 0))
         cg_turn(direction, residual, np.where(active, after / np.where(active, energy, 1), 0))

@@ -35,10 +35,15 @@ LARGEST = 2e9  # bytes of one matrix; what would be larger is not formed
 
 
 def choose(sub: Subproblem) -> str:
-    """The cheapest solver of the subproblem by the model of `costs`, which is asked once per problem and shape."""
+    """The cheapest solver of the subproblem by the model of `costs`, which is asked once per problem and shape.
+
+    Of some rows, and all weights together, the few steps of conjugate gradients that such a model is worth.
+    """
+    is_quadratic = sub.problem.penalty.quadratic is not None
     if "gauss_newton" not in sub.problem.model.offers or isinstance(sub.root, RowCurvature):
-        # products with J are all there is
-        return "fista" if sub.problem.penalty.quadratic is None else "cg"
+        return "cg" if is_quadratic else "fista"  # products with J are all there is
+    if sub.cg_steps < CG_STEPS and is_quadratic and len(sub.blocks) == 2:
+        return "cg"
     shape = sub.blocks.tobytes(), sub.root.shape[1:], sub.inner_iter, sub.tol >= TOLERANCE
     return CHEAPEST.once(sub.problem, shape, lambda: _cheapest(sub))
 

@@ -100,7 +100,7 @@ def cg(sub: Subproblem, out: Array) -> None:
     residual = np.ascontiguousarray(-(sub.slope + l2 * sub.centre), dtype=sub.w.dtype)
     diag = (sub.tau[:, None] + l2).astype(residual.dtype)
     n_iter = most_steps(sub)
-    if in_one_call(sub):
+    if in_one_call(sub) or has_weights(sub):
         out[...] = sub.centre + problem.cg_solve(sub.w, sub.root, diag, residual, n_iter, sub.tol, np.empty_like(diag))
         return
     step, direction = np.zeros_like(residual), residual.copy()
@@ -133,6 +133,12 @@ def in_one_call(sub: Subproblem) -> bool:
     """Whether the model has a kernel for all steps together: one block, nothing added to B."""
     plain = sub.correction is None and len(sub.blocks) == 2 and not isinstance(sub.root, RowCurvature)
     return plain and "cg" in sub.problem.model.offers
+
+
+def has_weights(sub: Subproblem) -> bool:
+    """The same of a curvature applied row by row that the kernel knows."""
+    plain = sub.correction is None and len(sub.blocks) == 2 and isinstance(sub.root, RowCurvature)
+    return plain and "cg" in sub.problem.model.offers and sub.root.weights is not None
 
 
 def fista(sub: Subproblem, out: Array) -> None:

@@ -33,17 +33,20 @@ class MLPCurvature:
         kernels.mlp_gauss_newton(out, w, rows.x, root, rows.offsets, self.layers, code, blocks, rows.n_threads)
         return out
 
-    def gauss_newton_product(self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array) -> Array:
+    def gauss_newton_product(
+        self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array, centred: bool = False
+    ) -> Array:
         """``A_i v_i``, or block by block, A never kept: v (n, P) -> (n, P)."""
         code = self.activation_code
         kernels.mlp_gauss_newton_product(
-            out, w, rows.x, root, v, rows.offsets, self.layers, code, blocks, rows.n_threads
+            out, w, rows.x, root, v, rows.offsets, self.layers, code, blocks, rows.n_threads, centred
         )
         return out
 
     def cg_solve(
-        self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array
-    ) -> Array:
+        self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array,
+        centred: bool = False,
+    ) -> Array:  # fmt: skip
         """``(A_i + diag(diag_i)) out_i = rhs_i`` by conjugate gradients, n_iter steps at most: (n, P).
 
         An agent ends when ``|residual_i| <= tol |rhs_i|``; A_i as in `gauss_newton`.
@@ -51,7 +54,7 @@ class MLPCurvature:
         n_done = np.empty(len(out), np.int64)
         kernels.mlp_cg_solve(
             out, n_done, w, rows.x, root, diag, rhs, rows.offsets, self.layers, self.activation_code, n_iter, tol,
-            rows.n_threads,
+            rows.n_threads, centred,
         )  # fmt: skip
         return out
 

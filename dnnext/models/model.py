@@ -127,13 +127,16 @@ class Curved(Model, Protocol):
     """A model with kernels for its Gauss-Newton matrix; all others get CG and FISTA from `jvp` and `vjp` alone.
 
     ``A_i = sum_m J_m' root_m root_m' J_m`` with root (M, Q), diagonals, or (M, Q, R); blocks (n_blocks + 1,) cut
-    ``0 : P``. "gauss_newton" in `offers` promises the first three methods, "cg" and "dual" the others.
+    ``0 : P``. "gauss_newton" in `offers` promises the first three methods, "cg" and "dual" the others; with "cg" the
+    product of one block takes ``centred=True``, too: root is then q (M, Q), ``H_m = diag(q_m) - q_m q_m' / sum(q_m)``.
     """
 
     def gauss_newton(self, w: Array, rows: Rows, root: Array, blocks: Array, out: Array) -> Array:
         """The diagonal blocks of every ``A_i``, packed one after another: (n, sum_b P_b^2)."""
 
-    def gauss_newton_product(self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array) -> Array:
+    def gauss_newton_product(
+        self, w: Array, rows: Rows, root: Array, v: Array, blocks: Array, out: Array, centred: bool = False
+    ) -> Array:
         """``A_i v_i``, or block by block ``A_i,bb v_i,b``: v (n, P) -> (n, P)."""
 
     def costs(
@@ -142,8 +145,9 @@ class Curved(Model, Protocol):
         """Nanoseconds of one core for agents with so many rows: ``J v`` and ``J'u``, `gauss_newton`, `dual_solve`."""
 
     def cg_solve(
-        self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array
-    ) -> Array:
+        self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array,
+        centred: bool = False,
+    ) -> Array:  # fmt: skip
         """``(A_i + diag(diag_i)) out_i = rhs_i`` by conjugate gradients from 0, n_iter steps at most: (n, P).
 
         An agent ends when ``|residual_i| <= tol |rhs_i|``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,11 +39,19 @@ class RowCurvature:
     """
 
     def __init__(self, loss: Loss, f: Array, d: Array, share: Array) -> None:
-        self.loss, self.f, self.d, self.share = loss, f, d, share
+        self.loss, self.f, self.d, self.share = loss, f, d, share[:, None]
+        self.p = loss.curvature_weights(f, d)
+
+    @cached_property
+    def weights(self) -> Array | None:
+        """``q_m = share_m p_m`` (M, Q) where ``share_m H_m = diag(q_m) - q_m q_m' / sum(q_m)``, else None."""
+        return None if self.p is None else np.ascontiguousarray(self.p * self.share, self.f.dtype)
 
     def times(self, u: Array) -> Array:
         """``share_m H_m u_m``: u (M, Q) -> (M, Q), in its precision."""
-        return np.asarray(self.share[:, None] * self.loss.curvature_product(self.f, self.d, u), dtype=u.dtype)
+        if self.weights is None or self.p is None:
+            return np.asarray(self.share * self.loss.curvature_product(self.f, self.d, u), dtype=u.dtype)
+        return np.asarray(self.weights * (u - np.einsum("mq,mq->m", self.p, u)[:, None]), dtype=u.dtype)
 
 
 def curvature_at(problem: Passes, f: Array | None, w: Array, kappa: Array, formed: bool = False) -> Any:

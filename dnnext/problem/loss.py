@@ -71,6 +71,9 @@ class Loss(Parameters, ABC):
                 cls.curvature_has_labels = True
             if "curvature_product" not in vars(cls):  # its parent's may be another curvature
                 cls.curvature_product = Loss.curvature_product  # type: ignore[method-assign]
+        own = vars(cls).keys() & {"curvature_root", "curvature_product", "curvature_weights"}
+        if own and "curvature_weights" not in own:
+            cls.curvature_weights = Loss.curvature_weights  # type: ignore[method-assign]
 
     @classmethod
     def examples(cls) -> list[Self]:
@@ -115,6 +118,10 @@ class Loss(Parameters, ABC):
             else:
                 out[rows] = np.einsum("mqr,mr->mq", root, np.einsum("mqr,mq->mr", root, v))
         return out
+
+    def curvature_weights(self, f: Array, d: Array) -> Array | None:
+        """``p_m >= 0`` (M, Q) where ``H_m = diag(p_m) - p_m p_m'`` and ``sum_q p_mq = 1``, else None."""
+        return None
 
     def best_output(self, d: Array) -> Array:
         """Raw outputs near the least loss: d (M, Q) -> (M, Q); where the curvature is looked at besides the start."""

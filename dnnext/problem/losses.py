@@ -181,8 +181,12 @@ class Softmax(Loss):
     def curvature_product(self, f: Array, d: Array, u: Array) -> Array:
         """``p (u - p'u)``, in closed form: f, d, u (M, Q) -> (M, Q)."""
         p = self._probabilities(f)
-        product: Array = p * (u - np.sum(p * u, axis=1, keepdims=True))
+        product: Array = p * (u - np.einsum("mq,mq->m", p, u)[:, None])
         return product
+
+    def curvature_weights(self, f: Array, d: Array) -> Array:
+        """``p``: (M, Q)."""
+        return self._probabilities(f)
 
     def check_target(self, d: Array) -> str | None:
         """Rows are one-hot, or nonnegative numbers that add up to 1."""

@@ -255,12 +255,16 @@ class Problem(Passes):
     ) -> Array:
         """``A_i v_i``, or block by block ``A_i,bb v_i,b``, without keeping A: v (n_local, P) -> (n_local, P).
 
-        For a `RowCurvature`, or with a model without "gauss_newton", it is ``J'(H (J v))`` by `jvp` and `vjp`.
+        For a `RowCurvature` without weights, or with blocks, or with a model without "gauss_newton", it is
+        ``J'(H (J v))`` by `jvp` and `vjp`.
         """
         out = np.empty((self.n_local, self.n_params), self.dtype) if out is None else out
         v, cuts = np.ascontiguousarray(v, self.dtype), self._blocks(blocks)
-        if "gauss_newton" in self.model.offers and not isinstance(root, RowCurvature):
-            model = cast(Curved, self.model)
+        model = cast(Curved, self.model)
+        if isinstance(root, RowCurvature):
+            if len(cuts) == 2 and "cg" in model.offers and root.weights is not None:
+                return model.gauss_newton_product(self._weights(w), self.rows, root.weights, v, cuts, out, centred=True)
+        elif "gauss_newton" in model.offers:
             return model.gauss_newton_product(self._weights(w), self.rows, root, v, cuts, out)
         return products.gauss_newton_product(self, w, root, v, cuts, out)
 
@@ -284,10 +288,19 @@ class Problem(Passes):
         """``X_i X_i'`` of every local agent, one after another, (sum_i rows_i^2,); None where it outgrows the state."""
         return self._curved("the matrix X X'", "dual").gram(self.rows) if self.keeps_gram else None
 
-    def cg_solve(self, w: Array, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array) -> Array:
-        """``(A_i + diag(diag_i)) out_i = rhs_i`` in one call: see `dnnext.models.Curved.cg_solve`."""
+    def cg_solve(
+        self, w: Array, root: Array | RowCurvature, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array
+    ) -> Array:
+        """``(A_i + diag(diag_i)) out_i = rhs_i`` in one call: see `dnnext.models.Curved.cg_solve`.
+
+        A `RowCurvature` must have weights.
+        """
         model = self._curved("all steps of conjugate gradients at once", "cg")
-        return model.cg_solve(self._weights(w), self.rows, root, diag, rhs, n_iter, tol, out)
+        q = root.weights if isinstance(root, RowCurvature) else root
+        if q is None:
+            raise ValueError(f"conjugate gradients in one call need the weights of {self.loss!r}, which has none.")
+        centred = isinstance(root, RowCurvature)
+        return model.cg_solve(self._weights(w), self.rows, q, diag, rhs, n_iter, tol, out, centred)
 
     def dual_solve(self, w: Array, root: Array, tau: Array, l2: Array, rhs: Array, blocks: Array, out: Array) -> Array:
         """``(A_i + tau_i I + diag(l2)) out_i = rhs_i`` in the space of rows: see `dnnext.models.Curved.dual_solve`."""

@@ -19,7 +19,7 @@ from dnnext.runtime import Communicator, Runtime
 Array = NDArray[Any]
 
 
-FEW_OUTPUTS = 20  # with more of them products with a root, Q^2 numbers a row, take longer than all else in a product
+FEW_OUTPUTS = 16  # with more of them products with a root, Q^2 numbers a row, take longer than all else in a product
 ROOT_BYTES = 2**20  # of the roots of all agents of the network, from which three calls more do not matter
 
 
@@ -93,11 +93,11 @@ class Passes:
 
     @cached_property
     def has_wide_root(self) -> bool:
-        """Whether curvature is applied row by row instead of by roots: more than 20 outputs, and 1 MB of roots.
+        """Whether curvature is applied row by row instead of by roots: more than 16 outputs, and 1 MB of roots.
 
-        Conjugate gradients with 26 outputs then take 0.6 to 1 of the time, with 40 a third to a half; with 16 they
-        would take twice as long. Counted over the whole network, so that every process decides alike. What is chosen
-        changes the last bits of a result, so it must not depend on processes or threads.
+        Conjugate gradients of an MLP with softmax and 18 to 40 outputs then take a fifth to a twelfth of the time.
+        Counted over the whole network, so that every process decides alike. What is chosen changes the last bits of a
+        result, so it must not depend on processes or threads.
         """
         n_outputs = self.target.shape[1]
         if n_outputs <= FEW_OUTPUTS:

@@ -156,6 +156,30 @@ def test_solve_against_its_twin(network, layers, columns, activation):
     np.testing.assert_array_equal(solved(kernels, p, root, diag, 0 * p.v, 400, 1e-13)[0], 0)
 
 
+@pytest.mark.parametrize("layers", [(3, 2), (5, 7, 26), (4, 60, 3), (2, 300)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_centred_roots_against_their_twin(network, agree, layers, dtype):
+    p, double = network(0, layers, (40, 0, 700), dtype), network(0, layers, (40, 0, 700))
+    q = p.rng.dirichlet(np.ones(p.outputs), p.n) * np.where(np.arange(p.n) % 7 == 3, 0, 0.05)[:, None]
+    diag, whole = 1 + p.v**2, np.array([0, p.params])
+    image, theirs = np.empty_like(p.v), np.empty_like(double.v)
+    net = p.offsets, p.layers, p.activation, whole
+    kernels.mlp_gauss_newton_product(image, p.w, p.x, q.astype(dtype), p.v, *net, centred=True)
+    reference.mlp_gauss_newton_product(theirs, *(a.astype(float) for a in (p.w, p.x, q, p.v)), *net, centred=True)
+    agree(image, theirs)
+    theirs = solved(reference, double, q, diag.astype(float), double.v, 5, 1e-6, centred=True)
+    ours = solved(kernels, p, q.astype(dtype), diag, p.v, 5, 1e-6, centred=True)
+    agree(ours[0], theirs[0], 1e-4 if dtype == np.float32 else 1e-9)
+    for n_threads in (2, 3):
+        threaded = solved(kernels, p, q.astype(dtype), diag, p.v, 5, 1e-6, centred=True, n_threads=n_threads)
+        np.testing.assert_array_equal(threaded[0], ours[0])
+    with pytest.raises(ValueError, match="blocks must be one with centred=True, got 2"):
+        kernels.mlp_gauss_newton_product(
+            image, p.w, p.x, q.astype(dtype), p.v, p.offsets, p.layers, p.activation, np.array([0, 1, p.params]),
+            centred=True,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("rows", [(3000,), (1500, 0, 40), (900,) * 5])
 @pytest.mark.parametrize("layers", [(9, 30, 2), (4, 900, 1)])

@@ -238,3 +238,13 @@ def test_unfit_growth_is_refused(options, words):
         Growing(**options)
     with pytest.raises(ValueError, match="oracle must give the true gradient"):
         NEXT(PartialLinearization(), oracle=Growing())
+
+
+def test_some_rows_are_solved_by_conjugate_gradients():
+    problem = make_problem()
+    s = run(problem, NEXT(), 1).state
+    for options, solver in (
+        ({}, "primal"), ({"curvature_rows": 50}, "cg"), ({"curvature_rows": 900}, "primal"),
+        ({"curvature_rows": 50, "n_blocks": 3}, "primal"), ({"curvature_rows": 50, "solver": "dual"}, "dual"),
+    ):  # fmt: skip
+        assert PartialLinearization(**options).at(problem, s).solver == solver

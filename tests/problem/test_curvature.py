@@ -12,7 +12,7 @@ from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.local.solvers import choose
 from dnnext.local.surrogates import mean_curvature
 from dnnext.network import Network, Topology
-from dnnext.problem import L1, L2, MLP, Loss, Problem, Softmax, passes
+from dnnext.problem import L1, L2, MLP, Loss, Problem, Softmax, SquaredError, passes
 from dnnext.problem.curvature import RowCurvature, curvature_at
 from dnnext.problem.final_step import smoothness
 from dnnext.runs.state import State
@@ -89,7 +89,7 @@ def test_automatic_solver_needs_no_root(no_room):
 
 
 def test_small_problems_keep_their_roots():
-    assert not many_classes(20, 9000).has_wide_root
+    assert not many_classes(16, 9000).has_wide_root
     assert not many_classes(26, 100).has_wide_root
     assert many_classes(26, 1500).has_wide_root
 
@@ -147,3 +147,29 @@ def test_processes_and_threads_change_no_bit():
     products = [p.gauss_newton_product(w, curvature_at(p, None, w, kappa), w) for p in (wide, threaded)]
     np.testing.assert_array_equal(*products)
     np.testing.assert_array_equal(*(mean_curvature(p, w, kappa) for p in (wide, threaded)))
+
+
+def test_weights_of_the_curvature_are_of_softmax_alone():
+    rng = np.random.default_rng(0)
+    f, u = rng.normal(size=(2, 5, 3))
+    d = np.eye(3)[np.arange(5) % 3]
+    p = Softmax().curvature_weights(f, d)
+    np.testing.assert_allclose(p * (u - (p * u).sum(1, keepdims=True)), Softmax().curvature_product(f, d, u))
+    for name in ("curvature_root", "curvature_product"):
+        own = type("Own", (Softmax,), {name: getattr(Loss, name)})
+        assert own.curvature_weights is Loss.curvature_weights
+    assert SquaredError().curvature_weights(f, d) is None
+
+
+def test_products_without_weights_and_with_them_agree(both):
+    wide, _ = both
+    w, kappa = weights_of(wide), np.array([2.0, 0.5, 3.0, 0.0])
+    known, plain = (curvature_at(wide, None, w, kappa) for _ in range(2))
+    plain.p = None
+    assert plain.weights is None
+    np.testing.assert_allclose(
+        wide.gauss_newton_product(w, known, w), wide.gauss_newton_product(w, plain, w), atol=1e-14
+    )
+    assert not wide.gauss_newton_product(w, known, w)[3].any()
+    with pytest.raises(ValueError, match="conjugate gradients in one call need the weights of Softmax"):
+        wide.cg_solve(w, plain, w, w, 3, 0.0, np.empty_like(w))
