@@ -208,6 +208,9 @@ INLINE int team_present(void)
 #endif
 }
 
+/* Threads that a call is made by, or may use: so many places it has in its workspace. */
+INLINE int threads_of(int threads) { return threads == WITHIN ? team_present() : threads; }
+
 /* A statement or a block for i = 0 .. n - 1, shared out over `team` threads; `thread` is the number of the one at it.
  * A team of one enters no parallel region: even an idle one costs a microsecond, and hangs in a forked child. WITHIN a
  * region all its threads take part, and leave together. */

@@ -13,6 +13,7 @@ typedef struct {
     job product;
     summing sum;
     kept_chunks kept;
+    int64_t *start; /* (A): of kept */
     conjugate rows;
     double *energy[2], *goal; /* (A) each: |residual|^2 by turns, and where an agent ends */
     double *part[2]; /* (A, strips): sums over strips */
@@ -35,11 +36,9 @@ static int64_t cg_parts(const void *call, int64_t agent)
 /* Room for one call, cut from *work, or only measured. */
 static void cut_cg(cg_call *c, char **work, const dnn_mlp *mlp, int threads)
 {
-    int64_t agents = mlp->agents, params = mlp->params, *start = carve(work, agents, sizeof(int64_t)), numbers = 0;
-    for (int64_t i = 0; i < agents; i++) {
-        if (c->h.work) start[i] = numbers;
-        numbers += agent_numbers(&c->product, rows_of(mlp, i));
-    }
+    int64_t agents = mlp->agents, params = mlp->params, numbers = 0;
+    c->start = carve(work, agents, sizeof(int64_t));
+    for (int64_t i = 0; i < agents; i++) numbers += agent_numbers(&c->product, rows_of(mlp, i));
     numbers = min_index(numbers, KEPT_BYTES / (int64_t)sizeof(real));
     for (int k = 0; k < 2; k++) {
         c->energy[k] = carve(work, agents, sizeof(double));
@@ -50,28 +49,42 @@ static void cut_cg(cg_call *c, char **work, const dnn_mlp *mlp, int threads)
     c->rows.residual = carve(work, agents * params, sizeof(real));
     c->rows.direction = carve(work, agents * params, sizeof(real));
     cut_places(&c->sum, work, most_parts(mlp), threads);
-    c->kept = (kept_chunks){carve(work, numbers, sizeof(real)), numbers, start, 0};
+    c->kept = (kept_chunks){carve(work, numbers, sizeof(real)), numbers, c->start, 0, NULL};
 }
 
-static cg_call open_cg(const dnn_mlp *mlp, const dnn_root *root, void *work, int threads)
+/* Where the kept chunks of the agents begin; once for all threads of a parallel region, or outside of one. */
+static void place_agents(const cg_call *c)
 {
-    cg_call c = {.h = open_products(mlp, root, work), .strips = strips_of(mlp->params)};
+    const dnn_mlp *mlp = c->h.mlp;
+#pragma omp single
+    for (int64_t i = 0, numbers = 0; i < mlp->agents; i++) {
+        c->start[i] = numbers;
+        numbers += agent_numbers(&c->product, rows_of(mlp, i));
+    }
+}
+
+/* One call in a workspace cut from *work, or only measured. */
+static cg_call open_cg(const dnn_mlp *mlp, const dnn_root *root, char **work, int threads)
+{
+    cg_call c = {.h = open_products(mlp, root, *work), .strips = strips_of(mlp->params)};
     c.product = (job){.mlp = mlp,
         .root = root,
         .chunk_rows = gradient_rows(mlp),
         .panel = product_panel,
+        .repeats = 1,
         .held_rows = hidden_rows(mlp) + root_rows(mlp, root)};
     c.sum = (summing){.part = job_part, .numbers = mlp->params};
     c.rows.params = mlp->params;
-    char *next = (char *)((uintptr_t)work + c.h.bytes * (size_t)threads);
-    cut_cg(&c, &next, mlp, threads);
-    c.h.bytes = work ? c.h.bytes : (size_t)(uintptr_t)next; /* only measured: all of it */
+    carve(work, (int64_t)(c.h.bytes * (size_t)threads), 1);
+    cut_cg(&c, work, mlp, threads);
     return c;
 }
 
 static size_t mlp_cg_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
 {
-    return open_cg(mlp, root, NULL, threads).h.bytes;
+    char *next = NULL;
+    open_cg(mlp, root, &next, threads);
+    return (size_t)(uintptr_t)next;
 }
 
 /* |rhs|^2 of a strip; step <- 0, residual and direction <- rhs. */
@@ -97,10 +110,9 @@ static void mark_lost(const cg_call *c, int64_t i, double energy)
     for (int64_t p = 0; p < c->rows.params && !(energy < (double)INFINITY); p++) step[p] = (real)NAN;
 }
 
-/* One agent, all steps. Serial. */
-static void cg_agent(const cg_call *c, int64_t i, int thread)
+/* One agent, all steps, in workspace r. Serial. */
+static void cg_agent(const cg_call *c, workspace *r, int64_t i, int thread)
 {
-    workspace r = workspace_of(&c->h, thread);
     real *place = c->sum.places + (c->sum.n_places ? thread * place_stride(c->sum.numbers) : 0);
     cg_product p = {c->product, c->energy[0], c->goal};
     kept_chunks kept = c->kept;
@@ -112,7 +124,7 @@ static void cg_agent(const cg_call *c, int64_t i, int thread)
     double energy = conjugate_row(&rows, i, 0), goal = c->tol * c->tol * energy;
     mark_lost(c, i, energy);
     for (; k < c->n_iter && energy > goal; k++, kept.is_filled = 1) {
-        sum_agent(&sum, &r, i, place);
+        sum_agent(&sum, r, i, place);
         rows.strip = curve_strip;
         double length = energy / conjugate_row(&rows, i, 0);
         rows.strip = step_strip;
@@ -122,6 +134,12 @@ static void cg_agent(const cg_call *c, int64_t i, int thread)
         energy = after;
     }
     c->n_done[i] = k;
+}
+
+static void cg_agent_in(const cg_call *c, int64_t i, int thread)
+{
+    workspace r = workspace_of(&c->h, thread);
+    cg_agent(c, &r, i, thread);
 }
 
 INLINE double sum_strips(const double *part, int64_t strips)
@@ -186,6 +204,12 @@ static void cg_together(const cg_call *c)
     }
 }
 
+/* A guess of the nanoseconds that all steps take per sample. */
+static double cg_cost(const dnn_mlp *mlp, int64_t n_iter)
+{
+    return row_work(mlp) * 1.2 * (double)min_index(n_iter, 10);
+}
+
 /* out_i = (A_i + diag(diag_i))^-1 rhs_i, A_i = sum_m J_m' S_m S_m' J_m, by conjugate gradients from 0: until |residual_i|
  * <= tol |rhs_i|, n_iter steps at most; n_done_i: how many. Where |rhs_i|^2 is not finite, out_i is NaN.
  * Shapes: out, diag, rhs (A, P), n_done (A). Aliasing: none. Agents are parallel, or where they are few or uneven, the
@@ -193,14 +217,16 @@ static void cg_together(const cg_call *c)
 static void mlp_cg_solve(void *out, int64_t *n_done, const dnn_mlp *mlp, const dnn_root *root, const void *diag,
     const void *rhs, int64_t n_iter, double tol, int threads, void *work)
 {
-    cg_call c = open_cg(mlp, root, work, threads);
+    char *next = work;
+    cg_call c = open_cg(mlp, root, &next, threads);
+    place_agents(&c);
     c.n_done = n_done, c.n_iter = n_iter, c.tol = tol;
     c.sum.out = c.rows.image, c.rows.step = out, c.rows.diag = diag, c.rows.rhs = rhs;
     c.product.out = c.rows.image, c.product.direction = c.rows.direction;
-    double rows = (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]), each = row_work(mlp) * 1.2 * 1e-3;
-    int team = team_size(threads, each * rows * (double)min_index(n_iter, 10));
+    double rows = (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]);
+    int team = team_size(threads, cg_cost(mlp, n_iter) * rows * 1e-3);
     if (team == 1 || by_agents(&c.h, team)) {
-        FOR_EACH(i, mlp->agents, cg_agent(&c, i, thread))
+        FOR_EACH(i, mlp->agents, cg_agent_in(&c, i, thread))
     } else {
 #pragma omp parallel num_threads(team)
         cg_together(&c);

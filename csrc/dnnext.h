@@ -91,7 +91,10 @@ typedef struct { /* how tau follows the curvature that a model missed */
 } dnn_rule;
 
 typedef struct { /* the curvature B of a partially linearised model, taken at w_old */
-    dnn_root root;
+    dnn_root root; /* without numbers, NULL: that of the loss at w_old, times share */
+    const void *share; /* (M), or NULL with a root */
+    const int64_t *blocks; /* (n_blocks + 1); one block for conjugate gradients */
+    int64_t n_blocks;
     int64_t group; /* agents whose B are held at a time */
     int64_t *status; /* out: (A), as in spd_solve */
     int64_t steps; /* of conjugate gradients at most; 0: Cholesky */
@@ -246,7 +249,7 @@ typedef struct {
     void (*secant_rule)(/*     tau_i from the curvature that the model missed        step.c */
         double *tau, double *beta, const double *received, const void *w, const void *w_old, const void *y,
         const void *y_old, const void *model, const dnn_rule *rule, int64_t rows, int64_t params, int threads);
-    void (*next_step)(/*       all of these and the gradient: one iteration of NEXT  step.c */
+    void (*next_step)(/*       all of these and the gradient: one iteration of NEXT  iteration.c */
         const dnn_iteration *iteration, int threads, void *work);
 
     void (*chain_forward)(/*   F(w_i; x_m), and DF(x_m) v_km                         chain.c */

@@ -195,6 +195,23 @@ static size_t mlp_curvature_work(
     return c.h.bytes * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
+/* A guess of the nanoseconds that all agents take. */
+static double curvature_cost(const curvature *c)
+{
+    double cost = 0;
+    for (int64_t i = 0; i < c->h.mlp->agents; i++) {
+        int64_t rows = rows_of(c->h.mlp, i);
+        cost += agent_cost(c, rows, pairs_pay(c, rows));
+    }
+    return cost;
+}
+
+/* The agents one after another, by all threads of a parallel region. */
+static void curve_in_turn(const curvature *c)
+{
+    for (int64_t i = 0; i < c->h.mlp->agents; i++) curve_together(c, i, thread_number(), team_present());
+}
+
 /* out_i = the diagonal blocks of sum_m J_m' S_m S_m' J_m, each full and symmetric.
  * Shapes: out (A, S), blocks (n_blocks + 1). Aliasing: none.
  * Agents are parallel, or parts of their rows, or where these are too few the groups and tiles of one after another. */
@@ -203,19 +220,19 @@ static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root
 {
     curvature c = open_curvature(mlp, root, blocks, n_blocks);
     c.out = out, c.h.work = work;
-    double work_ns = 0;
-    for (int64_t i = 0; i < mlp->agents; i++)
-        work_ns += agent_cost(&c, rows_of(mlp, i), pairs_pay(&c, rows_of(mlp, i)));
-    int team = team_size(threads, work_ns * 1e-3);
+    const double microseconds = curvature_cost(&c) * 1e-3;
+    const int team = team_size(threads, microseconds), places = threads_of(threads);
     int64_t most = most_curve_parts(&c);
-    if (most > 1 || team == 1 || by_agents(&c.h, team)) {
+    if (most > 1 || team == 1 || by_agents(&c.h, threads_of(team))) {
         summing s = {.h = &c.h, .call = &c, .parts = curve_parts, .part = curve_part, .out = out, .numbers = c.packed};
-        char *next = c.h.work + c.h.bytes * (size_t)threads;
-        cut_places(&s, &next, most, threads);
-        sum_parts(&s, work_ns * 1e-3, threads);
-    } else {
+        char *next = c.h.work + c.h.bytes * (size_t)places;
+        cut_places(&s, &next, most, places);
+        sum_parts(&s, microseconds, threads);
+    } else if (team == WITHIN)
+        curve_in_turn(&c);
+    else {
 #pragma omp parallel num_threads(team)
-        for (int64_t i = 0; i < mlp->agents; i++) curve_together(&c, i, thread_number(), team_present());
+        curve_in_turn(&c);
     }
     FOR_EACH(u, mlp->agents * MIRROR_PIECES, mirror_piece(&c, u))
 }

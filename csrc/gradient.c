@@ -53,7 +53,7 @@ static int64_t hidden_rows(const dnn_mlp *mlp)
 /* The activations of the hidden layers stand at `place`, in rows of length ld. */
 static void place_hidden(tile_space *s, const dnn_mlp *mlp, real *place, int64_t ld)
 {
-    s->ld = ld;
+    s->ld = ld, s->held = place;
     for (int64_t k = 1; k < mlp->n_layers; k++) {
         int64_t numbers = mlp->layers[k] * ld;
         s->a[k] = s->z[k] = place, place += numbers;
@@ -255,13 +255,10 @@ static void gradient_panel(
     if (j->out) unpack_sums(s, mlp, out);
 }
 
-/* value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), grad_i = its gradient.
- * Shapes: value (A), grad (A, P) or NULL, target (M, Q), weight (M) or NULL. Aliasing: none.
- * Agents are parallel, or parts of them. */
-static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight,
-    int loss, double param, double scale, int threads, void *work)
+static job gradient_job(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight, int loss,
+    double param, double scale)
 {
-    job j = {.mlp = mlp,
+    return (job){.mlp = mlp,
         .out = grad,
         .value = value,
         .chunk_rows = gradient_rows(mlp),
@@ -271,5 +268,14 @@ static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const v
         .loss = loss,
         .param = param,
         .scale = scale};
+}
+
+/* value_i = scale sum_m c_m loss(d_m, f(w_i; x_m)), grad_i = its gradient.
+ * Shapes: value (A), grad (A, P) or NULL, target (M, Q), weight (M) or NULL. Aliasing: none.
+ * Agents are parallel, or parts of them. */
+static void mlp_loss_grad(double *value, void *grad, const dnn_mlp *mlp, const void *target, const void *weight,
+    int loss, double param, double scale, int threads, void *work)
+{
+    job j = gradient_job(value, grad, mlp, target, weight, loss, param, scale);
     sum_job(&j, guess_work(mlp) * (grad ? 1 : 0.4), threads, work);
 }

@@ -75,6 +75,7 @@
 #include "conjugate.c"
 #include "cg_solve.c"
 #include "step.c"
+#include "iteration.c"
 
 #include "table.h"
 

@@ -162,6 +162,16 @@ static void diagonal_roots(real *restrict out, const real *restrict f, const rea
             }
 }
 
+/* share_m S_m of some rows. Shapes and aliasing as in curvature_root. Serial. */
+static void roots_of(real *out, const real *f, const real *target, const real *share, int64_t rows, int64_t outputs,
+    int loss, double param)
+{
+    if (loss == DNN_SOFTMAX)
+        softmax_roots(out, f, share, rows, outputs);
+    else
+        diagonal_roots(out, f, target, share, rows, outputs, loss, (real)param);
+}
+
 /* out_m = share_m S_m, S_m S_m' the generalised second derivative of the loss at f_m; formulas in reference.py.
  * Shapes: out (rows, outputs), diagonals, or (rows, outputs, outputs) for softmax; f, target (rows, outputs), share
  * (rows). Aliasing: none. Rows are parallel. */
@@ -173,11 +183,7 @@ static void curvature_root(void *out, const void *f, const void *target, const v
     int team = team_size(threads, (double)(rows * (is_full ? numbers + 8 * outputs : 4 * outputs)) * 0.5e-3);
     FOR_EACH(c, ceil_div(rows, ROOT_ROWS), {
         int64_t first = c * ROOT_ROWS, n = min_index(ROOT_ROWS, rows - first);
-        real *place = (real *)out + first * numbers;
-        const real *f_m = (const real *)f + first * outputs, *share_m = (const real *)share + first;
-        if (is_full)
-            softmax_roots(place, f_m, share_m, n, outputs);
-        else
-            diagonal_roots(place, f_m, (const real *)target + first * outputs, share_m, n, outputs, loss, (real)param);
+        roots_of((real *)out + first * numbers, (const real *)f + first * outputs,
+            (const real *)target + first * outputs, (const real *)share + first, n, outputs, loss, param);
     })
 }

@@ -65,6 +65,7 @@ typedef struct {
     real *left[DNN_MAX_LAYERS], *back[DNN_MAX_LAYERS]; /* W_k' and W_k */
     real *move[DNN_MAX_LAYERS]; /* V_k' of a direction */
     real *hidden; /* (hidden_rows() + root_rows(), ld): a[1 .. L - 1] and z[1 .. L - 1], S' of products */
+    real *held; /* where these stand at present */
     real *a[DNN_MAX_LAYERS + 1]; /* a[k]: (layers[k], ld); a[0] holds TILE_DEPTH rows at most */
     real *z[DNN_MAX_LAYERS + 1]; /* z[k]: a[k] before the activation; a[k] itself unless keeps_z() */
     real *delta[2]; /* (widest layer, ld) each */

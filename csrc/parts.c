@@ -183,6 +183,7 @@ typedef struct job {
     double param, scale;
     int loss;
     int in_tiles; /* whether panels of a product are made of tiles, without J */
+    int repeats; /* whether the same product is made again and again: weights in tiles then pay for any rows */
     int64_t held_rows; /* of a chunk: hidden activations and S' */
     const struct kept *kept; /* or NULL: see product.c */
 } job;
@@ -223,11 +224,15 @@ static size_t mlp_work(const dnn_mlp *mlp, const dnn_root *root, int threads)
     return (bytes > h.bytes ? bytes : h.bytes) * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
-/* The sums of one kernel. Shapes: out (A, P), value (A) of the job. Aliasing: none. Parallel as sum_parts. */
-static void sum_job(const job *j, double microseconds, int threads, void *work)
+static workspaces open_job(const job *j)
 {
-    workspaces h = j->in_tiles ? open_products(j->mlp, j->root, work) : open_workspaces(j->mlp, j->root, work);
-    summing s = {.h = &h,
+    return j->in_tiles ? open_products(j->mlp, j->root, NULL) : open_workspaces(j->mlp, j->root, NULL);
+}
+
+/* What sum_parts needs for one kernel, in workspaces `h` that are cut from *work, or only measured. */
+static summing open_sum(const job *j, workspaces *h, char **work, int threads)
+{
+    summing s = {.h = h,
         .call = j,
         .parts = job_parts,
         .part = job_part,
@@ -235,7 +240,16 @@ static void sum_job(const job *j, double microseconds, int threads, void *work)
         .value = j->value,
         .scale = j->scale,
         .numbers = j->mlp->params};
-    char *next = h.work + h.bytes * (size_t)threads;
-    cut_places(&s, &next, most_parts(j->mlp), threads);
+    h->work = carve(work, (int64_t)(h->bytes * (size_t)threads), 1);
+    cut_places(&s, work, most_parts(j->mlp), threads);
+    return s;
+}
+
+/* The sums of one kernel. Shapes: out (A, P), value (A) of the job. Aliasing: none. Parallel as sum_parts. */
+static void sum_job(const job *j, double microseconds, int threads, void *work)
+{
+    char *next = work;
+    workspaces h = open_job(j);
+    summing s = open_sum(j, &h, &next, threads_of(threads));
     sum_parts(&s, microseconds, threads);
 }

@@ -43,6 +43,7 @@ typedef struct kept {
     int64_t numbers;
     const int64_t *start; /* (A): where those of an agent begin */
     int is_filled;
+    const int64_t *n_done; /* (A) or NULL: products made before, with which those of an agent were filled */
 } kept_chunks;
 
 /* Numbers of the chunks of so many rows. */
@@ -60,27 +61,69 @@ static int64_t agent_numbers(const job *j, int64_t rows)
     return rows / part * chunk_numbers(j, part) + (left ? chunk_numbers(j, left) : 0);
 }
 
-/* The hidden activations of n samples from row `first` on, and S' in the rows behind them, which are returned: where they
- * are kept if they fit, else in the workspace; made unless they stand there. `first` begins a chunk. Serial. */
-static const real *hold_chunk(
-    const job *j, tile_space *s, const real *w, int64_t agent, int64_t first, int64_t n, const real *x)
+/* Where the hidden activations of n samples from row `first` on stand, in s, and S' in the rows behind them: where they
+ * are kept if they fit, else in the workspace; returns whether they are kept. `first` begins a chunk. */
+static int place_chunk(const job *j, tile_space *s, int64_t agent, int64_t first, int64_t n)
 {
     const dnn_mlp *mlp = j->mlp;
     const kept_chunks *kept = j->kept;
     int64_t ld = chunk_ld(n), at = first - mlp->offsets[agent], part = part_rows(mlp, rows_of(mlp, agent));
-    int64_t wide = outputs_of(mlp) * j->root->columns, hidden = hidden_rows(mlp) * ld;
+    int is_kept = 0;
     real *place = s->hidden;
     if (kept) {
         int64_t start = kept->start[agent] + at / part * chunk_numbers(j, part) + chunk_numbers(j, at % part);
-        if (start + j->held_rows * ld <= kept->numbers) place = kept->place + start;
+        is_kept = start + j->held_rows * ld <= kept->numbers;
+        if (is_kept) place = kept->place + start;
     }
     place_hidden(s, mlp, place, ld);
-    if (place == s->hidden || !kept->is_filled) {
-        forward_tiles(s, mlp, w, x, n, mlp->n_layers - 1);
-        if (root_rows(mlp, j->root))
-            turn(place + hidden, ld, (const real *)j->root->root + first * wide, wide, n, wide, whole_vectors(n));
+    return is_kept;
+}
+
+/* S' of n samples behind their hidden activations, if it stands in tiles; returns its place. */
+static real *turn_root(const job *j, const tile_space *s, int64_t first, int64_t n)
+{
+    const dnn_mlp *mlp = j->mlp;
+    int64_t wide = outputs_of(mlp) * j->root->columns;
+    real *place = s->held + hidden_rows(mlp) * s->ld;
+    if (root_rows(mlp, j->root))
+        turn(place, s->ld, (const real *)j->root->root + first * wide, wide, n, wide, whole_vectors(n));
+    return place;
+}
+
+/* The hidden activations of n samples from row `first` on, and S' behind them, which is returned: made unless they are
+ * kept and stand there. `first` begins a chunk. Serial. */
+static const real *hold_chunk(
+    const job *j, tile_space *s, const real *w, int64_t agent, int64_t first, int64_t n, const real *x)
+{
+    const kept_chunks *kept = j->kept;
+    if (place_chunk(j, s, agent, first, n) && (kept->is_filled || (kept->n_done && kept->n_done[agent] > 0)))
+        return s->held + hidden_rows(j->mlp) * s->ld;
+    forward_tiles(s, j->mlp, w, x, n, j->mlp->n_layers - 1);
+    return turn_root(j, s, first, n);
+}
+
+/* S of a part of an agent's rows, times their share, into `root`, at the agent's weights. Hidden activations and S' of
+ * chunks that are kept then stand there. Shapes: root (M, Q) or (M, Q, Q), that of the job; share (M). Serial. */
+static void root_panel(
+    const job *j, workspace *r, int64_t agent, int64_t first, int64_t stop, real *root, const real *share)
+{
+    const dnn_mlp *mlp = j->mlp;
+    tile_space *s = &r->tiles;
+    const real *w = weights_of(mlp, agent);
+    int64_t outputs = outputs_of(mlp), numbers = outputs * (j->root->diagonal ? 1 : j->root->columns);
+    pack_weights(s, mlp, w, 1);
+    for (; first < stop; first += j->chunk_rows) {
+        int64_t n = min_index(stop - first, j->chunk_rows);
+        const real *f = s->a[mlp->n_layers], *target = j->target + first * outputs;
+        place_chunk(j, s, agent, first, n);
+        forward_tiles(s, mlp, w, inputs_of(mlp, first), n, mlp->n_layers);
+        if (outputs > 1) {
+            turn(s->rows[0], outputs, f, s->ld, outputs, n, outputs);
+            f = s->rows[0];
+        }
+        roots_of(root + first * numbers, f, target, share + first, n, outputs, j->loss, j->param);
+        turn_root(j, s, first, n);
     }
-    return place + hidden;
 }
 
 /* t_k' = (V_k' a_k-1' + W_k' t_k-1' + v_k 1') phi'(z_k'), t_0 = 0: J v in the direction (V, v), packed in s->move;
@@ -158,11 +201,11 @@ static void root_tiles(const tile_space *s, const job *j, const real *t, const r
 }
 
 /* Whether the rows of an agent are too few to be worth weights in tiles, for one product: these cost about 3 ns for each
- * number, 6 beyond the first caches, and save 0.04 for each number and row, and 700 in every layer. */
+ * number, 6 beyond the first caches, and save for each row 0.04 for each number and 40 in every layer. */
 static int few_rows(const dnn_mlp *mlp, int64_t rows)
 {
-    double number = mlp->params * (int64_t)sizeof(real) > FEW_BYTES ? 6 : 3;
-    return (double)mlp->params * (number - 0.04 * (double)rows) > 700.0 * (double)mlp->n_layers;
+    double params = (double)mlp->params, number = mlp->params * (int64_t)sizeof(real) > FEW_BYTES ? 6 : 3;
+    return params * number > (double)rows * (0.04 * params + 40.0 * (double)mlp->n_layers);
 }
 
 /* One block of few rows, by products of rows. Serial. */
@@ -188,7 +231,7 @@ static void product_panel(
     tile_space *s = &r->tiles;
     const real *w = weights_of(mlp, agent), *v = j->direction + agent * mlp->params, *move = v;
     (void)value;
-    if (!j->kept && few_rows(mlp, rows_of(mlp, agent))) {
+    if (!j->repeats && few_rows(mlp, rows_of(mlp, agent))) {
         few_rows_panel(j, r, agent, first, stop, out);
         return;
     }
@@ -275,10 +318,9 @@ static double pieces_cost(const job *j)
     return cost;
 }
 
-/* Block b of out_i = (J_b' S S' J_b) v_ib. Shapes: out, v (A, P), blocks (n_blocks + 1). Aliasing: none.
- * Agents are parallel, or parts of them. */
-static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v,
-    const int64_t *blocks, int64_t n_blocks, int threads, void *work)
+/* The product of one call, and the nanoseconds that it takes per sample. */
+static job product_job(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v, const int64_t *blocks,
+    int64_t n_blocks, double *each)
 {
     job j = {.mlp = mlp,
         .root = root,
@@ -290,12 +332,23 @@ static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_ro
         .panel = product_panel,
         .in_tiles = n_blocks <= 1,
         .held_rows = hidden_rows(mlp) + root_rows(mlp, root)};
-    double each = row_work(mlp) * 1.2, by_rows = rows_cost(mlp, root), by_pieces;
+    double by_rows = rows_cost(mlp, root), by_pieces;
+    *each = row_work(mlp) * 1.2;
     if (n_blocks > 1) {
         j.chunk_rows = chunk_rows(mlp), j.panel = sum_chunks;
         by_pieces = pieces_cost(&j);
         j.chunk = by_pieces < by_rows ? piece_product_chunk : block_product_chunk;
-        each = by_pieces < by_rows ? by_pieces : by_rows;
+        *each = by_pieces < by_rows ? by_pieces : by_rows;
     }
+    return j;
+}
+
+/* Block b of out_i = (J_b' S S' J_b) v_ib. Shapes: out, v (A, P), blocks (n_blocks + 1). Aliasing: none.
+ * Agents are parallel, or parts of them. */
+static void mlp_gauss_newton_product(void *out, const dnn_mlp *mlp, const dnn_root *root, const void *v,
+    const int64_t *blocks, int64_t n_blocks, int threads, void *work)
+{
+    double each;
+    job j = product_job(out, mlp, root, v, blocks, n_blocks, &each);
     sum_job(&j, each * (double)(mlp->offsets[mlp->agents] - mlp->offsets[0]) * 1e-3, threads, work);
 }

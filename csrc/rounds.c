@@ -83,6 +83,8 @@ typedef struct {
     const double *rounds;
     int64_t n_rounds, columns, strip;
     double *squares;
+    real *buffers; /* a pair of strips for every thread, */
+    int64_t buffer_numbers; /* which takes so many numbers */
 } blend;
 
 /* All rounds on `width` columns of every row, from column `start` on, zeros up to n vectors behind them.
@@ -130,14 +132,16 @@ static void blend_once(const blend *m, int64_t panel, int64_t stop)
 }
 
 /* One panel, in strips; what is left of it in the narrowest strip that holds it. Serial. */
-static void blend_panel(const blend *m, int64_t panel, real *buffer)
+static void blend_panel(const blend *m, int64_t panel, int thread)
 {
-    const int64_t stop = min_index(panel + PANEL, m->columns);
-    if (m->n_rounds == 1 && m->csr->n_rows * m->columns * (int64_t)sizeof(real) > ONCE_BYTES) {
+    const int64_t stop = min_index(panel + PANEL, m->columns), rows = m->csr->n_rows;
+    real *buffer = m->buffers + thread * m->buffer_numbers;
+    if (m->squares) memset(m->squares + panel / PANEL * rows * 2, 0, (size_t)(rows * 2) * sizeof(double));
+    if (m->n_rounds == 1 && rows * m->columns * (int64_t)sizeof(real) > ONCE_BYTES) {
         blend_once(m, panel, stop);
         return;
     }
-    real *half = buffer + m->csr->n_rows * m->strip;
+    real *half = buffer + rows * m->strip;
     for (int64_t start = panel, width; start < stop; start += width) {
         width = min_index(m->strip, stop - start);
         int64_t vectors = ceil_div(width, LANES);
@@ -163,6 +167,26 @@ static size_t mix_work(int64_t agents, int64_t columns, int threads)
     return strips * (size_t)threads + lines(ceil_div(columns, PANEL) * agents * 2, sizeof(double));
 }
 
+/* One call, with buffers for so many threads in `work`, and squares where they are wanted. */
+static blend open_blend(real *out, const real *rows, const dnn_csr *csr, const double *rounds, int64_t n_rounds,
+    int64_t columns, int has_squares, int threads, char *work)
+{
+    blend m = {out, rows, csr, rounds, n_rounds, columns, strip_columns(csr->n_rows), NULL, NULL, 0};
+    size_t length = lines(2 * csr->n_rows * m.strip, sizeof(real));
+    m.buffers = (real *)(void *)work, m.buffer_numbers = (int64_t)(length / sizeof(real));
+    if (has_squares) m.squares = (double *)(void *)(work + length * (size_t)threads);
+    return m;
+}
+
+INLINE int64_t panels_of(int64_t columns) { return ceil_div(columns, PANEL); }
+
+/* disagreement and size of row i, once all panels are done. Serial. */
+static void finish_blend(const blend *m, int64_t i, double *disagreement, double *size)
+{
+    finish_change(disagreement + i, size + i, m->squares + 2 * i, panels_of(m->columns), 2 * m->csr->n_rows,
+        m->n_rounds ? 1 / m->rounds[0] : 0);
+}
+
 /* v_0 = rows; v_k+1 = scale_k C v_k + shift_k v_k + memory_k v_k-1; out = v_K, where rounds_k = (scale, shift, memory)
  * and memory_0 is not used. disagreement, size: row_change of v_0 and v_1 with the factor 1 / scale_0; both may be NULL.
  * Shapes: out, rows (n_rows, columns); rounds (n_rounds, 3); disagreement, size (n_rows). Aliasing: none.
@@ -170,20 +194,12 @@ static size_t mix_work(int64_t agents, int64_t columns, int threads)
 static void network_mix(void *out, double *disagreement, double *size, const void *rows, const dnn_csr *csr,
     const double *rounds, int64_t n_rounds, int64_t columns, int threads, void *work)
 {
-    const int64_t agents = csr->n_rows, panels = ceil_div(columns, PANEL);
-    char *next = work;
-    blend m = {out, rows, csr, rounds, n_rounds, columns, strip_columns(agents), NULL};
-    real *buffers = carve(&next, 0, 1);
-    size_t length = lines(2 * agents * m.strip, sizeof(real)) / sizeof(real);
-    if (disagreement) {
-        m.squares = (double *)(void *)(next + length * sizeof(real) * (size_t)threads);
-        memset(m.squares, 0, (size_t)(panels * agents * 2) * sizeof(double));
-    }
+    const int64_t agents = csr->n_rows;
+    const blend m = open_blend(out, rows, csr, rounds, n_rounds, columns, disagreement != NULL, threads, work);
     int64_t stored = csr->indptr64 ? csr->indptr64[agents] : csr->indptr32[agents];
     int team = team_size(threads, (double)((stored + 3 * agents) * columns * max_index(n_rounds, 1)) * 0.07e-3);
-    FOR_EACH(p, panels, blend_panel(&m, p * PANEL, buffers + length * (size_t)thread))
-    for (int64_t i = 0; i < agents && disagreement; i++)
-        finish_change(disagreement + i, size + i, m.squares + 2 * i, panels, 2 * agents, n_rounds ? 1 / rounds[0] : 0);
+    FOR_EACH(p, panels_of(columns), blend_panel(&m, p * PANEL, thread))
+    for (int64_t i = 0; i < agents && disagreement; i++) finish_blend(&m, i, disagreement, size);
 }
 
 /* received_i = largest of scalars_j over the stored columns j of row i but i itself, column by column; -infinity where

@@ -250,26 +250,42 @@ static void begin_agent(const solve *s, int64_t agent, int team)
     }
 }
 
-/* (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten. status_i: 0, or 1 + the first failed block.
- * Shapes: out, diag, rhs (A, P), status (A), b (A, S). Aliasing: out may be rhs.
- * Agents are parallel; where they are few or blocks large, blocks and tiles of all agents. */
-static void spd_solve(void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents,
-    const int64_t *blocks, int64_t n_blocks, const dnn_blas *blas, int threads)
+/* A guess of the nanoseconds that one agent takes. */
+static double solve_cost(const int64_t *blocks, int64_t n_blocks)
 {
-    solve s = {out, b, diag, status, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), blas};
     double cubes = 0;
     for (int64_t k = 0; k < n_blocks; k++) {
         double size = (double)(blocks[k + 1] - blocks[k]);
         cubes += size * (size * size / 90 + size / 2 + 100);
     }
-    int team = team_size(threads, cubes * (double)agents * 1e-3);
-    if (out != rhs) memcpy(out, rhs, (size_t)(agents * blocks[n_blocks]) * sizeof(real));
-    if (team == 1 || (agents >= team && largest_block(blocks, n_blocks) <= FACTOR_WHOLE)) {
-        FOR_EACH(i, agents, solve_agent(&s, i))
-        return;
-    }
-#pragma omp parallel num_threads(team)
+    return cubes;
+}
+
+/* All agents within a parallel region: one thread states the tasks, all do them. */
+static void solve_together(const solve *s, int64_t agents)
+{
+    const int team = WITHIN, present = team_present();
+    (void)present; /* without OpenMP */
 #pragma omp single
-    for (int64_t i = 0; i < agents; i++) begin_agent(&s, i, team);
-    for (int64_t i = 0; i < agents; i++) check_agent(&s, i);
+    for (int64_t i = 0; i < agents; i++) begin_agent(s, i, present);
+    FOR_EACH(i, agents, check_agent(s, i))
+}
+
+/* (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten. status_i: 0, or 1 + the first failed block.
+ * Shapes: out, diag, rhs (A, P), status (A), b (A, S). Aliasing: out may be rhs, and is
+ * within a parallel region. Agents are parallel; where they are few or blocks large, blocks and tiles of all agents. */
+static void spd_solve(void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents,
+    const int64_t *blocks, int64_t n_blocks, const dnn_blas *blas, int threads)
+{
+    solve s = {out, b, diag, status, blocks, n_blocks, dnn_packed_size(blocks, n_blocks), blas};
+    int team = team_size(threads, solve_cost(blocks, n_blocks) * (double)agents * 1e-3);
+    if (out != rhs) memcpy(out, rhs, (size_t)(agents * blocks[n_blocks]) * sizeof(real));
+    if (team == 1 || (agents >= threads_of(team) && largest_block(blocks, n_blocks) <= FACTOR_WHOLE)) {
+        FOR_EACH(i, agents, solve_agent(&s, i))
+    } else if (team == WITHIN)
+        solve_together(&s, agents);
+    else {
+#pragma omp parallel num_threads(team)
+        solve_together(&s, agents);
+    }
 }

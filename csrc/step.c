@@ -1,5 +1,5 @@
 /* step.c: what an iteration does to the rows of weights beside gradients and mixing, a piece of a row at a time, so that
- * neighbouring steps meet in the cache; and iterations that need no decision in between, as one call.
+ * neighbouring steps meet in the cache.
  */
 
 /* out = prox_{s r}(w - push y) for the terms of r without groups. Shapes: all (n). Aliasing: out is none. Serial. */
@@ -156,21 +156,29 @@ static void follow_row(const sequel *q, int64_t i)
     finish_row(q, i, &s);
 }
 
-/* Rows are parallel, or strips of few rows. */
-static void follow(const sequel *q, int64_t rows, int threads)
+/* Rows are parallel, or strips of few rows; s: STRIPS sums, the same ones for all threads. */
+static void follow_in(const sequel *q, int64_t rows, int threads, row_sums *s)
 {
     const int64_t strips = strips_of(q->params);
-    row_sums s[STRIPS];
     int team = team_size(threads, (double)(rows * q->params) * 0.5e-3);
-    if (rows >= team || strips <= 1) {
+    if (rows >= threads_of(team) || strips <= 1) {
         FOR_EACH(i, rows, follow_row(q, i))
         return;
     }
     for (int64_t i = 0; i < rows; i++) {
         FOR_EACH(k, strips, s[k] = follow_strip(q, i, k))
-        for (int64_t k = 1; k < strips; k++) add_sums(&s[0], &s[k]);
-        finish_row(q, i, &s[0]);
+#pragma omp single
+        {
+            for (int64_t k = 1; k < strips; k++) add_sums(&s[0], &s[k]);
+            finish_row(q, i, &s[0]);
+        }
     }
+}
+
+static void follow(const sequel *q, int64_t rows, int threads)
+{
+    row_sums s[STRIPS];
+    follow_in(q, rows, threads, s);
 }
 
 /* y_i += grad_i - grad_old_i; squares_i = |w_i|^2 + |y_i|^2, in double.
@@ -213,144 +221,4 @@ static void system_row(real *restrict diag, real *restrict rhs, const real *rest
         store_at(diag + p, tau + ridge, n - p);
         store_at(rhs + p, -(slope + rounded(ridge * load_at(w + p, n - p))), n - p);
     }
-}
-
-/* w_hat += w_old, which makes the minimiser of the step to it, and z = w_old + step (w_hat - w_old). Pieces are parallel.
- */
-static void move_from_step(const dnn_iteration *it, int threads)
-{
-    const int64_t numbers = it->problem.mlp.agents * it->problem.mlp.params;
-    const real *w = it->state.w_old;
-    real *w_hat = it->state.w_hat, *z = it->state.z;
-    int team = team_size(threads, (double)numbers * 0.5e-3);
-    FOR_EACH(c, ceil_div(numbers, PIECE), {
-        int64_t at = c * PIECE, n = min_index(PIECE, numbers - at);
-        for (int64_t p = at; p < at + n; p++) w_hat[p] += w[p];
-        move_piece(z + at, w + at, w_hat + at, (real)it->recipe.step, n);
-    })
-}
-
-/* w_hat_i = w_i - (B_i + tau_i + l2)^-1 (agents y_i + l2 w_i), the partially linearised best response with the penalty
- * l2, by Cholesky, and z_i = w_i + step (w_hat_i - w_i); returns whether one failed: z is then not made, and w_hat is
- * unfinished. Agents are parallel within a group. */
-static int cholesky_step(const dnn_iteration *it, int threads, void *work)
-{
-    const dnn_model *model = it->recipe.model;
-    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params, blocks[] = {0, params};
-    const real *w = it->state.w_old, *y = it->state.y_old;
-    real *w_hat = it->state.w_hat;
-    char *next = work;
-    real *b = carve(&next, model->group * params, (size_t)params * sizeof(real));
-    real *diag = carve(&next, model->group * params, sizeof(real));
-    dnn_mlp part = it->problem.mlp;
-    int failed = 0;
-    for (int64_t first = 0; first < agents; first += model->group) {
-        int64_t n = min_index(model->group, agents - first), at = first * params;
-        part.agents = n, part.offsets = it->problem.mlp.offsets + first, part.w = w + at;
-        mlp_gauss_newton(b, &part, &model->root, blocks, 1, threads, next);
-        int team = team_size(threads, (double)(n * params) * 0.8e-3);
-        FOR_EACH(i, n,
-            system_row(diag + i * params, w_hat + at + i * params, w + at + i * params, y + at + i * params,
-                it->problem.penalty.l2, (real)it->state.tau[first + i], (real)it->recipe.agents, params))
-        spd_solve(w_hat + at, model->status + first, b, diag, w_hat + at, n, blocks, 1, it->problem.mlp.blas, threads);
-        for (int64_t i = first; i < first + n; i++) failed |= model->status[i] != 0;
-    }
-    if (!failed) move_from_step(it, threads);
-    return failed;
-}
-
-/* The same by conjugate gradients, which do not fail. Parallel as mlp_cg_solve. */
-static void conjugate_step(const dnn_iteration *it, int threads, void *work)
-{
-    const dnn_model *model = it->recipe.model;
-    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
-    const real *w = it->state.w_old, *y = it->state.y_old;
-    char *next = work;
-    int64_t *n_done = carve(&next, agents, sizeof(int64_t));
-    real *diag = carve(&next, agents * params, sizeof(real)), *rhs = carve(&next, agents * params, sizeof(real));
-    dnn_mlp mlp = it->problem.mlp;
-    mlp.w = w;
-    int team = team_size(threads, (double)(agents * params) * 0.8e-3);
-    FOR_EACH(i, agents,
-        system_row(diag + i * params, rhs + i * params, w + i * params, y + i * params, it->problem.penalty.l2,
-            (real)it->state.tau[i], (real)it->recipe.agents, params))
-    mlp_cg_solve(it->state.w_hat, n_done, &mlp, &model->root, diag, rhs, model->steps, model->tol, threads, next);
-    for (int64_t i = 0; i < agents; i++) model->status[i] = 0;
-    move_from_step(it, threads);
-}
-
-/* B_i (w_i - w_old_i), what the model predicts for the step, in `work`; NULL where it is not needed. Parallel as the product. */
-static const real *predicted(const dnn_iteration *it, int threads, void *work)
-{
-    if (!it->recipe.model || !it->recipe.rule) return NULL;
-    const int64_t params = it->problem.mlp.params, size = it->problem.mlp.agents * params, blocks[] = {0, params};
-    const real *w = it->problem.mlp.w, *w_old = it->state.w_old;
-    char *next = work;
-    real *image = carve(&next, size, sizeof(real)), *step = carve(&next, size, sizeof(real));
-    for (int64_t p = 0; p < size; p++) step[p] = w[p] - w_old[p];
-    dnn_mlp before = it->problem.mlp;
-    before.w = w_old;
-    mlp_gauss_newton_product(image, &before, &it->recipe.model->root, step, blocks, 1, threads, next);
-    return image;
-}
-
-static size_t step_work(const dnn_iteration *it, int threads)
-{
-    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
-    size_t gradient = mlp_work(&it->problem.mlp, NULL, threads), most = mix_work(agents, params, threads);
-    most = gradient > most ? gradient : most;
-    if (it->recipe.model) {
-        size_t b = lines(it->recipe.model->group * params, (size_t)params * sizeof(real));
-        const int64_t blocks[] = {0, params};
-        const dnn_root *root = &it->recipe.model->root;
-        size_t solving = b + lines(it->recipe.model->group * params, sizeof(real))
-                         + mlp_curvature_work(&it->problem.mlp, root, blocks, 1, threads);
-        if (it->recipe.model->steps)
-            solving = lines(agents, sizeof(int64_t)) + 2 * lines(agents * params, sizeof(real))
-                      + mlp_cg_work(&it->problem.mlp, root, threads);
-        size_t predicting = 2 * lines(agents * params, sizeof(real)) + mlp_work(&it->problem.mlp, root, threads);
-        most = solving > most ? solving : most;
-        most = predicting > most ? predicting : most;
-    }
-    return most + 2 * lines(agents, sizeof(real));
-}
-
-/* One iteration of NEXT on a fixed graph: proximal_step, cholesky_step or conjugate_step; network_mix of z and y with the
- * betas as scalars, mlp_loss_grad, tracker_update, secant_rule (not where rule is NULL). Each does what it does alone,
- * bit by bit; where Cholesky fails, nothing follows. Shapes and aliasing: as there. Parallel as they are. */
-static void next_step(const dnn_iteration *it, int threads, void *work)
-{
-    const int64_t agents = it->problem.mlp.agents, params = it->problem.mlp.params;
-    char *next = work;
-    real *sent = carve(&next, agents, sizeof(real)), *received = carve(&next, agents, sizeof(real));
-    if (!it->recipe.model)
-        proximal_step(it->state.z, it->state.w_hat, it->state.w_old, it->state.y_old, it->state.tau, it->recipe.step,
-            it->recipe.agents, &it->problem.penalty, agents, params, threads);
-    else if (it->recipe.model->steps)
-        conjugate_step(it, threads, next);
-    else if (cholesky_step(it, threads, next))
-        return;
-    network_mix((void *)it->problem.mlp.w, it->state.disagreement, it->state.size, it->state.z, &it->mixing.csr,
-        it->mixing.rounds, it->mixing.n_rounds, params, threads, next);
-    network_mix(it->state.y, NULL, NULL, it->state.y_old, &it->mixing.csr, it->mixing.rounds, it->mixing.n_rounds,
-        params, threads, next);
-    for (int64_t i = 0; i < agents; i++) sent[i] = (real)it->state.beta[i];
-    neighbour_max(received, sent, &it->mixing.csr, 1);
-    for (int64_t i = 0; i < agents; i++) it->state.received[i] = it->mixing.n_rounds ? (double)received[i] : 0;
-    mlp_loss_grad(it->state.value, it->state.grad, &it->problem.mlp, it->problem.target, it->problem.weight,
-        it->problem.loss, it->problem.param, it->problem.scale, threads, next);
-    sequel q = {.y = it->state.y,
-        .grad = it->state.grad,
-        .grad_old = it->state.grad_old,
-        .squares = it->state.squares,
-        .w = it->problem.mlp.w,
-        .w_old = it->state.w_old,
-        .y_old = it->state.y_old,
-        .model = predicted(it, threads, next),
-        .tau = it->recipe.rule ? it->state.tau : NULL,
-        .beta = it->state.beta,
-        .received = it->state.received,
-        .rule = it->recipe.rule,
-        .params = params};
-    follow(&q, agents, threads);
 }

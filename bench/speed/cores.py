@@ -1,4 +1,4 @@
-"""All the cores of an agent: ``python -m bench.speed.cores [--quick]``.
+"""All the cores of an agent: ``python -m bench.speed.cores [--quick] [--only WORDS]``.
 
 Whole iterations of NEXT, and every kernel within them, on one thread and on two. Time is CPU time, that of the busiest
 thread: what two free cores would take, whoever else uses this machine. With the time ``t_1`` on one thread and ``t_2``
@@ -17,8 +17,10 @@ Results: bench/results/cores.md.
 import argparse
 import os
 import statistics
+import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,17 +69,21 @@ def make(surrogate, agents, rows, layers, n_threads):
     return NEXT(surrogate), problem, Network(graph, n_threads=n_threads)
 
 
-def thread_seconds():
-    """CPU seconds of every thread of this process."""
-    tasks = Path("/proc/self/task")
+def other_threads():
+    """CPU seconds of every thread of this process but the one that asks; Linux, else none."""
+    tasks, own = Path("/proc/self/task"), threading.get_native_id()
     if not tasks.exists():
-        return {0: time.process_time()}
-    return {int(t): time.clock_gettime((~int(t) << 3) | 6) for t in os.listdir(tasks)}  # Linux: that thread's clock
+        return {}
+    clocks = {int(t): (~int(t) << 3) | 6 for t in os.listdir(tasks) if int(t) != own}
+    return {t: time.clock_gettime(clock) for t, clock in clocks.items()}
 
 
-def busiest(before, after):
-    """Seconds of the thread that computed most."""
-    return max(seconds - before.get(thread, 0.0) for thread, seconds in after.items())
+def timed(call):
+    """(result, seconds of the thread that computed most); looking at the others' clocks does not count."""
+    before, begin = other_threads(), time.thread_time()
+    result = call()
+    own = time.thread_time() - begin
+    return result, max(own, *(t - before.get(k, 0.0) for k, t in other_threads().items()), 0.0)
 
 
 @contextmanager
@@ -92,9 +98,9 @@ def watched(seconds):
 
     def watch(name, kernel):
         def call(*args, **more):
-            begin, before = time.thread_time(), thread_seconds()
-            result = kernel(*args, **more)
-            seconds.setdefault(name, []).append(busiest(before, thread_seconds()))
+            begin = time.thread_time()
+            result, taken = timed(partial(kernel, *args, **more))
+            seconds.setdefault(name, []).append(taken)
             inside.append(time.thread_time() - begin)
             return result
 
@@ -148,20 +154,22 @@ def forecast(one, share, n):
     return one * (share + (1 - share) / n)
 
 
+def title_of(case):
+    name, _, agents, rows, layers = case
+    return f"**{name}** {agents} x ({rows}, {'-'.join(map(str, layers))})"
+
+
 def rows_of(case, budget):
     """Rows of the table: the iteration, then its kernels."""
-    name, *rest = case
+    _, *rest = case
     (one, w_one), (two, w_two) = (measure(rest, k, budget) for k in THREADS)
     assert np.array_equal(w_one, w_two), "the number of threads must not change a bit"
     two["rest"] = one["rest"]
     parts = [(part, t, two.get(part, t), serial_share(t, two.get(part, t))) for part, t in one.items()]
     total, both = sum(one.values()), sum(min(t, two.get(part, t)) for part, t in one.items())
     later = sum(forecast(t, share, FORECAST) for _, t, _, share in parts)
-    layers = "-".join(map(str, rest[3]))
     whole = serial_share(total, both)
-    rows = [
-        [f"**{name}** {rest[1]} x ({rest[2]}, {layers})", total * 1e3, both * 1e3, total / both, whole, total / later]
-    ]
+    rows = [[title_of(case), total * 1e3, both * 1e3, total / both, whole, total / later]]
     for part, t, t_2, share in sorted(parts, key=lambda row: -row[1]):
         if t >= WORTH * total:
             rows.append([part, t * 1e3, t_2 * 1e3, t / max(t_2, 1e-12), share, t / forecast(t, share, FORECAST)])
@@ -172,16 +180,18 @@ def main():
     start_again_unpinned()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="little time per case, nothing saved")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", default="", metavar="WORDS", help="cases with these words, nothing saved")
+    args = parser.parse_args()
     rows = []
     with Others() as others:
-        for case in CASES:
-            found = rows_of(case, 0.1 if quick else 2)
+        for case in (case for case in CASES if args.only in title_of(case)):
+            found = rows_of(case, 0.1 if args.quick else 2)
             rows += found
             print(*found, sep="\n", flush=True)
     gains = statistics.geometric_mean(row[3] for row in rows if row[0].startswith("**"))
     print(f"two threads, geometric mean of the iterations: {gains:.2f}")
-    if quick:
+    print(f"other processes used {others.cores:.1f} cores meanwhile")
+    if args.quick or args.only:
         return
     header = ["", "ms, 1 thread", "ms, 2 threads", "gain", "serial share", f"gain forecast on {FORECAST}"]
     notes = (

@@ -240,8 +240,8 @@ static uint64_t NAME(run_dual)(const dnn_table *t, const NAME(inputs) * in, uint
     return NAME(digest)(sum, gram, grams);
 }
 
-/* One iteration by its parts, as one call, and as one call with a model, by Cholesky and by conjugate gradients.
- * `compare`: the numbers are finite, so the bits of the first two must be the same. */
+/* One iteration by its parts, as one call, and as one call with a model, by Cholesky and by conjugate gradients, with a
+ * root that is given or made. `compare`: the numbers are finite, so the bits of the first two must be the same. */
 static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads, int compare)
 {
     static const double rounds[9] = {1.2, -0.2, 0, 1.1, 0.3, -0.4, 0.9, 0.2, -0.1};
@@ -249,10 +249,12 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
     const dnn_mlp *mlp = &in->net->mlp;
     const NAME(net) *n = in->net;
     int64_t a = mlp->agents, p = mlp->params, size = a * p;
-    real *parts[4];
-    double *scalars[4];
-    dnn_model model = {in->root, a > 1 ? a - 1 : 1, calloc((size_t)a + 1, sizeof(int64_t)), 0, 1e-6};
-    for (int whole = 0; whole < 4; whole++) { /* w_hat z w y grad; value squares disagreement size received tau beta */
+    enum { WAYS = 6 };
+    real *parts[WAYS];
+    double *scalars[WAYS];
+    dnn_model model = {.group = a > 1 ? a - 1 : 1, .status = calloc((size_t)a + 1, sizeof(int64_t)), .tol = 1e-6};
+    for (int whole = 0; whole < WAYS;
+        whole++) { /* w_hat z w y grad; value squares disagreement size received tau beta */
         real *r = parts[whole] = calloc((size_t)(5 * size), sizeof(real));
         double *d = scalars[whole] = calloc((size_t)(7 * a), sizeof(double));
         for (int64_t i = 0; i < a; i++) d[5 * a + i] = (double)in->tau[i], d[6 * a + i] = 0.5 + (double)i;
@@ -262,7 +264,10 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
             {r, r + size, r + 3 * size, r + 4 * size, d, d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a,
                 n->w, n->v, n->v},
             {0.7, 3, &rule, whole > 1 ? &model : NULL}};
-        model.steps = whole == 3 ? 3 : 0;
+        const dnn_root unmade = {NULL, n->outputs, in->loss != DNN_SOFTMAX};
+        model.root = whole > 3 ? unmade : in->root, model.share = whole > 3 ? n->weight : NULL;
+        model.steps = whole % 2 ? 3 : 0;
+        model.blocks = whole == 4 ? in->cuts : in->whole, model.n_blocks = whole == 4 ? 3 : 1;
         size_t bytes = t->step_work(&it, threads), other = t->mix_work(a, p, threads);
         void *work = aligned_alloc(64, ((bytes > other ? bytes : other) + 127) / 64 * 64);
         if (whole) {
@@ -291,7 +296,7 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
         check("next_step: scalars", memcmp(scalars[0], scalars[1], (size_t)(7 * a) * sizeof(double)) != 0, 0, 0);
     }
     sum = NAME(digest)(sum, model.status, (size_t)a * sizeof(int64_t));
-    for (int whole = 0; whole < 4; whole++) {
+    for (int whole = 0; whole < WAYS; whole++) {
         sum = NAME(digest)(sum, parts[whole], (size_t)(5 * size) * sizeof(real));
         sum = NAME(digest)(sum, scalars[whole], (size_t)(7 * a) * sizeof(double));
     }

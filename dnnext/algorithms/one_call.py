@@ -70,6 +70,7 @@ class OneCall:
         self, problem: Problem, network: Network, factor: OneFactor, growth_decay: tuple[float, float]
     ) -> None:
         self.problem, self.network, self.factor, self.growth_decay = problem, network, factor, growth_decay
+        self.workspace = kernels.StepWorkspace()
         r, model = problem.penalty, cast("MLP", problem.model)
         self.fixed = kernels.StepProblem(
             problem.x, problem.target, problem.weight, problem.offsets, model.layers, model.activation_code,
@@ -78,13 +79,12 @@ class OneCall:
 
     def __call__(self, s: State, step: float) -> bool:
         """S.1, S.2, S.3 and tau: from s to s; False, and nothing done, where Cholesky failed."""
-        problem, network, root = self.problem, self.network, self.factor.root
+        problem, network, factor = self.problem, self.network, self.factor
         dtype, s.step = problem.dtype, step
         w_old, y_old = np.ascontiguousarray(s.w, dtype), np.ascontiguousarray(s.y, dtype)
-        if self.factor.root_at is not None:
-            root = self.factor.root_at(w_old)
         grad_old = np.ascontiguousarray(s.grad, dtype)
-        status = None if root is None else np.zeros(len(w_old), np.int64)
+        has_model = factor.root is not None or factor.share is not None
+        status = np.zeros(len(w_old), np.int64) if has_model else None
         (w, y), csr, rounds = network.fixed_mixing(s.z, y_old, scalars=s.beta)
         values, squares, disagreement, size, received, tau, beta = np.empty((7, len(w)))
         tau[:], beta[:] = s.tau, s.beta
@@ -96,10 +96,11 @@ class OneCall:
             self.fixed,
             kernels.StepMixing(*csr, rounds),
             kernels.StepRecipe(
-                float(step), problem.n_agents, *self.growth_decay, 1e-4 * s.unit, 1e4 * s.unit, root, status,
-                self.factor.group, self.factor.steps, self.factor.tol,
+                float(step), problem.n_agents, *self.growth_decay, 1e-4 * s.unit, 1e4 * s.unit, factor.root,
+                status, factor.group, factor.steps, factor.tol, factor.share, factor.blocks,
             ),
             problem.n_threads,
+            self.workspace,
         )  # fmt: skip
         if status is not None and status.any():
             network.undo_fixed_mixing()

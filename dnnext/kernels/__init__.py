@@ -28,7 +28,7 @@ def _patient_threads() -> Iterator[None]:
 
 try:
     with _patient_threads():
-        from dnnext.kernels._call import info
+        from dnnext.kernels._call import StepWorkspace, info
         from dnnext.kernels._curvature import (
             mlp_cg_solve,
             mlp_dual_solve,
@@ -88,6 +88,7 @@ __all__ = [
     "StepProblem",
     "StepRecipe",
     "StepState",
+    "StepWorkspace",
     "block_product",
     "cg_curve",
     "cg_step",

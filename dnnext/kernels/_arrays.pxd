@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t
 
 cdef enum:
-    MAX_ARRAYS = 32
+    MAX_ARRAYS = 40
     ANY = -1
 
 cdef enum Kind:

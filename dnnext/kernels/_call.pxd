@@ -14,16 +14,24 @@ cdef struct Call:
     dnn_csr csr
     int64_t layers[DNN_MAX_LAYERS + 1]
     int64_t one_agent[2]            # offsets when none are given
+    int64_t whole[2]                # blocks when none are given
     int64_t rows, n_blocks, packed
     const int64_t *blocks
     int threads
     void *work
+    size_t work_size
+
+cdef class StepWorkspace:
+    cdef void *place
+    cdef size_t size
 
 cdef int begin(Call *c, object n_threads) except -1
 cdef void end(Call *c) noexcept
 cdef const dnn_table *table_of(const Call *c) noexcept nogil
 cdef const dnn_blas *blas_of(const Call *c) noexcept nogil
 cdef int allocate_work(Call *c, size_t size) except -1
+cdef int borrow_work(Call *c, size_t size, StepWorkspace kept) except -1
+cdef void return_work(Call *c, StepWorkspace kept) noexcept
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7
 cdef int take_mlp(Call *c, object w, object x, object offsets, object layers, object activation) except -1
 cdef int take_offsets(Call *c, object offsets) except -1

@@ -7,4 +7,6 @@ class Info(TypedDict):
     cpu_paths: list[str]
     compiler: str
 
+class StepWorkspace: ...
+
 def info() -> Info: ...

@@ -96,10 +96,42 @@ cdef const dnn_blas *blas_of(const Call *c) noexcept nogil:
 
 
 cdef int allocate_work(Call *c, size_t size) except -1:
-    c.work = aligned_alloc(64, size if size else 64)
+    c.work, c.work_size = aligned_alloc(64, size if size else 64), size
     if c.work == NULL:
         raise MemoryError(f"{size} bytes for {c.threads} threads could not be allocated: use fewer threads.")
     return 0
+
+
+cdef class StepWorkspace:
+    """Work space that a caller keeps from call to call: pages that are given back must be zeroed when they return.
+
+    It belongs to one call at a time; another one that begins meanwhile has work space of its own.
+
+    >>> from dnnext import kernels
+    >>> isinstance(kernels.StepWorkspace(), kernels.StepWorkspace)
+    True
+    """
+
+    def __dealloc__(self):
+        free(self.place)
+
+
+cdef int borrow_work(Call *c, size_t size, StepWorkspace kept) except -1:
+    """allocate_work, from what is kept if it is large enough."""
+    if kept is None or kept.size < size:
+        return allocate_work(c, size)
+    c.work, c.work_size = kept.place, kept.size
+    kept.place, kept.size = NULL, 0
+    return 0
+
+
+cdef void return_work(Call *c, StepWorkspace kept) noexcept:
+    """At the end of the call: keep its work space."""
+    if kept is None or c.work == NULL or kept.size >= c.work_size:
+        return
+    free(kept.place)
+    kept.place, kept.size = c.work, c.work_size
+    c.work = NULL
 
 
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7:

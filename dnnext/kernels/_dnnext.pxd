@@ -109,6 +109,9 @@ cdef extern from "dnnext.h" nogil:
         double high
     ctypedef struct dnn_model:
         dnn_root root
+        const void *share
+        const int64_t *blocks
+        int64_t n_blocks
         int64_t group
         int64_t *status
         int64_t steps

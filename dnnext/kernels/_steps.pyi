@@ -49,5 +49,10 @@ def secant_rule(
     n_threads: int = 1,
 ) -> None: ...
 def next_step(
-    state: StepState, problem: StepProblem, mixing: StepMixing, recipe: StepRecipe, n_threads: int = 1
+    state: StepState,
+    problem: StepProblem,
+    mixing: StepMixing,
+    recipe: StepRecipe,
+    n_threads: int = 1,
+    workspace: object = None,
 ) -> None: ...

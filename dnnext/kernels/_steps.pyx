@@ -1,12 +1,13 @@
-"""Wrappers of csrc/rounds.c and step.c; reference_steps.py says what each kernel computes."""
+"""Wrappers of csrc/rounds.c, step.c and iteration.c; reference_steps.py says what each kernel computes."""
 
 from libc.stdint cimport int64_t
 
 from dnnext.kernels._arrays cimport ANY, DOUBLE, INT64, REAL, overlap, take
 from dnnext.kernels._call cimport (
-    Call, begin, end, integer, allocate_work, table_of, take_csr, take_mlp, take_penalty, take_root,
+    Call, StepWorkspace, begin, end, integer, allocate_work, borrow_work, return_work, table_of, take_blocks, take_csr,
+    take_mlp, take_penalty, take_root,
 )
-from dnnext.kernels._dnnext cimport DNN_LOSSES, dnn_iteration, dnn_model, dnn_rule, dnn_state
+from dnnext.kernels._dnnext cimport DNN_LOSSES, DNN_SOFTMAX, dnn_iteration, dnn_model, dnn_rule, dnn_state
 
 
 def network_mix(out, disagreement, size, rows, indptr, indices, data, rounds, n_threads=1):
@@ -236,7 +237,33 @@ cdef double *take_sums(Call *c, object array, str name) except NULL:
     return <double *> take(&c.arrays, array, name, DOUBLE, True, 1, c.mlp.agents).buf
 
 
-def next_step(state, problem, mixing, recipe, n_threads=1):
+cdef int take_model(Call *c, dnn_model *model, int loss, tuple curvature, tuple way) except -1:
+    """The curvature of a model: root or share, and blocks; how its system is solved: status, group, steps and tol."""
+    root, share, blocks = curvature
+    status, group, steps, tol = way
+    cdef int64_t rows = c.mlp.agents
+    if root is not None and share is not None:
+        raise ValueError("share must be None with a root, which has the shares in it, got both.")
+    model.share = NULL
+    if root is not None:
+        take_root(c, root)
+    else:
+        model.share = take(&c.arrays, share, "share", REAL, False, 1, c.rows).buf
+        c.root.root, c.root.diagonal, c.root.columns = NULL, loss != DNN_SOFTMAX, c.layers[c.mlp.n_layers]
+    c.whole[0], c.whole[1] = 0, c.mlp.params
+    c.blocks, c.n_blocks = c.whole, 1
+    if blocks is not None:
+        take_blocks(c, blocks, c.mlp.params)
+    model.root, model.blocks, model.n_blocks = c.root, c.blocks, c.n_blocks
+    model.group = integer("group", group, 1, max(1, rows))
+    model.steps, model.tol = integer("steps", steps, 0, 2**62), tol
+    if model.steps and model.n_blocks != 1:
+        raise ValueError(f"blocks must be one, or None, with steps of conjugate gradients, got {model.n_blocks}.")
+    model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
+    return 0
+
+
+def next_step(state, problem, mixing, recipe, n_threads=1, StepWorkspace workspace=None):
     """One iteration of NEXT, fully or partially linearised: the kernels of its steps one after another, bit by bit.
 
     proximal_step, network_mix of z and y, neighbour_max of beta, mlp_loss_grad, tracker_update, secant_rule (left out
@@ -245,7 +272,8 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
 
     With a root in the recipe, instead of proximal_step: mlp_gauss_newton at w_old, spd_solve of (B_i + tau_i + l2)
     (w_hat_i - w_i) = -(agents y_i + l2 w_i), `group` agents at a time; other terms of r play no part. Where status (A,)
-    int64 is not 0, nothing but w_hat and status was written. With steps > 0 mlp_cg_solve instead, with tol
+    int64 is not 0, nothing but w_hat and status was written. With steps > 0 mlp_cg_solve instead, with tol. With share
+    in place of root the root is curvature_root at w_old. blocks None: one. workspace: kept from call to call
 
     >>> import numpy as np
     >>> from dnnext import kernels
@@ -266,7 +294,7 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
     w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
     x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
     indptr, indices, data, rounds = mixing
-    step, agents, growth, decay, low, high, root, status, group, steps, tol = recipe
+    step, agents, growth, decay, low, high, root, status, group, steps, tol, share, blocks = recipe
     rule.agents, rule.growth, rule.decay, rule.low, rule.high = agents, growth, decay, low, high
     it.recipe.step, it.recipe.agents, it.problem.param, it.problem.scale = step, agents, param, scale
     it.recipe.rule = &rule if rule.growth > 0 else NULL
@@ -290,14 +318,12 @@ def next_step(state, problem, mixing, recipe, n_threads=1):
         it.problem.mlp, it.problem.penalty, it.mixing.csr = c.mlp, c.penalty, c.csr
         it.mixing.rounds, it.mixing.n_rounds = <const double *> rounds_.buf, rounds_.shape[0]
         it.recipe.model = NULL
-        if root is not None:
-            take_root(&c, root)
-            model.root, model.group = c.root, integer("group", group, 1, max(1, rows))
-            model.steps, model.tol = integer("steps", steps, 0, 2**62), tol
-            model.status = <int64_t *> take(&c.arrays, status, "status", INT64, True, 1, rows).buf
+        if root is not None or share is not None:
+            take_model(&c, &model, it.problem.loss, (root, share, blocks), (status, group, steps, tol))
             it.recipe.model = &model
-        allocate_work(&c, table_of(&c).step_work(&it, c.threads))
+        borrow_work(&c, table_of(&c).step_work(&it, c.threads), workspace)
         with nogil:
             table_of(&c).next_step(&it, c.threads, c.work)
+        return_work(&c, workspace)
     finally:
         end(&c)

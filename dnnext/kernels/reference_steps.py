@@ -1,21 +1,23 @@
-"""NumPy twins of rounds.c and step.c: mixing, and what an iteration does to rows of weights; see reference.py."""
+"""NumPy twins of rounds.c, step.c, iteration.c: mixing, and what an iteration does to rows; see reference.py."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from dnnext.kernels.reference import (
+    LOSSES,
     Array,
     Index,
     Layers,
     Values,
+    mlp_forward,
     mlp_gauss_newton,
     mlp_gauss_newton_product,
     mlp_loss_grad,
     penalty_prox,
     spd_solve,
 )
-from dnnext.kernels.reference_conjugate import mlp_cg_solve
+from dnnext.kernels.reference_conjugate import curvature_root, mlp_cg_solve
 
 __all__ = [
     "StepMixing",
@@ -223,8 +225,8 @@ class StepMixing(NamedTuple):
 
 
 class StepRecipe(NamedTuple):
-    """How an agent steps: arguments of proximal_step and secant_rule; with a root, those of the solution by
-    Cholesky, or with steps those of mlp_cg_solve.
+    """How an agent steps: arguments of proximal_step and secant_rule; with a root, or the shares of rows it is made
+    from, those of the solution by Cholesky in these blocks, or with steps those of mlp_cg_solve.
 
     Examples
     --------
@@ -243,29 +245,41 @@ class StepRecipe(NamedTuple):
     group: int = 1
     steps: int = 0
     tol: float = 0.0
+    share: Array | None = None
+    blocks: Index | None = None
 
 
 def next_step(
-    state: StepState, problem: StepProblem, mixing: StepMixing, recipe: StepRecipe, n_threads: int = 1
+    state: StepState,
+    problem: StepProblem,
+    mixing: StepMixing,
+    recipe: StepRecipe,
+    n_threads: int = 1,
+    workspace: object = None,
 ) -> None:
     """One iteration of NEXT, from w_old, y_old, grad_old (A, P) to w, y, grad (A, P).
 
     The other twins one after another, arguments as there; received is 0 where there are no rounds, and the rule is left
     out where growth is 0. Without root fully linearised, otherwise by Cholesky: w_hat_i = w_i - (B_i + tau_i + l2)^-1
     (agents y_i + l2 w_i), B of mlp_gauss_newton at w_old; where status is not 0 nothing else is written. With steps > 0
-    by mlp_cg_solve instead.
+    by mlp_cg_solve instead. With share (M,) in place of root it is curvature_root at f(w_old), times share.
     """
     w, y, w_hat, z, grad, value, squares, disagreement, size, received, tau, beta, w_old, y_old, grad_old = state
     x, target, weight, offsets, layers, activation, loss, param, scale, l1, l2, groups, strength = problem
-    step, agents, growth, decay, low, high, root, status, _, steps, tol = recipe
+    step, agents, growth, decay, low, high, root, status, _, steps, tol, share, blocks = recipe
     csr, rounds = mixing[:3], mixing.rounds
-    network = (offsets, layers, activation, np.array([0, w.shape[1]]))
+    network = (offsets, layers, activation, np.array([0, w.shape[1]]) if blocks is None else blocks)
     model = None
+    if share is not None:
+        f, wide = np.empty_like(target), (target.shape[1],) * (loss == LOSSES["softmax"])
+        root = np.empty((*target.shape, *wide), w.dtype)
+        mlp_forward(f, w_old, x, *network[:-1])
+        curvature_root(root, f, target, share, loss, param)
     if root is None or status is None:
         proximal_step(z, w_hat, w_old, y_old, tau, step, agents, l1, l2, groups, strength)
     else:
         diag, rhs = (tau[:, None] + l2).astype(w.dtype), (-(agents * y_old + l2 * w_old)).astype(w.dtype)
-        b = np.empty((len(w), 0 if steps else w.shape[1] ** 2), w.dtype)
+        b = np.empty((len(w), 0 if steps else np.sum(np.diff(network[-1]) ** 2)), w.dtype)
         if steps:
             mlp_cg_solve(w_hat, status, w_old, x, root, diag, rhs, *network[:-1], steps, tol)
             status[:] = 0

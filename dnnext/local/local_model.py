@@ -10,8 +10,6 @@ import numpy as np
 from dnnext._params import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dnnext.local.oracles import Oracle
     from dnnext.network import Network
     from dnnext.problem import Problem
@@ -51,20 +49,23 @@ class OneFactor(NamedTuple):
     Attributes
     ----------
     root : array or None
-        Of the curvature, for one Cholesky factor per agent; None is one proximal step.
+        Of the curvature, for one Cholesky factor per agent and block; None is one proximal step, unless there is share.
     group : int
         How many agents' matrices are formed together.
-    root_at : callable or None
-        root_at(w) in place of the root, where it is another at other weights w.
+    share : array or None
+        In place of the root, where it is another at other weights: the share of every row in that of the loss.
     steps, tol : int, float
         Of conjugate gradients, in place of the factor; no steps: the factor.
+    blocks : array or None
+        Boundaries of the blocks of weights that are solved on their own; None is one.
     """
 
     root: Array | None = None
     group: int = 1
-    root_at: Callable[[Array], Any] | None = None
+    share: Array | None = None
     steps: int = 0
     tol: float = 0.0
+    blocks: Array | None = None
 
 
 class LocalModel(ABC):

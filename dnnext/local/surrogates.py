@@ -28,7 +28,7 @@ from dnnext.local.sharing import PAIRS, SHARES, Choice, check_allowed, choose_cu
 from dnnext.local.subproblem import CG_STEPS, SAMPLED_CG_STEPS
 from dnnext.local.unit import mean_curvature, some_rows
 from dnnext.problem import samples, synthetic
-from dnnext.problem.curvature import RowCurvature, curvature_at
+from dnnext.problem.curvature import RowCurvature, curvature_at, row_shares
 from dnnext.problem.kept import Kept
 
 if TYPE_CHECKING:
@@ -276,11 +276,11 @@ class PartialLinearization(Surrogate):
         return GaussNewtonModel(self, problem, s)
 
     def in_one_call(self, problem: Problem, s: At) -> OneFactor | None:
-        """One Cholesky factor per agent of its own curvature, where that is how the model is solved."""
-        if self.is_shared or self.exact or self.n_blocks > 1 or self.rows(problem) is not problem:
+        """Cholesky factors or conjugate gradients on each agent's own curvature, where the model is solved so."""
+        if self.is_shared or self.exact or self.rows(problem) is not problem:
             return None
         return one_factor(
-            problem, self.solver, lambda: self.subproblem(problem, s), lambda w: self.scaled_root(problem, w)
+            problem, self.solver, lambda: self.subproblem(problem, s), lambda: row_shares(problem, self.kappas(problem))
         )
 
     def subproblem(self, problem: Problem, s: At) -> solvers.Subproblem:

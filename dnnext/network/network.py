@@ -342,18 +342,22 @@ class Network:
     @property
     def is_at_once(self) -> bool:
         """Whether all rounds of a call are known beforehand and stay in this process, see `fixed_mixing`."""
-        return bool(self._fixed) and not self.runtime.is_distributed
+        return self._fixed is not None and not self.runtime.is_distributed
 
     def fixed_mixing(self, *arrays: Array, scalars: Array | None = None) -> FixedMixing:
         """The rounds of one call for a kernel that does them, counted as done; only where `is_at_once`.
 
         Arguments as for `mix`, contiguous. A caller that does not do them after all calls `undo_fixed_mixing`.
         """
-        assert self._fixed
-        message, local = self._message, self._fixed[0][0]
+        assert self._fixed is not None
+        message = self._message
         message.load(arrays, scalars, 0)
         self._count(len(self._fixed))
-        csr = (local.indptr, local.indices, message.weights(local))
+        if self._fixed:
+            local = self._fixed[0][0]
+            csr = (local.indptr, local.indices, message.weights(local))
+        else:  # one agent, no rounds
+            csr = (np.arange(2), np.zeros(1, np.int64), np.ones(1, arrays[0].dtype))
         return FixedMixing([lane.finish_later() for lane in message.lanes], csr, self._coefficients)
 
     def undo_fixed_mixing(self) -> None:
@@ -372,7 +376,7 @@ class Network:
             change, norm = (disagreement, size) if k == 0 else (None, None)
             kernels.network_mix(out[k], change, norm, x, *csr, rounds, self.n_threads)
         received: Array | None = None
-        if scalars is not None:
+        if scalars is not None and len(rounds):
             received = np.zeros_like(self._message.scalars)
             kernels.neighbour_max(received, self._message.scalars, *csr)
         return Mixed(tuple(out), self._message.received(received), disagreement, size)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dnnext.problem.losses import Loss
     from dnnext.problem.passes import Passes
 
-__all__ = ["RowCurvature", "curvature_at"]
+__all__ = ["RowCurvature", "curvature_at", "row_shares"]
 
 Array = NDArray[Any]
 
@@ -75,14 +75,21 @@ def curvature_at(problem: Passes, f: Array | None, w: Array, kappa: Array, forme
     wide = problem.has_wide_root
     if wide and not formed:
         f = problem.raw_output(w) if f is None else f
-        by_row = np.repeat(kappa, np.diff(problem.offsets)) * problem.sample_scale()
-        return RowCurvature(problem.loss, f, problem.target, by_row.astype(problem.dtype))
+        return RowCurvature(problem.loss, f, problem.target, _by_row(problem, kappa).astype(problem.dtype))
     if wide:
         rows, n_outputs = problem.target.shape
         what = f"the curvature of {rows} rows of {n_outputs} outputs"
         n_bytes = 2 * rows * n_outputs**2 * problem.dtype.itemsize
         _checks.check_memory(what, n_bytes, "use solver='cg' or 'auto', or surrogate='full'")
-    by_row = np.repeat(kappa, np.diff(problem.offsets)) * problem.sample_scale()
     if f is None:
         f = problem.target if problem.loss.is_quadratic else problem.raw_output(w)
-    return problem.root_at(f, np.sqrt(by_row))
+    return problem.root_at(f, row_shares(problem, kappa))
+
+
+def row_shares(problem: Passes, kappa: Array) -> Array:
+    """``sqrt(kappa_i c_m / N)`` (M,): what the root of the loss is multiplied by, row by row."""
+    return np.asarray(np.sqrt(_by_row(problem, kappa)), dtype=problem.dtype)
+
+
+def _by_row(problem: Passes, kappa: Array) -> Array:
+    return np.asarray(np.repeat(kappa, np.diff(problem.offsets)) * problem.sample_scale())

@@ -34,7 +34,7 @@ LOSSES = {SquaredError: 2, Huber: 1, Logistic: 1, Softmax: 3, SquaredHinge: 1}
 
 def make(loss, penalty, activation="tanh", dtype="float64", weighted=False, n_threads=1):
     """A small problem of six agents; one of them is a relay."""
-    rng, outputs = np.random.default_rng(0), LOSSES[type(loss)]
+    rng, outputs = np.random.default_rng(0), next(n for kind, n in LOSSES.items() if isinstance(loss, kind))
     shards = []
     for n in (7, 0, 30, 11, 4, 9):
         x = rng.standard_normal((n, 5))
@@ -47,7 +47,7 @@ def make(loss, penalty, activation="tanh", dtype="float64", weighted=False, n_th
     return Problem(model, loss, penalty, shards, dtype=dtype, n_threads=n_threads)
 
 
-def runs(monkeypatch, problem, network, surrogate=None, refusals=0, **options):
+def runs(monkeypatch, problem, network, surrogate=None, refusals=0, iterations=25, **options):
     """(fused, step by step): results of the same run; at most so many iterations may be given back."""
     results = []
     for allowed in (True, False):
@@ -66,7 +66,7 @@ def runs(monkeypatch, problem, network, surrogate=None, refusals=0, **options):
         monkeypatch.setattr(recipe, "one_call", prepare)
         algorithm = NEXT(surrogate or FullLinearization(), **options)
         net = network()
-        results.append(algorithm.run(problem, net, max_iter=25, warn=False))
+        results.append(algorithm.run(problem, net, max_iter=iterations, warn=False))
         results[-1].state.counted = net.round, net.bytes
         assert all(prepared)  # once, and again after each alarm
         assert len(prepared) <= 1 + 3
@@ -114,6 +114,30 @@ def test_rules_and_steps(monkeypatch, options):
     one, other = runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS)), **options)
     assert_same(one, other)
     assert (one.warning is not None) == (options == {"tau": 1e-3})
+
+
+@pytest.mark.parametrize("loss", [kind() for kind in LOSSES], ids=repr)
+@pytest.mark.parametrize("n_blocks", [1, 3])
+def test_partial_linearisation_by_cholesky_with_every_loss(monkeypatch, loss, n_blocks):
+    """Roots that are the same everywhere or others at every iteration, and blocks."""
+    problem = make(loss, L2(1e-2), weighted=True, n_threads=2)
+    surrogate = PartialLinearization(solver="primal", n_blocks=n_blocks)
+    assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.ring(AGENTS), n_threads=2), surrogate))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "surrogate",
+    [FullLinearization(), *(PartialLinearization(solver=how) for how in ("cg", "primal"))],
+    ids=["full", "cg", "primal"],
+)
+def test_one_agent_alone(monkeypatch, surrogate, n_threads):
+    """No rounds; several parts of its rows, so that threads share them."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3000, 6))
+    shard = x, np.eye(3)[rng.integers(0, 3, len(x))]
+    problem = Problem(MLP([6, 12, 3]), Softmax(), L2(1e-2), [shard], n_threads=n_threads)
+    assert_same(*runs(monkeypatch, problem, lambda: Network(Topology.complete(1)), surrogate, iterations=6))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -181,6 +205,13 @@ class Own(Penalty):
         return np.sign(v) * np.maximum(np.abs(v) - s[:, None], 0)
 
 
+class MyLoss(Huber):
+    """A curvature of its own, written in Python."""
+
+    def curvature_root(self, f, d):
+        return np.ones_like(f)
+
+
 class MyProblem(Problem):
     pass
 
@@ -210,7 +241,6 @@ def test_whatever_is_replaced_is_asked():
         (0, MyProblem(problem.model, SquaredError(), None, [(np.ones((2, 5)), np.ones((2, 2)))] * AGENTS)),
         (1, Network(Schedule([ring, Topology.star(AGENTS)]))),
         (1, KnownLoss(ring, Faults(loss=0.1))),
-        (1, Network(Topology.ring(1))),
         (2, PartialLinearization(solver="dual")),
         (2, PartialLinearization(n_blocks=2)),
         (2, PartialLinearization(exact=True)),
@@ -220,8 +250,8 @@ def test_whatever_is_replaced_is_asked():
     ]
     primal = PartialLinearization(solver="primal")
     assert is_one_call(make(SquaredError(), L2()), Network(ring), primal, rule)
-    for loss, penalty in ((SquaredError(), L1()), (Huber(), L2())):
-        assert not is_one_call(make(loss, penalty), Network(ring), primal, rule)
+    assert not is_one_call(make(SquaredError(), L1()), Network(ring), primal, rule)
+    assert not is_one_call(make(MyLoss(), L2()), Network(ring), primal, rule)
     for place, other in others:
         assert not is_one_call(*good[:place], other, *good[place + 1 :]), other
     assert not is_one_call(*good, kind=MyRecipe)

@@ -210,7 +210,7 @@ def steps(p, penalty, net):
             **rows, **sums, **step, **penalty, **csr, **rounds, "x": p.x, "target": p.target, "weight": p.weight, **net,
             "loss": 0, "param": 1.0, "scale": 1.0, **rule,
             "n_threads": 1, "root": p.u, "status": np.zeros(3, np.int64), "group": 2, "steps": 0,
-            "tol": 0.0,
+            "tol": 0.0, "share": None, "blocks": np.array([0, p.params]),
         },
     }  # fmt: skip
 
@@ -232,7 +232,8 @@ WRITTEN = {
 READ = {"tracker_update": {"grad"}}
 MAY_BE_NONE = {
     ("mlp_loss_grad", "weight"), ("mlp_loss_grad", "grad"), ("csr_mix", "previous"), ("proximal_step", "z"),
-    ("secant_rule", "model"), ("next_step", "weight"), ("next_step", "root"), ("mlp_dual_solve", "gram"),
+    ("secant_rule", "model"), ("next_step", "weight"), ("next_step", "root"), ("next_step", "blocks"),
+    ("mlp_dual_solve", "gram"),
     ("rows_gram", "gram"), ("mlp_feedback", "weight"), ("mlp_tangent_kernel", "y"),
     ("chain_forward", "tangent"), ("chain_forward", "directions"), ("chain_jtu", "directions"),
     ("chain_jtu", "t"), ("chain_loss_grad", "grad"), ("chain_loss_grad", "directions"), ("chain_loss_grad", "weight"),

@@ -182,9 +182,9 @@ def test_the_rule_passes_on_what_is_no_number():
         assert np.isnan(tau[0])
 
 
-def iteration(network, rng, dtype, agents, params_of, grouped):
+def iteration(network, rng, dtype, agents, params_of, grouped, rows=7):
     """(sizes and rows, state before, arguments of the parts: step, agents, penalty, csr, rounds, problem)."""
-    p = network(3, (5, params_of, 2), (7,) * (agents - 1) + (0,), dtype)
+    p = network(3, (5, params_of, 2), (rows,) * (agents - 1) + (0,), dtype)
     old = rng.standard_normal((3, agents, p.params)).astype(dtype)
     csr = narrowed(dtype, *ring(agents, rng))
     r = penalty(rng, p.params, grouped, dtype)
@@ -281,6 +281,34 @@ def test_next_step_by_cholesky(network, agree, dtype, group):
         np.testing.assert_array_equal(failed[-1], [0, 0, 1, 0, 0, 0])
         assert all((failed[k] == 7).all() for k in (0, 1, 3, 4, *range(5, 10)))
         np.testing.assert_array_equal(failed[10:12], [tau, beta])
+
+
+@pytest.mark.parametrize("loss", ["softmax", "logistic"])
+@pytest.mark.parametrize("blocks", [None, [0, 4, 20, -1]])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_next_step_makes_its_root(network, agree, loss, blocks, steps):
+    """The shares of rows in place of a root; few agents with many rows, so that threads share these."""
+    rng = np.random.default_rng(0)
+    p, (w_old, y_old, grad_old), rest = iteration(network, rng, np.float64, 2, 9, False, rows=3000)
+    rest = (*rest[:10], p.x, (p.target > 0) * 1.0, *rest[12:16], kernels.LOSSES[loss], *rest[17:])
+    cuts = None if blocks is None or steps else np.array([*blocks[:-1], p.params])
+    share, tau, beta = 0.1 + rng.random(p.n), 0.5 + rng.random(2), rng.random(2)
+    workspace = kernels.StepWorkspace()
+
+    def step(kernel, threads, *more):
+        rows, sums, status = np.full((5, 2, p.params), 7.0), np.full((5, 2), 7.0), np.full(2, 7)
+        state, way = (tau.copy(), beta.copy()), (None, status, 2, steps, 1e-9, share, cuts)
+        old = w_old, y_old, grad_old
+        kernel(*gathered(rows, sums, state, old, rest, (2.0, 2.0, 0.1, 50.0, *way)), threads, *more)
+        return [*rows, *sums, *state, status]
+
+    mine, twin = step(kernels.next_step, 1), step(reference.next_step, 1)
+    for part, same in zip(mine, step(kernels.next_step, 3, workspace), strict=True):
+        np.testing.assert_array_equal(part, same)
+    for part, again in zip(mine, step(kernels.next_step, 3, workspace), strict=True):
+        np.testing.assert_array_equal(part, again)
+    for part, its in zip(mine, twin, strict=True):
+        agree(part, its, 1e-8)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
