@@ -257,7 +257,7 @@ def test_next_step_by_cholesky(network, agree, dtype, group):
     """In groups of agents, with threads, beside the twin; and a failure that changes nothing else."""
     rng = np.random.default_rng(0)
     p, (w_old, y_old, grad_old), rest = iteration(network, rng, dtype, 6, 9, False)
-    root, tau, beta = (0.1 + rng.random((p.n, 2))).astype(dtype), 0.5 + rng.random(6), rng.random(6)
+    root, tau, beta = (0.1 + rng.random((p.n, 2))).astype(dtype), 5 + rng.random(6), rng.random(6)
 
     def step(kernel, old, rest, root, threads, tau):
         kind = root.dtype
