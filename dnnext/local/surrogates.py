@@ -138,8 +138,8 @@ class PartialLinearization(Surrogate):
         What may be sent beside weights and trackers: sums of Gauss-Newton matrices; moments of the d inputs (each
         agent's ``d + d^2`` sums, once); nothing. "auto" keeps to it, more is refused. Who learns what: :doc:`/planes`.
     curvature_rows : "all", "auto" or int
-        Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows, or this
-        many, of all classes (`dnnext.problem.samples`); kappa is that of the rows taken; gradients are always of all
+        Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows and with
+        `Softmax` 16 per class, or this many, of all classes (`dnnext.problem.samples`); kappa is that of the rows taken; gradients are always of all
         rows, so that the minimum is the same. On large data an iteration then takes little more than a gradient, and
         learns a little less.
     curvature_slices : {"fixed", "fresh"}
@@ -247,7 +247,8 @@ class PartialLinearization(Surrogate):
             return synthetic.synthetic_problem(problem)
         if self.curvature_rows == "all":
             return problem
-        n_rows = samples.most_rows(self.curvature_rows, problem.agent_rows)
+        n_classes = problem.loss.n_classes(problem.target.shape[1])
+        n_rows = samples.most_rows(self.curvature_rows, problem.agent_rows, n_classes)
         if self.curvature_slices == "fresh":
             return samples.fresh_problem(problem, n_rows, t)
         return samples.sampled_problem(problem, n_rows)

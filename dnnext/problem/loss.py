@@ -123,6 +123,10 @@ class Loss(Parameters, ABC):
         """``p_m >= 0`` (M, Q) where ``H_m = diag(p_m) - p_m p_m'`` and ``sum_q p_mq = 1``, else None."""
         return None
 
+    def n_classes(self, n_outputs: int) -> int:
+        """How many classes the outputs tell apart: Q where a row belongs to one of them, else 0."""
+        return 0
+
     def best_output(self, d: Array) -> Array:
         """Raw outputs near the least loss: d (M, Q) -> (M, Q); where the curvature is looked at besides the start."""
         return d

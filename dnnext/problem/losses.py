@@ -184,6 +184,10 @@ class Softmax(Loss):
         product: Array = p * (u - np.einsum("mq,mq->m", p, u)[:, None])
         return product
 
+    def n_classes(self, n_outputs: int) -> int:
+        """All of them."""
+        return n_outputs
+
     def curvature_weights(self, f: Array, d: Array) -> Array:
         """``p``: (M, Q)."""
         return self._probabilities(f)

@@ -27,7 +27,7 @@ __all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "fresh_problem", "most_rows"
 Array = NDArray[Any]
 
 ROWS = ("all", "auto")
-LEAST_ROWS, SHARE = 128, 32  # "auto": a 32nd of an agent's rows, but 128
+LEAST_ROWS, SHARE, PER_CLASS = 128, 32, 16  # "auto": a 32nd of an agent's rows, but 128, and 16 of every class
 SEED = 7
 SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
 SLICES: Kept[bytes, Slices] = Kept()
@@ -40,20 +40,20 @@ def check_rows(value: Any) -> str | int:
     return _checks.check_count("curvature_rows", value, words=ROWS)
 
 
-def auto_rows(rows: Array) -> Array:
-    """``max(128, n_i / 32)`` for agents of rows (n,), rounded up.
+def auto_rows(rows: Array, n_classes: int = 0) -> Array:
+    """``max(128, n_i / 32, 16 n_classes)`` for agents of rows (n,), rounded up.
 
     Examples
     --------
     >>> auto_rows(np.array([0, 500, 32000]))
     array([ 128,  128, 1000])
     """
-    return np.asarray(np.maximum(LEAST_ROWS, -(-rows // SHARE)))
+    return np.asarray(np.maximum(max(LEAST_ROWS, PER_CLASS * n_classes), -(-rows // SHARE)))
 
 
-def most_rows(wanted: str | int, held: Array) -> Array:
+def most_rows(wanted: str | int, held: Array, n_classes: int = 0) -> Array:
     """How many rows are taken of agents that hold `held` rows (n,): that many, or `auto_rows`."""
-    return auto_rows(held) if isinstance(wanted, str) else np.full_like(held, min(wanted, int(held.max())))
+    return auto_rows(held, n_classes) if isinstance(wanted, str) else np.full_like(held, min(wanted, int(held.max())))
 
 
 def order_of_rows(target: Array, agent: int) -> Array:

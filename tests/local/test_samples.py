@@ -240,6 +240,17 @@ def test_unfit_growth_is_refused(options, words):
         NEXT(PartialLinearization(), oracle=Growing())
 
 
+def test_every_class_of_softmax_has_sixteen_rows():
+    target = np.eye(12)[np.arange(900) % 12]
+    x = np.random.default_rng(0).standard_normal((900, 3))
+    classes, numbers = (
+        PartialLinearization(curvature_rows="auto").rows(Problem(MLP([3, 4, 12]), loss, L2(1e-3), [(x, target)] * 2))
+        for loss in (Softmax(), SquaredError())
+    )
+    np.testing.assert_array_equal(classes.target.sum(axis=0), 32)
+    assert numbers.agent_rows.tolist() == [128, 128]
+
+
 def test_some_rows_are_solved_by_conjugate_gradients():
     problem = make_problem()
     s = run(problem, NEXT(), 1).state
