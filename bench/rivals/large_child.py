@@ -30,6 +30,7 @@ def r2(raw: np.ndarray, y: np.ndarray) -> float:
     return float(1 - np.mean((raw[:, 0] - y) ** 2) / np.var(y))
 
 
+PARTIAL = {"curvature": "curvature", "curvature_rows": "rows"}  # of PartialLinearization, from settings
 SCORES = {"accuracy": accuracy, "average precision": average_precision, "R2": r2}
 
 
@@ -94,7 +95,8 @@ def dnnext(table: dict, settings: dict, trace: Trace) -> None:
     problem = Problem(model, loss, penalty, shards, dtype=settings["dtype"], **options)
     network = Network(Topology.erdos_renyi(agents, random_state=settings["seed"]), n_threads=settings["threads"])
     full = settings["surrogate"] == "FL"
-    surrogate = FullLinearization() if full else PartialLinearization(curvature_rows=settings["rows"])
+    options = {key: settings[name] for key, name in PARTIAL.items() if name in settings}
+    surrogate = FullLinearization() if full else PartialLinearization(**options)
     marks = set(np.unique(np.geomspace(1, 20000, 160).astype(int)).tolist())
     test = trace.x.astype(settings["dtype"])
 
