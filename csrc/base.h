@@ -28,12 +28,39 @@ enum { LANES = VECTOR_BYTES / sizeof(real) };
 INLINE vector load(const real *p) { return *(const vector *)p; }
 INLINE void store(real *p, vector v) { *(vector *)p = v; }
 
+/* The first n of LANES elements, zeros behind them; the others are not touched. */
+#if DNN_LEVEL == 2 && DNN_DOUBLE
+INLINE vector load_part(const real *p, int64_t n) { return (vector)_mm512_maskz_loadu_pd((__mmask8) ~(~0u << n), p); }
+INLINE void store_part(real *p, vector v, int64_t n) { _mm512_mask_storeu_pd(p, (__mmask8) ~(~0u << n), (__m512d)v); }
+#elif DNN_LEVEL == 2
+INLINE vector load_part(const real *p, int64_t n) { return (vector)_mm512_maskz_loadu_ps((__mmask16) ~(~0u << n), p); }
+INLINE void store_part(real *p, vector v, int64_t n) { _mm512_mask_storeu_ps(p, (__mmask16) ~(~0u << n), (__m512)v); }
+#elif DNN_LEVEL == 1
+/* All bits of the first n lanes. */
+INLINE __m256i first_lanes(int64_t n)
+{
+    typedef real_bits lanes __attribute__((vector_size(VECTOR_BYTES)));
+    lanes number;
+    for (int l = 0; l < LANES; l++) number[l] = l;
+    return (__m256i)(number < (real_bits)n);
+}
+#if DNN_DOUBLE
+INLINE vector load_part(const real *p, int64_t n) { return (vector)_mm256_maskload_pd(p, first_lanes(n)); }
+INLINE void store_part(real *p, vector v, int64_t n) { _mm256_maskstore_pd(p, first_lanes(n), (__m256d)v); }
+#else
+INLINE vector load_part(const real *p, int64_t n) { return (vector)_mm256_maskload_ps(p, first_lanes(n)); }
+INLINE void store_part(real *p, vector v, int64_t n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+#endif
+#else
 INLINE vector load_part(const real *p, int64_t n)
 {
     vector v = {0};
     memcpy(&v, p, (size_t)n * sizeof(real));
     return v;
 }
+
+INLINE void store_part(real *p, vector v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+#endif
 
 /* A product, rounded on its own. The compiler may fuse a product into the sum that follows, and need not choose alike
  * in two places; an empty statement between them leaves it no choice. */
@@ -52,7 +79,22 @@ INLINE vector rounded(vector p)
 INLINE vector rounded_product(real c, vector v) { return rounded(c * v); }
 
 /* The next LANES of `left` elements, or all of them and zeros. */
-INLINE vector load_at(const real *p, int64_t left) { return left < LANES ? load_part(p, left) : load(p); }
+INLINE vector load_at(const real *p, int64_t left)
+{
+#if DNN_LEVEL == 2
+    return load_part(p, left < LANES ? left : LANES); /* no branch */
+#else
+    return left < LANES ? load_part(p, left) : load(p);
+#endif
+}
+
+INLINE void store_at(real *p, vector v, int64_t left)
+{
+    if (DNN_LEVEL == 2 || left < LANES)
+        store_part(p, v, left < LANES ? left : LANES);
+    else
+        store(p, v);
+}
 
 /* The last n elements before `end`, zeros before them; reads the LANES elements before `end`. */
 INLINE vector load_end(const real *end, int64_t n)
@@ -62,9 +104,6 @@ INLINE vector load_end(const real *end, int64_t n)
     for (int l = 0; l < LANES; l++) number[l] = l;
     return (vector)((lanes)load(end - LANES) & (number >= (real_bits)(LANES - n)));
 }
-
-INLINE void store_part(real *p, vector v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
-INLINE void store_at(real *p, vector v, int64_t left) { store_part(p, v, left < LANES ? left : LANES); }
 
 INLINE real sum_lanes(vector v)
 {

@@ -94,7 +94,14 @@ int64_t dnn_check_csr(const dnn_csr *csr, int64_t n_columns, int64_t n_stored)
         if (stop < before || stop > n_stored || (i == 0 && stop != 0)) return i;
         before = stop;
     }
-    for (int64_t k = 0; k < stop; k++) {
+    uint64_t most = 0; /* of the columns; negative ones are the largest */
+    if (csr->indices64)
+        for (int64_t k = 0; k < stop; k++)
+            most = (uint64_t)csr->indices64[k] > most ? (uint64_t)csr->indices64[k] : most;
+    else
+        for (int64_t k = 0; k < stop; k++)
+            most = (uint64_t)csr->indices32[k] > most ? (uint64_t)csr->indices32[k] : most;
+    for (int64_t k = 0; k < stop && most >= (uint64_t)n_columns; k++) {
         int64_t column = csr->indices64 ? csr->indices64[k] : csr->indices32[k];
         if (column < 0 || column >= n_columns) return csr->n_rows + 1 + k;
     }

@@ -7,7 +7,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if DNN_LEVEL == 2
+#if DNN_LEVEL > 0
 #include <immintrin.h>
 #endif
 

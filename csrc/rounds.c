@@ -9,8 +9,7 @@
 enum {
     GROUP = 4 * LANES, /* columns whose squares are added up before they join the sum of a row */
     PANEL = 16 * GROUP, /* columns of a thread's share; sums of panels are added in order */
-    STRIP_BYTES = 1 << 18, /* of one strip of all agents, if it need not be narrower than a group */
-    ONCE_BYTES = 1 << 22 /* of all rows, beyond the caches */
+    STRIP_BYTES = 1 << 18 /* of one strip of all agents, if it need not be narrower than a group */
 };
 
 /* squares[0] += sum (before - after)^2, squares[1] += sum before^2 over n <= GROUP columns. Serial. */
@@ -119,15 +118,21 @@ INLINE void blend_strip(const blend *m, int64_t start, int64_t width, const int 
             memcpy(m->out + i * m->columns + start, now + i * stride, (size_t)width * sizeof(real));
 }
 
-/* One panel of a single round of much: row by row as they lie, since a strip would be copied and read once. Serial. */
-static void blend_once(const blend *m, int64_t panel, int64_t stop)
+/* A single round of whole panels: rows as they lie, since a strip would be copied and read once. Serial. */
+static void blend_once(const blend *m, int64_t start, int64_t stop)
 {
-    const int64_t rows = m->csr->n_rows, width = stop - panel;
+    const int64_t rows = m->csr->n_rows, band = mix_band(rows);
     mixture once = {m->out, m->rows, NULL, m->csr, (real)m->rounds[0], (real)m->rounds[1], 0, m->columns};
-    for (int64_t i = 0; i < rows; i++) {
-        const real *before = m->rows + i * m->columns + panel, *after = m->out + i * m->columns + panel;
-        mix_row(&once, i, panel, stop);
-        if (m->squares) add_changes(m->squares + (panel / PANEL * rows + i) * 2, before, 0, after, 0, 1, width);
+    for (int64_t end; start < stop; start = end) {
+        end = min_index(start + band, stop);
+        for (int64_t i = 0; i < rows; i++) {
+            mix_row(&once, i, start, end);
+            for (int64_t p = start, next; p < end && m->squares; p = next) { /* bands are whole groups */
+                const int64_t panel = p / PANEL, at = i * m->columns + p;
+                next = min_index((panel + 1) * PANEL, end);
+                add_changes(m->squares + (panel * rows + i) * 2, m->rows + at, 0, m->out + at, 0, 1, next - p);
+            }
+        }
     }
 }
 
@@ -135,13 +140,12 @@ static void blend_once(const blend *m, int64_t panel, int64_t stop)
 static void blend_panel(const blend *m, int64_t panel, int thread)
 {
     const int64_t stop = min_index(panel + PANEL, m->columns), rows = m->csr->n_rows;
-    real *buffer = m->buffers + thread * m->buffer_numbers;
+    real *buffer = m->buffers + thread * m->buffer_numbers, *half = buffer + rows * m->strip;
     if (m->squares) memset(m->squares + panel / PANEL * rows * 2, 0, (size_t)(rows * 2) * sizeof(double));
-    if (m->n_rounds == 1 && rows * m->columns * (int64_t)sizeof(real) > ONCE_BYTES) {
+    if (m->n_rounds == 1) {
         blend_once(m, panel, stop);
         return;
     }
-    real *half = buffer + rows * m->strip;
     for (int64_t start = panel, width; start < stop; start += width) {
         width = min_index(m->strip, stop - start);
         int64_t vectors = ceil_div(width, LANES);
@@ -198,7 +202,12 @@ static void network_mix(void *out, double *disagreement, double *size, const voi
     const blend m = open_blend(out, rows, csr, rounds, n_rounds, columns, disagreement != NULL, threads, work);
     int64_t stored = csr->indptr64 ? csr->indptr64[agents] : csr->indptr32[agents];
     int team = team_size(threads, (double)((stored + 3 * agents) * columns * max_index(n_rounds, 1)) * 0.07e-3);
-    FOR_EACH(p, panels_of(columns), blend_panel(&m, p * PANEL, thread))
+    if (n_rounds == 1 && team == 1) {
+        if (m.squares) memset(m.squares, 0, (size_t)(panels_of(columns) * agents * 2) * sizeof(double));
+        blend_once(&m, 0, columns);
+    } else {
+        FOR_EACH(p, panels_of(columns), blend_panel(&m, p * PANEL, thread))
+    }
     for (int64_t i = 0; i < agents && disagreement; i++) finish_blend(&m, i, disagreement, size);
 }
 

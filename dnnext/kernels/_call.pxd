@@ -6,6 +6,9 @@ from dnnext.kernels._dnnext cimport (
     DNN_MAX_LAYERS, dnn_blas, dnn_csr, dnn_layer, dnn_mlp, dnn_penalty, dnn_root, dnn_table,
 )
 
+cdef enum:
+    SMALL_WORK = 16384              # bytes of work space that are not worth an allocation
+
 cdef struct Call:
     Arrays arrays
     dnn_mlp mlp
@@ -20,6 +23,8 @@ cdef struct Call:
     int threads
     void *work
     size_t work_size
+    bint allocated                  # work is memory of its own, not part of `small`
+    char small[SMALL_WORK]
 
 cdef class StepWorkspace:
     cdef void *place

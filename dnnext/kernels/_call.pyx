@@ -71,7 +71,7 @@ cdef long threaded_process = 0  # the process whose threads OpenMP keeps; after 
 cdef int begin(Call *c, object n_threads) except -1:
     """Arguments of a call; in a child of a process that has used several threads it runs on one, with the same bits."""
     global threaded_process
-    c.arrays.n, c.arrays.real, c.work = 0, 0, NULL
+    c.arrays.n, c.arrays.real, c.work, c.allocated = 0, 0, NULL, False
     c.threads = integer("n_threads", n_threads, 1, 1024)
     if c.threads > 1:
         here = os.getpid()
@@ -83,7 +83,8 @@ cdef int begin(Call *c, object n_threads) except -1:
 
 
 cdef void end(Call *c) noexcept:
-    free(c.work)
+    if c.allocated:
+        free(c.work)
     give_back(&c.arrays)
 
 
@@ -96,7 +97,13 @@ cdef const dnn_blas *blas_of(const Call *c) noexcept nogil:
 
 
 cdef int allocate_work(Call *c, size_t size) except -1:
-    c.work, c.work_size = aligned_alloc(64, size if size else 64), size
+    """Work space of a call, aligned to 64 bytes: within the call itself if it is small."""
+    c.work_size = size
+    if size <= SMALL_WORK - 64:
+        c.work = c.small + (64 - <size_t> c.small % 64) % 64
+        return 0
+    c.work = aligned_alloc(64, size)
+    c.allocated = c.work != NULL
     if c.work == NULL:
         raise MemoryError(f"{size} bytes for {c.threads} threads could not be allocated: use fewer threads.")
     return 0
@@ -120,18 +127,18 @@ cdef int borrow_work(Call *c, size_t size, StepWorkspace kept) except -1:
     """allocate_work, from what is kept if it is large enough."""
     if kept is None or kept.size < size:
         return allocate_work(c, size)
-    c.work, c.work_size = kept.place, kept.size
+    c.work, c.work_size, c.allocated = kept.place, kept.size, True
     kept.place, kept.size = NULL, 0
     return 0
 
 
 cdef void return_work(Call *c, StepWorkspace kept) noexcept:
     """At the end of the call: keep its work space."""
-    if kept is None or c.work == NULL or kept.size >= c.work_size:
+    if kept is None or not c.allocated or kept.size >= c.work_size:
         return
     free(kept.place)
     kept.place, kept.size = c.work, c.work_size
-    c.work = NULL
+    c.allocated = False
 
 
 cdef int64_t integer(str name, object value, int64_t least, int64_t most) except? -7:

@@ -236,6 +236,7 @@ def csr_mix(out, rows, indptr, indices, data, previous, scale, shift, memory, n_
     """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k in stored order.
 
     out (n_local, L); rows (n_local + n_ghost, L), own rows first; previous (n_local, L) or None; out may be previous.
+    A term of shift or memory 0 is left out.
 
     >>> import numpy as np
     >>> from dnnext import kernels

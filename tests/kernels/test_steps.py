@@ -72,7 +72,7 @@ def test_strips_have_the_bits_of_single_rounds(agents, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_single_round_of_much_has_the_same_bits(dtype):
-    """Beyond 4 MB it does not go through strips."""
+    """It does not go through strips: one thread takes bands of all columns, several take panels."""
     rng = np.random.default_rng(0)
     rows, *csr = narrowed(dtype, rng.standard_normal((300, 3601)), *ring(300, rng))
     out, sums, changes = np.empty_like(rows), np.empty((2, 300)), np.empty((2, 300))
@@ -186,7 +186,9 @@ def iteration(network, rng, dtype, agents, params_of, grouped, rows=7):
     """(sizes and rows, state before, arguments of the parts: step, agents, penalty, csr, rounds, problem)."""
     p = network(3, (5, params_of, 2), (rows,) * (agents - 1) + (0,), dtype)
     old = rng.standard_normal((3, agents, p.params)).astype(dtype)
-    csr = narrowed(dtype, *ring(agents, rng))
+    indptr, indices, data = ring(agents, rng)
+    data /= np.repeat(np.add.reduceat(np.abs(data), indptr[:-1]), np.diff(indptr))  # else w grows till tanh is +-1
+    csr = narrowed(dtype, indptr, indices, data)
     r = penalty(rng, p.params, grouped, dtype)
     rest = (
         0.8, float(agents), *r, *csr, CHEBYSHEV[:3], p.x, p.target, None, p.offsets, p.layers, p.activation, p.loss,
@@ -274,7 +276,7 @@ def test_next_step_by_cholesky(network, agree, dtype, group):
     wide = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rest]
     twin = step(reference.next_step, [a.astype(float) for a in old], wide, root.astype(float), 1, tau)
     for part, its in zip(mine, twin, strict=True):
-        agree(part, its, 1e-9 if dtype is np.float64 else 1e-3)
+        agree(part, its, 1e-9 if dtype is np.float64 else 1e-4)
     tau[2] = -100.0
     for kernel in (kernels.next_step, reference.next_step):
         failed = step(kernel, old, rest, root, 1, tau)
