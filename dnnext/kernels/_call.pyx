@@ -82,7 +82,12 @@ cdef int begin(Call *c, object n_threads) except -1:
     return 0
 
 
+cdef size_t KEPT_LEAST = 1 << 20, KEPT_MOST = 1 << 29  # bytes of the work space that stays for the next call
+
+
 cdef void end(Call *c) noexcept:
+    if c.allocated and KEPT_LEAST <= c.work_size <= KEPT_MOST:
+        return_work(c, largest)
     if c.allocated:
         free(c.work)
     give_back(&c.arrays)
@@ -98,6 +103,8 @@ cdef const dnn_blas *blas_of(const Call *c) noexcept nogil:
 
 cdef int allocate_work(Call *c, size_t size) except -1:
     """Work space of a call, aligned to 64 bytes: within the call itself if it is small."""
+    if KEPT_LEAST <= size <= largest.size:
+        return borrow_work(c, size, largest)
     c.work_size = size
     if size <= SMALL_WORK - 64:
         c.work = c.small + (64 - <size_t> c.small % 64) % 64
@@ -121,6 +128,10 @@ cdef class StepWorkspace:
 
     def __dealloc__(self):
         free(self.place)
+
+
+# The system hands out large pieces of memory anew in every call, page by page, which can take as long as the call.
+cdef StepWorkspace largest = StepWorkspace()  # of all kernels; the GIL is held where it changes
 
 
 cdef int borrow_work(Call *c, size_t size, StepWorkspace kept) except -1:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import scipy.sparse as sp
 
 from dnnext import kernels
+from dnnext.models import Chain, Conv2d, Dense, Flatten
+from dnnext.models.model import Rows
 
 DTYPES = [np.float64, np.float32]
 # Enough work for every thread: many equal agents, few agents, one that holds nearly all rows, and none at all.
@@ -122,6 +125,32 @@ def test_an_agent_computes_the_same_alone(network, dtype):
         kernels.mlp_loss_grad(one, alone, p.w[i : i + 1], p.x[rows], p.target[rows], None, offsets, *tail)
         np.testing.assert_array_equal(alone[0], grad[i])
         assert one[0] == value[i]
+
+
+def test_large_work_space_is_kept_for_the_next_call():
+    """Not handed out by the system page by page again; what lies in it, and calls at the same time, change no bit."""
+    resource = pytest.importorskip("resource")
+    rng = np.random.default_rng(0)
+    model = Chain(
+        [Conv2d(16, 3, activation="tanh"), Conv2d(16, 3, activation="tanh"), Flatten(), Dense(2)], (3, 32, 32)
+    )
+    x, target, w = rng.random((16, 3, 32, 32)), rng.random((16, 2)), model.init(0)[None]
+
+    def call():
+        value, grad = np.empty(1), np.empty_like(w)
+        rows = Rows(x, np.array([0, 16]), 6)  # space for six threads, of which one is used
+        model.loss_grad(w, rows, target, None, kernels.LOSSES["squared_error"], 0.0, 1.0, value, grad)
+        return grad
+
+    first, faults = call(), []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.testing.assert_array_equal(call(), first)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults) < 300, faults  # some 2000 pages are used
+    with ThreadPoolExecutor(3) as pool:
+        for grad in pool.map(lambda _: call(), range(6)):
+            np.testing.assert_array_equal(grad, first)
 
 
 @pytest.mark.parametrize("path", [path for path in kernels.info()["cpu_paths"] if path != kernels.info()["cpu_path"]])
