@@ -16,7 +16,7 @@ import numpy as np
 
 from dnnext import _checks, kernels
 from dnnext._params import Parameters
-from dnnext.algorithms.kinks import has_kinks, limit_by_curvature
+from dnnext.algorithms.kinks import has_kinks, limit_beta, missed_along
 from dnnext.local.unit import own_shares
 from dnnext.problem import row_parts
 
@@ -85,7 +85,8 @@ class SecantRule(Damping):
     in this iteration, and m_i the largest of its beta now, its previous beta and the direct neighbours' previous betas.
     c and d are the surrogate's `growth` and `decay`, b its curvature at the common start, the unit of tau: multiplying
     the objective by a number multiplies tau by it and changes no iterate. Where derivatives of the model jump (pools by
-    maxima), c beta_i is at most the largest eigenvalue of kappa_i A_i or b (`dnnext.algorithms.kinks`).
+    maxima), beta_i is what was missed along s, and at most the largest eigenvalue of kappa_i A_i, or b, over c
+    (`dnnext.algorithms.kinks`).
 
     In the first iteration on other rows (`State.has_new_rows`) the trackers change because the rows do. Agent i then
     goes by its own rows: N/N_i grad_i in place of A y_i.
@@ -110,6 +111,7 @@ class SecantRule(Damping):
         if s.has_new_rows:
             share = own_shares(problem)[:, None] / problem.n_agents
             y, y_old = (share * s.grad).astype(y.dtype), (share * s.spare).astype(y.dtype)
+        along = missed_along(s, model, y, y_old, product) if has_kinks(model) else None
         (w, y), (w_old, y_old) = model.coordinates(s.w, y), model.coordinates(s.w_old, y_old)
         if s.shards is not None:
             w, w_old, y, y_old, product = _lengths(problem, w, w_old, y, y_old, product)
@@ -118,8 +120,8 @@ class SecantRule(Damping):
             None if product is None else np.ascontiguousarray(product, s.w.dtype), problem.n_agents, surrogate.growth,
             surrogate.decay, 1e-4 * s.unit, 1e4 * s.unit, problem.n_threads,
         )  # fmt: skip
-        if has_kinks(model):
-            limit_by_curvature(s, model, tau, beta)
+        if along is not None:
+            limit_beta(s, model, along, tau, beta)
 
     def in_one_call(self, surrogate: Surrogate) -> float | None:
         """The kernel does the same with the surrogate's growth."""

@@ -1,14 +1,16 @@
 """Pools by maxima: derivatives that jump are no curvature, and training goes on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from dnnext import checkpoint
 from dnnext.algorithms import NEXT
-from dnnext.algorithms.kinks import EVERY, FIRST
+from dnnext.algorithms.kinks import EVERY, FIRST, missed_along
 from dnnext.callbacks import Checkpoint
-from dnnext.local import FullLinearization
+from dnnext.local import FullLinearization, PartialLinearization
 from dnnext.models import Chain, Conv2d, Dense, Flatten, MaxPool2d, Residual
 from dnnext.models.inner_products import Euclidean
 from dnnext.network import Network, Topology
@@ -25,11 +27,13 @@ class Unlimited(Chain):
     has_kinks = False
 
 
-def run(kind=Chain, max_iter=300, surrogate=None, shards=4, **options):
+def run(kind=Chain, max_iter=300, surrogate=None, shards=4, spread="iid", **options):
     digits = load_digits()
-    x, y = digits.images[:120] / 16, np.eye(10)[digits.target[:120]]
+    order = np.argsort(digits.target[:120], kind="stable") if spread == "sorted" else np.arange(120)
+    x, y = digits.images[order] / 16, np.eye(10)[digits.target[order]]
+    parts = [slice(k, None, shards) if spread == "iid" else slice(20 * k, 20 * k + 20) for k in range(shards)]
     net = kind(LAYERS, (8, 8), 10)
-    problem = Problem(net, Softmax(), L2(5 / 120), [(x[i::shards], y[i::shards]) for i in range(shards)])
+    problem = Problem(net, Softmax(), L2(5 / 120), [(x[part], y[part]) for part in parts])
     network, options = Network(Topology.complete(shards)), {"tol": 0.0, "warn": False, **options}
     return NEXT(surrogate or FullLinearization()).run(
         problem, network, w0=net.init(0), max_iter=max_iter, monitor_every=max_iter, **options
@@ -43,8 +47,26 @@ def test_jumps_of_the_gradient_do_not_stop_the_run():
     assert limited.history["objective"][-1] < 0.9 * unlimited.history["objective"][-1]
 
 
-def test_the_first_iterations_are_those_of_the_rule_alone():
-    np.testing.assert_array_equal(run(max_iter=FIRST - 1).w, run(Unlimited, max_iter=FIRST - 1).w)
+def test_models_with_curvature_train_on_unlike_rows():
+    surrogate, options = PartialLinearization(), {"max_iter": 15, "shards": 6, "spread": "sorted"}
+    limited, unlimited = run(surrogate=surrogate, **options), run(Unlimited, surrogate=surrogate, **options)
+    assert limited.history["objective"][-1] < 0.9 * unlimited.history["objective"][-1]
+
+
+@pytest.mark.parametrize("has_curvature", [False, True])
+def test_what_a_model_missed_along_the_step(has_curvature):
+    rng = np.random.default_rng(0)
+    w, w_old, y, y_old, product = rng.normal(size=(5, 3, 7))
+    w[2] = w_old[2]
+    problem = SimpleNamespace(n_agents=3, shards=None)
+    state, model = SimpleNamespace(w=w, w_old=w_old), SimpleNamespace(problem=problem)
+    found = missed_along(state, model, y, y_old, product if has_curvature else None)
+    for i in range(2):
+        step, missed = w[i] - w_old[i], 3 * (y[i] - y_old[i]) - has_curvature * product[i]
+        quotient = abs(step @ missed) / (step @ step)
+        both = np.sqrt(quotient * np.linalg.norm(missed) / np.linalg.norm(step))
+        assert found[i] == pytest.approx(both if has_curvature else quotient, rel=1e-12)
+    assert np.isinf(found[2])
 
 
 def test_the_vectors_of_the_power_iteration_are_kept(tmp_path):
