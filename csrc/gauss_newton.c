@@ -6,7 +6,7 @@
  * alone: no bit depends on `threads`.
  */
 
-enum { TILE = 160, SMALL_BLOCK = 16, MIRROR_PIECES = 8, PARTS_PAY = 10 };
+enum { TILE = 160, SMALL_BLOCK = 16, MIRROR_PIECES = 32, PARTS_PAY = 10, ZERO_STRIP = 1 << 15 };
 enum { CURVE_LARGEST = 1 << 18, CURVE_NUMBERS = 1 << 22 }; /* numbers of a part's matrix, and of all parts' together */
 
 /* One tile of a block: C[a .. , c .. ] += J[:, a ..]' J[:, c ..], the upper triangle if a = c.
@@ -113,15 +113,18 @@ static void curve_from_jacobian(const curvature *c, const workspace *r, real *ja
     }
 }
 
-/* out (S) = the upper triangles that some rows bring, in workspace r; `common` is one for the team. */
-static void curve_rows(const curvature *c, const workspace *r, const workspace *common, const stretch *some, real *out)
+/* out (S) = the upper triangles that some rows bring, in workspace r; `common` and `sums` are one for the team. */
+static void curve_rows(
+    const curvature *c, const workspace *r, const workspace *common, const stretch *some, real *sums, real *out)
 {
-    if (some->thread == 0) memset(out, 0, (size_t)c->packed * sizeof(real));
-    wait_for(some->team);
-    if (pairs_pay(c, rows_of(c->h.mlp, some->agent)))
-        curve_from_pairs(c, r, common, some, out);
-    else
-        curve_from_jacobian(c, r, common->jacobian, some, out);
+    const int team = some->team > 1 ? WITHIN : 1;
+    if (some->stop > some->first && pairs_pay(c, rows_of(c->h.mlp, some->agent))) {
+        curve_from_pairs(c, r, common, some, sums, out);
+        return;
+    }
+    FOR_EACH(k, ceil_div(c->packed, ZERO_STRIP),
+        memset(out + k * ZERO_STRIP, 0, (size_t)min_index(ZERO_STRIP, c->packed - k * ZERO_STRIP) * sizeof(real)))
+    curve_from_jacobian(c, r, common->jacobian, some, out);
 }
 
 /* Parts of an agent's rows whose matrices are made by one thread each: 1 where these would take too much memory, or the
@@ -147,7 +150,7 @@ static void curve_part(const void *call, workspace *r, int64_t agent, int64_t pa
     int64_t rows = ceil_div(offsets[1] - offsets[0], parts), first = min_index(offsets[0] + part * rows, offsets[1]);
     stretch some = {agent, first, min_index(offsets[1], first + rows), 0, 1};
     (void)value;
-    curve_rows(c, r, r, &some, out);
+    curve_rows(c, r, r, &some, c->sums + thread_number() * c->n_sums, out);
 }
 
 /* One agent by a team. */
@@ -155,7 +158,7 @@ static void curve_together(const curvature *c, int64_t agent, int thread, int te
 {
     workspace r = workspace_of(&c->h, thread), common = workspace_of(&c->h, 0);
     stretch some = {agent, c->h.mlp->offsets[agent], c->h.mlp->offsets[agent + 1], team == 1 ? 0 : thread, team};
-    curve_rows(c, &r, &common, &some, c->out + agent * c->packed);
+    curve_rows(c, &r, &common, &some, c->sums, c->out + agent * c->packed);
     wait_for(team);
 }
 
@@ -175,6 +178,9 @@ static curvature open_curvature(const dnn_mlp *mlp, const dnn_root *root, const 
         .n_blocks = n_blocks,
         .packed = dnn_packed_size(blocks, n_blocks)};
     model_costs(&c);
+    int any = 0;
+    for (int64_t i = 0; i < mlp->agents && !any; i++) any = pairs_pay(&c, rows_of(mlp, i));
+    c.n_sums = any ? (int64_t)(lines(c.n_sums, sizeof(real)) / sizeof(real)) : 0;
     return c;
 }
 
@@ -191,7 +197,9 @@ static size_t mlp_curvature_work(
     curvature c = open_curvature(mlp, root, blocks, n_blocks);
     summing s = {.numbers = c.packed};
     char *next = NULL;
-    cut_places(&s, &next, most_curve_parts(&c), threads);
+    int64_t most = most_curve_parts(&c);
+    cut_places(&s, &next, most, threads);
+    carve(&next, c.n_sums * (mlp->agents > 1 || most > 1 ? threads : 1), sizeof(real));
     return c.h.bytes * (size_t)threads + (size_t)(uintptr_t)next;
 }
 
@@ -223,10 +231,11 @@ static void mlp_gauss_newton(void *out, const dnn_mlp *mlp, const dnn_root *root
     const double microseconds = curvature_cost(&c) * 1e-3;
     const int team = team_size(threads, microseconds), places = threads_of(threads);
     int64_t most = most_curve_parts(&c);
+    summing s = {.h = &c.h, .call = &c, .parts = curve_parts, .part = curve_part, .out = out, .numbers = c.packed};
+    char *next = c.h.work + c.h.bytes * (size_t)places;
+    cut_places(&s, &next, most, places);
+    c.sums = (real *)(void *)next;
     if (most > 1 || team == 1 || by_agents(&c.h, threads_of(team))) {
-        summing s = {.h = &c.h, .call = &c, .parts = curve_parts, .part = curve_part, .out = out, .numbers = c.packed};
-        char *next = c.h.work + c.h.bytes * (size_t)places;
-        cut_places(&s, &next, most, places);
         sum_parts(&s, microseconds, threads);
     } else if (team == WITHIN)
         curve_in_turn(&c);

@@ -52,8 +52,9 @@ static double guess_forward(const dnn_mlp *mlp)
 typedef struct {
     real *input[DNN_MAX_LAYERS]; /* input[u]: (samples, layers[u] + 1), what layer u takes, then a one */
     real *delta[DNN_MAX_LAYERS]; /* delta[u]: (samples R, layers[u + 1]) */
-    real *right; /* (samples, widest pair of deltas) */
-    real *left, *sums; /* (samples, PANEL_PAIRS), (PANEL_PAIRS, widest pair of deltas) */
+    int64_t samples;
+    real *right; /* (samples, right_size) for every pair of layers, one after another */
+    real *left; /* (samples, PANEL_PAIRS) */
 } pair_space;
 
 static void cut_pairs(pair_space *space, char **next, const dnn_mlp *mlp, const dnn_root *root, int64_t most);

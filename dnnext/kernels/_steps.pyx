@@ -250,6 +250,7 @@ cdef int take_model(Call *c, dnn_model *model, int loss, tuple curvature, tuple 
     else:
         model.share = take(&c.arrays, share, "share", REAL, False, 1, c.rows).buf
         c.root.root, c.root.diagonal, c.root.columns = NULL, loss != DNN_SOFTMAX, c.layers[c.mlp.n_layers]
+        c.root.centred = 0
     c.whole[0], c.whole[1] = 0, c.mlp.params
     c.blocks, c.n_blocks = c.whole, 1
     if blocks is not None:
