@@ -33,6 +33,7 @@ class Damping(Parameters, ABC):
 
     needs_pre = False  # whether it looks at z before mixing, or mixes `numbers`: as order "pre" does alone
     needs: frozenset[str] = frozenset()  # what the other parts of a run must offer, see `dnnext._needs`
+    takes_inexact = False  # whether a point near the minimiser of step S.1 does as well
     knows_new_rows = False  # whether it measures curvature in the first iteration on other rows, see `State`
 
     @abstractmethod
@@ -92,7 +93,7 @@ class SecantRule(Damping):
     goes by its own rows: N/N_i grad_i in place of A y_i.
     """
 
-    knows_new_rows = True
+    knows_new_rows = takes_inexact = True
 
     def start(self, problem: Problem, surrogate: Surrogate, s: State) -> None:
         """tau_i = 10 b; b is remembered as s.unit."""

@@ -150,6 +150,7 @@ class NEXT(Algorithm):
 
     def start(self, problem: Problem, s: State) -> None:
         """tau at the common start."""
+        s.takes_inexact = self.damping.takes_inexact
         self.damping.start(problem, self.surrogate, s)
 
     def step(self, problem: Problem, network: Network, s: State) -> None:

@@ -4,6 +4,9 @@
 # Operations are counted and weighed in nanoseconds of one core (float64; only ratios matter), by `Curved.costs` of the
 # model and here. Threads, ranks and the agents of this process do not count: what is chosen changes the bits of a
 # result, so every process must choose alike. Sums run over the agents of the whole network.
+# Conjugate gradients end after a few steps, the others are exact. Under the secant rule, whose tau stays above the
+# curvature that a model misses, runs with ten steps take 1 to 4 % more iterations (bench/results/choice.md), and the
+# choice is by cost alone. A tau that the user gave, or that a gain ratio makes small, asks for the minimiser itself.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dnnext.local.subproblem import CG_STEPS, TOLERANCE
-from dnnext.models.mlp_costs import AGENT, NEAR, ROW, factoring
+from dnnext.local.subproblem import CG_STEPS, DESCENT_SWEEPS, FISTA_STEPS, TOLERANCE
+from dnnext.models.mlp_costs import NEAR, factoring
 from dnnext.models.model import Curved
 from dnnext.problem.curvature import RowCurvature
 from dnnext.problem.kept import Kept
@@ -23,13 +26,15 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Nanoseconds, from bench.speed.solvers as those of dnnext.models.mlp_costs are.
-SWEEP = 0.22, 0.6  # per number of B in a sweep of descent: B near the core, or not
-STEP = 13_000.0, 25_000.0  # per step of conjugate gradients and of FISTA, all agents together
+# Nanoseconds, fitted as those of dnnext.models.mlp_costs are.
+STEP = {"cg": 24_000.0, "fista": 47_000.0}  # per step that is no part of a larger call, all agents together
+VECTORS = {"cg": 2.2, "fista": 13.4}  # per parameter and agent of such a step
+SWEEP = 0.36, 0.6  # per number of B in a sweep of descent: B near the core, or not
 
-# Inner steps until the tolerance, as seen; the user's inner_iter bounds them.
-SWEEPS, FISTA = 8, 30
-EXACT = 10  # times as many to the last digits
+SWEEPS = 18  # until the tolerance, as seen where tau is at its unit
+POWERS = 11  # products of FISTA beside one for each step
+EARLY = 3  # times as dear conjugate gradients count where the minimiser itself is asked for
+EXACT = 10  # times as many steps and sweeps to the last digits
 CHEAPEST = Kept[tuple[Any, ...], str]()  # by the shape of a subproblem
 LARGEST = 2e9  # bytes of one matrix; what would be larger is not formed
 
@@ -44,7 +49,8 @@ def choose(sub: Subproblem) -> str:
         return "cg" if is_quadratic else "fista"  # products with J are all there is
     if sub.cg_steps < CG_STEPS and is_quadratic and len(sub.blocks) == 2:
         return "cg"
-    shape = sub.blocks.tobytes(), sub.root.shape[1:], sub.inner_iter, sub.tol >= TOLERANCE
+    asked = sub.inner_iter, sub.cg_steps, sub.takes_inexact, sub.tol >= TOLERANCE
+    shape = sub.blocks.tobytes(), sub.root.shape[1:], *asked
     return CHEAPEST.once(sub.problem, shape, lambda: _cheapest(sub))
 
 
@@ -58,30 +64,28 @@ def costs(sub: Subproblem) -> dict[str, float]:
 
     With n rows, R columns of S, N = n R, blocks of P_b parameters: primal forms B and factors it, n^3 / 3 flops and
     some passes for a matrix of order n, or descends on it; dual makes and factors matrices of order N; cg and fista
-    take products with J and J'. The model states what forming, dual and products cost.
+    take products with J and J'. `Curved.costs` states what products, forming and dual cost.
     """
     sizes = np.diff(sub.blocks).astype(float)
     rows, columns = sub.problem.agent_rows.astype(float), sub.root.shape[-1]
-    agents, numbers = len(rows), float(np.sum(sizes**2))
+    agents, numbers, offers = len(rows), float(np.sum(sizes**2)), sub.problem.model.offers
     more = 1 if sub.tol >= TOLERANCE else EXACT
-    model = cast(Curved, sub.problem.model)
-    each = model.costs(rows, sub.blocks, columns, sub.root.ndim == 2, sub.problem.keeps_gram)
-    a_pass, formed, dual = (float(np.sum(cost)) for cost in each)
-    passes = a_pass if len(sizes) == 1 else ROW * columns * float(rows.sum() * sizes.sum())
+    model = cast(Curved, sub.problem.model).costs(rows, sub.blocks, columns, sub.root.ndim == 2, sub.problem.keeps_gram)
+    vectors = {name: STEP[name] + VECTORS[name] * agents * float(sizes.sum()) for name in STEP}
+    product, formed = float(np.sum(model.product)), float(np.sum(model.formed))
     cost: dict[str, float] = {}
     if sub.problem.penalty.quadratic is not None:
-        steps = sub.inner_iter or more * CG_STEPS
-        cost["cg"] = steps * (passes + AGENT / 2 * agents + STEP[0])
-        cost["dual"] = dual
+        together = "cg" in offers and len(sizes) == 1  # all steps in one call
+        step = float(np.sum(model.step)) if together else product + vectors["cg"]
+        cost["cg"] = (1 if sub.takes_inexact else EARLY) * (sub.inner_iter or more * sub.cg_steps) * step
+        cost["dual"] = float(np.sum(model.dual))
         cost["primal"] = formed + agents * float(np.sum(factoring(sizes)))
     else:
-        cost["fista"] = min(more * FISTA, 10 + (sub.inner_iter or more * FISTA)) * (
-            passes + AGENT / 2 * agents + STEP[1]
-        )
-        cost["primal"] = (
-            formed + min(more * SWEEPS, sub.inner_iter or more * SWEEPS) * SWEEP[numbers > NEAR] * agents * numbers
-        )
-    if 8 * max(np.max(rows, initial=0) * columns, 1) ** 2 > LARGEST or "dual" not in model.offers:
+        steps = POWERS + (sub.inner_iter or more * FISTA_STEPS)
+        cost["fista"] = steps * (product + vectors["fista"])
+        sweeps = min(more * SWEEPS, sub.inner_iter or more * DESCENT_SWEEPS)
+        cost["primal"] = formed + sweeps * SWEEP[numbers > NEAR] * agents * numbers
+    if 8 * max(np.max(rows, initial=0) * columns, 1) ** 2 > LARGEST or "dual" not in offers:
         cost.pop("dual", None)
     if 8 * numbers > LARGEST:
         del cost["primal"]

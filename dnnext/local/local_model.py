@@ -25,7 +25,8 @@ class At(Protocol):
     t: iterations done; w, y: weights and tracker; grad: own gradient; z: the point before mixing; w_old, y_old: those
     of the iteration before; tau (n_local,) and unit, its scale; w_hat: the last minimiser, where solvers start; memory:
     arrays of the surrogate's own with one entry per local agent, kept in checkpoints; scratch: what it can form again;
-    is_refused: whether the last iteration was taken back, so that w is where it was.
+    is_refused: whether the last iteration was taken back, so that w is where it was; takes_inexact: whether the rule
+    for tau does as well with a point near the minimiser.
     """
 
     t: int
@@ -41,6 +42,7 @@ class At(Protocol):
     memory: dict[str, Array]
     scratch: dict[str, Any]
     is_refused: bool
+    takes_inexact: bool
 
 
 class OneFactor(NamedTuple):

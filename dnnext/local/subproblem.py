@@ -40,7 +40,7 @@ class Subproblem:
     w (n, P): where J is taken; root: S, (M, Q) or (M, Q, R), or a `RowCurvature`, for products alone; slope (n, P);
     tau (n,); blocks (n_blocks + 1,); start (n, P): warm start of iterative solvers; centre (n, P): c above, w where it
     is None; correction: what `dual` does not add to B, or None; cg_steps: of conjugate gradients where inner_iter is
-    None.
+    None; takes_inexact: whether a point near the minimiser does as well.
     """
 
     problem: Problem
@@ -55,6 +55,7 @@ class Subproblem:
     centre: Array | None = None
     correction: Correction | None = None
     cg_steps: int = CG_STEPS
+    takes_inexact: bool = False
 
     def __post_init__(self) -> None:
         if self.centre is None:

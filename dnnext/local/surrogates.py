@@ -119,8 +119,9 @@ class PartialLinearization(Surrogate):
         The weights are cut into this many blocks, each solved with the others fixed at w_i (Jacobi), on its own core;
         only diagonal blocks of A_i are formed ([1]_, section 4).
     solver : {"auto", "primal", "dual", "cg", "fista"}
-        How the subproblem is solved; "auto" takes the cheapest by the flop model of ``dnnext.local.solvers.choose``,
-        and with curvature of some rows, l2 and one block "cg".
+        How the subproblem is solved; "auto" takes the cheapest by the model of ``dnnext.local.solvers.choose``, where
+        conjugate gradients, which are not exact, count three times as dear unless tau follows the automatic rule, and
+        with curvature of some rows, l2 and one block "cg".
     curvature : {"own", "shared", "exact", "auto"}
         What stands for ``kappa_i A_i``. "own": the agent's own matrix. "shared": that of synthetic inputs with the mean
         and covariance of all inputs, the same at every agent (`dnnext.problem.synthetic`); every agent learns this mean
@@ -298,6 +299,7 @@ class PartialLinearization(Surrogate):
             inner_iter=None if self.exact else self.inner_iter,
             tol=exact.tolerance(s.w.dtype) if self.exact else solvers.TOLERANCE,
             cg_steps=CG_STEPS if self.is_shared or rows is problem else SAMPLED_CG_STEPS,
+            takes_inexact=s.takes_inexact,
         )
 
     def blocks(self, problem: Problem) -> Array:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dnnext._params import Parameters, fingerprint
 from dnnext.models.layout import Layout
-from dnnext.models.model import Model, Rows, check_model
+from dnnext.models.model import Costs, Model, Rows, check_model
 
 __all__ = ["Frozen", "Linearised"]
 
@@ -185,11 +185,9 @@ class Linearised(_Based):
         """The model's, at w0: see `Curved`."""
         return np.asarray(self.model.gauss_newton_product(self._row(rows.x.dtype), rows, root, v, blocks, out))
 
-    def costs(
-        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
-    ) -> tuple[Array, Array, Array]:
+    def costs(self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool) -> Costs:
         """Those of the model."""
-        found: tuple[Array, Array, Array] = self.model.costs(n_rows, blocks, columns, is_diagonal, has_gram)
+        found: Costs = self.model.costs(n_rows, blocks, columns, is_diagonal, has_gram)
         return found
 
     def gram(self, rows: Rows) -> Array:
@@ -355,13 +353,14 @@ class Frozen(_Based):
         out[...] = image[:, self._columns]
         return out
 
-    def costs(
-        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
-    ) -> tuple[Array, Array, Array]:
-        """Those of the model for the same blocks."""
+    def costs(self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool) -> Costs:
+        """Those of the model for the same blocks; one block's products are those of the whole model."""
         cuts, _, _ = self._cuts(blocks)
-        found: tuple[Array, Array, Array] = self.model.costs(n_rows, cuts, columns, is_diagonal, has_gram)
-        return found
+        found: Costs = self.model.costs(n_rows, cuts, columns, is_diagonal, has_gram)
+        if len(blocks) > 2:
+            return found
+        whole = np.array([0, len(self.w0)], dtype=np.int64)
+        return found._replace(product=self.model.costs(n_rows, whole, columns, is_diagonal, has_gram).product)
 
     def _cuts(self, blocks: Array) -> tuple[Array, int, int]:
         """The model's blocks: single columns before, the trained blocks, single columns after; numbers of singles."""

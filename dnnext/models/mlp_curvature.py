@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dnnext import kernels
 from dnnext.models import mlp_costs
 from dnnext.models.layout import Layout
-from dnnext.models.model import Rows
+from dnnext.models.model import Costs, Rows
 from dnnext.models.woodbury import woodbury
 
 __all__ = ["MLPCurvature"]
@@ -58,14 +58,14 @@ class MLPCurvature:
         )  # fmt: skip
         return out
 
-    def costs(
-        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
-    ) -> tuple[Array, Array, Array]:
+    def costs(self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool) -> Costs:
         """Nanoseconds for agents with so many rows: see `Curved` and `dnnext.models.mlp_costs`."""
-        return (
-            mlp_costs.pass_cost(self.layers, n_rows),
-            mlp_costs.forming(self.layers, n_rows, blocks, columns),
-            mlp_costs.dual_cost(self.layers, n_rows, len(blocks) - 1, columns, is_diagonal, has_gram),
+        layers = self.layers
+        return Costs(
+            product=mlp_costs.product_cost(layers, n_rows, blocks, columns, is_diagonal),
+            step=mlp_costs.step_cost(layers, n_rows, columns, is_diagonal),
+            formed=mlp_costs.forming(layers, n_rows, blocks, columns),
+            dual=mlp_costs.dual_cost(layers, n_rows, len(blocks) - 1, columns, is_diagonal, has_gram),
         )
 
     def gram(self, rows: Rows) -> Array:

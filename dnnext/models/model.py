@@ -123,6 +123,15 @@ class Model(Protocol):
         """Class and all parameters, equal for equal models: what ranks compare, never `repr`."""
 
 
+class Costs(NamedTuple):
+    """Nanoseconds of one core for every agent, (n,): `gauss_newton_product`, a step of `cg_solve`, and so on."""
+
+    product: Array
+    step: Array
+    formed: Array
+    dual: Array
+
+
 class Curved(Model, Protocol):
     """A model with kernels for its Gauss-Newton matrix; all others get CG and FISTA from `jvp` and `vjp` alone.
 
@@ -139,10 +148,8 @@ class Curved(Model, Protocol):
     ) -> Array:
         """``A_i v_i``, or block by block ``A_i,bb v_i,b``: v (n, P) -> (n, P)."""
 
-    def costs(
-        self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool
-    ) -> tuple[Array, Array, Array]:
-        """Nanoseconds of one core for agents with so many rows: ``J v`` and ``J'u``, `gauss_newton`, `dual_solve`."""
+    def costs(self, n_rows: Array, blocks: Array, columns: int, is_diagonal: bool, has_gram: bool) -> Costs:
+        """What the other methods take for agents with so many rows; equal on every rank."""
 
     def cg_solve(
         self, w: Array, rows: Rows, root: Array, diag: Array, rhs: Array, n_iter: int, tol: float, out: Array,

@@ -26,7 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 RETURNED = ("w", "y", "grad", "values")  # what an iteration is undone with
 # What the next iteration may depend on, beside `memory`; the rest of a state is made anew by every iteration.
 LASTING = ("w", "w_hat", "y", "grad", "values", "tau", "beta", "received", "disagreement")
-FLAGS = ("is_fresh", "is_refused")
+FLAGS = ("is_fresh", "is_refused", "takes_inexact")
 
 
 class Measured(NamedTuple):
@@ -77,6 +77,8 @@ class State:
         Whether the agents stand at a common start, y = grad.
     is_refused : bool
         Whether the last iteration was taken back at every agent, so that w is where it was.
+    takes_inexact : bool
+        Whether the rule for tau does as well with a point near the minimiser of step S.1.
     is_tested : bool
         Whether the last iteration counts only because it did not raise the objective at the mean of the weights.
     has_new_rows : bool
@@ -129,6 +131,7 @@ class State:
     memory: dict[str, Array] = field(default_factory=dict)
     is_fresh: bool = True
     is_refused: bool = False
+    takes_inexact: bool = False
     is_tested: bool = False
     has_new_rows: bool = False
     measured: Measured | None = None

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dnnext.local import choice
+from dnnext.algorithms import NEXT
+from dnnext.local import PartialLinearization, choice
 from dnnext.local.solvers import SOLVERS, Subproblem, choose, cut_blocks, solve
+from dnnext.models import mlp_costs
+from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, Softmax, SquaredError
 
 
@@ -66,6 +69,28 @@ def test_the_answer_is_kept_per_problem_and_shape(monkeypatch):
     assert len(asked) == 1
     choose(replace(sub, inner_iter=5))
     choose(replace(sub, tol=1e-12))
+    choose(replace(sub, takes_inexact=True))
+    choose(replace(sub, cg_steps=20))
     choose(replace(sub, blocks=np.array([0, 10, sub.problem.n_params])))
     choose(make_sub())
-    assert len(asked) == 5
+    assert len(asked) == 7
+
+
+def test_steps_that_end_early_are_for_rules_that_take_them():
+    """Equal agents choose as one does; a tau that the user gave asks for the minimiser."""
+    data = make_sub(rows=(80,)).problem
+    shards = [(data.x, data.target)]
+    chosen = []
+    for tau, agents in (("auto", 1), ("auto", 12), (0.1, 1), (0.1, 12), ("nielsen", 1)):
+        problem = Problem(data.model, data.loss, L2(alpha=0.1), shards * agents)
+        s = NEXT(tau=tau).run(problem, Network(Topology.complete(agents)), max_iter=1, warn=False).state
+        chosen.append(PartialLinearization().at(problem, s).solver)
+    assert chosen == ["cg", "cg", "primal", "primal", "primal"]
+    one, other = make_sub(takes_inexact=True), make_sub()
+    assert choice.costs(other)["cg"] == pytest.approx(choice.EARLY * choice.costs(one)["cg"])
+
+
+def test_blocks_are_cut_into_the_outer_products_of_the_kernel():
+    """Boundaries within a row, at a layer's end and within its biases: csrc/pieces.c."""
+    widths = list(mlp_costs._pieces((3, 4, 2), np.array([0, 6, 16, 17, 26])))
+    assert widths == [4, 2, 2, 4, 1, 1, 2]

@@ -127,7 +127,10 @@ def test_one_weight_per_block_is_allowed_without_groups():
 
 def test_the_flop_model_prefers_the_small_side():
     assert choose(make_sub(L2(alpha=0.1), rows=(500, 500, 500))) == "primal"
-    assert choose(make_sub(L2(alpha=0.1), rows=(3, 3, 3), layers=(20, 20, 1))) == "dual"
+    assert choose(make_sub(L2(alpha=0.1), rows=(500, 500, 500), takes_inexact=True)) == "cg"
+    assert choose(make_sub(L2(alpha=0.1), rows=(500, 500, 500), takes_inexact=True, inner_iter=100)) == "primal"
+    assert choose(make_sub(L2(alpha=0.1), rows=(500, 500, 500), takes_inexact=True, tol=1e-12)) == "primal"
+    assert choose(make_sub(L2(alpha=0.1), rows=(3, 3, 3), layers=(200, 50, 1))) == "dual"
     assert choose(make_sub(L2(alpha=0.1), rows=(800, 0, 800), layers=(60, 40, 10))) == "cg"
     assert choose(make_sub(L1(alpha=0.1), rows=(500, 500, 500))) == "primal"
     assert choose(make_sub(L1(alpha=0.1), rows=(800, 0, 800), layers=(60, 40, 10))) == "fista"
