@@ -9,7 +9,7 @@ of the busier of two,
 What no kernel does, NumPy and Python, counts as serial. The forecast of an iteration adds up those of its parts; it
 knows nothing of memory that cores share, nor of waking threads. Threads of a team take whatever part is next, so on a
 busy machine one of them may do the work of two, and the share that looks serial is too large where calls are short:
-every call counts with its best time over the iterations, at least 9 of them and as many as 2 seconds hold.
+every call of the three iterations counts with its best time, of three times at least and as many as 2 seconds hold.
 
 Results: bench/results/cores.md.
 """
@@ -49,7 +49,7 @@ CASES = (
 )
 THREADS = (1, 2)
 FORECAST = 16
-LEAST = 9  # iterations
+ITERATIONS, LEAST = 3, 3  # of them, so many times
 WORTH = 0.02  # kernels below this share of an iteration are not listed
 
 
@@ -122,26 +122,28 @@ def iterate(algorithm, problem, network, s):
 
 
 def measure(case, n_threads, budget):
-    """Seconds of an iteration by kernel, "rest" included, each call at its best; and the weights after 9 iterations."""
+    """Seconds of ITERATIONS iterations by kernel, "rest" included, each call at its best; and the weights after them.
+
+    They are taken again and again from the same state: conjugate gradients need fewer steps as a run goes on.
+    """
     algorithm, problem, network = make(*case, n_threads)
-    found, w = [], None
+    found = []
     with one_blas_thread(), np.errstate(all="ignore"):
-        s = State.at(problem, np.tile(problem.model.init(0), (problem.n_agents, 1)))
-        algorithm.start(problem, s)
-        iterate(algorithm, problem, network, s)
+        start = State.at(problem, np.tile(problem.model.init(0), (problem.n_agents, 1)))
+        algorithm.start(problem, start)
         end = time.perf_counter() + budget
         while len(found) < LEAST or time.perf_counter() < end:
-            seconds = {}
-            with watched(seconds) as inside:
-                begin = time.thread_time()
-                iterate(algorithm, problem, network, s)
-                own = time.thread_time() - begin
-            seconds["rest"] = [max(0.0, own - sum(inside))]
+            s, seconds = start.copy(), {}
+            iterate(algorithm, problem, network, s)  # lays out what stays
+            for _ in range(ITERATIONS):
+                with watched(seconds) as inside:
+                    begin = time.thread_time()
+                    iterate(algorithm, problem, network, s)
+                    own = time.thread_time() - begin
+                seconds.setdefault("rest", []).append(max(0.0, own - sum(inside)))
             found.append(seconds)
-            w = s.w.copy() if len(found) == LEAST else w
-    calls = {name: min(len(one.get(name, ())) for one in found) for name in found[0]}
-    best = {name: sum(min(one[name][k] for one in found) for k in range(n)) for name, n in calls.items()}
-    return best, w
+    best = {name: sum(map(min, zip(*(one[name] for one in found), strict=True))) for name in found[0]}
+    return {name: t / ITERATIONS for name, t in best.items()}, s.w
 
 
 def serial_share(one, two):
