@@ -48,7 +48,13 @@ typedef struct {
     int64_t columns;
 } mixture;
 
-/* Columns start .. stop - 1 of row i. Serial. */
+/* Columns before those that stand aligned in all rows, 0 if rows differ. */
+INLINE int64_t mix_lead(const mixture *m)
+{
+    return m->columns % LANES ? 0 : (int64_t)(-(uintptr_t)m->rows % VECTOR_BYTES / sizeof(real));
+}
+
+/* Columns start .. stop - 1 of row i, once they are aligned in whole vectors. Serial. */
 static void mix_row(const mixture *m, int64_t i, int64_t start, int64_t stop)
 {
     const int64_t wide = MIX_VECTORS * LANES;
@@ -57,6 +63,11 @@ static void mix_row(const mixture *m, int64_t i, int64_t start, int64_t stop)
 #define STRIP(n, part, last)                                                                                           \
     mix_strip(out + start, m->rows + start, m->csr, i, previous ? previous + start : NULL, m->scale, m->shift,         \
         m->memory, m->columns, n, part, last)
+    const int64_t head = min_index((mix_lead(m) + LANES - start % LANES) % LANES, stop - start);
+    if (head > 0) {
+        STRIP(1, 1, head);
+        start += head;
+    }
     for (; start + wide <= stop; start += wide) STRIP(MIX_VECTORS, 0, 0);
     const int64_t last = (stop - start - 1) % LANES + 1;
     switch (ceil_div(stop - start, LANES)) {
@@ -81,8 +92,8 @@ INLINE int64_t mix_band(int64_t rows)
 static void mix_rows(const mixture *m, int64_t first, int64_t last)
 {
     const int64_t band = mix_band(m->csr->n_rows);
-    for (int64_t start = 0; start < m->columns; start += band)
-        for (int64_t i = first; i < last; i++) mix_row(m, i, start, min_index(start + band, m->columns));
+    for (int64_t start = 0, stop = mix_lead(m) + band; start < m->columns; start = stop, stop += band)
+        for (int64_t i = first; i < last; i++) mix_row(m, i, start, min_index(stop, m->columns));
 }
 
 /* out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k over row i in stored order; a term

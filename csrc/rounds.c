@@ -9,7 +9,9 @@
 enum {
     GROUP = 4 * LANES, /* columns whose squares are added up before they join the sum of a row */
     PANEL = 16 * GROUP, /* columns of a thread's share; sums of panels are added in order */
-    STRIP_BYTES = 1 << 18 /* of one strip of all agents, if it need not be narrower than a group */
+    STRIP_BYTES = 1 << 18, /* of one strip of all agents, if it need not be narrower than a group */
+    ONCE_LEAST = 1 << 19, /* bytes of all rows between which strips are worth a copy */
+    ONCE_MOST = 1 << 22
 };
 
 /* squares[0] += sum (before - after)^2, squares[1] += sum before^2 over n <= GROUP columns. Serial. */
@@ -118,15 +120,23 @@ INLINE void blend_strip(const blend *m, int64_t start, int64_t width, const int 
             memcpy(m->out + i * m->columns + start, now + i * stride, (size_t)width * sizeof(real));
 }
 
-/* A single round of whole panels: rows as they lie, since a strip would be copied and read once. Serial. */
+/* Whether a single round takes rows as they lie, since a strip would be copied and read once: but if rows differ in how
+ * they are aligned, strips of rows from a cache are quicker. */
+INLINE int takes_once(const blend *m)
+{
+    const int64_t bytes = m->csr->n_rows * m->columns * (int64_t)sizeof(real);
+    return m->n_rounds == 1 && (m->columns % LANES == 0 || bytes <= ONCE_LEAST || bytes > ONCE_MOST);
+}
+
+/* A single round of whole panels, band by band, each mixed up to where vectors are aligned behind it. Serial. */
 static void blend_once(const blend *m, int64_t start, int64_t stop)
 {
-    const int64_t rows = m->csr->n_rows, band = mix_band(rows);
     mixture once = {m->out, m->rows, NULL, m->csr, (real)m->rounds[0], (real)m->rounds[1], 0, m->columns};
-    for (int64_t end; start < stop; start = end) {
-        end = min_index(start + band, stop);
+    const int64_t rows = m->csr->n_rows, band = mix_band(rows), lead = mix_lead(&once);
+    for (int64_t end, from = start, to; start < stop; start = end, from = to) {
+        end = min_index(start + band, stop), to = min_index(end + lead, stop);
         for (int64_t i = 0; i < rows; i++) {
-            mix_row(&once, i, start, end);
+            mix_row(&once, i, from, to);
             for (int64_t p = start, next; p < end && m->squares; p = next) { /* bands are whole groups */
                 const int64_t panel = p / PANEL, at = i * m->columns + p;
                 next = min_index((panel + 1) * PANEL, end);
@@ -142,7 +152,7 @@ static void blend_panel(const blend *m, int64_t panel, int thread)
     const int64_t stop = min_index(panel + PANEL, m->columns), rows = m->csr->n_rows;
     real *buffer = m->buffers + thread * m->buffer_numbers, *half = buffer + rows * m->strip;
     if (m->squares) memset(m->squares + panel / PANEL * rows * 2, 0, (size_t)(rows * 2) * sizeof(double));
-    if (m->n_rounds == 1) {
+    if (takes_once(m)) {
         blend_once(m, panel, stop);
         return;
     }
@@ -202,7 +212,7 @@ static void network_mix(void *out, double *disagreement, double *size, const voi
     const blend m = open_blend(out, rows, csr, rounds, n_rounds, columns, disagreement != NULL, threads, work);
     int64_t stored = csr->indptr64 ? csr->indptr64[agents] : csr->indptr32[agents];
     int team = team_size(threads, (double)((stored + 3 * agents) * columns * max_index(n_rounds, 1)) * 0.07e-3);
-    if (n_rounds == 1 && team == 1) {
+    if (team == 1 && takes_once(&m)) {
         if (m.squares) memset(m.squares, 0, (size_t)(panels_of(columns) * agents * 2) * sizeof(double));
         blend_once(&m, 0, columns);
     } else {
