@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnnext.local.unit import power_step
+from dnnext.local.unit import own_shares, power_step
 from dnnext.problem import row_parts
 
 if TYPE_CHECKING:
@@ -48,19 +48,19 @@ def has_jumps(problem: Problem) -> bool:
 
 
 def missed_along(s: State, model: LocalModel, y: Array, y_old: Array, product: Array | None) -> Array:
-    """What the model missed along the step (n_local,), infinite where an agent did not move.
+    """What the model missed along the step (n_local,), infinite where an agent did not move, as for the secant rule.
 
     With ``m_i = A (y_i+ - y_i) - kappa_i A_i s_i`` for ``s_i = w_i+ - w_i``: ``q_i = |s_i'm_i| / |s_i|^2`` for a model
     without curvature, else ``sqrt(q_i |m_i| / |s_i|)``. product is ``kappa_i A_i s_i``, or None.
     """
     problem, step = model.problem, s.w.astype(np.float64) - s.w_old
     missed = problem.n_agents * (y.astype(np.float64) - y_old) - (0 if product is None else product)
-    square = row_parts.dots(problem, step, step)
+    length = row_parts.norms(problem, step)
+    moved = length > 1e-12 * row_parts.norms(problem, s.w_old)
     found = np.full(len(step), np.inf)
-    np.divide(np.abs(row_parts.dots(problem, step, missed)), square, out=found, where=square > 0)
+    found[moved] = np.abs(row_parts.dots(problem, step, missed))[moved] / length[moved] ** 2
     if product is not None:
-        moved = square > 0
-        found[moved] *= row_parts.norms(problem, missed)[moved] / np.sqrt(square[moved])
+        found[moved] *= row_parts.norms(problem, missed)[moved] / length[moved]
         found = np.sqrt(found)
     return found
 
@@ -68,25 +68,31 @@ def missed_along(s: State, model: LocalModel, y: Array, y_old: Array, product: A
 def limit_beta(s: State, model: LocalModel, along: Array, tau: Array, beta: Array) -> None:
     """Lower s.tau, s.beta, which follow from tau and beta, to ``beta_i <= along_i``, ``c beta_i <= max(lambda_i, b)``.
 
-    along is from `missed_along`; lambda_i the largest eigenvalue of ``kappa_i A_i``, from below; b the unit of tau.
+    along is from `missed_along`; lambda_i the largest eigenvalue of ``kappa_i A_i``, from below; b the unit of tau. An
+    agent that did not move keeps both.
     """
-    surrogate, found = model.surrogate, _largest(s, model.problem)
-    growth = surrogate.growth
-    most = along if found is None else np.minimum(along, np.maximum(found, s.unit) / growth)
-    high = s.beta > most
+    growth, top = model.surrogate.growth, np.maximum(_largest(s, model.problem), s.unit)
+    most = np.minimum(along, top / growth)
+    high = (s.beta > most) & np.isfinite(along)
     s.beta[high] = most[high]
     received = np.asarray(s.received, np.float64)
-    least = np.maximum.reduce([growth * s.beta, growth * beta, growth * received, tau / surrogate.decay])
+    least = np.maximum.reduce([growth * s.beta, growth * beta, growth * received, tau / model.surrogate.decay])
     s.tau[high] = np.clip(least, 1e-4 * s.unit, 1e4 * s.unit)[high]
 
 
-def _largest(s: State, problem: Problem) -> Array | None:
-    """lambda_i (n_local,) once it is known; the vectors of the power iteration go on from call to call."""
-    memory = s.memory
-    if "kinks.steps" not in memory:
-        memory["kinks.vector"] = np.cos(np.arange(problem.n_params) + 1.0) + np.zeros((problem.n_local, 1))
-        memory["kinks.steps"] = np.zeros(problem.n_local)
-    if memory["kinks.steps"][0] < FIRST or s.t % EVERY == 0:
-        memory["kinks.largest"], memory["kinks.vector"] = power_step(problem, s.w, memory["kinks.vector"])
-        memory["kinks.steps"] = memory["kinks.steps"] + 1
-    return memory["kinks.largest"] if memory["kinks.steps"][0] >= FIRST else None
+def _largest(s: State, problem: Problem) -> Array:
+    """lambda_i (n_local,), infinite until it is known; the vectors of the power iteration go on from call to call."""
+    names = "kinks.vector", "kinks.largest", "kinks.steps"
+    if names[0] not in s.memory:
+        s.memory |= dict(zip(names, (np.zeros(s.w.shape), *np.zeros((2, problem.n_local))), strict=True))
+    vector, largest, steps = (s.memory[name] for name in names)
+    # anew where there is no vector: at the start, and at relays that were given rows
+    begins = (row_parts.norms(problem, vector) == 0) & (own_shares(problem) > 0)
+    steps = np.where(begins, 0, steps)
+    due = (steps < FIRST) | (s.t % EVERY == 0)
+    if due.any():
+        start = np.cos(np.arange(vector.shape[1]) + 1.0)
+        found, image = power_step(problem, s.w, np.where(begins[:, None], start, vector))
+        largest, vector = np.where(due, found, largest), np.where(due[:, None], image, vector)
+        s.memory |= dict(zip(names, (vector, largest, steps + due), strict=True))
+    return np.where(steps + due >= FIRST, largest, np.inf)
