@@ -140,9 +140,10 @@ class PartialLinearization(Surrogate):
         agent's ``d + d^2`` sums, once); nothing. "auto" keeps to it, more is refused. Who learns what: :doc:`/planes`.
     curvature_rows : "all", "auto" or int
         Rows of every agent that its own curvature is taken from: all, ``max(128, n_i / 32)`` of its n_i rows and with
-        `Softmax` 16 of every class ("auto"), or this many, of all classes (`dnnext.problem.samples`); kappa is that of
-        the rows taken; gradients are always of all rows, so that the minimum is the same. On large data an iteration
-        then takes little more than a gradient, and learns a little less.
+        `Softmax` at least 16 times the number of classes ("auto"), or this many; classes have the shares that they have
+        of all rows (`dnnext.problem.samples`). kappa is that of the rows taken; gradients are always of all rows, so
+        that the minimum is the same. On large data an iteration then takes little more than a gradient, and learns a
+        little less.
     curvature_slices : {"fixed", "fresh"}
         Whether these rows are the same throughout a run, or others in every iteration, drawn by agent and iteration.
 

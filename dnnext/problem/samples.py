@@ -2,8 +2,9 @@
 
 # Design
 # An agent sorts its rows by target, equal ones in an order drawn from a seed and its number, and takes rows at even
-# distances: so every class, and every range of a regression's targets, has its share. What is taken depends on the
-# agent alone, never on processes or threads. A problem of these rows is made once and kept as long as the problem.
+# distances: so classes, and ranges of a regression's targets, keep the shares that they have of all rows. What is taken
+# depends on the agent alone, never on processes or threads. A problem of these rows is made once and kept as long as
+# the problem.
 # Fresh slices draw one row from every stretch of this order, by seed, agent and iteration. Their problem is one, too,
 # whose rows are overwritten: to make one anew the ranks would have to agree on it, by messages.
 """
@@ -27,7 +28,7 @@ __all__ = ["LEAST_ROWS", "auto_rows", "check_rows", "fresh_problem", "most_rows"
 Array = NDArray[Any]
 
 ROWS = ("all", "auto")
-LEAST_ROWS, SHARE, PER_CLASS = 128, 32, 16  # "auto": a 32nd of an agent's rows, but 128, and 16 of every class
+LEAST_ROWS, SHARE, PER_CLASS = 128, 32, 16  # "auto": a 32nd of an agent's rows, but 128, and 16 times the classes
 SEED = 7
 SAMPLES: Kept[tuple[Any, ...], Problem] = Kept()
 SLICES: Kept[bytes, Slices] = Kept()

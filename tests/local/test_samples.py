@@ -240,7 +240,7 @@ def test_unfit_growth_is_refused(options, words):
         NEXT(PartialLinearization(), oracle=Growing())
 
 
-def test_every_class_of_softmax_has_sixteen_rows():
+def test_softmax_has_sixteen_rows_times_its_classes_by_their_shares():
     target = np.eye(12)[np.arange(900) % 12]
     x = np.random.default_rng(0).standard_normal((900, 3))
     classes, numbers = (
@@ -249,6 +249,10 @@ def test_every_class_of_softmax_has_sixteen_rows():
     )
     np.testing.assert_array_equal(classes.target.sum(axis=0), 32)
     assert numbers.agent_rows.tolist() == [128, 128]
+    rare = np.eye(12)[np.where(np.arange(900) < 100, np.arange(900) % 12, 0)]
+    some = PartialLinearization(curvature_rows="auto").rows(Problem(MLP([3, 4, 12]), Softmax(), L2(1e-3), [(x, rare)]))
+    assert len(some.target) == 16 * 12
+    np.testing.assert_allclose(some.target.mean(axis=0), rare.mean(axis=0), atol=1 / 192)
 
 
 def test_some_rows_are_solved_by_conjugate_gradients():
