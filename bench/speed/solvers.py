@@ -6,7 +6,8 @@ Each subproblem is that of the fourth iteration of a run on made data (tanh netw
 start of that iteration and tau at its unit b, where it is after some thirty iterations: the choice is made once for a
 run, and conjugate gradients take all their steps there. A solver that the model takes for more than eight times dearer
 than the cheapest is not timed. Times are medians of the processor's time of interleaved calls on one thread, per call
-for all agents. Conjugate gradients end before they are exact: how many iterations runs with them need is counted, too.
+for all agents. Conjugate gradients end before they are exact, and count 1.3 times as dear when the solver is chosen;
+how many iterations runs with them need is counted, too.
 With --save the table goes to bench/results/choice.md and .csv. choice_before.csv there has the choices of the first
 model, fitted when a product took two to eight times as long, for the same grid.
 """
@@ -26,7 +27,7 @@ from bench.machine import software, start_again_unpinned
 from bench.study import RESULTS, markdown, write_table
 from dnnext.algorithms import NEXT
 from dnnext.local import PartialLinearization
-from dnnext.local.choice import choose, costs
+from dnnext.local.choice import EARLY, choose, costs
 from dnnext.local.solvers import SOLVERS, Subproblem, cut_blocks
 from dnnext.network import Network, Topology
 from dnnext.problem import L1, L2, MLP, Problem, Softmax, SquaredError
@@ -119,6 +120,7 @@ def measured(grid, settings, dtype, seconds):
             names = [name for name in model if name == earlier or model[name] <= WORTH * min(model.values())]
             times, chosen = timed(sub, names, seconds), choose(sub)
             best = min(times, key=times.get)
+            model["cg"] = model.get("cg", 0.0) / EARLY[True]
             each = [f"{times[n]:.0f} ({model[n]:.0f})" if n in times else None for n in SOLVERS]
             row = *shape, rows * sub.root.shape[-1], sub.problem.n_params, chosen, best
             yield (*row, round(times[chosen] / times[best], 2), *each), times, model, times[earlier] / times[best]

@@ -5,8 +5,8 @@
 # model and here. Threads, ranks and the agents of this process do not count: what is chosen changes the bits of a
 # result, so every process must choose alike. Sums run over the agents of the whole network.
 # Conjugate gradients end after a few steps, the others are exact. Under the secant rule, whose tau stays above the
-# curvature that a model misses, runs with ten steps take 1 to 4 % more iterations (bench/results/choice.md), and the
-# choice is by cost alone. A tau that the user gave, or that a gain ratio makes small, asks for the minimiser itself.
+# curvature that a model misses, runs with ten steps take 1 to 4 % more iterations (bench/results/choice.md). A tau that
+# the user gave, or that a gain ratio makes small, asks for the minimiser itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ SWEEP = 0.36, 0.6  # per number of B in a sweep of descent: B near the core, or 
 
 SWEEPS = 18  # until the tolerance, as seen where tau is at its unit
 POWERS = 11  # products of FISTA beside one for each step
-EARLY = 3  # times as dear conjugate gradients count where the minimiser itself is asked for
+# Times as dear conjugate gradients count, where the minimiser itself is asked for and where a point near it does: equal
+# problems in other rows, such as rows twice or of weight 2, then agree to more digits if little is to be saved.
+EARLY = {False: 3.0, True: 1.3}
 EXACT = 10  # times as many steps and sweeps to the last digits
 CHEAPEST = Kept[tuple[Any, ...], str]()  # by the shape of a subproblem
 LARGEST = 2e9  # bytes of one matrix; what would be larger is not formed
@@ -77,7 +79,7 @@ def costs(sub: Subproblem) -> dict[str, float]:
     if sub.problem.penalty.quadratic is not None:
         together = "cg" in offers and len(sizes) == 1  # all steps in one call
         step = float(np.sum(model.step)) if together else product + vectors["cg"]
-        cost["cg"] = (1 if sub.takes_inexact else EARLY) * (sub.inner_iter or more * sub.cg_steps) * step
+        cost["cg"] = EARLY[sub.takes_inexact] * (sub.inner_iter or more * sub.cg_steps) * step
         cost["dual"] = float(np.sum(model.dual))
         cost["primal"] = formed + agents * float(np.sum(factoring(sizes)))
     else:

@@ -120,8 +120,8 @@ class PartialLinearization(Surrogate):
         only diagonal blocks of A_i are formed ([1]_, section 4).
     solver : {"auto", "primal", "dual", "cg", "fista"}
         How the subproblem is solved; "auto" takes the cheapest by the model of ``dnnext.local.solvers.choose``, where
-        conjugate gradients, which are not exact, count three times as dear unless tau follows the automatic rule, and
-        with curvature of some rows, l2 and one block "cg".
+        conjugate gradients, which are not exact, count 1.3 times as dear under the automatic rule for tau, else three
+        times, and with curvature of some rows, l2 and one block "cg".
     curvature : {"own", "shared", "exact", "auto"}
         What stands for ``kappa_i A_i``. "own": the agent's own matrix. "shared": that of synthetic inputs with the mean
         and covariance of all inputs, the same at every agent (`dnnext.problem.synthetic`); every agent learns this mean

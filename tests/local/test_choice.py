@@ -87,7 +87,7 @@ def test_steps_that_end_early_are_for_rules_that_take_them():
         chosen.append(PartialLinearization().at(problem, s).solver)
     assert chosen == ["cg", "cg", "primal", "primal", "primal"]
     one, other = make_sub(takes_inexact=True), make_sub()
-    assert choice.costs(other)["cg"] == pytest.approx(choice.EARLY * choice.costs(one)["cg"])
+    assert choice.costs(other)["cg"] > 2 * choice.costs(one)["cg"]
 
 
 def test_blocks_are_cut_into_the_outer_products_of_the_kernel():
