@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnnext._checks import short
+from dnnext import _checks
 from dnnext.algorithms.base import Algorithm, State
 from dnnext.algorithms.step_sizes import StepSize
 from dnnext.kernels.sums import row_norms
@@ -51,10 +51,8 @@ class DGD(Algorithm):
     needs = frozenset({"any_arrays"})  # one array is mixed, and no tracker
 
     def __init__(self, step: str | float = "auto", mu: float | None = None, oracle: Oracle | None = None) -> None:
-        if not isinstance(step, str):
-            StepSize(step, 0.0 if mu is None else mu)
-        elif step != "auto":
-            raise ValueError(f"step must be 'auto' or a positive number, got {short(step)}.")
+        if not _checks.is_word(step, "auto"):
+            StepSize(_checks.check_positive("step", step, words=("auto",)), 0.0 if mu is None else mu)
         self.first_step, self.mu = step, mu
         self.oracle_given, self.oracle = oracle, check_oracle(oracle)
 

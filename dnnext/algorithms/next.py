@@ -126,7 +126,8 @@ class NEXT(Algorithm):
                 "Choose that, or tau='auto'."
             )
         self.contract_to = SHARED_CONTRACTION if is_shared else Algorithm.contract_to
-        self.step_size = StepSize(_auto_is(1.0, step), mu)
+        is_auto = _checks.is_word(step, "auto")
+        self.step_size = StepSize(1.0 if is_auto else _checks.check_positive("step", step, words=("auto",)), mu)
         if self.step_size.step > 1:
             raise ValueError(f"step must be in (0, 1], got {step}: NEXT moves at most to the best response.")
 
@@ -199,12 +200,3 @@ class NEXT(Algorithm):
     def title(self) -> str:
         """What messages call this recipe."""
         return repr(self) if self.surrogate.is_shared else "each agent's own curvature"
-
-
-def _auto_is(default: float, value: str | float) -> float:
-    if isinstance(value, str):
-        if value != "auto":
-            raise ValueError(f"step must be 'auto' or a positive number, got {short(value)}.")
-        return default
-    _checks.check_positive("step", value)
-    return float(value)

@@ -21,6 +21,6 @@ def make_damping(tau: str | float | Damping) -> Damping:
     """The rule that `tau` names: one of `RULES`, a positive number, or a Damping object."""
     if isinstance(tau, Damping):
         return tau
-    if isinstance(tau, str):
-        return RULES[_checks.check_choice("tau", tau, tuple(RULES))]()
-    return FixedTau(tau)
+    if _checks.is_word(tau, *RULES):
+        return RULES[str(tau)]()
+    return FixedTau(_checks.check_positive("tau", tau, words=tuple(RULES)))

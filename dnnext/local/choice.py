@@ -5,7 +5,7 @@
 # model and here. Threads, ranks and the agents of this process do not count: what is chosen changes the bits of a
 # result, so every process must choose alike. Sums run over the agents of the whole network.
 # Conjugate gradients end after a few steps, the others are exact. Under the secant rule, whose tau stays above the
-# curvature that a model misses, runs with ten steps take 1 to 4 % more iterations (bench/results/choice.md). A tau that
+# curvature that a model misses, runs with ten steps take 1 to 2 % more iterations (bench/results/choice.md). A tau that
 # the user gave, or that a gain ratio makes small, asks for the minimiser itself.
 """
 

@@ -1,5 +1,7 @@
 """The loop around the recipes: history, stopping, callbacks, the alarm and what a run says."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -311,6 +313,22 @@ def test_parts_of_ones_own_that_return_something_else_are_named(make_problem):
         NEXT().run(make_problem(3, penalty=Several("prox")), network)
     with pytest.raises(ValueError, match=r"a step of Flat\(\) must leave s.w of shape \(3, \d+\), got"):
         Flat().run(make_problem(3), network)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: NEXT(tau="ratios"), "tau must be 'auto', 'signed', 'ratio', 'nielsen' or a finite number above 0, got"),
+    (lambda: NEXT(tau=0), "tau must be 'auto', 'signed', 'ratio', 'nielsen' or a finite number above 0, got 0."),
+    (lambda: NEXT(tau=None), "or a finite number above 0, got None."),
+    (lambda: NEXT(step="al"), "step must be 'auto' or a finite number above 0, got 'al'."),
+    (lambda: NEXT(step=-1), "step must be 'auto' or a finite number above 0, got -1."),
+    (lambda: NEXT(step=2), "step must be in (0, 1], got 2"),
+    (lambda: DGD(step="Auto"), "step must be 'auto' or a finite number above 0, got 'Auto'. Did you mean 'auto'?"),
+    (lambda: DGD(step=np.nan), "step must be 'auto' or a finite number above 0, got nan."),
+    (lambda: DGD(step=2, mu=0.5), "mu must be in [0, 0.5) with step = 2"),
+])  # fmt: skip
+def test_words_and_numbers_that_are_allowed_stand_in_one_sentence(make, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make()
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), [
