@@ -42,7 +42,8 @@ OURS: dict[str, dict[str, Any]] = {
 ALPHAS = (5.0, 0.5)  # times 1 / N: the grid of ours; 5 is the default of the estimators
 DASHES = {CHOICE: {"ls": "-.", "lw": 1.5}, "dnnext PL": {"ls": "--", "lw": 1.2}, "dnnext FL": {"ls": ":", "lw": 1.8}}
 RIVALS = {"scikit-learn": "sklearn", "PyTorch": "torch"}
-RUNS = [(7, "float32", 1), (8, "float32", 1), (7, "float64", 1), (7, "float32", 2)]  # seed, precision, threads
+ONE = "float32"
+RUNS = [(7, ONE, 1), (8, ONE, 1), (9, ONE, 1), (7, "float64", 1), (7, ONE, 2)]  # seed, precision, threads
 
 
 def tables(name: str, seed: int, most: int, path: Path) -> float:
