@@ -3,7 +3,8 @@
  * Row (m, r) of S' J is, layer by layer, the outer product of a~_u = (inputs of layer u, 1) and delta_u,r. So
  *     block (u, v)[(i, j), (i', k)] = sum_m (a~_u,mi a~_v,mi') (sum_r delta_u,mrj delta_v,mrk),
  * one product of left features, made in panels of pairs (i, i'), with right features, kept for a chunk of samples. The
- * products of all chunks are added up as they are, pairs by right features, and put into the block at the end. It takes 2 M |left| |right| flops however many columns S has, and a quarter of all pairs where u = v (i <= i', j <= k):
+ * products of all chunks are added up as they are, pairs by right features, and put into the block at the end. It takes
+ * 2 M |left| |right| flops however many columns S has, and a quarter of all pairs where u = v (i <= i', j <= k):
  * J' J takes R times as many, and twice that where u = v.
  */
 

@@ -122,7 +122,10 @@ static void sum_waves(const summing *s)
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t i = first; i < stop; i++)
             if (s->parts(s->call, i) == 0) sum_nothing(s, i);
-        if (units == 0) continue;
+        if (units == 0) { /* no loop follows at whose end the zeros are there */
+#pragma omp barrier
+            continue;
+        }
 #pragma omp for schedule(dynamic, 1)
         for (int64_t u = 0; u < units; u++) sum_unit(s, &r, first, u);
 #pragma omp for schedule(dynamic, 1)

@@ -272,8 +272,8 @@ static void solve_together(const solve *s, int64_t agents)
 }
 
 /* (B_ib + diag(diag_ib)) out_ib = rhs_ib by Cholesky; b is overwritten. status_i: 0, or 1 + the first failed block.
- * Shapes: out, diag, rhs (A, P), status (A), b (A, S). Aliasing: out may be rhs, and is
- * within a parallel region. Agents are parallel; where they are few or blocks large, blocks and tiles of all agents. */
+ * Shapes: out, diag, rhs (A, P), status (A), b (A, S). Aliasing: out may be rhs, and within a parallel region it is.
+ * Agents are parallel; where they are few or blocks large, blocks and tiles of all agents. */
 static void spd_solve(void *out, int64_t *status, void *b, const void *diag, const void *rhs, int64_t agents,
     const int64_t *blocks, int64_t n_blocks, const dnn_blas *blas, int threads)
 {

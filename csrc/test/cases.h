@@ -82,7 +82,7 @@ static void NAME(test_curvature)(const dnn_table *t, NAME(net) * n, int64_t colu
     int64_t p = n->mlp.params, a = n->mlp.agents, cuts[4] = {0, p / 3, p / 3 + 1 < p ? p / 3 + 1 : p, p};
     int diagonal = columns == 0;
     real *s = NAME(numbers)(n->rows * n->outputs * (diagonal ? 1 : columns));
-    dnn_root root = {s, diagonal ? n->outputs : columns, diagonal};
+    dnn_root root = {s, diagonal ? n->outputs : columns, diagonal, 0};
     int64_t packed = dnn_packed_size(cuts, 3), whole[2] = {0, p}, height = n->offsets[1] * root.columns;
     real *b = NAME(numbers)(a * packed), *bv = NAME(numbers)(a * p), *bv2 = NAME(numbers)(a * p);
     real *full = NAME(numbers)(a * p * p), *j = NAME(numbers)(height * p);
@@ -124,7 +124,7 @@ static void NAME(test_dual)(const dnn_table *t, NAME(net) * n, int64_t columns, 
     int64_t p = n->mlp.params, a = n->mlp.agents, cuts[4] = {0, p / 3, p / 3 + 1 < p ? p / 3 + 1 : p, p}, numbers = 0;
     int diagonal = columns == 0;
     real *s = NAME(numbers)(n->rows * n->outputs * (diagonal ? 1 : columns));
-    dnn_root root = {s, diagonal ? n->outputs : columns, diagonal};
+    dnn_root root = {s, diagonal ? n->outputs : columns, diagonal, 0};
     for (int64_t i = 0; i < a; i++)
         numbers += (n->offsets[i + 1] - n->offsets[i]) * (n->offsets[i + 1] - n->offsets[i]);
     real *gram = NAME(numbers)(numbers), *tau = NAME(numbers)(a), *l2 = NAME(numbers)(n->mlp.n_layers);

@@ -44,7 +44,7 @@ static NAME(inputs) * NAME(make_inputs)(NAME(net) * net, int64_t columns, int lo
     int64_t p = net->mlp.params, a = net->mlp.agents;
     in->net = net, in->loss = loss;
     in->s = NAME(numbers)(net->rows * net->outputs * (columns ? columns : 1));
-    in->root = (dnn_root){in->s, columns ? columns : net->outputs, columns == 0};
+    in->root = (dnn_root){in->s, columns ? columns : net->outputs, columns == 0, 0};
     int64_t cuts[4] = {0, p / 3, p / 3 + 1 < p ? p / 3 + 1 : p, p}, whole[2] = {0, p};
     memcpy(in->cuts, cuts, sizeof cuts), memcpy(in->whole, whole, sizeof whole);
     in->l1 = NAME(numbers)(p), in->l2 = NAME(numbers)(p), in->strength = NAME(numbers)(2), in->tau = NAME(numbers)(a);
@@ -264,7 +264,7 @@ static uint64_t NAME(run_iteration)(const dnn_table *t, const NAME(inputs) * in,
             {r, r + size, r + 3 * size, r + 4 * size, d, d + a, d + 2 * a, d + 3 * a, d + 4 * a, d + 5 * a, d + 6 * a,
                 n->w, n->v, n->v},
             {0.7, 3, &rule, whole > 1 ? &model : NULL}};
-        const dnn_root unmade = {NULL, n->outputs, in->loss != DNN_SOFTMAX};
+        const dnn_root unmade = {NULL, n->outputs, in->loss != DNN_SOFTMAX, 0};
         model.root = whole > 3 ? unmade : in->root, model.share = whole > 3 ? n->weight : NULL;
         model.steps = whole % 2 ? 3 : 0;
         model.blocks = whole == 4 ? in->cuts : in->whole, model.n_blocks = whole == 4 ? 3 : 1;

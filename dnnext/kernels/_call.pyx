@@ -119,12 +119,15 @@ cdef int allocate_work(Call *c, size_t size) except -1:
 cdef class StepWorkspace:
     """Work space that a caller keeps from call to call: pages that are given back must be zeroed when they return.
 
-    It belongs to one call at a time; another one that begins meanwhile has work space of its own.
+    It belongs to one call at a time; another one that begins meanwhile has work space of its own. A copy is empty.
 
     >>> from dnnext import kernels
     >>> isinstance(kernels.StepWorkspace(), kernels.StepWorkspace)
     True
     """
+
+    def __reduce__(self):
+        return StepWorkspace, ()
 
     def __dealloc__(self):
         free(self.place)

@@ -307,14 +307,17 @@ def csr_mix(
     """out_i = scale sum_k data_k rows[indices_k] + shift rows_i + memory previous_i, k over row i in stored order.
 
     out (n_local, L); rows (n_local + n_ghost, L): own rows first; previous (n_local, L) or None (memory unused).
-    out may be previous itself, never rows. The sum over k starts at 0 and is added in stored order.
+    out may be previous itself, never rows. The sum over k starts at 0 and is added in stored order. A term of shift or
+    memory 0 is left out, whatever its numbers are.
     """
     for i in range(len(out)):
         total = np.zeros(rows.shape[1], rows.dtype)
         for k in range(indptr[i], indptr[i + 1]):
             total += data[k] * rows[indices[k]]
-        total = scale * total + shift * rows[i]
-        out[i] = total if previous is None else total + memory * previous[i]
+        total = scale * total
+        if shift != 0:
+            total = total + shift * rows[i]
+        out[i] = total + memory * previous[i] if previous is not None and memory != 0 else total
 
 
 def block_product(out: Array, b: Array, v: Array, blocks: Index, n_threads: int = 1) -> None:

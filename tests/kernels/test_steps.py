@@ -313,6 +313,29 @@ def test_next_step_makes_its_root(network, agree, loss, blocks, steps):
         agree(part, its, 1e-8)
 
 
+@pytest.mark.parametrize("steps", [None, 0, 4])
+def test_agents_without_rows_beside_one_with_many(network, agree, steps):
+    """More of them than share out their parts together: a wave of agents has nothing to add up."""
+    rng, agents = np.random.default_rng(0), 130
+    p, (w_old, y_old, grad_old), rest = iteration(network, rng, np.float64, agents, 9, False, rows=1)
+    x, target = rng.standard_normal((9000, 5)), rng.standard_normal((9000, 2))
+    offsets = np.full(agents + 1, 9000)
+    offsets[:2] = 0  # the second agent has all
+    rest = (*rest[:10], x, target, None, offsets, *rest[14:18], 1 / 9000)
+    way = () if steps is None else (None, np.full(agents, 7), agents, steps, 1e-9, np.ones(9000))
+    results = []
+    for kernel, threads in ((kernels.next_step, 1), (kernels.next_step, 3), (reference.next_step, 1)):
+        rows, sums = np.full((5, agents, p.params), 7.0), np.full((5, agents), 7.0)
+        state, old = (np.ones(agents), np.ones(agents)), (w_old, y_old, grad_old)
+        kernel(*gathered(rows, sums, state, old, rest, (2.0, 2.0, 0.1, 50.0, *way)), threads)
+        results.append([*rows, *sums, *state])
+    for mine, other, twin in zip(*results, strict=True):
+        np.testing.assert_array_equal(mine, other)
+        finite = np.isfinite(twin)  # an agent without neighbours receives -inf
+        np.testing.assert_array_equal(mine[~finite], twin[~finite])
+        agree(mine[finite], twin[finite], 1e-8)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_threads_change_nothing(dtype):
     rng = np.random.default_rng(0)

@@ -1,6 +1,8 @@
 """No bit depends on the number of threads, on the neighbours in memory, or on how agents are split."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +153,13 @@ def test_large_work_space_is_kept_for_the_next_call():
     with ThreadPoolExecutor(3) as pool:
         for grad in pool.map(lambda _: call(), range(6)):
             np.testing.assert_array_equal(grad, first)
+
+
+def test_copies_of_a_work_space_are_empty():
+    workspace = kernels.StepWorkspace()
+    for twin in (copy.deepcopy(workspace), pickle.loads(pickle.dumps(workspace))):
+        assert isinstance(twin, kernels.StepWorkspace)
+        assert twin is not workspace
 
 
 @pytest.mark.parametrize("path", [path for path in kernels.info()["cpu_paths"] if path != kernels.info()["cpu_path"]])

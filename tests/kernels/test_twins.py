@@ -195,3 +195,11 @@ def test_csr_mix(agree, index, seed, n_local, ghosts, columns, dtype, remember):
     if remember == "in place":
         kernels.csr_mix(previous, rows.astype(dtype), *csr[:2], csr[2].astype(dtype), previous, 1.5, -0.25, -0.5)
         np.testing.assert_array_equal(previous, out)
+
+
+@pytest.mark.parametrize("kernel", [kernels.csr_mix, reference.csr_mix])
+def test_terms_of_weight_zero_are_left_out_of_mixing(kernel):
+    out, none = np.empty((1, 20)), np.full((1, 20), np.nan)
+    csr = np.array([0, 1]), np.array([1]), np.array([0.5])
+    kernel(out, np.concatenate([none, np.ones((1, 20))]), *csr, none, 2.0, 0.0, 0.0)
+    np.testing.assert_array_equal(out, 1)
