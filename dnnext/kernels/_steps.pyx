@@ -78,7 +78,7 @@ def row_change(disagreement, size, before, after, factor, n_threads=1):
 
 
 def neighbour_max(received, scalars, indptr, indices, data):
-    """heard_i = the largest scalars_j of the columns j != i stored in row i; -inf where there is none, NaN wins.
+    """received_i = the largest scalars_j of the columns j != i stored in row i; -inf where there is none, NaN wins.
 
     received (n_local, S); scalars (n_local + n_ghost, S): own rows first; data (nnz,): the weights, which do not matter
 
@@ -177,7 +177,7 @@ def secant_rule(
 ):
     """tau_i <- min(max(growth m_i, tau_i / decay, low), high), beta_i <- |agents (y - y_old) - model| / |w - w_old|.
 
-    m_i: the largest of the new beta_i, the old one and heard_i; where w_i moved by no more than 1e-12 of its length,
+    m_i: the largest of the new beta_i, the old one and received_i; where w_i moved by no more than 1e-12 of its length,
     nothing changes. tau, beta, received (A,) float64; w, w_old, y, y_old, model (A, P), model may be None
 
     >>> import numpy as np

@@ -83,7 +83,7 @@ def row_change(
 
 
 def neighbour_max(received: Array, scalars: Array, indptr: Index, indices: Index, data: Array) -> None:
-    """heard_i = the largest scalars_j of the columns j != i stored in row i, column by column; NaN wins.
+    """received_i = the largest scalars_j of the columns j != i stored in row i, column by column; NaN wins.
 
     received (n_local, S); scalars (n_local + n_ghost, S): own rows first; -inf where a row stores no other column. data
     (nnz,): the weights, which do not matter.
@@ -144,7 +144,7 @@ def secant_rule(
 ) -> None:
     """tau_i <- min(max(growth m_i, tau_i / decay, low), high), beta_i <- |agents (y - y_old) - model| / |w - w_old|.
 
-    m_i: the largest of the new beta_i, the old one and heard_i; where w_i moved by no more than 1e-12 of its length,
+    m_i: the largest of the new beta_i, the old one and received_i; where w_i moved by no more than 1e-12 of its length,
     nothing changes. tau, beta (A,), in and out; received (A,); w, w_old, y, y_old, model (A, P), model may be None.
     """
     length = np.linalg.norm(w.astype(np.float64) - w_old, axis=1)
