@@ -8,9 +8,9 @@
 # with curvature may miss with either sign, which may cancel where it is wrong in both, above all where agents hold
 # unlike rows: there it is the geometric mean of the quotient and the norm (as Dai, Al-Baali and Yang take that of two
 # step sizes of Barzilai and Borwein, 2015).
-# Along a step that crosses the same jump to and fro the quotient has no bound either. So c beta stays below the largest
-# eigenvalue of the curvature that there is beside the jumps, which a few products with Gauss-Newton matrices find: one
-# in 20 iterations after the first ten. A rule that tests its iterations has the gain ratio to go by instead.
+# Along a step that crosses the same jump forth and back the quotient has no bound either. So c beta stays below the
+# largest eigenvalue of the curvature that there is beside the jumps, which a few products with Gauss-Newton matrices
+# find: one in 20 iterations after the first ten. A rule that tests its iterations has the gain ratio to go by instead.
 """
 
 from __future__ import annotations
