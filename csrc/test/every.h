@@ -219,6 +219,26 @@ static uint64_t NAME(run_conjugate)(const dnn_table *t, const NAME(inputs) * in,
     return NAME(digest)(sum, sums, agents);
 }
 
+/* Products with one block, and conjugate gradients, where S_m S_m' = diag(q_m) - q_m q_m' / sum(q_m). */
+static uint64_t NAME(run_centred)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
+{
+    const NAME(net) *n = in->net;
+    int64_t a = n->mlp.agents, numbers = n->rows * n->outputs, *steps = calloc((size_t)a, sizeof *steps);
+    size_t params = (size_t)(a * n->mlp.params) * sizeof(real);
+    real *q = malloc((size_t)numbers * sizeof(real) + 1), *ones = malloc(params + 1), *out = malloc(params + 1);
+    for (int64_t k = 0; k < numbers; k++) q[k] = n->u[k] * n->u[k];
+    for (int64_t k = 0; k < a * n->mlp.params; k++) ones[k] = 1;
+    const dnn_root root = {q, 1, 0, 1};
+    void *work = aligned_alloc(64, (t->mlp_work(&n->mlp, &root, threads) + 63) / 64 * 64);
+    t->mlp_gauss_newton_product(out, &n->mlp, &root, n->v, in->whole, 1, threads, work);
+    sum = NAME(digest)(sum, out, params);
+    free(work);
+    work = aligned_alloc(64, (t->mlp_cg_work(&n->mlp, &root, threads) + 63) / 64 * 64), out = malloc(params + 1);
+    t->mlp_cg_solve(out, steps, &n->mlp, &root, ones, n->v, 3, 1e-6, threads, work);
+    free(work), free(q), free(ones);
+    return NAME(digest)(NAME(digest)(sum, steps, (size_t)a * sizeof *steps), out, params);
+}
+
 static uint64_t NAME(run_dual)(const dnn_table *t, const NAME(inputs) * in, uint64_t sum, int threads)
 {
     const dnn_mlp *mlp = &in->net->mlp;
@@ -348,6 +368,7 @@ static uint64_t NAME(run_every)(const dnn_table *t, const NAME(inputs) * in, int
     uint64_t sum = NAME(run_curvature)(t, in, NAME(run_networks)(t, in, threads), threads);
     sum = NAME(run_dual)(t, in, NAME(run_tangent)(t, in, sum, threads), threads);
     sum = NAME(run_residual)(t, in, NAME(run_conjugate)(t, in, sum, threads), threads);
+    sum = NAME(run_centred)(t, in, sum, threads);
     sum = NAME(run_iteration)(t, in, sum, threads, compare);
     sum = NAME(run_chains)(t, in, sum, threads);
     void *out = malloc(params + 1);

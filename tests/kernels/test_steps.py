@@ -85,6 +85,26 @@ def test_a_single_round_of_much_has_the_same_bits(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("agents", "columns"), [(2, 16), (9, 1040), (40, 4112)])
+def test_mixing_is_the_same_wherever_rows_stand(agents, columns, dtype):
+    """Columns before the first aligned one are mixed on their own, in every band and every thread's panel."""
+    rng = np.random.default_rng(0)
+    rows, *csr = narrowed(dtype, rng.standard_normal((agents, columns)), *ring(agents, rng))
+    memory, results = np.empty(rows.size + 32, dtype), []
+    for start in (0, 1, 3, 8, 15):
+        placed = memory[start : start + rows.size].reshape(rows.shape)
+        placed[...] = rows
+        for n_threads in (1, 3):
+            out, once, sums = np.empty_like(rows), np.empty_like(rows), np.empty((2, agents))
+            kernels.csr_mix(out, placed, *csr, rows, *CHEBYSHEV[1], n_threads)
+            kernels.network_mix(once, *sums, placed, *csr, CHEBYSHEV[:1], n_threads)
+            results.append((out, once, sums))
+    for other in results[1:]:
+        for mine, its in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_number_that_is_none_stays_with_its_neighbours(dtype):
     """No zero weight multiplies it: only agents that hear it get it, round by round."""
     indptr, indices, data = (

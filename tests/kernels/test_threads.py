@@ -167,7 +167,7 @@ def test_other_cpu_paths(path):
     here = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     environment = {**os.environ, "DNNEXT_CPU": path, "CI": "1", "PYTHONSAFEPATH": "1", "PYTEST_ADDOPTS": ""}
-    names = ("twins", "elementary", "gradient", "chains", "threads", "conjugate", "residual_pass")
+    names = ("twins", "elementary", "gradient", "chains", "threads", "conjugate", "steps", "residual_pass")
     same = "cpu_path", "fewer_threads", "waiting_threads", "after_fork"  # do not depend on the path
     dear = "solves", "gauss_newton_", "layers1-rows", "states_that_grow", "shape0"
     selection = ["-k", " and ".join(f"not {word}" for word in same + dear)]
