@@ -68,8 +68,9 @@ AGENTS, ITERATIONS, EPOCHS, BATCH = 10, 1000, 30, 32
 FOLDS, FOLD_ITERATIONS = 5, 500
 CHOICE = """Ten agents over a ring, iid, as in [Images on ten agents](images.md), train for {iterations} iterations on
 four fifths of the {rows} rows to train of a split of the digits; counted are errors on the other fifth, summed over the
-five folds. No row to test takes part. The net of the table of results is "{chosen}", which has the fewest errors in
-{best} of {splits} splits. Written by ``python -m bench.convergence.images --select``.
+five folds. No row to test takes part. The net of the table of results is
+"{chosen}", which has the fewest errors in {best} of {splits} splits.
+Written by ``python -m bench.convergence.images --select``.
 
 {software}"""
 HEADER = ("data", "net", "rows", "test error", "beside the perceptron", "objective", "weights", "MB", "seconds")

@@ -173,10 +173,11 @@ def main():
     ends = [["first", *summary(earlier)], ["now", *summary([row[10] for row in rows])]]
     notes = (
         f"The chosen solver against the quickest, {given.dtype}:\n\n{markdown(words, ends)}\n\n"
-        f"Model over measurement, geometric mean (spread): {spread}. Conjugate gradients take 10 steps, the other "
-        f"quadratic solvers are exact: to the objective that {len(needed)} exact runs reach in 100 iterations, runs "
-        f"with conjugate gradients take {statistics.median(needed):.2f} times as many (median; {min(needed):.2f} to "
-        f"{max(needed):.2f}). Load average at the end {os.getloadavg()[0]:.1f}. {software()}."
+        f"The model was fitted to times of this grid. Model over measurement, geometric mean (spread): {spread}. "
+        "Conjugate gradients take 10 steps, the other quadratic solvers are exact: to the objective that "
+        f"{len(needed)} exact runs reach in 100 iterations, runs with conjugate gradients take "
+        f"{statistics.median(needed):.2f} times as many (median; {min(needed):.2f} to {max(needed):.2f}). "
+        f"Load average at the end {os.getloadavg()[0]:.1f}. {software()}."
     )
     if given.save:
         name = "choice" if given.dtype == "float64" else "choice_float32"
