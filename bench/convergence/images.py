@@ -209,7 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*NETS, []], help="default: all")
     parser.add_argument("--select", action="store_true", help="compare the candidates for digits by cross-validation")
-    options, table, bad = parser.parse_args(), list[list[str]](), list[str]()
+    options, table, bad = parser.parse_args(), list[list[str | None]](), list[str]()
     if options.select:
         with threadpool_limits(1):
             return select()
@@ -221,14 +221,14 @@ def main() -> int:
                     found = row(name, kind, spread, ITERATIONS)
                     if found is None:
                         continue
-                    beside = "-" if first is None else f"{found['error'] / first - 1:+.0%}"
+                    beside = None if first is None else f"{found['error'] / first - 1:+.0%}"
                     if kind == "convolutions" and spread != "pooled, PyTorch" and found["error"] > first * 2 / 3:
                         bad.append(f"{name}, {spread}: {found['error']:.4f} of {first:.4f}")
                     first = found["error"] if first is None else first
-                    objective = "-" if found["objective"] is None else f"{found['objective']:.4f}"
+                    objective = None if found["objective"] is None else f"{found['objective']:.4f}"
                     ends = [f"{found['weights']:.0f}", f"{found['mb']:.1f}", f"{found['seconds']:.1f}"]
                     table.append([name, kind, spread, f"{found['error']:.4f}", beside, objective, *ends])
-                    print(" | ".join(table[-1]), flush=True)
+                    print(*(cell or "-" for cell in table[-1]), sep=" | ", flush=True)
     if not options.names:
         notes = f"{(__doc__ or '').split(chr(10), 2)[2].strip()}\n\n{software()}"
         write_table("images", "Images on ten agents", HEADER, table, notes)

@@ -135,7 +135,7 @@ def main() -> None:
             cells = []
             for gap in GAPS:
                 first = next(((t, s) for t, s, value in looked if value <= (1 + gap) * lowest), None)
-                cells.append("-" if first is None else f"{first[0]} ({first[1]:.1f} s)")
+                cells.append("never" if first is None else f"{first[0]} ({first[1]:.1f} s)")
             rows.append([kind, method, *cells, f"{looked[-1][2]:.4f}", f"{error:.4f}"])
             print(" | ".join(rows[-1]), flush=True)
     if not quick:
